@@ -1,1 +1,55 @@
-//! Placeholder.
+//! Label-smoothed cross-entropy: loss and gradient, right beside padding, weights, masks and huge vocabularies.
+//!
+//! Cross-entropy on one-hot labels rewards a model for pushing the true class's logit away from all others without end. Label smoothing trains on
+//! `y = (1−ε)·δ + ε·u` instead, u a prior over the classes, ε about 0.1 (Szegedy et al. 2015, arXiv 1512.00567).
+//!
+//! ```
+//! use xent::{Config, Rows, RowsMut};
+//!
+//! let criterion = Config::new().label_smoothing(0.1).ignore_index(-100).build()?;
+//! let logits = [2.0f32, -1.0, 0.5, 0.0, 0.0, 1.0, -2.0, 3.0, 5.0, 5.0, 5.0, 5.0]; // 3 rows of 4 classes
+//! let targets = [0i64, 3, -100];
+//! let mut grad = [0.0f32; 12];
+//!
+//! let output = criterion.forward_backward(&Rows::new(&logits, 3, 4)?, &targets, 1.0, &mut RowsMut::new(&mut grad, 3, 4)?)?;
+//! assert_eq!(output.loss.scalar(), Some(0.46518248)); // the mean over the two rows kept
+//! assert_eq!(output.nll.scalar(), Some(0.25893247)); //   comparable with any other ε
+//! assert_eq!(output.ignored, 1);
+//! assert_eq!(grad[8..], [0.0; 4]); // ignored, never read
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`Config`] says what is measured: smoothing, [`Prior`], class weights, ignore indices, [`Reduction`], [`Form`], z-loss, softcap, temperature. [`Config::build`] checks it.
+//! - [`Rows`] and [`RowsMut`] view logits and gradients in f32, f64, f16 or bf16, with any strides and the classes on any axis.
+//! - [`Batch`] carries the targets (class indices, probabilities, two labels) and what is given a row: ε, weights, masks.
+//! - [`Criterion::forward`], [`Criterion::forward_backward`] and [`Criterion::forward_backward_in_place`] return an [`Output`].
+//! - [`plan`] is for backends.
+//!
+//! The repository's SEMANTICS.md has every formula, denominator and NaN/∞ rule. Memory beyond the caller's is O(N + K). Results have the same bits for any number of threads.
+
+#![warn(missing_docs)]
+
+mod batch;
+mod cpu;
+mod criterion;
+mod element;
+mod error;
+mod output;
+pub mod plan;
+mod prior;
+mod reduction;
+mod targets;
+mod view;
+
+pub use batch::{AllowedClasses, Batch, Upstream};
+pub use criterion::{ClassWeighting, Config, Criterion, Form, Masked};
+pub use element::{Element, Real};
+pub use error::{ConfigError, InputError, ViewError};
+pub use output::{Output, Reduced};
+pub use prior::{Prior, PriorMatrix};
+pub use reduction::{Denominator, EmptyMean, Reduction};
+pub use targets::{ClassIndices, Lambda, Probabilities, Targets};
+pub use view::{Rows, RowsMut};
+
+#[doc(no_inline)]
+pub use half::{bf16, f16};

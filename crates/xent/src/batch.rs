@@ -1,0 +1,105 @@
+//! What comes with a batch beside its logits: targets, and whatever is given a row.
+
+use crate::Targets;
+
+/// Classes that a batch allows; the others are masked, as if their logits were −∞.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllowedClasses<'a> {
+    /// The same for all rows: one entry a class, `true` where allowed.
+    Shared(&'a [bool]),
+    /// One entry a row and class, row after row.
+    PerRow(&'a [bool]),
+}
+
+/// Targets and the options that change with every batch. Targets alone convert into it.
+///
+/// ```
+/// use xent::{Batch, Config, Rows};
+/// let criterion = Config::new().label_smoothing(0.1).build()?;
+/// let logits = [2.0_f64, -1.0, 0.5, 0.0, 0.0, 1.0, -2.0, 3.0];
+/// let logits = Rows::new(&logits, 2, 4)?;
+/// let plain = criterion.forward(&logits, &[0i64, 3])?;
+/// let weighted = criterion.forward(&logits, Batch::new(&[0i64, 3]).row_weights(&[1.0, 0.0]))?;
+/// assert!((plain.loss.scalar().unwrap() - (0.5048495824 + 0.4255153626) / 2.0).abs() < 1e-9);
+/// assert!((weighted.loss.scalar().unwrap() - 0.5048495824 / 2.0).abs() < 1e-9);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Batch<'a> {
+    pub(crate) targets: Targets<'a>,
+    pub(crate) epsilon: Option<&'a [f64]>,
+    pub(crate) row_weights: Option<&'a [f64]>,
+    pub(crate) ignored: Option<&'a [bool]>,
+    pub(crate) allowed: Option<AllowedClasses<'a>>,
+    pub(crate) denominator: Option<f64>,
+}
+
+impl<'a> Batch<'a> {
+    /// Targets alone.
+    pub fn new(targets: impl Into<Targets<'a>>) -> Self {
+        Self { targets: targets.into(), epsilon: None, row_weights: None, ignored: None, allowed: None, denominator: None }
+    }
+
+    /// ε for each row, in [0, 1], instead of the criterion's.
+    pub fn label_smoothing_rows(mut self, epsilon: &'a [f64]) -> Self {
+        self.epsilon = Some(epsilon);
+        self
+    }
+
+    /// A weight for each row, finite and ≥ 0: it multiplies the whole of the row's loss and does not enter the denominator.
+    pub fn row_weights(mut self, weights: &'a [f64]) -> Self {
+        self.row_weights = Some(weights);
+        self
+    }
+
+    /// Rows to ignore (`true`), beside those that an ignore index marks. They are never read.
+    pub fn ignored_rows(mut self, ignored: &'a [bool]) -> Self {
+        self.ignored = Some(ignored);
+        self
+    }
+
+    /// Classes that are allowed; the others are masked.
+    pub fn allowed_classes(mut self, allowed: AllowedClasses<'a>) -> Self {
+        self.allowed = Some(allowed);
+        self
+    }
+
+    /// What a mean divides by, finite and > 0: the number of tokens over all devices, say.
+    pub fn denominator(mut self, denominator: f64) -> Self {
+        self.denominator = Some(denominator);
+        self
+    }
+}
+
+impl<'a, T: Into<Targets<'a>>> From<T> for Batch<'a> {
+    fn from(targets: T) -> Self {
+        Self::new(targets)
+    }
+}
+
+/// dL/dloss: the gradient that comes from above.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Upstream<'a> {
+    /// One number: the batch's, or without reduction the same for every row.
+    Scalar(f64),
+    /// One a row; only without reduction.
+    Rows(&'a [f64]),
+}
+
+impl From<f64> for Upstream<'_> {
+    fn from(upstream: f64) -> Self {
+        Self::Scalar(upstream)
+    }
+}
+
+impl<'a> From<&'a [f64]> for Upstream<'a> {
+    fn from(upstream: &'a [f64]) -> Self {
+        Self::Rows(upstream)
+    }
+}
+
+impl<'a> From<&'a Vec<f64>> for Upstream<'a> {
+    fn from(upstream: &'a Vec<f64>) -> Self {
+        Self::Rows(upstream)
+    }
+}

@@ -1,0 +1,199 @@
+//! Errors as values: what came, where, and what was expected.
+
+/// A [`Config`](crate::Config) that describes no criterion.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A number outside its range.
+    #[error("{name} is {value}, expected {expected}")]
+    Number {
+        /// The option.
+        name: &'static str,
+        /// What came.
+        value: f64,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// An entry of a vector or matrix outside its range.
+    #[error("{name}[{index}] is {value}, expected {expected}")]
+    Entry {
+        /// The option.
+        name: &'static str,
+        /// Position in the vector, or in the matrix in row-major order.
+        index: usize,
+        /// What came.
+        value: f64,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// A prior that is not a distribution.
+    #[error("{name} sums to {sum}, expected 1 (within 1e-4)")]
+    Sum {
+        /// The prior, with its row where there are several.
+        name: String,
+        /// What it sums to.
+        sum: f64,
+    },
+    /// A vector without entries, or a matrix that is not square.
+    #[error("{name} has {len} entries, expected {expected}")]
+    Length {
+        /// The option.
+        name: &'static str,
+        /// How many came.
+        len: usize,
+        /// What was expected.
+        expected: &'static str,
+    },
+}
+
+/// A batch that a criterion cannot take. Nothing has been written when one is returned.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// A class index that is neither a class nor an ignore index.
+    #[error("target {value} in row {row} is outside 0..{classes} and not an ignore index{}", negative_hint(*.value))]
+    Class {
+        /// The row.
+        row: usize,
+        /// The index that came.
+        value: i64,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// A target probability that is negative, NaN or infinite.
+    #[error("the target probability of class {class} in row {row} is {value}, expected a finite number ≥ 0")]
+    Probability {
+        /// The row.
+        row: usize,
+        /// The class.
+        class: usize,
+        /// What came.
+        value: f64,
+    },
+    /// A number given a row outside its range.
+    #[error("{name} of row {row} is {value}, expected {expected}")]
+    RowValue {
+        /// Which of the batch's vectors.
+        name: &'static str,
+        /// The row.
+        row: usize,
+        /// What came.
+        value: f64,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// A number given with the batch outside its range.
+    #[error("{name} is {value}, expected {expected}")]
+    Number {
+        /// The option.
+        name: &'static str,
+        /// What came.
+        value: f64,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// A vector whose length does not fit the logits.
+    #[error("{name} has {len} entries, expected {expected} ({what})")]
+    Length {
+        /// Which vector.
+        name: &'static str,
+        /// How many came.
+        len: usize,
+        /// How many were expected.
+        expected: usize,
+        /// What the number of expected entries is, e.g. "one a row".
+        what: &'static str,
+    },
+    /// A class that the logits do not have, named by an option.
+    #[error("{name} names class {class}, but the logits have {classes} classes")]
+    NoSuchClass {
+        /// The option.
+        name: &'static str,
+        /// The class.
+        class: usize,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// Two views that must have the same shape.
+    #[error("{name} has {rows} rows of {classes} classes, expected {expected_rows} rows of {expected_classes} classes as the logits")]
+    Shape {
+        /// Which view.
+        name: &'static str,
+        /// Its rows.
+        rows: usize,
+        /// Its classes.
+        classes: usize,
+        /// Rows of the logits.
+        expected_rows: usize,
+        /// Classes of the logits.
+        expected_classes: usize,
+    },
+    /// Options that exclude one another.
+    #[error("{0}")]
+    Combination(&'static str),
+    /// A mean over nothing under [`EmptyMean::Error`](crate::EmptyMean::Error).
+    #[error("the mean's denominator is 0: {ignored} of {rows} rows are ignored and the rest weigh nothing")]
+    EmptyMean {
+        /// All rows.
+        rows: usize,
+        /// Ignored rows.
+        ignored: usize,
+    },
+}
+
+fn negative_hint(value: i64) -> &'static str {
+    if value < 0 { " (if it marks padding, make it one)" } else { "" }
+}
+
+/// A view that its buffer does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// The class axis is not an axis of the shape.
+    #[error("class axis {axis} of a shape with {rank} axes, expected less than {rank}")]
+    Axis {
+        /// The axis that came.
+        axis: usize,
+        /// How many axes there are.
+        rank: usize,
+    },
+    /// No classes.
+    #[error("the class axis has length 0, expected at least 1 class")]
+    NoClasses,
+    /// As many strides as axes are needed.
+    #[error("{strides} strides for {rank} axes, expected one an axis")]
+    Strides {
+        /// How many strides came.
+        strides: usize,
+        /// How many axes there are.
+        rank: usize,
+    },
+    /// The shape reaches outside its buffer.
+    #[error("shape {shape:?} reaches element {reaches} of a buffer of {len} elements")]
+    OutOfBounds {
+        /// The shape.
+        shape: Vec<usize>,
+        /// The lowest element outside the buffer that is reached, or the highest.
+        reaches: i128,
+        /// Length of the buffer.
+        len: usize,
+    },
+    /// A contiguous buffer with too many or too few elements.
+    #[error("shape {shape:?} has {expected} elements, but the buffer has {len}")]
+    Length {
+        /// The shape.
+        shape: Vec<usize>,
+        /// Product of the shape.
+        expected: u128,
+        /// Length of the buffer.
+        len: usize,
+    },
+    /// A view for writing in which two positions are, or may be, the same element.
+    #[error("strides {strides:?} over shape {shape:?} may write an element twice, expected strides that never overlap")]
+    Overlap {
+        /// The shape.
+        shape: Vec<usize>,
+        /// The strides.
+        strides: Vec<isize>,
+    },
+}

@@ -1,0 +1,79 @@
+//! u, the distribution that smoothing mixes into the target. See SEMANTICS.md S3.
+
+use crate::ConfigError;
+
+/// Where smoothing puts its mass ε.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub enum Prior {
+    /// ε/K on every class, the true one too: Szegedy et al. 2015, PyTorch, Keras, optax.
+    #[default]
+    Uniform,
+    /// ε/(K−1) on every class but the true one, which keeps 1−ε: the KL-divergence criterion of OpenNMT and fairseq.
+    WrongClasses,
+    /// As [`WrongClasses`](Self::WrongClasses), but nothing on these classes either: padding, say.
+    Excluding(Vec<usize>),
+    /// ε·u with u given, one probability a class: the label frequencies, say (unigram smoothing).
+    Fixed(Vec<f64>),
+    /// ε·U[y, :], a row for each true class.
+    ByTrueClass(PriorMatrix),
+}
+
+/// A K×K matrix of priors, one row for each true class.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PriorMatrix {
+    classes: usize,
+    entries: Vec<f64>,
+}
+
+impl PriorMatrix {
+    /// From K·K entries in row-major order, each row a distribution over the classes.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the number of entries is not K·K, an entry is negative, NaN or infinite, or a row does not sum to 1 within 1e-4.
+    pub fn new(classes: usize, entries: Vec<f64>) -> Result<Self, ConfigError> {
+        if classes == 0 || classes.checked_mul(classes) != Some(entries.len()) {
+            return Err(ConfigError::Length { name: "the prior matrix", len: entries.len(), expected: "K·K, a row for each of K ≥ 1 classes" });
+        }
+        check_entries("the prior matrix", &entries)?;
+        for (class, row) in entries.chunks_exact(classes).enumerate() {
+            check_sum(|| format!("row {class} of the prior matrix"), row)?;
+        }
+        Ok(Self { classes, entries })
+    }
+
+    /// K.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// The prior for true class `class`, which is less than K.
+    pub(crate) fn row(&self, class: usize) -> &[f64] {
+        &self.entries[class * self.classes..][..self.classes]
+    }
+}
+
+impl Prior {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        match self {
+            Self::Fixed(u) if u.is_empty() => Err(ConfigError::Length { name: "the prior", len: 0, expected: "one a class" }),
+            Self::Fixed(u) => {
+                check_entries("prior", u)?;
+                check_sum(|| "the prior".to_owned(), u)
+            }
+            Self::Uniform | Self::WrongClasses | Self::Excluding(_) | Self::ByTrueClass(_) => Ok(()),
+        }
+    }
+}
+
+fn check_entries(name: &'static str, entries: &[f64]) -> Result<(), ConfigError> {
+    match entries.iter().position(|u| !(u.is_finite() && *u >= 0.0)) {
+        Some(index) => Err(ConfigError::Entry { name, index, value: entries[index], expected: "a finite number ≥ 0" }),
+        None => Ok(()),
+    }
+}
+
+fn check_sum(name: impl FnOnce() -> String, entries: &[f64]) -> Result<(), ConfigError> {
+    let sum: f64 = entries.iter().sum();
+    if (sum - 1.0).abs() <= 1e-4 { Ok(()) } else { Err(ConfigError::Sum { name: name(), sum }) }
+}

@@ -1,0 +1,74 @@
+//! From rows to a batch: none, sum, mean, and what the mean divides by. See SEMANTICS.md S6.
+
+/// How the rows' losses become the batch's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Reduction {
+    /// One loss a row.
+    None,
+    /// Their sum.
+    Sum,
+    /// Their sum over the [`Denominator`].
+    #[default]
+    Mean,
+}
+
+/// What [`Reduction::Mean`] divides by, unless the batch gives a number ([`Batch::denominator`](crate::Batch::denominator)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Denominator {
+    /// PyTorch's: the sum of the kept rows' class weights w_y (their number without weights); for probability targets the number of kept rows.
+    #[default]
+    PyTorch,
+    /// The number of rows that are not ignored.
+    KeptRows,
+    /// The number of all rows, ignored ones too: `batchmean` of an `[N, K]` batch.
+    Rows,
+}
+
+/// The mean when the denominator is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum EmptyMean {
+    /// NaN, as PyTorch.
+    #[default]
+    Nan,
+    /// 0, and every gradient 0.
+    Zero,
+    /// [`InputError::EmptyMean`](crate::InputError::EmptyMean).
+    Error,
+}
+
+/// A sum whose error does not grow with the number of terms (Neumaier's compensated summation). Order matters to the last bit, so callers keep theirs fixed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sum {
+    sum: f64,
+    compensation: f64,
+}
+
+impl Sum {
+    pub(crate) fn add(&mut self, term: f64) {
+        let sum = self.sum + term;
+        if sum.is_finite() {
+            self.compensation += if self.sum.abs() >= term.abs() { (self.sum - sum) + term } else { (term - sum) + self.sum };
+        }
+        self.sum = sum;
+    }
+
+    pub(crate) fn scale(&mut self, factor: f64) {
+        self.sum *= factor;
+        self.compensation *= factor;
+    }
+
+    pub(crate) fn total(self) -> f64 {
+        self.sum + self.compensation
+    }
+}
+
+impl FromIterator<f64> for Sum {
+    fn from_iter<I: IntoIterator<Item = f64>>(terms: I) -> Self {
+        let mut sum = Self::default();
+        terms.into_iter().for_each(|term| sum.add(term));
+        sum
+    }
+}

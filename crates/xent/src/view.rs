@@ -1,0 +1,261 @@
+//! Rows of logits in a buffer of any shape, strides and class axis; checked once, when the view is made.
+
+use crate::ViewError;
+
+/// A read-only view of N rows of K classes.
+///
+/// The class axis may stand anywhere in the shape; the rows are then numbered in C order of the remaining axes. `[N, K]`, `[B, T, K]` with class axis 2 and
+/// `[N, K, H, W]` with class axis 1 are all such views, and none is copied.
+///
+/// ```
+/// use xent::Rows;
+/// let buffer: Vec<f32> = (0..24).map(|x| x as f32).collect();
+/// let rows = Rows::with_axis(&buffer, &[2, 3, 4], 1)?; // 2·4 rows of 3 classes
+/// assert_eq!((rows.rows(), rows.classes()), (8, 3));
+/// assert_eq!(rows.get(5, 2), Some(21.0)); // row 5 is [1, :, 1]
+/// # Ok::<(), xent::ViewError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Rows<'a, T> {
+    data: &'a [T],
+    layout: Layout,
+}
+
+/// A view of N rows of K classes for writing: [`Rows`] in which no two positions are the same element.
+#[derive(Debug)]
+pub struct RowsMut<'a, T> {
+    data: &'a mut [T],
+    layout: Layout,
+}
+
+/// Where row n, class k lies: `offset + outer(n) + k·class_stride`, never outside the buffer it was checked against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) rows: usize,
+    pub(crate) classes: usize,
+    pub(crate) class_stride: isize,
+    offset: isize,
+    /// Length and stride of the other axes, outermost first, neighbours merged where they are contiguous.
+    outer: Vec<(usize, isize)>,
+}
+
+impl Layout {
+    fn new(len: usize, shape: &[usize], strides: &[isize], offset: usize, axis: usize) -> Result<Self, ViewError> {
+        if axis >= shape.len() {
+            return Err(ViewError::Axis { axis, rank: shape.len() });
+        }
+        if strides.len() != shape.len() {
+            return Err(ViewError::Strides { strides: strides.len(), rank: shape.len() });
+        }
+        if shape[axis] == 0 {
+            return Err(ViewError::NoClasses);
+        }
+        let too_large = |reaches| ViewError::OutOfBounds { shape: shape.to_vec(), reaches, len };
+        if !shape.contains(&0) {
+            let (mut lowest, mut highest) = (offset as i128, offset as i128);
+            for (&length, &stride) in shape.iter().zip(strides) {
+                let reach = (length as i128 - 1).saturating_mul(stride as i128);
+                if reach < 0 {
+                    lowest = lowest.saturating_add(reach);
+                } else {
+                    highest = highest.saturating_add(reach);
+                }
+            }
+            if lowest < 0 || highest >= len as i128 {
+                return Err(too_large(if lowest < 0 { lowest } else { highest }));
+            }
+        }
+        let mut outer: Vec<(usize, isize)> = Vec::with_capacity(shape.len() - 1);
+        let mut rows = 1usize;
+        for (i, (&length, &stride)) in shape.iter().zip(strides).enumerate() {
+            if i == axis || length == 1 {
+                continue;
+            }
+            rows = rows.checked_mul(length).ok_or_else(|| too_large(i128::MAX))?;
+            match outer.last_mut() {
+                Some((outer_length, outer_stride)) if stride.checked_mul(length as isize) == Some(*outer_stride) => {
+                    *outer_length *= length;
+                    *outer_stride = stride;
+                }
+                _ => outer.push((length, stride)),
+            }
+        }
+        if shape.contains(&0) {
+            rows = 0;
+        }
+        Ok(Self { rows, classes: shape[axis], class_stride: strides[axis], offset: offset as isize, outer })
+    }
+
+    fn contiguous(len: usize, shape: &[usize], axis: usize) -> Result<Self, ViewError> {
+        let expected = shape.iter().try_fold(1u128, |product, &length| product.checked_mul(length as u128)).unwrap_or(u128::MAX);
+        if expected != len as u128 {
+            return Err(ViewError::Length { shape: shape.to_vec(), expected, len });
+        }
+        Self::new(len, shape, &c_strides(shape), 0, axis)
+    }
+
+    /// The element of row `row`, class 0. `row` is less than `rows`.
+    pub(crate) fn row_start(&self, row: usize) -> isize {
+        let (mut rest, mut start) = (row, self.offset);
+        for &(length, stride) in self.outer.iter().rev() {
+            start += (rest % length) as isize * stride;
+            rest /= length;
+        }
+        start
+    }
+}
+
+fn c_strides(shape: &[usize]) -> Vec<isize> {
+    let mut strides = vec![1isize; shape.len()];
+    for i in (1..shape.len()).rev() {
+        strides[i - 1] = strides[i].saturating_mul(shape[i].max(1) as isize);
+    }
+    strides
+}
+
+/// Sufficient for no two positions to coincide, and necessary for all layouts that slicing, transposing and reversing make: each stride steps over
+/// everything that the smaller ones reach.
+fn never_overlaps(shape: &[usize], strides: &[isize]) -> bool {
+    let mut axes: Vec<(u128, u128)> =
+        shape.iter().zip(strides).filter(|(length, _)| **length > 1).map(|(&length, &stride)| (stride.unsigned_abs() as u128, length as u128)).collect();
+    axes.sort_unstable();
+    let mut reach = 0u128;
+    shape.contains(&0)
+        || axes.into_iter().all(|(stride, length)| {
+            let clear = stride > reach;
+            reach += stride * (length - 1);
+            clear
+        })
+}
+
+macro_rules! constructors {
+    ($view:ident, $slice:ty, $check:expr) => {
+        impl<'a, T> $view<'a, T> {
+            /// A contiguous `[rows, classes]` buffer.
+            ///
+            /// # Errors
+            /// [`ViewError`] if the buffer's length is not `rows·classes`, or there are no classes.
+            pub fn new(data: $slice, rows: usize, classes: usize) -> Result<Self, ViewError> {
+                Self::with_axis(data, &[rows, classes], 1)
+            }
+
+            /// A contiguous buffer in C order of `shape`, with the classes on `class_axis`.
+            ///
+            /// # Errors
+            /// [`ViewError`] if the buffer's length is not the product of the shape, the axis does not exist or has length 0.
+            pub fn with_axis(data: $slice, shape: &[usize], class_axis: usize) -> Result<Self, ViewError> {
+                Ok(Self { layout: Layout::contiguous(data.len(), shape, class_axis)?, data })
+            }
+
+            /// Any view of a buffer: position `(i, j, …)` is element `offset + i·strides[0] + j·strides[1] + …`. Strides count elements and may be negative.
+            ///
+            /// # Errors
+            /// [`ViewError`] if the view reaches outside the buffer, the axis does not exist or has length 0, there is not one stride an axis, or (for writing) positions
+            /// overlap.
+            pub fn strided(data: $slice, shape: &[usize], strides: &[isize], offset: usize, class_axis: usize) -> Result<Self, ViewError> {
+                let layout = Layout::new(data.len(), shape, strides, offset, class_axis)?;
+                let check: fn(&[usize], &[isize]) -> Result<(), ViewError> = $check;
+                check(shape, strides)?;
+                Ok(Self { data, layout })
+            }
+
+            /// Number of rows N.
+            pub fn rows(&self) -> usize {
+                self.layout.rows
+            }
+
+            /// Number of classes K, at least 1.
+            pub fn classes(&self) -> usize {
+                self.layout.classes
+            }
+
+            pub(crate) fn layout(&self) -> &Layout {
+                &self.layout
+            }
+        }
+    };
+}
+
+constructors!(Rows, &'a [T], |_, _| Ok(()));
+constructors!(RowsMut, &'a mut [T], |shape, strides| {
+    if never_overlaps(shape, strides) { Ok(()) } else { Err(ViewError::Overlap { shape: shape.to_vec(), strides: strides.to_vec() }) }
+});
+
+impl<'a, T: Copy> Rows<'a, T> {
+    /// The value of a row and class, if both exist.
+    pub fn get(&self, row: usize, class: usize) -> Option<T> {
+        if row >= self.layout.rows || class >= self.layout.classes {
+            return None;
+        }
+        let index = self.layout.row_start(row) + class as isize * self.layout.class_stride;
+        Some(self.data[index as usize])
+    }
+
+    pub(crate) fn data(&self) -> &'a [T] {
+        self.data
+    }
+}
+
+impl<T> RowsMut<'_, T> {
+    pub(crate) fn data_mut(&mut self) -> &mut [T] {
+        self.data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_numbered_in_c_order_of_the_other_axes() {
+        let buffer: Vec<f64> = (0..120).map(f64::from).collect();
+        let shape = [2, 3, 4, 5];
+        for axis in 0..4 {
+            let rows = Rows::with_axis(&buffer, &shape, axis).unwrap();
+            let mut others: Vec<usize> = (0..4).collect();
+            others.remove(axis);
+            let mut row = 0;
+            for a in 0..shape[others[0]] {
+                for b in 0..shape[others[1]] {
+                    for c in 0..shape[others[2]] {
+                        for k in 0..shape[axis] {
+                            let mut index = [0; 4];
+                            (index[others[0]], index[others[1]], index[others[2]], index[axis]) = (a, b, c, k);
+                            let flat = index.iter().zip(shape).fold(0, |flat, (i, length)| flat * length + i);
+                            assert_eq!(rows.get(row, k), Some(buffer[flat]), "axis {axis} row {row} class {k}");
+                        }
+                        row += 1;
+                    }
+                }
+            }
+            assert_eq!(row, rows.rows());
+        }
+    }
+
+    #[test]
+    fn views_outside_their_buffer_are_refused() {
+        let buffer = [0f32; 12];
+        assert!(Rows::strided(&buffer, &[3, 4], &[4, 1], 0, 1).is_ok());
+        assert!(Rows::strided(&buffer, &[3, 4], &[-4, 1], 8, 1).is_ok());
+        assert!(matches!(Rows::strided(&buffer, &[3, 4], &[4, 1], 1, 1), Err(ViewError::OutOfBounds { reaches: 12, .. })));
+        assert!(matches!(Rows::strided(&buffer, &[3, 4], &[-4, 1], 7, 1), Err(ViewError::OutOfBounds { reaches: -1, .. })));
+        assert!(matches!(Rows::strided(&buffer, &[usize::MAX, 4], &[isize::MAX, 1], 0, 1), Err(ViewError::OutOfBounds { .. })));
+        assert!(matches!(Rows::strided(&buffer, &[usize::MAX, 4, usize::MAX], &[0, 1, 0], 0, 1), Err(ViewError::OutOfBounds { .. })));
+        assert!(matches!(Rows::new(&buffer, 3, 5), Err(ViewError::Length { .. })));
+        assert!(matches!(Rows::new(&buffer, usize::MAX, usize::MAX), Err(ViewError::Length { .. })));
+        assert!(matches!(Rows::with_axis(&buffer, &[3, 4], 2), Err(ViewError::Axis { axis: 2, rank: 2 })));
+        assert!(matches!(Rows::with_axis(&buffer[..0], &[3, 0], 1), Err(ViewError::NoClasses)));
+        assert!(matches!(Rows::strided(&buffer, &[3, 4], &[1], 0, 1), Err(ViewError::Strides { strides: 1, rank: 2 })));
+        assert_eq!(Rows::with_axis(&buffer[..0], &[0, 4], 1).unwrap().rows(), 0);
+    }
+
+    #[test]
+    fn views_for_writing_never_overlap() {
+        let mut buffer = [0f32; 12];
+        assert!(RowsMut::strided(&mut buffer, &[3, 4], &[1, 3], 0, 1).is_ok());
+        assert!(RowsMut::strided(&mut buffer, &[3, 4], &[-1, 3], 2, 1).is_ok());
+        assert!(RowsMut::strided(&mut buffer, &[3, 1], &[4, 0], 0, 1).is_ok());
+        assert!(matches!(RowsMut::strided(&mut buffer, &[3, 4], &[0, 1], 0, 1), Err(ViewError::Overlap { .. })));
+        assert!(matches!(RowsMut::strided(&mut buffer, &[3, 4], &[2, 1], 0, 1), Err(ViewError::Overlap { .. })));
+    }
+}
