@@ -112,17 +112,19 @@ impl Plan<'_> {
             Some(prior) => (1.0 - epsilon, prior),
             None => (1.0, FoldedPrior { cross_entropy: nll, mass: target_mass, gamma: 0.0, hot: [0.0; 2] }),
         };
+        let class_scale = row.class_scale;
         let mut beta = [0.0; 2];
         for (beta, (hot, prior)) in beta.iter_mut().zip(row.hot().iter().zip(prior.hot)) {
-            *beta = tau * hot.share * hot.weight + epsilon * prior;
+            *beta = class_scale * (tau * hot.share * hot.weight + epsilon * prior);
         }
-        let mass = (1.0 - epsilon) * target_mass + epsilon * prior.mass;
-        let smoothing = times(epsilon, prior.cross_entropy);
+        let mass = class_scale * ((1.0 - epsilon) * target_mass + epsilon * prior.mass);
+        let nll = class_scale * nll;
+        let smoothing = class_scale * times(epsilon, prior.cross_entropy);
         let z_weight = self.criterion.config.z_loss;
         let z_loss = z_weight * lse * lse;
 
         let gradient =
-            RowGradient { alpha: mass + 2.0 * z_weight * lse, tau: if self.dense_targets() { tau } else { 0.0 }, gamma: epsilon * prior.gamma, beta };
+            RowGradient { alpha: mass + 2.0 * z_weight * lse, tau: if self.dense_targets() { class_scale * tau } else { 0.0 }, gamma: class_scale * epsilon * prior.gamma, beta };
         let largest = row.hot().iter().reduce(|a, b| if b.share > a.share { b } else { a });
         Folded {
             gradient,
@@ -196,6 +198,9 @@ impl Plan<'_> {
         let shared = uniform || !(self.renormalises() || matches!(self.prior, SharedPrior::PerRow));
         if self.dense_targets() || (target.gamma > 0.0 && !shared) {
             return None;
+        }
+        if total == 0.0 {
+            return Some(0.0);
         }
         // The count of open classes where masks renormalise, of all classes where they do not.
         let mass = if uniform { stats.prior.mass + stats.prior.masked_mass } else { self.shared_mass };

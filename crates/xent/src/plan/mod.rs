@@ -254,8 +254,13 @@ impl<'a> Plan<'a> {
                 return Err(InputError::Length { name: "upstream", len: rows.len(), expected: self.rows, what: "one a row" });
             }
         }
-        let denominator = if mean { self.denominator } else { 1.0 };
-        let zero = denominator == 0.0 && self.criterion.config.empty_mean == EmptyMean::Zero;
+        let empty = mean && self.denominator == 0.0;
+        let denominator = match (mean, empty) {
+            (false, _) => 1.0,
+            (true, true) => f64::NAN,
+            (true, false) => self.denominator,
+        };
+        let zero = empty && self.criterion.config.empty_mean == EmptyMean::Zero;
         Ok(move |row: usize| {
             let upstream = match upstream {
                 Upstream::Scalar(upstream) => upstream,

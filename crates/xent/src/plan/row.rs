@@ -11,8 +11,10 @@ pub struct RowPlan {
     pub row: usize,
     /// ε.
     pub epsilon: f64,
-    /// Row weight, times the whole row's class weight: multiplies everything.
+    /// The row weight: multiplies everything.
     pub scale: f64,
+    /// The class weight of the whole row: multiplies the target, and so the cross-entropy and its floor. 1 where weights act class by class.
+    pub class_scale: f64,
     /// What v is multiplied by; `None` where the row has no term in v.
     pub prior_scale: Option<f64>,
     hot: [Hot; 2],
@@ -51,14 +53,12 @@ impl Plan<'_> {
             row,
             epsilon: self.epsilon(row),
             scale: self.batch.row_weights.map_or(1.0, |weights| weights[row]),
+            class_scale: if self.criterion.config.class_weighting == ClassWeighting::PerRow { self.row_class_weight(row) } else { 1.0 },
             prior_scale: None,
             hot: [Hot::default(); 2],
             hot_len: 0,
             target_mass: [0.0; 2],
         };
-        if self.criterion.config.class_weighting == ClassWeighting::PerRow {
-            plan.scale *= self.row_class_weight(row);
-        }
         let labels = self.labels(row);
         for (class, share) in labels.into_iter().flatten() {
             let weight = self.class_weights().map_or(1.0, |weights| weights[class]);
