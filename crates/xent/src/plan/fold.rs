@@ -123,8 +123,12 @@ impl Plan<'_> {
         let z_weight = self.criterion.config.z_loss;
         let z_loss = z_weight * lse * lse;
 
-        let gradient =
-            RowGradient { alpha: mass + 2.0 * z_weight * lse, tau: if self.dense_targets() { class_scale * tau } else { 0.0 }, gamma: class_scale * epsilon * prior.gamma, beta };
+        let gradient = RowGradient {
+            alpha: mass + 2.0 * z_weight * lse,
+            tau: if self.dense_targets() { class_scale * tau } else { 0.0 },
+            gamma: class_scale * epsilon * prior.gamma,
+            beta,
+        };
         let largest = row.hot().iter().reduce(|a, b| if b.share > a.share { b } else { a });
         Folded {
             gradient,
@@ -173,7 +177,8 @@ impl Plan<'_> {
             // What v puts on a masked class, the correction may take off again; what it adds without v is its own.
             let v = self.shared_prior_at(hot.class);
             if v > 0.0 && scale * v + prior == 0.0 {
-                infinite -= 1;
+                // Saturating: a weight too small for f32 was not counted.
+                infinite = infinite.saturating_sub(1);
             } else if prior > 0.0 {
                 infinite += 1;
             }
