@@ -1,0 +1,3 @@
+//! The textbook passes its own conformance checks.
+
+xent_spec::conformance!(xent_spec::Textbook);
