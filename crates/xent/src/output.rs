@@ -1,5 +1,7 @@
 //! What a call returns beside the gradient.
 
+use crate::Real;
+
 /// A value a row ([`Reduction::None`](crate::Reduction::None)) or one for the batch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reduced<F> {
@@ -23,6 +25,16 @@ impl<F: Copy> Reduced<F> {
         match self {
             Self::Scalar(value) => std::slice::from_ref(value),
             Self::Rows(values) => values,
+        }
+    }
+}
+
+impl<F: Real> Reduced<F> {
+    /// The same in `f64`; exact.
+    pub fn to_f64(&self) -> Reduced<f64> {
+        match self {
+            Self::Scalar(value) => Reduced::Scalar(value.to_f64()),
+            Self::Rows(values) => Reduced::Rows(values.iter().map(|value| value.to_f64()).collect()),
         }
     }
 }
@@ -55,4 +67,23 @@ pub struct Output<F> {
     pub non_finite: usize,
     /// The first of them.
     pub first_non_finite: Option<usize>,
+}
+
+impl<F: Real> Output<F> {
+    /// The same in `f64`; exact. For callers that learn the logits' dtype only when they run.
+    pub fn to_f64(&self) -> Output<f64> {
+        Output {
+            loss: self.loss.to_f64(),
+            nll: self.nll.to_f64(),
+            smoothing: self.smoothing.to_f64(),
+            z_loss: self.z_loss.to_f64(),
+            floor: self.floor.to_f64(),
+            lse: self.lse.iter().map(|lse| lse.to_f64()).collect(),
+            correct: self.correct,
+            denominator: self.denominator,
+            ignored: self.ignored,
+            non_finite: self.non_finite,
+            first_non_finite: self.first_non_finite,
+        }
+    }
 }
