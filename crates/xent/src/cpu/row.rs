@@ -15,6 +15,9 @@ pub(super) struct RowWorker<'a, T: Element> {
     prior: Vec<T::Real>,
     target: Vec<T::Real>,
     wide: Vec<f64>,
+    /// Transformed logits beside their gradient, and a block of the smoothed target; empty until a row needs them.
+    saved: Vec<T::Real>,
+    smoothed: Vec<f64>,
 }
 
 /// A row's statistics while they grow.
@@ -42,7 +45,17 @@ impl<'a, T: Element> RowWorker<'a, T> {
     pub(super) fn new(plan: &'a Plan<'a>, source: &'a Source<'a, T>) -> Self {
         let len = plan.classes().min(BLOCK);
         let block = || vec![T::Real::ZERO; len];
-        Self { plan, source, transform: plan.transform(), z: block(), prior: block(), target: block(), wide: vec![0.0; len] }
+        Self {
+            plan,
+            source,
+            transform: plan.transform(),
+            z: block(),
+            prior: block(),
+            target: block(),
+            wide: vec![0.0; len],
+            saved: Vec::new(),
+            smoothed: Vec::new(),
+        }
     }
 
     pub(super) fn forward(&mut self, row: usize) -> Option<RowParts> {
@@ -177,24 +190,25 @@ impl<'a, T: Element> RowWorker<'a, T> {
         let (target, total) = (folded.gradient, folded.target_mass());
         let mut sum = Sum::default();
         for (start, len) in self.blocks() {
-            let mut y = vec![0.0; len];
+            self.smoothed.clear();
+            self.smoothed.resize(len, 0.0);
             if target.gamma > 0.0 {
                 if self.plan.renormalises() {
                     self.load(plan.row, start, len);
                 }
                 self.load_prior(plan, start, len);
-                y.iter_mut().zip(&self.prior).for_each(|(y, v)| *y += target.gamma * v.to_f64());
+                self.smoothed.iter_mut().zip(&self.prior).for_each(|(y, v)| *y += target.gamma * v.to_f64());
             }
             if self.plan.dense_targets() {
                 self.load_target(plan, start, len);
-                y.iter_mut().zip(&self.target).for_each(|(y, t)| *y += target.tau * t.to_f64());
+                self.smoothed.iter_mut().zip(&self.target).for_each(|(y, t)| *y += target.tau * t.to_f64());
             }
             for (hot, beta) in plan.hot().iter().zip(target.beta) {
-                if let Some(y) = hot.class.checked_sub(start).and_then(|k| y.get_mut(k)) {
+                if let Some(y) = hot.class.checked_sub(start).and_then(|k| self.smoothed.get_mut(k)) {
                     *y += beta;
                 }
             }
-            y.iter().for_each(|&y| sum.add(-crate::plan::relative_entropy_term(y, total)));
+            self.smoothed.iter().for_each(|&y| sum.add(-crate::plan::relative_entropy_term(y, total)));
         }
         sum.total()
     }
@@ -205,11 +219,12 @@ impl<'a, T: Element> RowWorker<'a, T> {
         let on_exp = gradient.alpha * factor / (1.0 + stats.rest);
         let narrow = |value: f64| T::Real::from_f64(value);
         let (max, allowed, renormalises) = (narrow(stats.max), self.plan.allowed(plan.row), self.plan.renormalises());
-        let mut z = vec![T::Real::ZERO; if self.transform.softcap.is_some() || renormalises { self.z.len() } else { 0 }];
+        let saves = self.transform.softcap.is_some() || renormalises;
         for (start, len) in self.blocks() {
             self.load(plan.row, start, len);
-            if !z.is_empty() {
-                z[..len].copy_from_slice(&self.z[..len]);
+            if saves {
+                self.saved.clear();
+                self.saved.extend_from_slice(&self.z[..len]);
             }
             // Before the exponentials: it looks at the masks of `z`.
             if gradient.gamma != 0.0 && !self.uniform() {
@@ -230,10 +245,10 @@ impl<'a, T: Element> RowWorker<'a, T> {
             }
             let g = &mut self.z[..len];
             if let Some(cap) = self.transform.softcap {
-                g.iter_mut().zip(&z).for_each(|(g, z)| *g = *g * narrow(softcap_slope(z.to_f64(), cap)));
+                g.iter_mut().zip(&self.saved).for_each(|(g, z)| *g = *g * narrow(softcap_slope(z.to_f64(), cap)));
             }
             if renormalises {
-                g.iter_mut().zip(&z).filter(|(_, z)| **z == T::Real::NEG_INFINITY).for_each(|(g, _)| *g = T::Real::ZERO);
+                g.iter_mut().zip(&self.saved).filter(|(_, z)| **z == T::Real::NEG_INFINITY).for_each(|(g, _)| *g = T::Real::ZERO);
             }
             if let Some(allowed) = allowed {
                 g.iter_mut().zip(&allowed[start..]).filter(|(_, allowed)| !**allowed).for_each(|(g, _)| *g = T::Real::ZERO);

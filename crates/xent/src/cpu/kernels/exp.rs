@@ -1,7 +1,7 @@
 //! e^x for x ≤ 0 in f32, written so that it vectorises on any target: no branches, no tables, no fused multiply-add.
 
 /// ln 2 in two parts; the first has so few bits that its product with any exponent here is exact.
-const LN2_HIGH: f32 = 0.693_359_375;
+const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 /// 1.5·2²³: adding it rounds to the nearest integer, which then stands in the low bits.
 const ROUND: f32 = 12_582_912.0;
