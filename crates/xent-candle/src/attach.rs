@@ -11,9 +11,12 @@ pub(crate) trait Backward: Send + Sync + 'static {
     fn backward(&self, logits: &Tensor, upstream: &Tensor) -> Result<Tensor>;
 }
 
-/// `loss` as a function of `logits`, with `backward` as its derivative.
-pub(crate) fn attach(logits: &Tensor, loss: &Tensor, backward: impl Backward) -> Result<Tensor> {
-    Ok(logits.apply_op2(loss, Attached(backward))?)
+/// `loss` as a function of `logits`, with `backward` as its derivative; as it is where there is none.
+pub(crate) fn attach(logits: &Tensor, loss: Tensor, backward: Option<impl Backward>) -> Result<Tensor> {
+    match backward {
+        Some(backward) => Ok(logits.apply_op2(&loss, Attached(backward))?),
+        None => Ok(loss),
+    }
 }
 
 struct Attached<B>(B);

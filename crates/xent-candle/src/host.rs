@@ -26,9 +26,10 @@ enum HostTargets {
         b: Vec<i64>,
         lambda: HostLambda,
     },
-    /// Of the logits' shape, on the CPU, in whatever layout.
+    /// Of the logits' shape, in whatever layout; as they came, and in host memory (the same tensor where they came from there).
     Probabilities {
-        tensor: Tensor,
+        given: Tensor,
+        host: Tensor,
         axis: usize,
     },
 }
@@ -65,12 +66,17 @@ impl HostBatch {
         })
     }
 
-    /// The tensor of target probabilities, if the targets are such.
+    /// The target probabilities as they came, of the logits' shape.
     pub(crate) fn probabilities(&self) -> Option<&Tensor> {
         match &self.targets {
-            HostTargets::Probabilities { tensor, .. } => Some(tensor),
+            HostTargets::Probabilities { given, .. } => Some(given),
             HostTargets::Classes(_) | HostTargets::Mix { .. } => None,
         }
+    }
+
+    /// The mask of allowed classes: K entries, or N·K.
+    pub(crate) fn allowed(&self) -> Option<&[bool]> {
+        self.allowed.as_ref().map(|allowed| allowed.entries.as_slice())
     }
 
     /// Calls with the batch as xent takes it.
@@ -84,8 +90,8 @@ impl HostBatch {
                 };
                 call(self.dress(Batch::new(Targets::Mix { a: ClassIndices::I64(a), b: ClassIndices::I64(b), lambda })))
             }
-            HostTargets::Probabilities { tensor, axis } => {
-                let (storage, layout) = tensor.storage_and_layout();
+            HostTargets::Probabilities { host, axis, .. } => {
+                let (storage, layout) = host.storage_and_layout();
                 let targets: Targets<'_> = with_floats!(&*storage, "the target probabilities", data => strided(data, layout, *axis)?.into());
                 call(self.dress(Batch::new(targets)))
             }
@@ -117,7 +123,8 @@ impl HostTargets {
         match *labels {
             Labels::One(targets) if targets.dtype().is_float() => {
                 shape.expect_logits("the tensor of target probabilities (its dtype is a float's)", targets)?;
-                Ok(Self::Probabilities { tensor: targets.to_device(&Device::Cpu)?.detach(), axis: shape.axis() })
+                let given = targets.detach();
+                Ok(Self::Probabilities { host: given.to_device(&Device::Cpu)?, given, axis: shape.axis() })
             }
             Labels::One(targets) => Ok(Self::Classes(class_indices("the tensor of target class indices", targets, shape)?)),
             Labels::Two { a, b, ref lambda } => Ok(Self::Mix {

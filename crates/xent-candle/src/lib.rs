@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod composed;
 mod criterion;
 mod engine;
 mod error;
