@@ -103,6 +103,11 @@ pub fn compare_rounding(case: &Case, expected: &Answer, got: &Answer, rounding: 
         expected: f64::NAN,
         bar: 0.0,
     })?;
+    compare_rows(case, rows, expected, got, rounding)
+}
+
+/// The same, with the case's rows already worked out.
+pub(crate) fn compare_rows(case: &Case, rows: Vec<Option<Row>>, expected: &Answer, got: &Answer, rounding: Rounding) -> Result<(), Mismatch> {
     let bars = rows.iter().map(|row| row.as_ref().map(|row| RowBars::new(case, row))).collect();
     let judge = Judge { case, expected, got, rounding, rows, bars };
     judge.counts()?;

@@ -1,10 +1,19 @@
 //! What every backend has to pass.
 
+mod golden;
+mod hostile;
+mod identities;
+mod invariance;
 mod known;
+mod random;
+mod sweep;
 
-use crate::budget::Rounding;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::budget::{Rounding, compare_rows};
 use crate::case::{Answer, Case};
-use crate::textbook::evaluate;
+use crate::textbook::{self, evaluate};
 
 /// A backend under judgement.
 pub trait Subject {
@@ -92,6 +101,34 @@ macro_rules! checks {
 
 checks! { ($)
     known_answers: known::known_answers,
+    golden: golden::golden,
+    shift_invariance: identities::shift_invariance,
+    parts_and_bounds: identities::parts_and_bounds,
+    wrong_classes_are_a_rescaled_uniform: identities::wrong_classes_are_a_rescaled_uniform,
+    smoothing_composes: identities::smoothing_composes,
+    targets_agree: identities::targets_agree,
+    two_labels_are_linear: identities::two_labels_are_linear,
+    class_order_is_free: identities::class_order_is_free,
+    logit_gap_is_the_optimum: identities::logit_gap_is_the_optimum,
+    finite_differences: identities::finite_differences,
+    hessian_is_symmetric: identities::hessian_is_symmetric,
+    refuses_bad_input: hostile::refuses_bad_input,
+    bad_logits_stay_in_their_row: hostile::bad_logits_stay_in_their_row,
+    masked_classes_at_every_position: hostile::masked_classes_at_every_position,
+    ignored_rows_are_never_read: hostile::ignored_rows_are_never_read,
+    empty_batches: hostile::empty_batches,
+    one_class: hostile::one_class,
+    upstream: invariance::upstream,
+    any_layout: invariance::any_layout,
+    any_offset: invariance::any_offset,
+    row_alone: invariance::row_alone,
+    halves_lose_nothing: sweep::halves_lose_nothing,
+    many_rows: sweep::many_rows,
+    random_cases: random::random_cases,
+    accuracy_f64: sweep::accuracy_f64,
+    accuracy_f32: sweep::accuracy_f32,
+    accuracy_f16: sweep::accuracy_f16,
+    accuracy_bf16: sweep::accuracy_bf16,
 }
 
 /// Runs the check of [`CHECKS`] with this name.
@@ -102,4 +139,45 @@ checks! { ($)
 pub fn run_check(name: &str, candidate: &Candidate) -> Result<(), String> {
     let (_, check) = CHECKS.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("no check is called {name:?}"))?;
     check(candidate).map_err(|why| format!("{}: {why}", candidate.name))
+}
+
+/// The answer to a case that must have one.
+fn run(candidate: &Candidate, case: &Case) -> Result<Answer, String> {
+    candidate.run(case).map_err(|why| format!("case {:?} was refused: {why}", case.name))
+}
+
+/// The answer to a case, if the candidate offers what it asks for.
+fn ask(candidate: &Candidate, case: &Case) -> Result<Option<Answer>, String> {
+    if candidate.supports(case) { run(candidate, case).map(Some) } else { Ok(None) }
+}
+
+/// The candidate's answer, or refusal, against the textbook's.
+fn judge(candidate: &Candidate, case: &Case) -> Result<(), String> {
+    if !candidate.supports(case) {
+        return Ok(());
+    }
+    match (textbook::rows(case), candidate.run(case)) {
+        (Err(_), Err(_)) => Ok(()),
+        (Err(why), Ok(_)) => Err(format!("case {:?} is accepted, expected a refusal: {why}", case.name)),
+        (Ok(_), Err(why)) => Err(format!("case {:?} was refused: {why}", case.name)),
+        (Ok(rows), Ok(got)) => {
+            let expected = textbook::answer(case, &rows);
+            compare_rows(case, rows, &expected, &got, candidate.rounding).map_err(|mismatch| mismatch.to_string())
+        }
+    }
+}
+
+fn equal_bits(what: &str, got: &[f64], expected: &[f64]) -> Result<(), String> {
+    if got.len() != expected.len() {
+        return Err(format!("{what}: {} values, expected {}", got.len(), expected.len()));
+    }
+    match got.iter().zip(expected).position(|(got, expected)| got.to_bits() != expected.to_bits()) {
+        Some(index) => Err(format!("{what}, value {index}: got {:e}, expected the bits of {:e}", got[index], expected[index])),
+        None => Ok(()),
+    }
+}
+
+/// The random numbers of a check's own cases.
+fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
 }

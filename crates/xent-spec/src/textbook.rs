@@ -184,23 +184,31 @@ fn target_before_smoothing(case: &Case, row: usize) -> Result<Vec<f64>, Refusal>
     Ok(target)
 }
 
-/// S3.2, S3.3, S3.5 and S3.6: `U(c)`. The two priors that know no true class are [`prior_of_target`]'s.
+/// S3.1 to S3.6: `U(c)`.
 fn prior_of_class(case: &Case, class: usize) -> Vec<f64> {
     let classes = case.class_count();
-    let uniform_where = |open: &dyn Fn(usize) -> bool| {
-        let count = (0..classes).filter(|&k| open(k)).count();
-        if count == 0 {
-            return (0..classes).map(|k| f64::from(k == class)).collect();
-        }
-        (0..classes).map(|k| if open(k) { 1.0 / count as f64 } else { 0.0 }).collect()
-    };
     match &case.prior {
         Prior::Uniform => vec![1.0 / classes as f64; classes],
-        Prior::WrongClasses => uniform_where(&|k| k != class),
-        Prior::Excluding(excluded) => uniform_where(&|k| k != class && !excluded.contains(&k)),
+        Prior::WrongClasses => uniform_without(classes, &[], class),
+        Prior::Excluding(excluded) => uniform_without(classes, excluded, class),
         Prior::Fixed(prior) => prior.clone(),
         Prior::ByTrueClass(priors) => priors[class * classes..][..classes].to_vec(),
     }
+}
+
+/// Uniform over the classes that are neither excluded nor the true one; where there are none, all of it on the true one (S3.6).
+fn uniform_without(classes: usize, excluded: &[usize], true_class: usize) -> Vec<f64> {
+    let mut prior = vec![1.0; classes];
+    for &class in excluded {
+        prior[class] = 0.0;
+    }
+    prior[true_class] = 0.0;
+    let open = prior.iter().filter(|&&u| u > 0.0).count();
+    if open == 0 {
+        prior[true_class] = 1.0;
+        return prior;
+    }
+    prior.into_iter().map(|u| u / open as f64).collect()
 }
 
 /// S3: `U(t)`.
@@ -301,7 +309,7 @@ fn floor(target: &[f64]) -> f64 {
 }
 
 /// S5.
-fn is_ignored(case: &Case, row: usize) -> bool {
+pub(crate) fn is_ignored(case: &Case, row: usize) -> bool {
     let listed = |label: i64| case.ignore_index.contains(&label);
     let by_label = match &case.targets {
         Targets::Classes { labels, .. } => listed(labels[row]),
@@ -381,7 +389,7 @@ fn is_correct(case: &Case, number: usize, row: &Row) -> bool {
     row.softmax.valid && first_largest(&row.logits) == class
 }
 
-fn answer(case: &Case, rows: &[Option<Row>]) -> Answer {
+pub(crate) fn answer(case: &Case, rows: &[Option<Row>]) -> Answer {
     let denominator = denominator(case, rows);
     let reduced = |part| reduce(case, rows, denominator, part);
     let mut grad = vec![0.0; case.logits.len()];
