@@ -1,2 +1,48 @@
-//! Placeholder.
-fn main() {}
+//! `xent`: train with and without label smoothing and see what it does.
+#![forbid(unsafe_code)]
+
+mod data;
+mod error;
+mod files;
+mod metrics;
+mod report;
+mod seed;
+mod spread;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Label-smoothed cross-entropy: train with and without it and see what it does.
+///
+/// Without a command, `xent` trains: `xent --seeds 2` is `xent train --seeds 2`.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    train: train::TrainOptions,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train small networks with several amounts of label smoothing and compare them.
+    Train(train::TrainOptions),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Some(Command::Train(options)) => train::train(options),
+        None => train::train(cli.train),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.exit_code()
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Writing files whole or not at all.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// Makes a folder, with those above it.
+pub fn make_folder(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).map_err(|error| Error::writing(path, error))
+}
+
+/// Writes a file by way of a temporary one beside it, so that whoever reads it sees the old file or the new one and never a part.
+pub fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".xent-");
+        // Less the umask, as for any other file; temporary files are private unless told.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder)?;
+        file.write_all(contents)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().map_err(|error| Error::writing(path, error))
+}

@@ -1,0 +1,162 @@
+//! A table of numbers with spread: as text for a terminal and as HTML.
+
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, TableStyle};
+use maud::{Markup, html};
+
+/// Quantities as rows, what is compared as columns.
+pub struct Table {
+    /// What the table shows.
+    pub caption: String,
+    /// What the columns are: the head of the first column.
+    pub corner: String,
+    /// Heads of the others.
+    pub columns: Vec<String>,
+    /// Rows that belong together.
+    pub groups: Vec<Group>,
+}
+
+/// Rows under a common title.
+pub struct Group {
+    /// The title.
+    pub title: String,
+    /// Name and one cell a column.
+    pub rows: Vec<(String, Vec<Cell>)>,
+}
+
+/// A number as it is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// The number.
+    pub main: String,
+    /// How far it scatters.
+    pub spread: Option<String>,
+}
+
+impl Cell {
+    /// A mean with a standard deviation, if there is one.
+    pub fn new(mean: f64, sd: Option<f64>, decimals: usize) -> Self {
+        Self { main: format!("{mean:.decimals$}"), spread: sd.map(|sd| format!("±{sd:.decimals$}")) }
+    }
+
+    /// A text instead.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self { main: text.into(), spread: None }
+    }
+
+    fn line(&self) -> String {
+        match &self.spread {
+            Some(spread) => format!("{} {spread}", self.main),
+            None => self.main.clone(),
+        }
+    }
+}
+
+impl Table {
+    /// For a terminal of this many columns: as many of the table's columns beside each other as there is room for, the others below.
+    pub fn to_text(&self, width: usize) -> String {
+        let length = |text: &str| text.chars().count();
+        let rows = || self.groups.iter().flat_map(|group| &group.rows);
+        let names = rows()
+            .map(|(name, _)| length(name) + 2)
+            .chain(self.groups.iter().map(|group| length(&group.title)))
+            .chain([length(&self.corner)])
+            .max()
+            .unwrap_or(0);
+        let cells = rows().flat_map(|(_, cells)| cells).map(|cell| length(&cell.line())).chain(self.columns.iter().map(|head| length(head))).max().unwrap_or(0);
+        const BETWEEN: usize = 2;
+        let side_by_side = (width.saturating_sub(names) / (cells + BETWEEN)).clamp(1, self.columns.len().max(1));
+        let blocks = (0..self.columns.len()).step_by(side_by_side).map(|from| self.block(from, (from + side_by_side).min(self.columns.len())));
+        blocks.collect::<Vec<_>>().join("\n\n")
+    }
+
+    fn block(&self, from: usize, to: usize) -> String {
+        let mut table = comfy_table::Table::new();
+        let rule = LineStyle::none().fill('─').junction('─');
+        table.load_style(TableStyle::new().header_separator(rule)).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(std::iter::once(&self.corner).chain(&self.columns[from..to]));
+        for (index, group) in self.groups.iter().enumerate() {
+            if index > 0 {
+                table.add_row([""]);
+            }
+            table.add_row([&group.title]);
+            for (name, cells) in &group.rows {
+                table.add_row(std::iter::once(format!("  {name}")).chain(cells[from..to].iter().map(Cell::line)));
+            }
+        }
+        for (index, column) in table.column_iter_mut().enumerate() {
+            // With the rule's joint, two columns between neighbours.
+            column.set_padding((u16::from(index > 0), 0));
+            column.set_cell_alignment(if index == 0 { CellAlignment::Left } else { CellAlignment::Right });
+        }
+        let lines = table.lines().map(|line| line.trim_end().to_string());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// With heads for rows and columns, scrolling sideways in itself where the page is narrow.
+    pub fn to_html(&self) -> Markup {
+        html! {
+            div.scroll role="region" aria-label=(self.caption) tabindex="0" {
+                table {
+                    caption { (self.caption) }
+                    thead { tr {
+                        th scope="col" { (self.corner) }
+                        @for column in &self.columns { th scope="col" { (column) } }
+                    } }
+                    @for group in &self.groups {
+                        tbody {
+                            tr.group { th scope="rowgroup" colspan=(self.columns.len() + 1) { (group.title) } }
+                            @for (name, cells) in &group.rows {
+                                tr {
+                                    th scope="row" { (name) }
+                                    @for cell in cells {
+                                        td { (cell.main) @if let Some(spread) = &cell.spread { " " small { (spread) } } }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(columns: usize) -> Table {
+        Table {
+            caption: "Numbers".into(),
+            corner: "ε".into(),
+            columns: (0..columns).map(|column| format!("0.{column}")).collect(),
+            groups: vec![Group { title: "On test".into(), rows: vec![("accuracy, %".into(), vec![Cell::new(97.123, Some(0.5), 2); columns])] }],
+        }
+    }
+
+    #[test]
+    fn text_fits_the_terminal() {
+        assert_eq!(
+            table(2).to_text(80),
+            "ε                      0.0          0.1\n\
+             ───────────────────────────────────────\n\
+             On test\n  \
+             accuracy, %  97.12 ±0.50  97.12 ±0.50"
+        );
+        for width in [40, 80, 120] {
+            let text = table(12).to_text(width);
+            assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+            assert_eq!(text.matches("97.12 ±0.50").count(), 12);
+        }
+        assert_eq!(table(3).to_text(10).matches("97.12 ±0.50").count(), 3, "a terminal too narrow for anything still gets all numbers");
+    }
+
+    #[test]
+    fn html_says_what_heads_what_and_escapes() {
+        let mut table = table(1);
+        table.columns[0] = "<b>".into();
+        let html = table.to_html().into_string();
+        assert!(html.contains("<th scope=\"col\">&lt;b&gt;</th>"), "{html}");
+        assert!(html.contains("<th scope=\"row\">accuracy, %</th><td>97.12 <small>±0.50</small></td>"), "{html}");
+    }
+}

@@ -1,0 +1,78 @@
+//! Numbers that differ from seed to seed: their mean, how far they scatter, and whether a difference stands out from that.
+
+use serde::Serialize;
+use statrs::distribution::{ContinuousCDF, StudentsT};
+
+/// One number a seed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Spread {
+    /// The mean.
+    pub mean: f64,
+    /// The sample standard deviation (over n − 1); none with one seed.
+    pub sd: Option<f64>,
+    /// The numbers, in the order of the seeds.
+    pub values: Vec<f64>,
+}
+
+impl Spread {
+    /// Of at least one number.
+    pub fn new(values: Vec<f64>) -> Self {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let squares = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
+        let sd = (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt());
+        Self { mean, sd, values }
+    }
+
+    /// This less another, seed by seed.
+    pub fn less(&self, other: &Self) -> Self {
+        Self::new(self.values.iter().zip(&other.values).map(|(a, b)| a - b).collect())
+    }
+
+    /// The smallest number.
+    pub fn low(&self) -> f64 {
+        self.values.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    /// The largest number.
+    pub fn high(&self) -> f64 {
+        self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    /// On how many seeds the number is above 0, and on how many below.
+    pub fn signs(&self) -> (usize, usize) {
+        (self.values.iter().filter(|value| **value > 0.0).count(), self.values.iter().filter(|value| **value < 0.0).count())
+    }
+
+    /// Whether 0 lies outside the 95 % interval of Student's t about the mean. One number says nothing: false.
+    pub fn stands_out(&self) -> bool {
+        let n = self.values.len() as f64;
+        let Some(sd) = self.sd else { return false };
+        let Ok(student) = StudentsT::new(0.0, 1.0, n - 1.0) else { return false };
+        self.mean.abs() > student.inverse_cdf(0.975) * sd / n.sqrt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_and_deviation_by_hand() {
+        let spread = Spread::new(vec![1.0, 2.0, 6.0]);
+        assert_eq!((spread.mean, spread.sd, spread.low(), spread.high()), (3.0, Some(7f64.sqrt()), 1.0, 6.0));
+        assert_eq!(Spread::new(vec![4.0]).sd, None);
+        assert_eq!(spread.less(&Spread::new(vec![1.0, 3.0, 5.0])).signs(), (1, 1));
+    }
+
+    #[test]
+    fn noise_is_told_from_a_difference() {
+        // t(0.975, 4) = 2.7764: mean 1 with sd 0.8 has a half-width of 0.993; with sd 0.81 of 1.006.
+        let five = |sd: f64| Spread::new([-1.0, -1.0, 0.0, 1.0, 1.0].iter().map(|x| 1.0 + x * sd).collect());
+        assert!(five(0.8).stands_out());
+        assert!(!five(0.81).stands_out());
+        assert!(!Spread::new(vec![5.0]).stands_out(), "one seed");
+        assert!(!Spread::new(vec![0.0, 0.0]).stands_out(), "no difference at all");
+        assert!(Spread::new(vec![0.5, 0.5]).stands_out(), "the same difference every time");
+    }
+}

@@ -1,0 +1,273 @@
+//! What a run shows and what it does not, in sentences made from its own numbers.
+
+use serde::Serialize;
+
+use super::measures::Measure;
+use super::summary::{Arm, Summary};
+use crate::spread::Spread;
+
+/// A sentence or two about one thing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Finding {
+    /// The thing.
+    pub topic: &'static str,
+    /// What there is to say.
+    pub text: String,
+}
+
+/// All there is to say, the surest first.
+pub fn findings(summary: &Summary) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut say = |topic, text: Option<String>| findings.extend(text.map(|text| Finding { topic, text }));
+    say("Logit gap", logit_gap(summary));
+    say("Training loss", training_loss(summary));
+    say("Overfitting", overfitting(summary));
+    say("Accuracy", accuracy(summary));
+    say("Raw probabilities", compare_probabilities(summary, Measure::Nll, Measure::Ece, Measure::Kl));
+    say("Temperature", temperature(summary));
+    say("After temperature scaling", compare_probabilities(summary, Measure::ScaledNll, Measure::ScaledEce, Measure::ScaledKl));
+    say("Calibration against chance", against_chance(summary));
+    say("Best possible", best_possible(summary));
+    say("Not shown", Some(limits(summary)));
+    findings
+}
+
+fn logit_gap(summary: &Summary) -> Option<String> {
+    let mut sentences = Vec::new();
+    if let Some(plain) = summary.plain() {
+        let (gap, growth) = (plain.spread(Measure::TrainGap)?, plain.spread(Measure::LateGrowth)?);
+        let still = match growth.signs() {
+            (up, _) if up == growth.values.len() => format!("was still growing, by {} in the last tenth of the epochs", show(&growth, 1.0, 2)),
+            (up, _) => format!("grew in the last tenth of the epochs on {up} of {}", seeds(growth.values.len())),
+        };
+        sentences.push(format!("Without smoothing, nothing bounds the training rows' logit gap: it reached {} and {still}.", show(&gap, 1.0, 2)));
+    }
+    let ends: Vec<String> = summary
+        .smoothed()
+        .filter_map(|arm| {
+            let (gap, optimum) = (arm.spread(Measure::TrainGap)?, arm.optimum.gap?);
+            let off = if optimum > 0.0 { format!(" ({:+.1} %)", 100.0 * (gap.mean / optimum - 1.0)).replace('-', "−") } else { String::new() };
+            Some(format!("{} against {optimum:.2}{off} at ε = {}", show(&gap, 1.0, 2), arm.epsilon))
+        })
+        .collect();
+    if !ends.is_empty() {
+        sentences.push(format!("With smoothing it has an optimum, and ended at {}.", list(&ends)));
+    }
+    (!sentences.is_empty()).then(|| sentences.join(" "))
+}
+
+fn training_loss(summary: &Summary) -> Option<String> {
+    let ends: Vec<String> = summary
+        .smoothed()
+        .filter_map(|arm| {
+            let loss = arm.spread(Measure::TrainLoss)?;
+            (arm.optimum.floor > 0.0)
+                .then(|| format!("{:.1} % above its floor of {:.3} at ε = {}", 100.0 * (loss.mean / arm.optimum.floor - 1.0), arm.optimum.floor, arm.epsilon))
+        })
+        .collect();
+    if ends.is_empty() {
+        return None;
+    }
+    Some(format!("A smoothed loss cannot reach 0: it ended {}. Losses with different ε are therefore not comparable; NLL is.", list(&ends)))
+}
+
+fn accuracy(summary: &Summary) -> Option<String> {
+    let differences = differences(summary, Measure::Accuracy, 100.0, 2, Better::Higher, " points")?;
+    Some(format!("Seed by seed against ε = 0, accuracy changed by {differences}."))
+}
+
+fn overfitting(summary: &Summary) -> Option<String> {
+    let ends = summary.arms.iter().map(|arm| {
+        let (train, test, rise) = (arm.spread(Measure::TrainNll)?, arm.spread(Measure::Nll)?, arm.spread(Measure::Rise)?);
+        Some(format!("{:.3} against {:.3} (up {:.3} from its lowest) at ε = {}", train.mean, test.mean, rise.mean, arm.epsilon))
+    });
+    Some(format!("NLL ended, training part against test part, at {}.", list(&ends.collect::<Option<Vec<_>>>()?)))
+}
+
+fn compare_probabilities(summary: &Summary, nll: Measure, ece: Measure, kl: Measure) -> Option<String> {
+    let change = |measure| differences(summary, measure, 1.0, 3, Better::Lower, "");
+    let mut text = format!("Seed by seed against ε = 0, NLL changed by {}. ECE changed by {}.", change(nll)?, change(ece)?);
+    if let Some(change) = change(kl) {
+        text.push_str(&format!(" The KL divergence from the truth changed by {change}."));
+    }
+    Some(text)
+}
+
+fn temperature(summary: &Summary) -> Option<String> {
+    let mut parts = Vec::new();
+    let (mut under, mut over, mut neither) = (Vec::new(), Vec::new(), Vec::new());
+    for arm in &summary.arms {
+        let temperature = arm.spread(Measure::Temperature)?;
+        let apart = Spread::new(temperature.values.iter().map(|value| value - 1.0).collect());
+        let text = format!("{} at ε = {}", show(&temperature, 1.0, 2), arm.epsilon);
+        match (apart.stands_out(), apart.mean < 0.0) {
+            (true, true) => under.push(text),
+            (true, false) => over.push(text),
+            (false, _) => neither.push(text),
+        }
+    }
+    let mut part = |temperatures: &[String], means: &str| {
+        if !temperatures.is_empty() {
+            parts.push(format!("{} ({means})", list(temperatures)));
+        }
+    };
+    part(&under, "below 1: the network is right more often than it says");
+    part(&over, "above 1: it is right less often than it says");
+    part(&neither, "not told from 1 by these seeds");
+    let mut text = format!("Fitted on the {} validation rows, the temperature is {}.", summary.rows.validation, parts.join("; "));
+    let capped: usize = summary.arms.iter().map(Arm::capped).sum();
+    if capped > 0 {
+        text.push_str(&format!(
+            " In {capped} of {} runs it ended at the end of the range that is searched (0.05 to 20), as it does where the validation rows are all right; such a temperature says little.",
+            summary.arms.iter().map(|arm| arm.runs.len()).sum::<usize>()
+        ));
+    }
+    Some(text)
+}
+
+fn against_chance(summary: &Summary) -> Option<String> {
+    let describe = |ece: Measure, chance: Measure, what: &str| -> Option<String> {
+        let (mut above, mut like) = (Vec::new(), Vec::new());
+        for arm in &summary.arms {
+            let (ece, chance) = (arm.spread(ece)?, arm.spread(chance)?);
+            let excess = ece.less(&chance);
+            let text = format!("{:.3} against {:.3} at ε = {}", ece.mean, chance.mean, arm.epsilon);
+            if excess.stands_out() && excess.mean > 0.0 { above.push(text) } else { like.push(text) }
+        }
+        let mut parts = Vec::new();
+        if !above.is_empty() {
+            parts.push(format!("above chance: {}", list(&above)));
+        }
+        if !like.is_empty() {
+            parts.push(format!("no more than chance can explain: {}", list(&like)));
+        }
+        Some(format!("{what} is {}.", parts.join("; ")))
+    };
+    let raw = describe(Measure::Ece, Measure::ChanceEce, "Raw ECE")?;
+    let scaled = describe(Measure::ScaledEce, Measure::ScaledChanceEce, "ECE after temperature scaling")?;
+    Some(format!("A perfectly calibrated model with the same confidences would not score 0 on {} rows either. {raw} {scaled}", summary.rows.test))
+}
+
+fn best_possible(summary: &Summary) -> Option<String> {
+    let arm = summary.arms.first()?;
+    let (accuracy, nll) = (arm.spread(Measure::BestAccuracy)?, arm.spread(Measure::BestNll)?);
+    Some(format!(
+        "Whoever knew the truth would be right on {} % of the test rows and have an NLL of {}. A training label that is no more certain than that is \
+         better not learnt with certainty, which is what smoothing says of all rows alike, certain or not.",
+        show(&accuracy, 100.0, 2),
+        show(&nll, 1.0, 3)
+    ))
+}
+
+fn limits(summary: &Summary) -> String {
+    let n = summary.settings.seeds;
+    let spread = if n == 1 {
+        "One seed has no spread: nothing above can be told from chance; --seeds 5 would.".to_string()
+    } else {
+        format!(
+            "A change is called noise where 0 lies in the 95 % t interval of the {n} seeds' differences. The seeds draw their parts from the same rows, so these intervals are \
+             too narrow rather than too wide, and of many comparisons some stand out by chance."
+        )
+    };
+    let noise = if summary.settings.label_noise > 0.0 {
+        format!(
+            " A share of {} of the training labels was made wrong on purpose; gap and loss on the training part are with those labels.",
+            summary.settings.label_noise
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "{spread}{noise} The temperature is fitted on the validation part and all scores are of the test part, which nothing was fitted to. \
+         This is one small network on one small data set: other data can turn each difference around, but for the gap and the floor, which follow from the loss."
+    )
+}
+
+/// Whether more is better.
+#[derive(Clone, Copy, PartialEq)]
+enum Better {
+    Higher,
+    Lower,
+}
+
+/// For each ε > 0, how a measure changed against ε = 0 and what to make of it. None without ε = 0, without any other, or where the runs do not have the measure.
+fn differences(summary: &Summary, measure: Measure, factor: f64, decimals: usize, better: Better, unit: &str) -> Option<String> {
+    let plain = summary.plain()?.spread(measure)?;
+    let of_arm = |arm: &Arm| -> Option<(String, String)> {
+        let difference = arm.spread(measure)?.less(&plain);
+        Some((format!("{}{unit} at ε = {}", signed(&difference, factor, decimals), arm.epsilon), verdict(&difference, better)))
+    };
+    let changes: Vec<(String, String)> = summary.smoothed().map(of_arm).collect::<Option<_>>()?;
+    let (_, first) = changes.first()?;
+    if changes.len() > 1 && changes.iter().all(|(_, verdict)| verdict == first) {
+        let numbers: Vec<String> = changes.iter().map(|(number, _)| number.clone()).collect();
+        return Some(format!("{} (each {first})", list(&numbers)));
+    }
+    Some(list(&changes.iter().map(|(number, verdict)| format!("{number} ({verdict})")).collect::<Vec<_>>()))
+}
+
+fn verdict(difference: &Spread, better: Better) -> String {
+    let n = difference.values.len();
+    let (up, down) = difference.signs();
+    let (good, bad) = if better == Better::Higher { (up, down) } else { (down, up) };
+    let word = if (difference.mean > 0.0) == (better == Better::Higher) { "better" } else { "worse" };
+    match n {
+        1 if up + down == 0 => "no difference, one seed".to_string(),
+        1 => format!("{word}, one seed"),
+        _ if !difference.stands_out() => "within the seeds' noise".to_string(),
+        _ if good.max(bad) == n => format!("{word} on all {n} seeds"),
+        _ => format!("{word} on {} of {n} seeds", good.max(bad)),
+    }
+}
+
+fn show(spread: &Spread, factor: f64, decimals: usize) -> String {
+    with_deviation(format!("{:.decimals$}", factor * spread.mean), spread, factor, decimals)
+}
+
+fn signed(spread: &Spread, factor: f64, decimals: usize) -> String {
+    with_deviation(format!("{:+.decimals$}", factor * spread.mean).replace('-', "−"), spread, factor, decimals)
+}
+
+fn with_deviation(mean: String, spread: &Spread, factor: f64, decimals: usize) -> String {
+    match spread.sd {
+        Some(sd) => format!("{mean} ±{:.decimals$}", factor * sd),
+        None => mean,
+    }
+}
+
+fn seeds(n: usize) -> String {
+    if n == 1 { "1 seed".to_string() } else { format!("{n} seeds") }
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn list(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.clone(),
+        [all @ .., last] => format!("{} and {last}", all.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_follow_the_spread() {
+        let of = |values: &[f64], better| verdict(&Spread::new(values.to_vec()), better);
+        assert_eq!(of(&[0.1, 0.11, 0.12], Better::Lower), "worse on all 3 seeds");
+        assert_eq!(of(&[0.1, 0.11, 0.12], Better::Higher), "better on all 3 seeds");
+        assert_eq!(of(&[-0.1, -0.11, -0.12], Better::Lower), "better on all 3 seeds");
+        assert_eq!(of(&[0.1, -0.11, 0.12], Better::Lower), "within the seeds' noise");
+        assert_eq!(of(&[0.0, 0.0], Better::Lower), "within the seeds' noise");
+        assert_eq!(of(&[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -0.01], Better::Higher), "better on 9 of 10 seeds");
+        assert_eq!(of(&[-2.0], Better::Higher), "worse, one seed");
+    }
+
+    #[test]
+    fn numbers_and_lists_read_well() {
+        assert_eq!(signed(&Spread::new(vec![-0.5, -0.25]), 1.0, 2), "−0.38 ±0.18");
+        assert_eq!(show(&Spread::new(vec![0.5]), 100.0, 1), "50.0");
+        assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");
+    }
+}

@@ -1,0 +1,214 @@
+//! One training run: one amount of smoothing, one seed, one thread.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use candle_nn::{AdamW, Optimizer, ParamsAdamW};
+use rand::seq::SliceRandom;
+use serde::Serialize;
+use xent_candle::CrossEntropy;
+
+use super::network::Network;
+use super::options::Settings;
+use crate::data::{Dataset, Part, Parts};
+use crate::error::{Error, Result};
+use crate::metrics::{Logits, Reliability, Temperature, chance_ece, fit_temperature, mean_logit_gap};
+use crate::seed::{Purpose, stream};
+
+/// Most points of a curve, beside its start.
+const MOST_POINTS: usize = 200;
+
+/// What came of a run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// ε.
+    pub epsilon: f64,
+    /// The seed of split, label noise, initial weights and order.
+    pub seed: u64,
+    /// From before the first epoch to after the last.
+    pub curve: Vec<Point>,
+    /// Fitted to the validation part.
+    pub temperature: Temperature,
+    /// The test part as the network says it.
+    pub raw: Probabilities,
+    /// The test part under the temperature.
+    pub scaled: Probabilities,
+    /// Share of the test rows that are right; no temperature changes it.
+    pub accuracy: f64,
+    /// What the best possible classifier would score on the test part, where the truth is known.
+    pub best: Option<Best>,
+}
+
+/// Where a run stands after some epochs.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Point {
+    /// Epochs done.
+    pub epoch: usize,
+    /// The smoothed loss on the training part.
+    pub train_loss: f64,
+    /// The same with ε = 0.
+    pub train_nll: f64,
+    /// −ln p of the test labels.
+    pub test_nll: f64,
+    /// Mean logit gap of the training rows.
+    pub train_gap: f64,
+    /// Mean logit gap of the test rows.
+    pub test_gap: f64,
+}
+
+/// How good the probabilities of the test part are.
+#[derive(Debug, Clone)]
+pub struct Probabilities {
+    /// −ln p of the labels.
+    pub nll: f64,
+    /// Expected calibration error.
+    pub ece: f64,
+    /// What a perfectly calibrated model with these confidences would score.
+    pub chance_ece: f64,
+    /// The bins behind it.
+    pub reliability: Reliability,
+    /// KL(truth ‖ model), where the truth is known.
+    pub kl: Option<f64>,
+}
+
+/// The classifier that knows the truth.
+#[derive(Debug, Clone, Copy)]
+pub struct Best {
+    /// Its expected −ln p: the entropy of the truth.
+    pub nll: f64,
+    /// Its expected accuracy.
+    pub accuracy: f64,
+}
+
+/// Trains once. `after_epoch` hears of every epoch; the weights go to `save`, if anywhere.
+///
+/// Everything random comes from the seed, and from streams that ε does not touch: two runs with the same seed share their split, initial weights and batches.
+pub fn run(settings: &Settings, dataset: &Dataset, epsilon: f64, seed: u64, save: Option<&Path>, after_epoch: &dyn Fn()) -> Result<Run> {
+    let parts = Parts::new(dataset, seed, settings.label_noise);
+    let network = Network::new(dataset.width, &settings.hidden, dataset.classes.len(), seed)?;
+    let observe = Observer { settings, parts: &parts, epsilon };
+    let mut trainer = Trainer::new(settings, &parts.train, dataset.width, &network, epsilon, seed)?;
+
+    let mut curve = vec![observe.point(&network, 0)?];
+    for epoch in 1..=settings.epochs {
+        trainer.epoch(&network)?;
+        let points = MOST_POINTS.min(settings.epochs);
+        if epoch * points / settings.epochs != (epoch - 1) * points / settings.epochs {
+            let point = observe.point(&network, epoch)?;
+            if !(point.train_loss.is_finite() && point.test_nll.is_finite()) {
+                return Err(Error::failed(format!(
+                    "training with ε = {epsilon} and seed {seed} diverged: the loss is {} after {epoch} epochs; a lower --lr may help",
+                    point.train_loss
+                )));
+            }
+            curve.push(point);
+        }
+        after_epoch();
+    }
+    if let Some(path) = save {
+        network.save(path)?;
+    }
+
+    let validation = network.logits(&parts.validation.features)?;
+    let temperature = fit_temperature(&validation, &parts.validation.labels);
+    let test = network.logits(&parts.test.features)?;
+    let (raw, accuracy) = probabilities(&test, &parts.test, seed)?;
+    let (scaled, _) = probabilities(&test.over(temperature.value), &parts.test, seed)?;
+    let best = parts.test.truth.as_ref().map(|truth| best(&test, truth)).transpose()?;
+    Ok(Run { epsilon, seed, curve, temperature, raw, scaled, accuracy, best })
+}
+
+impl Run {
+    /// After the last epoch.
+    pub fn end(&self) -> Point {
+        self.curve[self.curve.len() - 1]
+    }
+
+    /// How far the test part's NLL rose from the lowest point of its curve to the last.
+    pub fn rise(&self) -> f64 {
+        self.end().test_nll - self.curve.iter().map(|point| point.test_nll).fold(f64::INFINITY, f64::min)
+    }
+
+    /// How much the training rows' mean logit gap grew in the last tenth of the epochs.
+    pub fn late_growth(&self) -> f64 {
+        let end = self.end();
+        let before = self.curve.iter().rev().find(|point| 10 * point.epoch <= 9 * end.epoch).unwrap_or(&self.curve[0]);
+        end.train_gap - before.train_gap
+    }
+}
+
+struct Trainer {
+    features: Tensor,
+    labels: Vec<u32>,
+    criterion: CrossEntropy,
+    optimizer: AdamW,
+    order: Vec<u32>,
+    rng: rand_chacha::ChaCha8Rng,
+    batch_size: usize,
+}
+
+impl Trainer {
+    fn new(settings: &Settings, train: &Part, width: usize, network: &Network, epsilon: f64, seed: u64) -> Result<Self> {
+        // Without weight decay AdamW is Adam.
+        let adam = ParamsAdamW { lr: settings.lr, weight_decay: 0.0, ..ParamsAdamW::default() };
+        Ok(Self {
+            features: Tensor::from_slice(&train.features, (train.labels.len(), width), &Device::Cpu)?,
+            labels: train.labels.clone(),
+            criterion: CrossEntropy::new(settings.loss(epsilon)).map_err(Error::failed)?,
+            optimizer: AdamW::new(network.variables(), adam)?,
+            order: (0..train.labels.len() as u32).collect(),
+            rng: stream(seed, Purpose::Batches),
+            batch_size: settings.batch_size,
+        })
+    }
+
+    /// Every training row once, in a new order.
+    fn epoch(&mut self, network: &Network) -> Result<()> {
+        self.order.shuffle(&mut self.rng);
+        for rows in self.order.chunks(self.batch_size) {
+            let indices = Tensor::from_slice(rows, rows.len(), &Device::Cpu)?;
+            let logits = network.forward(&self.features.index_select(&indices, 0)?)?;
+            let labels: Vec<u32> = rows.iter().map(|&row| self.labels[row as usize]).collect();
+            let targets = Tensor::from_vec(labels, rows.len(), &Device::Cpu)?;
+            let loss = self.criterion.forward(&logits, &targets).map_err(Error::failed)?;
+            self.optimizer.backward_step(&loss)?;
+        }
+        Ok(())
+    }
+}
+
+struct Observer<'a> {
+    settings: &'a Settings,
+    parts: &'a Parts,
+    epsilon: f64,
+}
+
+impl Observer<'_> {
+    fn point(&self, network: &Network, epoch: usize) -> Result<Point> {
+        let train = network.logits(&self.parts.train.features)?;
+        let test = network.logits(&self.parts.test.features)?;
+        let on_train = train.evaluate(&self.settings.criterion(self.epsilon)?, &self.parts.train.labels)?;
+        Ok(Point {
+            epoch,
+            train_loss: on_train.loss.scalar().unwrap_or(f64::NAN),
+            train_nll: on_train.nll.scalar().unwrap_or(f64::NAN),
+            test_nll: test.nll_and_accuracy(&self.parts.test.labels)?.0,
+            train_gap: mean_logit_gap(&train),
+            test_gap: mean_logit_gap(&test),
+        })
+    }
+}
+
+fn probabilities(logits: &Logits, test: &Part, seed: u64) -> Result<(Probabilities, f64)> {
+    let (nll, accuracy) = logits.nll_and_accuracy(&test.labels)?;
+    let reliability = Reliability::new(logits, &test.labels);
+    let chance_ece = chance_ece(logits, &mut stream(seed, Purpose::Chance));
+    let kl = test.truth.as_ref().map(|truth| logits.kl_and_entropy(truth)).transpose()?.map(|(kl, _)| kl);
+    Ok((Probabilities { nll, ece: reliability.ece(), chance_ece, reliability, kl }, accuracy))
+}
+
+fn best(logits: &Logits, truth: &[f64]) -> Result<Best> {
+    let (_, nll) = logits.kl_and_entropy(truth)?;
+    let largest = truth.chunks_exact(logits.classes()).map(|row| row.iter().copied().fold(0.0, f64::max));
+    Ok(Best { nll, accuracy: largest.sum::<f64>() / logits.len() as f64 })
+}

@@ -1,0 +1,74 @@
+//! All runs, over several threads.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::options::Settings;
+use super::run::{Run, run};
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+
+/// Runs each ε with each seed; in the result, the runs of an ε are together and in the order of their seeds, whatever the number of threads.
+///
+/// # Errors
+/// The first failure by order of the runs; runs that have not begun by then are left out.
+pub fn run_all(settings: &Settings, dataset: &Dataset, threads: usize, weights: Option<&Path>, bar: &ProgressBar) -> Result<Vec<Run>> {
+    let jobs: Vec<(f64, u64)> = (0..settings.seeds as u64).flat_map(|seed| settings.epsilon.iter().map(move |&epsilon| (epsilon, seed))).collect();
+    let next = AtomicUsize::new(0);
+    let done = AtomicUsize::new(0);
+    let outcomes: Mutex<Vec<(usize, Result<Run>)>> = Mutex::new(Vec::with_capacity(jobs.len()));
+    bar.set_length((jobs.len() * settings.epochs) as u64);
+    let say = |done: usize| bar.set_message(format!("{done} of {} runs", jobs.len()));
+    say(0);
+
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&(epsilon, seed)) = jobs.get(index) else { return };
+            let save = weights.map(|folder| weights_path(folder, epsilon, seed));
+            let outcome = run(settings, dataset, epsilon, seed, save.as_deref(), &|| bar.inc(1));
+            if outcome.is_err() {
+                next.store(jobs.len(), Ordering::Relaxed);
+            }
+            outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((index, outcome));
+            say(done.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+    };
+    // A pool of one thread for each worker: whatever candle or the loss would spread over threads stays on the worker's own.
+    let pools = (0..threads.min(jobs.len()))
+        .map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build())
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(Error::failed)?;
+    std::thread::scope(|scope| {
+        for pool in &pools {
+            scope.spawn(|| pool.install(work));
+        }
+    });
+
+    let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcomes.sort_by_key(|(index, _)| *index);
+    let runs = outcomes.into_iter().map(|(_, outcome)| outcome).collect::<Result<Vec<Run>>>()?;
+    let place = |run: &Run| settings.epsilon.iter().position(|epsilon| *epsilon == run.epsilon);
+    let mut sorted = runs;
+    sorted.sort_by_key(|run| (place(run), run.seed));
+    Ok(sorted)
+}
+
+fn weights_path(folder: &Path, epsilon: f64, seed: u64) -> PathBuf {
+    folder.join(format!("epsilon-{epsilon}-seed-{seed}.safetensors"))
+}
+
+/// A bar on the terminal; nothing where there is none.
+pub fn progress_bar(quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(0);
+    if let Ok(style) = ProgressStyle::with_template("training {wide_bar} {percent:>3} %  {msg}  {elapsed} (about {eta} left)") {
+        bar.set_style(style);
+    }
+    bar
+}

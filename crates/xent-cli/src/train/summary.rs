@@ -1,0 +1,121 @@
+//! The runs, gathered by amount of smoothing.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::measures::Measure;
+use super::options::Settings;
+use super::run::{Point, Run};
+use super::theory::Optimum;
+use crate::data::{Dataset, Parts};
+use crate::error::Result;
+use crate::metrics::Reliability;
+use crate::spread::Spread;
+
+/// Everything that a run of the program found out.
+pub struct Summary {
+    /// What was asked.
+    pub settings: Settings,
+    /// What the data are.
+    pub about: String,
+    /// What the network sees and says: number of features, of classes.
+    pub width: usize,
+    /// K.
+    pub classes: usize,
+    /// Rows in each part.
+    pub rows: PartRows,
+    /// One for each ε, in the order given.
+    pub arms: Vec<Arm>,
+}
+
+/// Rows in each part.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct PartRows {
+    /// Fit the weights.
+    pub train: usize,
+    /// Fit the temperature.
+    pub validation: usize,
+    /// Are reported.
+    pub test: usize,
+}
+
+/// All runs with one ε.
+pub struct Arm {
+    /// ε.
+    pub epsilon: f64,
+    /// Where its loss drives a network.
+    pub optimum: Optimum,
+    /// In the order of their seeds.
+    pub runs: Vec<Run>,
+}
+
+impl Summary {
+    /// From runs in the order of ε and seed.
+    pub fn new(settings: Settings, dataset: &Dataset, runs: Vec<Run>) -> Result<Self> {
+        let classes = dataset.classes.len();
+        let parts = Parts::new(dataset, 0, 0.0);
+        let mut runs = runs.into_iter();
+        let arms = settings
+            .epsilon
+            .iter()
+            .map(|&epsilon| Ok(Arm { epsilon, optimum: Optimum::new(&settings, epsilon, classes)?, runs: runs.by_ref().take(settings.seeds).collect() }))
+            .collect::<Result<_>>()?;
+        let rows = PartRows { train: parts.train.labels.len(), validation: parts.validation.labels.len(), test: parts.test.labels.len() };
+        Ok(Self { about: dataset.about.clone(), width: dataset.width, classes, rows, arms, settings })
+    }
+
+    /// The runs without smoothing, if there are any.
+    pub fn plain(&self) -> Option<&Arm> {
+        self.arms.iter().find(|arm| arm.epsilon == 0.0)
+    }
+
+    /// The runs with smoothing.
+    pub fn smoothed(&self) -> impl Iterator<Item = &Arm> {
+        self.arms.iter().filter(|arm| arm.epsilon > 0.0)
+    }
+
+    /// Layer widths, `64-128-10`.
+    pub fn layers(&self) -> String {
+        let widths = std::iter::once(self.width).chain(self.settings.hidden.iter().copied()).chain([self.classes]);
+        widths.map(|width| width.to_string()).collect::<Vec<_>>().join("-")
+    }
+}
+
+impl Arm {
+    /// A measure over the seeds, if the runs have it.
+    pub fn spread(&self, measure: Measure) -> Option<Spread> {
+        self.runs.iter().map(|run| measure.of(run)).collect::<Option<Vec<f64>>>().map(Spread::new)
+    }
+
+    /// A curve over the seeds: epochs, and the spread at each.
+    pub fn curve(&self, value: fn(&Point) -> f64) -> Vec<(usize, Spread)> {
+        let points = self.runs[0].curve.iter().map(|point| point.epoch).enumerate();
+        points.map(|(index, epoch)| (epoch, Spread::new(self.runs.iter().map(|run| value(&run.curve[index])).collect()))).collect()
+    }
+
+    /// The bins of all seeds together, before or after the temperature.
+    pub fn reliability(&self, which: fn(&Run) -> &Reliability) -> Reliability {
+        let mut pooled = which(&self.runs[0]).clone();
+        self.runs[1..].iter().for_each(|run| pooled.add(which(run)));
+        pooled
+    }
+
+    /// On how many seeds the temperature ended at an end of its range.
+    pub fn capped(&self) -> usize {
+        self.runs.iter().filter(|run| run.temperature.capped).count()
+    }
+
+    /// As JSON: every measure with its value for each seed, curves, bins.
+    pub fn to_json(&self) -> Value {
+        let measures: Map<String, Value> = Measure::ALL.iter().filter_map(|measure| Some((measure.key().to_string(), json!(self.spread(*measure)?)))).collect();
+        json!({
+            "epsilon": self.epsilon,
+            "optimum": self.optimum,
+            "measures": measures,
+            "temperature_at_end_of_range": self.capped(),
+            "curves": self.runs.iter().map(|run| json!({"seed": run.seed, "points": run.curve})).collect::<Vec<_>>(),
+            "reliability": self.reliability(|run| &run.raw.reliability),
+            "reliability_after_temperature": self.reliability(|run| &run.scaled.reliability),
+        })
+    }
+}
