@@ -4,7 +4,9 @@
 mod data;
 mod error;
 mod files;
+mod loss;
 mod metrics;
+mod npy;
 mod report;
 mod seed;
 mod spread;
@@ -30,12 +32,15 @@ struct Cli {
 enum Command {
     /// Train small networks with several amounts of label smoothing and compare them.
     Train(train::TrainOptions),
+    /// The label-smoothed cross-entropy, and its gradient, of arrays in .npy files.
+    Loss(loss::LossOptions),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Some(Command::Train(options)) => train::train(options),
+        Some(Command::Loss(options)) => loss::loss(&options),
         None => train::train(cli.train),
     };
     match outcome {

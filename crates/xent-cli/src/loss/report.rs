@@ -1,0 +1,231 @@
+//! What is printed.
+
+use std::fmt;
+use std::io::{self, BufWriter, ErrorKind, Write};
+
+use serde::{Serialize, Serializer};
+use xent::{Output, Reduced};
+
+use super::layout::Layout;
+use crate::error::{Error, Result};
+
+/// A number in the precision in which it was computed. In JSON, where there is neither NaN nor infinity, those are strings.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Figure {
+    /// Of all logits but `float64`.
+    F32(f32),
+    /// Of `float64` logits.
+    F64(f64),
+}
+
+impl From<f32> for Figure {
+    fn from(number: f32) -> Self {
+        Self::F32(number)
+    }
+}
+
+impl From<f64> for Figure {
+    fn from(number: f64) -> Self {
+        Self::F64(number)
+    }
+}
+
+impl Figure {
+    fn widened(self) -> f64 {
+        match self {
+            Self::F32(number) => number.into(),
+            Self::F64(number) => number,
+        }
+    }
+
+    fn non_finite_name(self) -> Option<&'static str> {
+        let number = self.widened();
+        match number {
+            _ if number.is_nan() => Some("NaN"),
+            f64::INFINITY => Some("Infinity"),
+            f64::NEG_INFINITY => Some("-Infinity"),
+            _ => None,
+        }
+    }
+
+    /// With 7 significant digits, in at most 13 characters.
+    fn short(self) -> String {
+        let number = self.widened();
+        let magnitude = number.abs().log10().floor();
+        match self.non_finite_name() {
+            Some(name) => name.to_owned(),
+            None if number == 0.0 => "0".to_owned(),
+            None if (-4.0..7.0).contains(&magnitude) => format!("{number:.*}", (6.0 - magnitude) as usize),
+            None => format!("{number:.6e}"),
+        }
+    }
+}
+
+/// With as many digits as it takes to read the same number back.
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let magnitude = self.widened().abs();
+        let plain = magnitude == 0.0 || (1e-5..1e16).contains(&magnitude);
+        match (self.non_finite_name(), self) {
+            (Some(name), _) => f.write_str(name),
+            (None, Self::F32(number)) if plain => write!(f, "{number}"),
+            (None, Self::F64(number)) if plain => write!(f, "{number}"),
+            (None, Self::F32(number)) => write!(f, "{number:e}"),
+            (None, Self::F64(number)) => write!(f, "{number:e}"),
+        }
+    }
+}
+
+impl Serialize for Figure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match (self.non_finite_name(), self) {
+            (Some(name), _) => serializer.serialize_str(name),
+            (None, Self::F32(number)) => serializer.serialize_f32(*number),
+            (None, Self::F64(number)) => serializer.serialize_f64(*number),
+        }
+    }
+}
+
+/// A part of the loss: the batch's, or one a row.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Part {
+    Batch(Figure),
+    Rows(Vec<Figure>),
+}
+
+impl<F: Into<Figure>> From<Reduced<F>> for Part {
+    fn from(reduced: Reduced<F>) -> Self {
+        match reduced {
+            Reduced::Scalar(value) => Self::Batch(value.into()),
+            Reduced::Rows(values) => Self::Rows(values.into_iter().map(Into::into).collect()),
+        }
+    }
+}
+
+/// Everything that is printed about a batch, under the names that it has in JSON.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    loss: Part,
+    nll: Part,
+    smoothing: Part,
+    floor: Part,
+    z_loss: Part,
+    denominator: Figure,
+    correct: usize,
+    ignored: usize,
+    non_finite: usize,
+    rows: usize,
+    classes: usize,
+    #[serde(skip)]
+    warning: Option<String>,
+}
+
+impl Report {
+    /// From what xent returned.
+    pub fn new<F: Into<Figure>>(output: Output<F>, layout: &Layout) -> Self {
+        let rows: usize = output.lse.len();
+        let warning = output.first_non_finite.map(|row| {
+            let place = layout.position(row).map(|position| format!(", at {position:?}")).unwrap_or_default();
+            format!("the loss of {} of {} kept rows is NaN or infinite; the first is row {row}{place}", output.non_finite, rows - output.ignored)
+        });
+        Self {
+            loss: output.loss.into(),
+            nll: output.nll.into(),
+            smoothing: output.smoothing.into(),
+            floor: output.floor.into(),
+            z_loss: output.z_loss.into(),
+            denominator: output.denominator.into(),
+            correct: output.correct,
+            ignored: output.ignored,
+            non_finite: output.non_finite,
+            rows,
+            classes: layout.classes(),
+            warning,
+        }
+    }
+
+    /// Prints it, a warning about rows that are not finite on stderr.
+    pub fn print(&self, json: bool) -> Result<()> {
+        if let Some(warning) = &self.warning {
+            // Whoever closed stderr does not want to know.
+            let _ = writeln!(io::stderr(), "warning: {warning}");
+        }
+        let mut out = BufWriter::new(io::stdout().lock());
+        let written = if json { self.write_json(&mut out) } else { self.write_text(&mut out) };
+        match written.and_then(|()| out.flush()) {
+            // Whoever closed the pipe has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(|error| Error::failed(format!("cannot print: {error}"))),
+        }
+    }
+
+    fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
+        serde_json::to_writer(&mut *out, self)?;
+        writeln!(out)
+    }
+
+    fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+        let parts = [("loss", &self.loss), ("nll", &self.nll), ("smoothing", &self.smoothing), ("floor", &self.floor), ("z_loss", &self.z_loss)];
+        if matches!(self.loss, Part::Rows(_)) {
+            write!(out, "{:>9}", "row")?;
+            parts.iter().try_for_each(|(name, _)| write!(out, " {name:>13}"))?;
+            writeln!(out)?;
+            for row in 0..self.rows {
+                write!(out, "{row:>9}")?;
+                for (_, part) in parts {
+                    let value = match part {
+                        Part::Rows(values) => values[row],
+                        Part::Batch(value) => *value,
+                    };
+                    write!(out, " {:>13}", value.short())?;
+                }
+                writeln!(out)?;
+            }
+            writeln!(out)?;
+        } else {
+            for (name, part) in parts {
+                if let Part::Batch(value) = part {
+                    writeln!(out, "{name:<13}{value}")?;
+                }
+            }
+        }
+        writeln!(out, "{:<13}{}", "denominator", self.denominator)?;
+        writeln!(out, "{:<13}{} of {} kept rows", "correct", self.correct, self.rows - self.ignored)?;
+        writeln!(out, "{:<13}{} of {} rows", "ignored", self.ignored, self.rows)?;
+        writeln!(out, "{:<13}{} of {} kept rows", "non_finite", self.non_finite, self.rows - self.ignored)?;
+        writeln!(out, "{:<13}{}", "classes", self.classes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_read_back() {
+        for number in [0.1, 1.0 / 3.0, 1e-300, 123456789.0, 1.7976931348623157e308, 5e-324, 0.0] {
+            assert_eq!(Figure::F64(number).to_string().parse(), Ok(number));
+            assert_eq!(serde_json::to_string(&Figure::F64(number)).unwrap().parse(), Ok(number));
+        }
+        assert_eq!(Figure::F32(0.1).to_string(), "0.1");
+        assert_eq!(serde_json::to_string(&Figure::F32(0.1)).unwrap(), "0.1");
+        let strings = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(|number| serde_json::to_string(&Figure::F64(number)).unwrap());
+        assert_eq!(strings, ["\"NaN\"", "\"Infinity\"", "\"-Infinity\""]);
+    }
+
+    #[test]
+    fn short_figures_fit_their_column() {
+        let short = |number: f64| Figure::F64(number).short();
+        assert_eq!(
+            [0.852_296_106_7, 12_345_678.0, 1e-4, 9_999_999.9, 0.0, 1e-300, f64::NAN].map(short),
+            ["0.8522961", "1.234568e7", "0.0001000000", "10000000", "0", "1.000000e-300", "NaN"]
+        );
+        for exponent in -320..=308 {
+            for lead in ["1", "9.9999999", "-1", "-3.3333333"] {
+                let number: f64 = format!("{lead}e{exponent}").parse().unwrap();
+                assert!(short(number).len() <= 14, "{number:e} prints as {}", short(number));
+            }
+        }
+    }
+}

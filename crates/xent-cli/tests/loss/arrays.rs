@@ -1,0 +1,209 @@
+//! Types, orders, axes and gradients.
+
+use half::{bf16, f16};
+
+use crate::workplace::{Workplace, Y, Z, all_close, close, npy, softmax};
+
+const LOSS: [f64; 4] = [0.5048495824, 0.4255153626, 0.0, 1.6265233750];
+const OPTIONS: &str = "--ignore-index -100 --epsilon 0.1 --reduction none --grad g.npy";
+
+/// The gradient of each row's loss with ε = 0.1: p − y.
+fn gradient() -> Vec<f64> {
+    let row = |i: usize| -> Vec<f64> {
+        let p = softmax(&Z[4 * i..][..4]);
+        (0..4).map(|k| if Y[i] < 0 { 0.0 } else { p[k] - 0.025 - if Y[i] == k as i64 { 0.9 } else { 0.0 } }).collect()
+    };
+    (0..4).flat_map(row).collect()
+}
+
+#[test]
+fn gradients_of_each_reduction() {
+    let place = Workplace::new();
+    for (reduction, scale) in [("none", 1.0), ("sum", 1.0), ("mean", 1.0 / 3.0)] {
+        place.json(&format!("--ignore-index -100 --epsilon 0.1 --reduction {reduction} --grad g.npy"));
+        let expected: Vec<f64> = gradient().iter().map(|entry| entry * scale).collect();
+        let found = place.read_f64("g", "(4, 4)");
+        all_close(&found, &expected, 1e-15);
+        assert_eq!(found[8..12], [0.0; 4]);
+    }
+}
+
+#[test]
+fn a_gradient_may_replace_its_logits() {
+    let place = Workplace::new();
+    place.json("--ignore-index -100 --epsilon 0.1 --reduction sum --grad z.npy");
+    all_close(&place.read_f64("z", "(4, 4)"), &gradient(), 1e-15);
+}
+
+#[test]
+fn the_loss_is_the_same_with_and_without_gradient() {
+    let place = Workplace::new();
+    let without = place.json("--ignore-index -100 --epsilon 0.1 --class-weights w.npy");
+    assert_eq!(place.json("--ignore-index -100 --epsilon 0.1 --class-weights w.npy --grad g.npy"), without);
+}
+
+#[test]
+fn logits_of_every_type() {
+    let f32s = |entry: f64| (entry as f32).to_le_bytes().to_vec();
+    let f16s = |entry: f64| f16::from_f64(entry).to_le_bytes().to_vec();
+    let bf16s = |entry: f64| bf16::from_f64(entry).to_le_bytes().to_vec();
+    let reversed = |mut bytes: Vec<u8>| {
+        bytes.reverse();
+        bytes
+    };
+    type Encode<'a> = &'a dyn Fn(f64) -> Vec<u8>;
+    let types: [(&str, &str, f64, Encode); 8] = [
+        ("<f8", "<f8", 1e-15, &|z| z.to_le_bytes().to_vec()),
+        (">f8", "<f8", 1e-15, &|z| z.to_be_bytes().to_vec()),
+        ("<f4", "<f4", 1e-7, &f32s),
+        (">f4", "<f4", 1e-7, &|z| reversed(f32s(z))),
+        ("<f2", "<f2", 5e-4, &f16s),
+        (">f2", "<f2", 5e-4, &|z| reversed(f16s(z))),
+        ("<V2", "<V2", 4e-3, &bf16s),
+        ("|V2", "<V2", 4e-3, &bf16s),
+    ];
+    for (descr, written, tolerance, encode) in types {
+        let entries: Vec<u8> = Z.iter().flat_map(|&z| encode(z)).collect();
+        let place = Workplace::new().bytes("z", &npy(descr, false, &[4, 4], &entries));
+        let found = place.json(OPTIONS);
+        let loss: Vec<f64> = found["loss"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect();
+        all_close(&loss, &LOSS, if written == "<f8" { 1e-9 } else { 2e-7 });
+        let bytes = place.read("g", written, "(4, 4)");
+        let size = bytes.len() / 16;
+        let grad: Vec<f64> = bytes
+            .chunks_exact(size)
+            .map(|bytes| match (written, bytes) {
+                ("<f2", &[a, b]) => f16::from_le_bytes([a, b]).into(),
+                ("<V2", &[a, b]) => bf16::from_le_bytes([a, b]).into(),
+                ("<f4", bytes) => f32::from_le_bytes(bytes.try_into().unwrap()).into(),
+                (_, bytes) => f64::from_le_bytes(bytes.try_into().unwrap()),
+            })
+            .collect();
+        all_close(&grad, &gradient(), tolerance);
+    }
+}
+
+#[test]
+fn bfloat16_as_ml_dtypes_saves_it() {
+    // numpy.save of the known answers' logits as ml_dtypes.bfloat16 (NumPy 2.4, ml_dtypes 0.5); all of them are exact in bfloat16.
+    let place = Workplace::new().bytes("z", include_bytes!("data/bfloat16.npy"));
+    let found = place.json("--ignore-index -100 --epsilon 0.1");
+    assert!((found["loss"].as_f64().unwrap() - 0.8522961067).abs() < 1e-7, "{found}");
+}
+
+#[test]
+fn class_indices_of_every_type() {
+    for (descr, bytes) in [("i1", 1), ("i2", 2), ("i4", 4), ("i8", 8), ("u1", 1), ("u2", 2), ("u4", 4), ("u8", 8)] {
+        let signed = descr.starts_with('i');
+        let ignore: i64 = if signed { -100 } else { 255 };
+        for big in [false, true] {
+            let entry = |label: i64| {
+                let mut entry = label.to_le_bytes()[..bytes].to_vec();
+                if big {
+                    entry.reverse();
+                }
+                entry
+            };
+            let entries: Vec<u8> = [0, 3, ignore, 1].into_iter().flat_map(entry).collect();
+            let order = if big { '>' } else { '<' };
+            let place = Workplace::new().bytes("y", &npy(&format!("{order}{descr}"), false, &[4], &entries));
+            close(&place.json(&format!("--ignore-index {ignore} --epsilon 0.1 --reduction none"))["loss"], &LOSS);
+        }
+    }
+}
+
+#[test]
+fn probabilities_of_every_float_type() {
+    let soft = [0.5, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.125, 0.125, 0.25, 0.5];
+    let expected = Workplace::new().f64("y", &[4, 4], &soft).json("--epsilon 0.1 --reduction none")["loss"].clone();
+    let f32s: Vec<u8> = soft.iter().flat_map(|&q| (q as f32).to_le_bytes()).collect();
+    let f16s: Vec<u8> = soft.iter().flat_map(|&q| f16::from_f64(q).to_le_bytes()).collect();
+    let bf16s: Vec<u8> = soft.iter().flat_map(|&q| bf16::from_f64(q).to_le_bytes()).collect();
+    for (descr, entries) in [("<f4", f32s), ("<f2", f16s), ("<V2", bf16s)] {
+        let place = Workplace::new().bytes("y", &npy(descr, false, &[4, 4], &entries));
+        assert_eq!(place.json("--epsilon 0.1 --reduction none")["loss"], expected, "{descr}");
+    }
+}
+
+/// Entry (i, j) of a 4×4 array goes to where C order of (j, i) has it.
+fn transposed<T: Copy>(entries: &[T]) -> Vec<T> {
+    (0..16).map(|at| entries[at % 4 * 4 + at / 4]).collect()
+}
+
+#[test]
+fn fortran_order() {
+    let entries: Vec<u8> = transposed(&Z).iter().flat_map(|z| z.to_le_bytes()).collect();
+    let place = Workplace::new().bytes("z", &npy("<f8", true, &[4, 4], &entries));
+    close(&place.json(OPTIONS)["loss"], &LOSS);
+    all_close(&place.read_f64("g", "(4, 4)"), &gradient(), 1e-15);
+
+    let soft = [0.5, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.125, 0.125, 0.25, 0.5];
+    let entries: Vec<u8> = transposed(&soft).iter().flat_map(|q: &f64| q.to_le_bytes()).collect();
+    let as_c = Workplace::new().f64("y", &[4, 4], &soft).json("--reduction none");
+    assert_eq!(Workplace::new().bytes("y", &npy("<f8", true, &[4, 4], &entries)).json("--reduction none"), as_c);
+}
+
+#[test]
+fn the_class_axis_anywhere() {
+    for (axis, options) in [(0, "--axis 0"), (0, "--axis -2"), (1, "--axis 1"), (1, "--axis -1")] {
+        let logits = if axis == 0 { transposed(&Z) } else { Z.to_vec() };
+        let place = Workplace::new().f64("z", &[4, 4], &logits);
+        close(&place.json(&format!("{OPTIONS} {options}"))["loss"], &LOSS);
+        let expected = if axis == 0 { transposed(&gradient()) } else { gradient() };
+        all_close(&place.read_f64("g", "(4, 4)"), &expected, 1e-15);
+    }
+}
+
+/// Images: `[batch, classes, height, width]`, with everything that is given a row or a class, each file in either order.
+#[test]
+fn more_axes() {
+    let images = Workplace::empty().f64("z", &[1, 4, 2, 2], &transposed(&Z)).i64("y", &[1, 2, 2], &Y);
+    let found = images.json(&format!("{OPTIONS} --axis 1"));
+    close(&found["loss"], &LOSS);
+    assert_eq!((&found["rows"], &found["classes"]), (&4.into(), &4.into()));
+    all_close(&images.read_f64("g", "(1, 4, 2, 2)"), &transposed(&gradient()), 1e-15);
+
+    // In Fortran order of (height, width) rows 1 and 2 change places in the file.
+    let swapped: Vec<u8> = [Y[0], Y[2], Y[1], Y[3]].iter().flat_map(|label| label.to_le_bytes()).collect();
+    let images = images.bytes("y", &npy("<i8", true, &[1, 2, 2], &swapped));
+    close(&images.json(&format!("{OPTIONS} --axis 1"))["loss"], &LOSS);
+
+    // An allowed-class mask in the logits' shape means the same rows as one for [rows, classes].
+    let mut allowed = [true; 16];
+    (allowed[1], allowed[2], allowed[4], allowed[14]) = (false, false, false, false);
+    let matrix = Workplace::new().bool("a", &[4, 4], &allowed).json("--ignore-index -100 --allowed a.npy --reduction none");
+    let images = images.bool("a", &[1, 4, 2, 2], &transposed(&allowed));
+    assert_eq!(images.json("--ignore-index -100 --allowed a.npy --reduction none --axis 1"), matrix);
+}
+
+#[test]
+fn one_row_without_a_row_axis() {
+    let place = Workplace::empty().f64("z", &[4], &Z[..4]).i64("y", &[], &[0]);
+    let found = place.json("--epsilon 0.1 --grad g.npy");
+    close(&found["loss"], &[0.5048495824]);
+    assert_eq!(found["rows"], 1);
+    all_close(&place.read_f64("g", "(4,)"), &gradient()[..4], 1e-15);
+    close(&place.json("--epsilon 0.1 --reduction none")["loss"], &[0.5048495824]);
+}
+
+#[test]
+fn one_class() {
+    let place = Workplace::empty().f64("z", &[2, 1], &[3.0, -4.0]).i64("y", &[2], &[0, 0]);
+    for prior in ["uniform", "others"] {
+        let found = place.json(&format!("--prior {prior} --reduction none --grad g.npy"));
+        close(&found["loss"], &[0.0, 0.0]);
+        assert_eq!(place.read_f64("g", "(2, 1)"), [0.0, 0.0]);
+    }
+}
+
+#[test]
+fn no_rows() {
+    let place = Workplace::empty().f64("z", &[0, 4], &[]).i64("y", &[0], &[]);
+    let found = place.json("--epsilon 0.1 --grad g.npy");
+    assert_eq!((&found["loss"], &found["rows"], &found["classes"]), (&"NaN".into(), &0.into(), &4.into()));
+    assert!(place.read_f64("g", "(0, 4)").is_empty());
+    close(&place.json("--reduction sum")["loss"], &[0.0]);
+    close(&place.json("--reduction none")["loss"], &[]);
+    let image = Workplace::empty().f64("z", &[2, 4, 0], &[]).i64("y", &[2, 0], &[]);
+    close(&image.json("--reduction sum --axis 1")["loss"], &[0.0]);
+}
