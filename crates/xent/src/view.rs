@@ -51,19 +51,20 @@ impl Layout {
             return Err(ViewError::NoClasses);
         }
         let too_large = |reaches| ViewError::OutOfBounds { shape: shape.to_vec(), reaches, len };
-        if !shape.contains(&0) {
-            let (mut lowest, mut highest) = (offset as i128, offset as i128);
-            for (&length, &stride) in shape.iter().zip(strides) {
-                let reach = (length as i128 - 1).saturating_mul(stride as i128);
-                if reach < 0 {
-                    lowest = lowest.saturating_add(reach);
-                } else {
-                    highest = highest.saturating_add(reach);
-                }
+        if shape.contains(&0) {
+            return Ok(Self { rows: 0, classes: shape[axis], class_stride: strides[axis], offset: 0, outer: Vec::new() });
+        }
+        let (mut lowest, mut highest) = (offset as i128, offset as i128);
+        for (&length, &stride) in shape.iter().zip(strides) {
+            let reach = (length as i128 - 1).saturating_mul(stride as i128);
+            if reach < 0 {
+                lowest = lowest.saturating_add(reach);
+            } else {
+                highest = highest.saturating_add(reach);
             }
-            if lowest < 0 || highest >= len as i128 {
-                return Err(too_large(if lowest < 0 { lowest } else { highest }));
-            }
+        }
+        if lowest < 0 || highest >= len as i128 {
+            return Err(too_large(if lowest < 0 { lowest } else { highest }));
         }
         let mut outer: Vec<(usize, isize)> = Vec::with_capacity(shape.len() - 1);
         let mut rows = 1usize;
@@ -79,9 +80,6 @@ impl Layout {
                 }
                 _ => outer.push((length, stride)),
             }
-        }
-        if shape.contains(&0) {
-            rows = 0;
         }
         Ok(Self { rows, classes: shape[axis], class_stride: strides[axis], offset: offset as isize, outer })
     }
@@ -247,6 +245,7 @@ mod tests {
         assert!(matches!(Rows::with_axis(&buffer[..0], &[3, 0], 1), Err(ViewError::NoClasses)));
         assert!(matches!(Rows::strided(&buffer, &[3, 4], &[1], 0, 1), Err(ViewError::Strides { strides: 1, rank: 2 })));
         assert_eq!(Rows::with_axis(&buffer[..0], &[0, 4], 1).unwrap().rows(), 0);
+        assert_eq!(Rows::with_axis(&buffer[..0], &[0, 1 << 40, 1 << 40, 4], 3).unwrap().rows(), 0);
     }
 
     #[test]
