@@ -27,7 +27,7 @@ pub(crate) struct Gradient {
 pub(crate) fn forward(criterion: &Arc<Criterion>, batch: HostBatch, shape: LogitsShape, logits: &Tensor) -> Result<(Tensor, Output<f64>, Option<Gradient>)> {
     let eager = logits.track_op() && criterion.reduction() != Reduction::None;
     let (storage, layout) = logits.storage_and_layout();
-    let (loss, output, unit) = with_floats!(&*storage, "the logits", data => {
+    let (loss, output, unit) = with_floats!(&*storage, "the tensor of logits", data => {
         let rows = strided(data, layout, shape.axis())?;
         if eager {
             let (output, unit) = forward_backward(criterion, &batch, &shape, &rows, Upstream::Scalar(1.0))?;
@@ -55,7 +55,7 @@ impl Backward for Gradient {
             (_, upstream) => Upstream::Scalar(upstream.iter().sum()),
         };
         let (storage, layout) = logits.storage_and_layout();
-        with_floats!(&*storage, "the logits", data => {
+        with_floats!(&*storage, "the tensor of logits", data => {
             let rows = strided(data, layout, self.shape.axis())?;
             let (_, gradient) = forward_backward(&self.criterion, &self.batch, &self.shape, &rows, upstream)?;
             Ok(gradient)
@@ -85,4 +85,33 @@ pub(crate) fn loss<F: Real + WithDType>(output: &Output<F>, shape: &LogitsShape)
         xent::Reduced::Rows(_) => shape.row_dims(),
     };
     Ok(Tensor::from_slice(output.loss.as_slice(), dims, &Device::Cpu)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Var;
+    use xent::Config;
+
+    use super::*;
+    use crate::CrossEntropy;
+    use crate::shape::ClassAxis;
+
+    fn gradient(logits: &Tensor, reduction: Reduction) -> Option<Gradient> {
+        let criterion = CrossEntropy::from(Config::new().reduction(reduction).build().unwrap());
+        let targets = Tensor::new(&[0u32, 2], &Device::Cpu).unwrap();
+        let shape = LogitsShape::new(logits, &ClassAxis::default()).unwrap();
+        let batch = HostBatch::new(&criterion.on(logits, &targets), &shape).unwrap();
+        forward(&Arc::new(criterion.criterion().clone()), batch, shape, logits).unwrap().2
+    }
+
+    #[test]
+    fn a_gradient_is_formed_only_where_one_is_sure_to_be_asked_for() {
+        let variable = Var::zeros((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let tracked = (variable.as_tensor() * 2.0).unwrap();
+        for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
+            assert!(gradient(&tracked.detach(), reduction).is_none());
+            let unit = gradient(&tracked, reduction).unwrap().unit;
+            assert_eq!(unit.is_some(), reduction != Reduction::None);
+        }
+    }
 }

@@ -52,8 +52,8 @@ impl HostBatch {
         let numbers = |name, tensor: Option<&Tensor>| tensor.map(|tensor| row_numbers(name, tensor, shape)).transpose();
         Ok(Self {
             targets: HostTargets::new(&call.labels, shape)?,
-            epsilon: numbers("ε", call.epsilon)?,
-            row_weights: numbers("row weights", call.row_weights)?,
+            epsilon: numbers("the tensor of ε", call.epsilon)?,
+            row_weights: numbers("the tensor of row weights", call.row_weights)?,
             ignored: call
                 .ignored
                 .map(|mask| {
@@ -132,7 +132,7 @@ impl HostTargets {
                 b: class_indices("the tensor of second labels", b, shape)?,
                 lambda: match lambda {
                     Lambda::Scalar(lambda) => HostLambda::Scalar(*lambda),
-                    Lambda::Rows(lambda) => HostLambda::Rows(row_numbers("λ", lambda, shape)?),
+                    Lambda::Rows(lambda) => HostLambda::Rows(row_numbers("the tensor of λ", lambda, shape)?),
                 },
             }),
         }
@@ -143,7 +143,7 @@ impl HostAllowed {
     fn new(mask: &Tensor, shape: &LogitsShape) -> Result<Self> {
         let name = "the mask of allowed classes";
         let shared = shape.expect_classes_or_logits(name, mask)?;
-        Ok(Self { shared, entries: if shared { booleans(name, mask)? } else { booleans(name, &shape.to_rows(mask)?)? } })
+        Ok(Self { shared, entries: if shared { booleans(name, mask)? } else { booleans(name, &shape.rows_of(mask)?)? } })
     }
 }
 

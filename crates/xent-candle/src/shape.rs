@@ -35,7 +35,7 @@ impl LogitsShape {
         let axis = axis.0.to_index(logits.shape(), "class axis")?;
         let dims = logits.dims().to_vec();
         if !matches!(logits.dtype(), DType::F32 | DType::F64 | DType::F16 | DType::BF16) {
-            return Err(Error::Dtype { name: "the logits", found: logits.dtype(), expected: "f32, f64, f16 or bf16" });
+            return Err(Error::Dtype { name: "the tensor of logits", found: logits.dtype(), expected: "f32, f64, f16 or bf16" });
         }
         if dims[axis] == 0 {
             return Err(xent::ViewError::NoClasses.into());
@@ -69,12 +69,12 @@ impl LogitsShape {
     }
 
     /// A tensor of the logits' shape as `[N, K]`, contiguous; a copy only where it has to be one.
-    pub(crate) fn to_rows(&self, tensor: &Tensor) -> Result<Tensor> {
+    pub(crate) fn rows_of(&self, tensor: &Tensor) -> Result<Tensor> {
         Ok(tensor.permute(self.class_axis_last())?.contiguous()?.reshape((self.rows(), self.classes()))?)
     }
 
     /// Back from `[N, K]` to the logits' shape.
-    pub(crate) fn from_rows(&self, rows: &Tensor) -> Result<Tensor> {
+    pub(crate) fn like_logits(&self, rows: &Tensor) -> Result<Tensor> {
         let order = self.class_axis_last();
         let permuted: Vec<usize> = order.iter().map(|&axis| self.dims[axis]).collect();
         let mut back = vec![0; order.len()];

@@ -53,11 +53,14 @@ fn run(case: &Case, composed: bool) -> Outcome<Answer> {
     assert_same(case, "the tensor of the loss", &reported, output.loss.as_slice());
     assert_same(case, "the loss of frozen logits", &tensor_numbers(&frozen)?, &reported);
 
-    let weighed = if case.upstream.is_unit() {
+    let weighed = if case.upstream.0 == RowValue::Shared(1.0) {
         loss
     } else {
         let upstream = Tensor::new(case.upstream.0.values(), &Device::Cpu)?.to_dtype(loss.dtype())?;
-        let upstream = if upstream.elem_count() == 1 { upstream.reshape(())?.broadcast_as(loss.shape())? } else { upstream.reshape(loss.shape())? };
+        let upstream = match case.upstream.0 {
+            RowValue::Shared(_) => upstream.reshape(())?.broadcast_as(loss.shape())?,
+            RowValue::Each(_) => shaped(upstream, loss.dims())?,
+        };
         (loss * upstream)?
     };
     let gradients = weighed.sum_all()?.backward()?;

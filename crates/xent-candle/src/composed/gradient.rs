@@ -23,6 +23,8 @@ pub(super) struct RowCoefficients {
     tau: f64,
     /// On the hot classes.
     beta: [f64; 2],
+    /// Added to every entry: NaN for a row whose logits make it so (S8), masked classes and all; else 0.
+    everywhere: f64,
 }
 
 impl RowCoefficients {
@@ -37,13 +39,14 @@ impl RowCoefficients {
             gamma: gradient.gamma * factor,
             tau: gradient.tau * factor,
             beta: [on_hot(0), on_hot(1)],
+            everywhere: if folded.is_nan() { f64::NAN } else { 0.0 },
         }
     }
 
     /// Of the smoothed target alone.
     pub(super) fn of_target(folded: &Folded) -> Self {
         let gradient = folded.gradient;
-        Self { live: true, max: 0.0, on_exp: 0.0, gamma: gradient.gamma, tau: gradient.tau, beta: gradient.beta }
+        Self { gamma: gradient.gamma, tau: gradient.tau, beta: gradient.beta, ..Self::default() }
     }
 }
 
@@ -55,6 +58,7 @@ pub(super) struct Coefficients {
     gamma: Tensor,
     tau: Tensor,
     beta: Tensor,
+    everywhere: Tensor,
 }
 
 impl Coefficients {
@@ -69,6 +73,7 @@ impl Coefficients {
             gamma: column(|row| row.gamma)?,
             tau: column(|row| row.tau)?,
             beta: floats::<F>(&beta, (rows.len(), 2), device)?,
+            everywhere: column(|row| row.everywhere)?,
         })
     }
 }
@@ -103,27 +108,27 @@ impl Backward for Gradient {
         if vectors.renormalises {
             gradient = select(&masked, &zero, &gradient)?;
         }
+        gradient = gradient.broadcast_add(&coefficients.everywhere)?;
         if let Some(allowed) = &vectors.allowed {
             gradient = select(allowed, &gradient, &zero)?;
         }
         gradient = select(&coefficients.live, &gradient, &zero)?;
-        vectors.shape.from_rows(&gradient.to_dtype(logits.dtype())?)
+        vectors.shape.like_logits(&gradient.to_dtype(logits.dtype())?)
     }
 }
 
 impl Vectors {
-    /// `γ·v + τ·t + Σ β_j δ_j`, the smoothed target under its coefficients, `[N, K]`.
+    /// `γ·v + τ·t + Σ β_j δ_j`, the smoothed target under its coefficients, `[N, K]`, in their dtype.
     pub(super) fn target_entries(&self, z: &Tensor, coefficients: &Coefficients) -> Result<Tensor> {
-        let mut entries = z.zeros_like()?;
+        let dtype = coefficients.beta.dtype();
+        let mut entries = Tensor::zeros(z.shape(), dtype, z.device())?;
         if let Some(prior) = &self.prior {
-            let v = match self.renormalises {
-                true => select(&masked(z)?, &constant(0.0, z)?, &prior.weighted)?,
-                false => prior.weighted.clone(),
-            };
+            let v = prior.weighted.to_dtype(dtype)?;
+            let v = if self.renormalises { select(&masked(z)?, &constant(0.0, &v)?, &v)? } else { v };
             entries = (entries + v.broadcast_mul(&coefficients.gamma)?)?;
         }
         if let Some(target) = &self.target {
-            entries = (entries + target.weighted.broadcast_mul(&coefficients.tau)?)?;
+            entries = (entries + target.weighted.to_dtype(dtype)?.broadcast_mul(&coefficients.tau)?)?;
         }
         match &self.hot {
             Some(hot) => Ok(entries.scatter_add(hot, &coefficients.beta, 1)?),

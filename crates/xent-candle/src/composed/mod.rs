@@ -50,8 +50,10 @@ fn run<F: Real + WithDType>(plan: &Plan<'_>, batch: &HostBatch, shape: &LogitsSh
         true => Vec::new(),
         false => {
             let target = rows.iter().map(|row| row.as_ref().map_or(RowCoefficients::default(), |row| RowCoefficients::of_target(&row.folded)));
-            let masses: Vec<f64> = rows.iter().map(|row| row.as_ref().map_or(0.0, |row| row.folded.target_mass())).collect();
-            vectors.floors::<F>(&z, &Coefficients::new::<F>(target, logits.device())?, &masses)?
+            // Metal has no f64.
+            let target =
+                if logits.device().is_metal() { Coefficients::new::<F>(target, logits.device())? } else { Coefficients::new::<f64>(target, logits.device())? };
+            vectors.floors(&z, &target)?
         }
     };
     let parts: Vec<_> =

@@ -1,12 +1,13 @@
 //! Rows to [`RowStats`], and target entropies, on the device.
 
-use candle_core::{D, Tensor, WithDType};
+use candle_core::{Tensor, WithDType};
 use xent::Real;
 use xent::plan::{Functional, RowStats};
 
 use super::gradient::Coefficients;
-use super::vectors::{Vector, Vectors, constant, floats, masked, select};
+use super::vectors::{Vector, Vectors, constant, masked, select};
 use crate::Result;
+use crate::host::numbers;
 
 /// Columns of what is downloaded as floats: max, rest, two hot logits, and a functional and its sums over open and masked classes for the prior, a functional for a target.
 const COLUMNS: usize = 14;
@@ -22,7 +23,8 @@ impl Vectors {
         let below = z.broadcast_sub(&max)?;
         let masked = masked(z)?;
         let (first, at_first) = first_of(z, &max)?;
-        let rest = select(&at_first, &constant(0.0, z)?, &below.exp()?)?.sum_keepdim(1)?;
+        let rest = select(&at_first, &constant(0.0, z)?, &below.exp()?)?;
+        let rest = sum(&rest)?;
         let none = |columns: usize| Tensor::zeros((rows, columns), F::DTYPE, z.device());
         let hot = match &self.hot {
             Some(hot) => z.contiguous()?.gather(hot, 1)?,
@@ -46,21 +48,19 @@ impl Vectors {
 
     fn open_and_masked(&self, prior: &Vector, masked: &Tensor) -> Result<Tensor> {
         let zero = constant(0.0, &prior.plain)?;
-        let open = select(masked, &zero, &prior.plain)?.sum_keepdim(1)?;
-        let closed = select(masked, &prior.plain, &zero)?.sum_keepdim(1)?;
+        let open = sum(&select(masked, &zero, &prior.plain)?)?;
+        let closed = sum(&select(masked, &prior.plain, &zero)?)?;
         Ok(Tensor::cat(&[&open, &closed], 1)?)
     }
 
-    /// Σ −y ln(y/Y) of each row's smoothed target y, whose mass is Y.
-    pub(super) fn floors<F: Real + WithDType>(&self, z: &Tensor, target: &Coefficients, masses: &[f64]) -> Result<Vec<f64>> {
-        if masses.is_empty() {
-            return Ok(Vec::new());
-        }
+    /// Σ −y ln(y/Y) of each row's smoothed target y, whose mass is Y. In the coefficients' dtype: where nearly all of Y is on one class, ln(y/Y) needs more than f32.
+    pub(super) fn floors(&self, z: &Tensor, target: &Coefficients) -> Result<Vec<f64>> {
         let y = self.target_entries(z, target)?;
-        let zero = constant(0.0, z)?;
-        let logarithm = y.broadcast_div(&floats::<F>(masses, (masses.len(), 1), z.device())?)?.log()?;
+        let zero = constant(0.0, &y)?;
+        let y = y.maximum(&zero.broadcast_as(y.shape())?)?;
+        let logarithm = y.broadcast_div(&sum(&y)?)?.log()?;
         let terms = select(&y.gt(0f64)?, &(&y * logarithm)?, &zero)?;
-        Ok(terms.sum(D::Minus1)?.to_vec1::<F>()?.into_iter().map(|sum| -Real::to_f64(sum)).collect())
+        Ok(numbers(&sum(&terms)?)?.into_iter().map(|sum| -sum).collect())
     }
 }
 
@@ -77,16 +77,32 @@ fn first_of(values: &Tensor, max: &Tensor) -> Result<(Tensor, Tensor)> {
 fn functional(vector: &Vector, below: &Tensor, masked: &Tensor, leave_out_masked: bool) -> Result<Tensor> {
     let v = &vector.weighted;
     let zero = constant(0.0, v)?;
-    let shifted = select(masked, &zero, &below.neg()?)?.broadcast_mul(v)?.sum_keepdim(1)?;
-    let open = select(masked, &zero, v)?.sum_keepdim(1)?;
+    let shifted = select(masked, &zero, &below.neg()?)?.broadcast_mul(v)?;
+    let shifted = sum(&shifted)?;
+    let open = sum(&select(masked, &zero, v)?)?;
     let (masked_mass, count) = match leave_out_masked {
         true => (open.zeros_like()?, open.zeros_like()?),
         false => {
             let positive = v.gt(0f64)?.to_dtype(v.dtype())?;
-            (select(masked, v, &zero)?.sum_keepdim(1)?, select(masked, &positive, &zero)?.sum_keepdim(1)?)
+            (sum(&select(masked, v, &zero)?)?, sum(&select(masked, &positive, &zero)?)?)
         }
     };
     Ok(Tensor::cat(&[&shifted, &open, &masked_mass, &count], 1)?)
+}
+
+/// Each row's sum, `[N, 1]`: of blocks first, so that rounding errors do not grow with K on devices that add up one by one.
+fn sum(values: &Tensor) -> Result<Tensor> {
+    const BLOCK: usize = 64;
+    let (rows, classes) = values.dims2()?;
+    let blocks = classes / BLOCK;
+    if blocks < 2 {
+        return Ok(values.sum_keepdim(1)?);
+    }
+    let whole = values.narrow(1, 0, blocks * BLOCK)?.contiguous()?.reshape((rows, blocks, BLOCK))?.sum(2)?;
+    match classes % BLOCK {
+        0 => sum(&whole),
+        left => sum(&Tensor::cat(&[&whole, &values.narrow(1, classes - left, left)?.contiguous()?.sum_keepdim(1)?], 1)?),
+    }
 }
 
 fn row_stats<F: Real>(numbers: &[F], classes: &[u32]) -> RowStats {

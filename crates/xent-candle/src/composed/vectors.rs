@@ -50,7 +50,7 @@ impl Vectors {
         };
         let target = match batch.probabilities() {
             Some(probabilities) => {
-                let target = shape.to_rows(&probabilities.to_device(device)?)?.to_dtype(F::DTYPE)?;
+                let target = shape.rows_of(&probabilities.to_device(device)?)?.to_dtype(F::DTYPE)?;
                 Some(vector(unless_ignored(&kept, &target)?)?)
             }
             None => None,
@@ -85,7 +85,7 @@ impl Vectors {
 
     /// The transformed logits, `[N, K]` in the dtype that computes; 0 in ignored rows, whatever they hold.
     pub(super) fn transformed(&self, logits: &Tensor) -> Result<Tensor> {
-        let mut z = unless_ignored(&self.kept, &self.shape.to_rows(logits)?.to_dtype(self.dtype)?)?;
+        let mut z = unless_ignored(&self.kept, &self.shape.rows_of(logits)?.to_dtype(self.dtype)?)?;
         if !self.transform.is_identity() {
             let divided = (&z / self.transform.temperature)?;
             z = match self.transform.softcap {
