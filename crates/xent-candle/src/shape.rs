@@ -40,6 +40,10 @@ impl LogitsShape {
         if dims[axis] == 0 {
             return Err(xent::ViewError::NoClasses.into());
         }
+        // A broadcast view may have any number of positions.
+        if dims.iter().try_fold(1usize, |product, &length| product.checked_mul(length)).is_none() {
+            return Err(candle_core::Error::msg(format!("logits of shape {dims:?} have more entries than can be counted")).into());
+        }
         Ok(Self { dims, axis })
     }
 

@@ -51,6 +51,13 @@ fn shapes_and_dtypes() {
 }
 
 #[test]
+fn more_entries_than_can_be_counted() {
+    let logits = zeros(&[1, 4], DType::F32).broadcast_as((usize::MAX, 4)).unwrap();
+    let targets = zeros(&[1], DType::U32).broadcast_as(usize::MAX).unwrap();
+    assert!(message(criterion(Config::new()), &logits, &targets).contains("more entries than can be counted"));
+}
+
+#[test]
 fn values() {
     let logits = zeros(&[3, 4], DType::F32);
     let labels = Tensor::new(&[0i64, 4, 1], &Device::Cpu).unwrap();

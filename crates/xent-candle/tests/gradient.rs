@@ -250,3 +250,22 @@ fn frozen_logits() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn numbers_and_masks_of_other_dtypes() -> Result<()> {
+    let logits = random(21, &[3, 4])?;
+    let targets = Tensor::new(&[0i16, 3, 1], &Device::Cpu)?;
+    for composed in PATHS {
+        let criterion = CrossEntropy::new(Config::new().reduction(Reduction::None))?.composed(composed);
+        let plain = criterion.forward(&logits, &targets)?.to_vec1::<f64>()?;
+        let weights = Tensor::new(&[2u8, 1, 3], &Device::Cpu)?;
+        let ignored = Tensor::new(&[0i64, 256, 0], &Device::Cpu)?;
+        let allowed = Tensor::new(&[1u32, 0, 512, 1], &Device::Cpu)?;
+        let (loss, output) = criterion.on(&logits, &targets).row_weights(&weights).ignored_rows(&ignored).allowed_classes(&allowed).forward_with_output()?;
+        let loss = loss.to_vec1::<f64>()?;
+        assert!(0.0 < loss[0] && loss[0] < 2.0 * plain[0], "a class less: {loss:?}");
+        assert_eq!(loss[1..], [0.0, f64::INFINITY]); // ignored; its class not allowed
+        assert_eq!((output.ignored, output.non_finite, output.first_non_finite), (1, 1, Some(2)));
+    }
+    Ok(())
+}
