@@ -5,7 +5,7 @@ use rand_distr::{Distribution, StandardNormal};
 use super::{Dataset, Features};
 use crate::seed::{Purpose, stream};
 
-const ROWS: usize = 3600;
+const ROWS: usize = 1800;
 const CLASSES: usize = 10;
 const DIMENSIONS: usize = 16;
 /// Standard deviation of the classes' centres in each dimension; that of the rows around their centre is 1.

@@ -30,6 +30,28 @@ pub struct Bin {
     pub confidence: f64,
 }
 
+impl Bin {
+    /// Share of the rows that are right; NaN without rows.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.rows as f64
+    }
+
+    /// Mean confidence; NaN without rows.
+    pub fn mean_confidence(&self) -> f64 {
+        self.confidence / self.rows as f64
+    }
+
+    /// The 95 % interval of Wilson (1927) about the share that is right: between which true shares it is not surprising.
+    pub fn accuracy_interval(&self) -> (f64, f64) {
+        const Z: f64 = 1.959963984540054;
+        let (n, p) = (self.rows as f64, self.accuracy());
+        let middle = p + Z * Z / (2.0 * n);
+        let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+        let scale = 1.0 + Z * Z / n;
+        ((middle - half) / scale, (middle + half) / scale)
+    }
+}
+
 impl Reliability {
     /// From the logits' softmax.
     pub fn new(logits: &Logits, labels: &[u32]) -> Self {
@@ -117,6 +139,15 @@ mod tests {
         // One bin: accuracy 1/2 against mean confidence 0.75; and always right with confidence 1.
         assert!((ece(&[0.7, 0.8], &[1, 0], 1) - 0.25).abs() < 1e-15);
         assert_eq!(ece(&[1.0, 1.0], &[1, 1], 15), 0.0);
+    }
+
+    #[test]
+    fn the_interval_is_wilsons() {
+        // 8 of 10: (0.490, 0.943), as tables have it; and never a point, not even for all right.
+        let (low, high) = Bin { rows: 10, correct: 8, confidence: 9.0 }.accuracy_interval();
+        assert!((low - 0.4902).abs() < 1e-4 && (high - 0.9433).abs() < 1e-4, "{low} {high}");
+        let (low, high) = Bin { rows: 2, correct: 2, confidence: 1.0 }.accuracy_interval();
+        assert!(low < 0.5 && (high - 1.0).abs() < 1e-12);
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub enum Mark {
     Line(Ink, Stroke, Vec<(f64, f64)>),
     /// Between a low and a high, over x.
     Band(Ink, Vec<(f64, f64, f64)>),
+    /// Thin, upright, from a low to a high, at x.
+    Whiskers(Ink, Vec<(f64, f64, f64)>),
     /// At points, filled, with radii in pixels.
     Dots(Ink, Vec<(f64, f64, f64)>),
     /// From 0 up: left, right, height.
@@ -104,11 +106,11 @@ impl Axis {
         Self { label: label.to_string(), range, logarithmic: false }
     }
 
-    /// With equal factors, over at least one power of ten on either side of which it ends.
+    /// With equal factors, down to the next power of ten, so that one is labelled at least.
     pub fn logarithmic(label: &str, range: Range<f64>) -> Self {
-        let power = |value: f64, round: fn(f64) -> f64| 10f64.powf(round(value.log10()));
-        let (from, to) = (power(range.start, f64::floor), power(range.end, f64::ceil));
-        Self { label: label.to_string(), range: from..if to > from { to } else { 10.0 * from }, logarithmic: true }
+        // A little below, lest rounding leave the power itself outside.
+        let from = 0.999 * 10f64.powf(range.start.log10().floor());
+        Self { label: label.to_string(), range: from..range.end.max(2.0 * from), logarithmic: true }
     }
 }
 
@@ -131,7 +133,7 @@ impl Chart {
     fn draw(&self, svg: &mut String) -> std::result::Result<(), Box<dyn std::error::Error + '_>> {
         let root = SVGBackend::with_string(svg, (SIZE.0 * FINE, SIZE.1 * FINE)).into_drawing_area();
         let mut builder = ChartBuilder::on(&root);
-        builder.margin_top(8 * FINE).margin_right(10 * FINE).x_label_area_size(38 * FINE).y_label_area_size(50 * FINE);
+        builder.margin_top(8 * FINE).margin_right(10 * FINE).x_label_area_size(40 * FINE).y_label_area_size(54 * FINE);
         let (x, y) = (self.x.range.clone(), self.y.range.clone());
         if self.y.logarithmic {
             self.draw_on(&mut builder.build_cartesian_2d(x, y.log_scale())?, &power_of_ten)?;
@@ -159,8 +161,8 @@ impl Chart {
             .y_label_formatter(y_label)
             .x_desc(&self.x.label)
             .y_desc(&self.y.label)
-            .label_style(text(12))
-            .axis_desc_style(text(12))
+            .label_style(text(15))
+            .axis_desc_style(text(15))
             .set_all_tick_mark_size(3 * FINE)
             .draw()
             .map_err(|error| error.to_string())?;
@@ -181,6 +183,11 @@ impl Chart {
                     let above = points.iter().map(|&(x, _, high)| (x, within(high)));
                     let below = points.iter().rev().map(|&(x, low, _)| (x, within(low)));
                     context.draw_series([Polygon::new(above.chain(below).collect::<Vec<_>>(), ink.stand_in().mix(0.25).filled())]).map(drop)
+                }
+                Mark::Whiskers(ink, whiskers) => {
+                    let style = ink.stand_in().mix(0.55).stroke_width(FINE + FINE / 2);
+                    let lines = whiskers.iter().map(|&(x, low, high)| PathElement::new(vec![(x, within(low)), (x, within(high))], style));
+                    context.draw_series(lines.collect::<Vec<_>>()).map(drop)
                 }
                 Mark::Dots(ink, dots) => {
                     let dots =
@@ -260,6 +267,7 @@ mod tests {
                 Mark::Band(Ink::First, vec![(0.0, 0.5, 1.0), (10.0, 0.05, 0.2)]),
                 Mark::Line(Ink::First, Stroke::Solid, vec![(0.0, 1.0), (10.0, 0.0)]),
                 Mark::Line(Ink::Reference, Stroke::Dashed, vec![(0.0, 0.5), (10.0, 0.5)]),
+                Mark::Whiskers(Ink::Second, vec![(5.0, 0.4, 0.7)]),
                 Mark::Dots(Ink::Second, vec![(5.0, 0.5, 3.0)]),
                 Mark::Bars(Ink::Second, vec![(1.0, 2.0, 0.7)]),
             ],
@@ -282,7 +290,7 @@ mod tests {
     fn axes_are_labelled_plainly() {
         assert_eq!([0.0, -0.0, 0.25, 100.0, 2.5000001].map(|value| plain(&value)), ["0", "0", "0.25", "100", "2.5"]);
         assert_eq!([0.001, 1.0, 100.0, 0.02].map(|value| power_of_ten(&value)), ["0.001", "1", "100", ""]);
-        assert_eq!(Axis::logarithmic("", 0.02..1.0).range, 0.01..1.0);
-        assert_eq!(Axis::logarithmic("", 1.0..1.0).range, 1.0..10.0);
+        assert_eq!(Axis::logarithmic("", 0.02..3.0).range, 0.00999..3.0);
+        assert_eq!(Axis::logarithmic("", 1.0..1.0).range, 0.999..1.998);
     }
 }

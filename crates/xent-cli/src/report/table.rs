@@ -35,7 +35,7 @@ pub struct Cell {
 impl Cell {
     /// A mean with a standard deviation, if there is one.
     pub fn new(mean: f64, sd: Option<f64>, decimals: usize) -> Self {
-        Self { main: format!("{mean:.decimals$}"), spread: sd.map(|sd| format!("±{sd:.decimals$}")) }
+        Self { main: format!("{mean:.decimals$}").replace('-', "−"), spread: sd.map(|sd| format!("±{sd:.decimals$}")) }
     }
 
     /// A text instead.

@@ -13,22 +13,32 @@ pub struct Finding {
     pub topic: &'static str,
     /// What there is to say.
     pub text: String,
+    /// Whether it is said on the terminal, too, and not only in the report.
+    #[serde(skip)]
+    pub brief: bool,
+}
+
+impl Finding {
+    /// With numbers kept together with what belongs to them where lines break.
+    pub fn shown(&self) -> String {
+        self.text.replace("ε = ", "ε\u{a0}=\u{a0}").replace(" ±", "\u{a0}±").replace(" %", "\u{a0}%")
+    }
 }
 
 /// All there is to say, the surest first.
 pub fn findings(summary: &Summary) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut say = |topic, text: Option<String>| findings.extend(text.map(|text| Finding { topic, text }));
-    say("Logit gap", logit_gap(summary));
-    say("Training loss", training_loss(summary));
-    say("Overfitting", overfitting(summary));
-    say("Accuracy", accuracy(summary));
-    say("Raw probabilities", compare_probabilities(summary, Measure::Nll, Measure::Ece, Measure::Kl));
-    say("Temperature", temperature(summary));
-    say("After temperature scaling", compare_probabilities(summary, Measure::ScaledNll, Measure::ScaledEce, Measure::ScaledKl));
-    say("Calibration against chance", against_chance(summary));
-    say("Best possible", best_possible(summary));
-    say("Not shown", Some(limits(summary)));
+    let mut say = |brief, topic, text: Option<String>| findings.extend(text.map(|text| Finding { topic, text, brief }));
+    say(true, "Logit gap", logit_gap(summary));
+    say(true, "Training loss", training_loss(summary));
+    say(false, "Overfitting", overfitting(summary));
+    say(true, "Accuracy", accuracy(summary));
+    say(true, "Raw probabilities", compare_probabilities(summary, Measure::Nll, Measure::Ece, Measure::Kl));
+    say(true, "After temperature scaling", compare_probabilities(summary, Measure::ScaledNll, Measure::ScaledEce, Measure::ScaledKl));
+    say(false, "Temperature", temperature(summary));
+    say(false, "Calibration against chance", against_chance(summary));
+    say(true, "Best possible", best_possible(summary));
+    say(true, "Not shown", Some(limits(summary)));
     findings
 }
 
@@ -38,6 +48,7 @@ fn logit_gap(summary: &Summary) -> Option<String> {
         let (gap, growth) = (plain.spread(Measure::TrainGap)?, plain.spread(Measure::LateGrowth)?);
         let still = match growth.signs() {
             (up, _) if up == growth.values.len() => format!("was still growing, by {} in the last tenth of the epochs", show(&growth, 1.0, 2)),
+            (0, _) => "no longer grew in the last tenth of the epochs".to_string(),
             (up, _) => format!("grew in the last tenth of the epochs on {up} of {}", seeds(growth.values.len())),
         };
         sentences.push(format!("Without smoothing, nothing bounds the training rows' logit gap: it reached {} and {still}.", show(&gap, 1.0, 2)));
@@ -51,7 +62,7 @@ fn logit_gap(summary: &Summary) -> Option<String> {
         })
         .collect();
     if !ends.is_empty() {
-        sentences.push(format!("With smoothing it has an optimum, and ended at {}.", list(&ends)));
+        sentences.push(format!("With smoothing it has an optimum, reached on rows that the network can fit, and ended at {}.", list(&ends)));
     }
     (!sentences.is_empty()).then(|| sentences.join(" "))
 }
@@ -79,9 +90,9 @@ fn accuracy(summary: &Summary) -> Option<String> {
 fn overfitting(summary: &Summary) -> Option<String> {
     let ends = summary.arms.iter().map(|arm| {
         let (train, test, rise) = (arm.spread(Measure::TrainNll)?, arm.spread(Measure::Nll)?, arm.spread(Measure::Rise)?);
-        Some(format!("{:.3} against {:.3} (up {:.3} from its lowest) at ε = {}", train.mean, test.mean, rise.mean, arm.epsilon))
+        Some(format!("{:.3} and {:.3} at ε = {} (test {:.3} above its lowest)", train.mean, test.mean, arm.epsilon, rise.mean))
     });
-    Some(format!("NLL ended, training part against test part, at {}.", list(&ends.collect::<Option<Vec<_>>>()?)))
+    Some(format!("At the end, NLL on the training part and on the test part is {}.", list(&ends.collect::<Option<Vec<_>>>()?)))
 }
 
 fn compare_probabilities(summary: &Summary, nll: Measure, ece: Measure, kl: Measure) -> Option<String> {
@@ -139,7 +150,7 @@ fn against_chance(summary: &Summary) -> Option<String> {
             parts.push(format!("above chance: {}", list(&above)));
         }
         if !like.is_empty() {
-            parts.push(format!("no more than chance can explain: {}", list(&like)));
+            parts.push(format!("not told from chance by these seeds: {}", list(&like)));
         }
         Some(format!("{what} is {}.", parts.join("; ")))
     };
@@ -151,12 +162,7 @@ fn against_chance(summary: &Summary) -> Option<String> {
 fn best_possible(summary: &Summary) -> Option<String> {
     let arm = summary.arms.first()?;
     let (accuracy, nll) = (arm.spread(Measure::BestAccuracy)?, arm.spread(Measure::BestNll)?);
-    Some(format!(
-        "Whoever knew the truth would be right on {} % of the test rows and have an NLL of {}. A training label that is no more certain than that is \
-         better not learnt with certainty, which is what smoothing says of all rows alike, certain or not.",
-        show(&accuracy, 100.0, 2),
-        show(&nll, 1.0, 3)
-    ))
+    Some(format!("Whoever knew the truth would be right on {} % of the test rows and have an NLL of {}.", show(&accuracy, 100.0, 2), show(&nll, 1.0, 3)))
 }
 
 fn limits(summary: &Summary) -> String {
@@ -215,6 +221,7 @@ fn verdict(difference: &Spread, better: Better) -> String {
         1 if up + down == 0 => "no difference, one seed".to_string(),
         1 => format!("{word}, one seed"),
         _ if !difference.stands_out() => "within the seeds' noise".to_string(),
+        2 if good.max(bad) == 2 => format!("{word} on both seeds"),
         _ if good.max(bad) == n => format!("{word} on all {n} seeds"),
         _ => format!("{word} on {} of {n} seeds", good.max(bad)),
     }
@@ -225,7 +232,9 @@ fn show(spread: &Spread, factor: f64, decimals: usize) -> String {
 }
 
 fn signed(spread: &Spread, factor: f64, decimals: usize) -> String {
-    with_deviation(format!("{:+.decimals$}", factor * spread.mean).replace('-', "−"), spread, factor, decimals)
+    let text = format!("{:+.decimals$}", factor * spread.mean);
+    let nothing = text[1..].bytes().all(|byte| matches!(byte, b'0' | b'.'));
+    with_deviation(if nothing { text[1..].to_string() } else { text.replace('-', "−") }, spread, factor, decimals)
 }
 
 fn with_deviation(mean: String, spread: &Spread, factor: f64, decimals: usize) -> String {
@@ -235,7 +244,8 @@ fn with_deviation(mean: String, spread: &Spread, factor: f64, decimals: usize) -
     }
 }
 
-fn seeds(n: usize) -> String {
+/// `1 seed`, `5 seeds`.
+pub fn seeds(n: usize) -> String {
     if n == 1 { "1 seed".to_string() } else { format!("{n} seeds") }
 }
 
@@ -261,12 +271,14 @@ mod tests {
         assert_eq!(of(&[0.1, -0.11, 0.12], Better::Lower), "within the seeds' noise");
         assert_eq!(of(&[0.0, 0.0], Better::Lower), "within the seeds' noise");
         assert_eq!(of(&[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -0.01], Better::Higher), "better on 9 of 10 seeds");
+        assert_eq!(of(&[-2.0, -2.1], Better::Higher), "worse on both seeds");
         assert_eq!(of(&[-2.0], Better::Higher), "worse, one seed");
     }
 
     #[test]
     fn numbers_and_lists_read_well() {
         assert_eq!(signed(&Spread::new(vec![-0.5, -0.25]), 1.0, 2), "−0.38 ±0.18");
+        assert_eq!(signed(&Spread::new(vec![-0.0004]), 1.0, 3), "0.000");
         assert_eq!(show(&Spread::new(vec![0.5]), 100.0, 1), "50.0");
         assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");
     }

@@ -49,7 +49,7 @@ pub fn train(options: TrainOptions) -> Result<()> {
     let width = console::Term::stdout().size_checked().map_or(80, |(_, columns)| usize::from(columns));
     let mut lines =
         vec![wrapped(&page::headline(&summary), "", width), page::table(&summary).caption, String::new(), page::table(&summary).to_text(width), String::new()];
-    lines.extend(findings.iter().map(|finding| wrapped(&format!("{}. {}", finding.topic, finding.text), "  ", width)));
+    lines.extend(findings.iter().filter(|finding| finding.brief).map(|finding| wrapped(&format!("{}. {}", finding.topic, finding.shown()), "  ", width)));
     lines.push(format!("\nReport: {} and {} ({seconds:.1} s)", html.display(), json.display()));
     if options.save {
         lines.push(format!("Weights: {}", weights.display()));

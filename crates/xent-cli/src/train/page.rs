@@ -3,14 +3,15 @@
 use maud::html;
 use serde_json::{Value, json};
 
-use super::findings::Finding;
+use super::findings::{Finding, seeds};
 use super::measures::Measure;
 use super::options::PriorName;
 use super::run::Point;
 use super::summary::{Arm, Summary};
 use crate::error::Result;
-use crate::metrics::{BINS, Reliability};
+use crate::metrics::{BINS, Bin, Reliability};
 use crate::report::{Axis, Cell, Chart, Group, Ink, Mark, Page, Section, Stroke, Table, Versions, key, small_multiples};
+use crate::spread::Spread;
 
 /// Quantities as rows and ε as columns, so that it fits 80 columns of a terminal and a phone.
 pub fn table(summary: &Summary) -> Table {
@@ -23,7 +24,10 @@ pub fn table(summary: &Summary) -> Table {
     let group = |title: &str, rows: Vec<Option<(String, Vec<Cell>)>>| Group { title: title.to_string(), rows: rows.into_iter().flatten().collect() };
     let capped = summary.arms.iter().any(|arm| arm.capped() > 0);
     Table {
-        caption: format!("Mean ± standard deviation over {} seeds. NLL, KL and loss in nats.", summary.settings.seeds),
+        caption: match summary.settings.seeds {
+            1 => "One seed. NLL, KL and loss in nats.".to_string(),
+            n => format!("Mean ± standard deviation over {n} seeds. NLL, KL and loss in nats."),
+        },
         corner: "label smoothing ε".to_string(),
         columns: summary.arms.iter().map(|arm| arm.epsilon.to_string()).collect(),
         groups: vec![
@@ -87,7 +91,7 @@ fn nll_charts(summary: &Summary) -> Vec<Chart> {
     let y = Axis::logarithmic("NLL", low.max(high * 1e-8)..high);
     let chart = |arm: &Arm| {
         let (first, last) = (&arm.curve(|point| point.train_nll), &arm.curve(|point| point.test_nll));
-        let ends = |curve: &[(usize, crate::spread::Spread)]| format!("from {:.3} to {:.3}", curve[0].1.mean, curve[curve.len() - 1].1.mean);
+        let ends = |curve: &[(usize, Spread)]| format!("from {:.3} to {:.3}", curve[0].1.mean, curve[curve.len() - 1].1.mean);
         let lowest = last.iter().map(|(_, spread)| spread.mean).fold(f64::INFINITY, f64::min);
         Chart {
             title: title(arm),
@@ -137,11 +141,11 @@ fn reliability_charts(summary: &Summary) -> Vec<Chart> {
         let mut marks = vec![Mark::Line(Ink::Reference, Stroke::Dashed, vec![(0.0, 0.0), (1.0, 1.0)])];
         for (ink, reliability) in both_reliabilities(arm) {
             let filled = || reliability.bins.iter().filter(|bin| bin.rows > 0);
-            let point = |bin: &crate::metrics::Bin| (bin.confidence / bin.rows as f64, bin.correct as f64 / bin.rows as f64);
-            marks.push(Mark::Line(ink, Stroke::Solid, filled().map(point).collect()));
+            let interval = |bin: &Bin| (bin.mean_confidence(), bin.accuracy_interval().0, bin.accuracy_interval().1);
+            marks.push(Mark::Whiskers(ink, filled().map(interval).collect()));
             // Area by number of rows, so that a bin with two rows in it does not look like one with a thousand.
-            let radius = |rows: usize| 1.5 + 6.0 * (rows as f64 / reliability.rows() as f64).sqrt();
-            marks.push(Mark::Dots(ink, filled().map(|bin| (point(bin).0, point(bin).1, radius(bin.rows))).collect()));
+            let radius = |bin: &Bin| 2.0 + 6.0 * (bin.rows as f64 / reliability.rows() as f64).sqrt();
+            marks.push(Mark::Dots(ink, filled().map(|bin| (bin.mean_confidence(), bin.accuracy(), radius(bin))).collect()));
         }
         let mean = |measure| arm.spread(measure).map_or(f64::NAN, |spread| spread.mean);
         Chart {
@@ -187,7 +191,7 @@ fn confidence_charts(summary: &Summary) -> Vec<Chart> {
 pub fn headline(summary: &Summary) -> String {
     let rows = summary.rows;
     format!(
-        "{}: {} classes; {} rows train, {} validate (the temperature), {} test. Network {}, {} epochs, {} seeds at each of {} ε.",
+        "{}: {} classes; {} rows train, {} validate (the temperature), {} test. Network {}, {} epochs, {} at each of {} ε.",
         summary.settings.data,
         summary.classes,
         rows.train,
@@ -195,7 +199,7 @@ pub fn headline(summary: &Summary) -> String {
         rows.test,
         summary.layers(),
         summary.settings.epochs,
-        summary.settings.seeds,
+        seeds(summary.settings.seeds),
         summary.arms.len()
     )
 }
@@ -212,8 +216,15 @@ pub fn page(summary: &Summary, findings: &[Finding], seconds: f64, threads: usiz
     };
     let scaling = [(Ink::Second, Stroke::Solid, "raw"), (Ink::First, Stroke::Solid, "after temperature scaling")];
     let sections = vec![
-        Section::new("What this run shows", html! { dl.findings { @for finding in findings { dt { (finding.topic) } dd { (finding.text) } } } }),
-        Section::new("The numbers", table(summary).to_html()),
+        Section::new(
+            "What this run shows",
+            html! {
+                div.beside {
+                    dl.findings { @for finding in findings { dt { (finding.topic) } dd { (finding.shown()) } } }
+                    (table(summary).to_html())
+                }
+            },
+        ),
         Section::new(
             "Training against test",
             html! {
@@ -233,7 +244,7 @@ pub fn page(summary: &Summary, findings: &[Finding], seconds: f64, threads: usiz
         Section::new(
             "Are confidences right?",
             html! {
-                p.note { "Test rows in " (BINS) " bins by confidence, all seeds together: the share that is right against the mean confidence. The larger a dot, the more rows. On the dashed line they agree; above it the network is right more often than it says." }
+                p.note { "Test rows in " (BINS) " bins by confidence, all seeds together: the share that is right against the mean confidence. The larger a dot, the more rows; whiskers are 95 % intervals, somewhat too narrow since a row may be in several seeds' test parts. On the dashed line share and confidence agree; above it the network is right more often than it says." }
                 (key(&[scaling[0], scaling[1], (Ink::Reference, Stroke::Dashed, "perfect calibration")]))
                 (small_multiples(&reliability_charts(summary))?)
             },

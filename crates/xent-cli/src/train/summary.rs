@@ -74,10 +74,10 @@ impl Summary {
         self.arms.iter().filter(|arm| arm.epsilon > 0.0)
     }
 
-    /// Layer widths, `64-128-10`.
+    /// Layer widths, `64→128→10`.
     pub fn layers(&self) -> String {
         let widths = std::iter::once(self.width).chain(self.settings.hidden.iter().copied()).chain([self.classes]);
-        widths.map(|width| width.to_string()).collect::<Vec<_>>().join("-")
+        widths.map(|width| width.to_string()).collect::<Vec<_>>().join("→")
     }
 }
 
