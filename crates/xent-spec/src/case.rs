@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dtype::{Dtype, IndexDtype};
+use crate::layout::Layout;
 use crate::number;
 
 /// One call of the loss. A default case is empty; [`Case::rows`] makes a small one, and struct update syntax sets the rest.
@@ -288,59 +289,6 @@ pub enum Form {
     KlDivergence,
 }
 
-/// How the backend is to find the logits in memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Layout {
-    /// The axes of `shape` from the outermost in memory to the innermost; empty: C order.
-    pub order: Vec<usize>,
-    /// Unused elements before the first logit.
-    pub offset: usize,
-    /// Unused elements after each one of the innermost axis.
-    pub gap: usize,
-    /// Unused elements after each run over the innermost axis.
-    pub padding: usize,
-}
-
-impl Layout {
-    /// The distance in elements between neighbours along each axis of `shape`.
-    pub fn strides(&self, shape: &[usize]) -> Vec<usize> {
-        let mut strides = vec![0; shape.len()];
-        let mut stride = 1 + self.gap;
-        for (inner, &axis) in self.axes(shape.len()).iter().rev().enumerate() {
-            strides[axis] = stride;
-            stride *= shape[axis].max(1);
-            if inner == 0 {
-                stride += self.padding;
-            }
-        }
-        strides
-    }
-
-    /// Elements that a buffer needs so that every logit lies in it, unused ones included.
-    pub fn buffer_len(&self, shape: &[usize]) -> usize {
-        if shape.contains(&0) {
-            return self.offset;
-        }
-        let last: usize = shape.iter().zip(self.strides(shape)).map(|(&extent, stride)| (extent - 1) * stride).sum();
-        self.offset + last + 1
-    }
-
-    /// Where in the buffer the element number `position` (in C order of `shape`) lies.
-    pub fn place(&self, shape: &[usize], mut position: usize) -> usize {
-        let mut place = self.offset;
-        for (&extent, stride) in shape.iter().zip(self.strides(shape)).rev() {
-            place += position % extent * stride;
-            position /= extent;
-        }
-        place
-    }
-
-    fn axes(&self, rank: usize) -> Vec<usize> {
-        if self.order.is_empty() { (0..rank).collect() } else { self.order.clone() }
-    }
-}
-
 impl Case {
     /// Rows side by side with one class index each: f64, `[N, K]`, every option at its default.
     pub fn rows(logits: &[&[f64]], labels: &[i64]) -> Case {
@@ -385,56 +333,6 @@ impl Case {
             Allowed::Shared(classes) => classes[class],
             Allowed::Each(rows) => rows[row * self.class_count() + class],
         }
-    }
-}
-
-/// Everything that comes out.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Answer {
-    /// L, reduced: one value, or under [`Reduction::None`] one a row; so are `nll`, `smoothing`, `floor` and `z_loss`.
-    #[serde(with = "number::list")]
-    pub loss: Vec<f64>,
-    /// What the loss would be with ε = 0 (S4.1).
-    #[serde(with = "number::list")]
-    pub nll: Vec<f64>,
-    /// The smoothing's part of the loss (S4.1).
-    #[serde(with = "number::list")]
-    pub smoothing: Vec<f64>,
-    /// The lowest cross-entropy that these targets allow (S4.3).
-    #[serde(with = "number::list")]
-    pub floor: Vec<f64>,
-    /// z-loss (S4.5).
-    #[serde(with = "number::list")]
-    pub z_loss: Vec<f64>,
-    /// One a row (S1).
-    #[serde(with = "number::list")]
-    pub lse: Vec<f64>,
-    /// In C order of the case's `shape` (S9).
-    #[serde(with = "number::list")]
-    pub grad: Vec<f64>,
-    /// Kept rows predicted right (S10).
-    pub correct: usize,
-    /// D (S6).
-    #[serde(with = "number")]
-    pub denominator: f64,
-    /// Ignored rows (S10).
-    pub ignored: usize,
-    /// Kept rows whose loss is NaN or infinite (S8).
-    pub non_finite: usize,
-    /// The first of them.
-    pub first_non_finite: Option<usize>,
-}
-
-impl Answer {
-    /// This answer as a backend for `dtype` reports it (S11): losses and lse in the format of its arithmetic, the gradient in `dtype`.
-    pub fn reported(mut self, dtype: Dtype) -> Answer {
-        let Answer { loss, nll, smoothing, floor, z_loss, lse, .. } = &mut self;
-        for value in [loss, nll, smoothing, floor, z_loss, lse].into_iter().flatten() {
-            *value = dtype.compute().round(*value);
-        }
-        self.grad.iter_mut().for_each(|entry| *entry = dtype.round(*entry));
-        self
     }
 }
 
@@ -484,27 +382,5 @@ mod tests {
         assert_eq!((case.row_count(), case.class_count()), (4, 3));
         assert_eq!(case.row(0), [0.0, 2.0, 4.0]);
         assert_eq!(case.row(3), [7.0, 9.0, 11.0]);
-    }
-
-    #[test]
-    fn layout_places_each_logit_once() {
-        let layout = Layout { order: vec![2, 0, 1], offset: 3, gap: 1, padding: 2 };
-        let shape = [2, 3, 2];
-        assert_eq!(layout.strides(&shape), [8, 2, 16]);
-        let case = Case { shape: shape.to_vec(), axis: 1, logits: (0..12).map(f64::from).collect(), layout, ..Case::default() };
-        let buffer = case.buffer(f64::NAN);
-        assert_eq!(buffer.len(), 3 + 8 + 4 + 16 + 1);
-        let mut found: Vec<f64> = buffer.iter().copied().filter(|value| !value.is_nan()).collect();
-        found.sort_by(f64::total_cmp);
-        assert_eq!(found, case.logits);
-        assert_eq!(buffer[3 + 8 + 2 * 2], 10.0);
-        assert!(buffer[..3].iter().all(|value| value.is_nan()));
-    }
-
-    #[test]
-    fn an_empty_batch_needs_no_buffer() {
-        let layout = Layout { offset: 5, ..Layout::default() };
-        assert_eq!(layout.buffer_len(&[0, 4]), 5);
-        assert_eq!(Case { shape: vec![0, 4], axis: 1, ..Case::default() }.row_count(), 0);
     }
 }

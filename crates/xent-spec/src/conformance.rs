@@ -11,8 +11,9 @@ mod sweep;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::budget::{Rounding, compare_rows};
-use crate::case::{Answer, Case};
+use crate::answer::Answer;
+use crate::case::Case;
+use crate::compare::{Tolerance, compare_rows};
 use crate::textbook::{self, evaluate};
 
 /// A backend under judgement.
@@ -20,8 +21,8 @@ pub trait Subject {
     /// Its name in failure messages.
     const NAME: &'static str;
 
-    /// How often its half-precision gradients are rounded.
-    const ROUNDING: Rounding = Rounding::Once;
+    /// What it is granted.
+    const TOLERANCE: Tolerance = Tolerance::STRICT;
 
     /// Whether it offers what the case asks for. Cases that it does not are left out.
     fn supports(_case: &Case) -> bool {
@@ -40,15 +41,22 @@ pub trait Subject {
 pub struct Candidate {
     /// Its name in failure messages.
     pub name: String,
-    pub(crate) rounding: Rounding,
+    tolerance: Tolerance,
     supports: fn(&Case) -> bool,
-    run: fn(&Case) -> Result<Answer, String>,
+    run: Box<Run>,
 }
+
+type Run = dyn Fn(&Case) -> Result<Answer, String>;
 
 impl Candidate {
     /// The candidate for a subject.
-    pub fn of<S: Subject>() -> Candidate {
-        Candidate { name: S::NAME.into(), rounding: S::ROUNDING, supports: S::supports, run: S::run }
+    pub fn of<S: Subject + 'static>() -> Candidate {
+        Candidate { name: S::NAME.into(), tolerance: S::TOLERANCE, supports: S::supports, run: Box::new(S::run) }
+    }
+
+    /// A candidate that supports every case.
+    pub(crate) fn new(name: &str, run: impl Fn(&Case) -> Result<Answer, String> + 'static) -> Candidate {
+        Candidate { name: name.into(), tolerance: Tolerance::STRICT, supports: |_| true, run: Box::new(run) }
     }
 
     pub(crate) fn supports(&self, case: &Case) -> bool {
@@ -162,7 +170,7 @@ fn judge(candidate: &Candidate, case: &Case) -> Result<(), String> {
         (Ok(_), Err(why)) => Err(format!("case {:?} was refused: {why}", case.name)),
         (Ok(rows), Ok(got)) => {
             let expected = textbook::answer(case, &rows);
-            compare_rows(case, rows, &expected, &got, candidate.rounding).map_err(|mismatch| mismatch.to_string())
+            compare_rows(case, rows, &expected, &got, candidate.tolerance).map_err(|mismatch| mismatch.to_string())
         }
     }
 }

@@ -8,9 +8,10 @@ use proptest::sample::select;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::case::{Allowed, Case, ClassWeighting, Denominator, EmptyMean, Form, Layout, Masked, Prior, Reduction, RowValue, Targets, Upstream};
+use crate::case::{Allowed, Case, ClassWeighting, Denominator, EmptyMean, Form, Masked, Prior, Reduction, RowValue, Targets, Upstream};
 use crate::dtype::{Dtype, IndexDtype};
 use crate::families::{FAMILIES, Family};
+use crate::layout::Layout;
 use crate::textbook::is_ignored;
 
 /// What may be switched on. The order is that of the streams.

@@ -1,7 +1,8 @@
 //! SEMANTICS.md in f64, written to be read. Nothing is fused, skipped or folded: every row gets its dense target, its
 //! log-probabilities and its gradient, and only sums are done with care.
 
-use crate::case::{Answer, Case, ClassWeighting, Denominator, EmptyMean, Form, Masked, Prior, Reduction, Targets};
+use crate::answer::Answer;
+use crate::case::{Case, ClassWeighting, Denominator, EmptyMean, Form, Masked, Prior, Reduction, Targets};
 use crate::refuse::{Refusal, check};
 use crate::sum::{Sum, sum};
 

@@ -3,7 +3,8 @@
 use half::{bf16, f16};
 use xent::{AllowedClasses, Batch, Config, ConfigError, Criterion, Lambda, PriorMatrix, Rows, Upstream};
 
-use crate::case::{self, Allowed, Answer, Case, RowValue};
+use crate::answer::Answer;
+use crate::case::{self, Allowed, Case, RowValue};
 use crate::dtype::{Dtype, IndexDtype};
 
 /// A [`Case`]'s criterion, and the batch's data in the types in which a caller would have them.

@@ -85,8 +85,8 @@ fn refusals() -> Vec<(String, Case)> {
     for reduction in [Reduction::Sum, Reduction::Mean] {
         add(format!("upstream a row with {reduction:?}"), Case { upstream: Upstream(RowValue::Each(vec![1.0, 2.0])), reduction, ..good() });
     }
-    let upstream = Upstream(RowValue::Each(vec![1.0]));
-    add("one upstream gradient for two rows".into(), Case { upstream, reduction: Reduction::None, ..good() });
+    let upstream = Upstream(RowValue::Each(vec![1.0; 3]));
+    add("three upstream gradients for two rows".into(), Case { upstream, reduction: Reduction::None, ..good() });
     let empty = Case { ignored_rows: vec![true; 2], empty_mean: EmptyMean::Error, ..good() };
     add("empty mean".into(), empty.clone());
     add("empty mean of no rows".into(), Case { shape: vec![0, 3], logits: vec![], targets: Targets::classes(&[]), ignored_rows: vec![], ..empty });
@@ -97,8 +97,9 @@ fn refusals() -> Vec<(String, Case)> {
 
 /// Each of the refusals is an error, and says something.
 pub(super) fn refuses_bad_input(candidate: &Candidate) -> Result<(), String> {
-    for (why, case) in refusals() {
-        let case = Case { name: why, ..case };
+    let every_dtype = Dtype::ALL.into_iter().flat_map(|dtype| refusals().into_iter().map(move |(why, case)| (dtype, why, case)));
+    for (dtype, why, case) in every_dtype {
+        let case = Case { name: format!("{why}, {dtype:?}"), dtype, ..case };
         if !candidate.supports(&case) {
             continue;
         }

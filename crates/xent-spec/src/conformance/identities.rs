@@ -1,7 +1,8 @@
 //! What must hold between answers, whoever computes them. All in f64.
 
 use super::{Candidate, ask, rng, run};
-use crate::case::{Answer, Case, ClassWeighting, Form, Prior, Reduction, RowValue, Targets, Upstream};
+use crate::answer::Answer;
+use crate::case::{Case, ClassWeighting, Form, Prior, Reduction, RowValue, Targets, Upstream};
 use crate::dtype::Dtype;
 use crate::families::Family;
 
@@ -31,7 +32,8 @@ fn one_hot(label: usize) -> Vec<f64> {
 
 fn near(what: &str, got: &[f64], expected: &[f64], tolerance: f64) -> Result<(), String> {
     let pairs = got.iter().zip(expected);
-    match pairs.enumerate().find(|(_, (got, expected))| !((*got - *expected).abs() <= tolerance * expected.abs().max(1.0))) {
+    let is_near = |(got, expected): (&f64, &f64)| (got - expected).abs() <= tolerance * expected.abs().max(1.0);
+    match pairs.enumerate().find(|&(_, pair)| !is_near(pair)) {
         None if got.len() == expected.len() => Ok(()),
         None => Err(format!("{what}: {} values, expected {}", got.len(), expected.len())),
         Some((index, (got, expected))) => Err(format!("{what}, value {index}: got {got:e}, expected {expected:e}")),
@@ -207,7 +209,8 @@ pub(super) fn finite_differences(candidate: &Candidate) -> Result<(), String> {
         for (position, &entry) in answer.grad.iter().enumerate() {
             let loss = |step| run(candidate, &moved(&case, position, step)).map(|answer| upstream * answer.loss[0]);
             let slope = (loss(STEP)? - loss(-STEP)?) / (2.0 * STEP);
-            if !((slope - entry).abs() <= 1e-5 + 1e-3 * slope.abs()) || (slope.abs() > 1e-5 && entry == 0.0) {
+            let near = (slope - entry).abs() <= 1e-5 + 1e-3 * slope.abs();
+            if !near || (slope.abs() > 1e-5 && entry == 0.0) {
                 return Err(format!("case {:?}: gradient entry {position} is {entry:e}, the loss's slope {slope:e}", case.name));
             }
         }

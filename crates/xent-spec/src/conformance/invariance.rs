@@ -1,9 +1,11 @@
 //! What must not change a bit, and what must.
 
 use super::{Candidate, ask, equal_bits, judge, rng, run};
-use crate::case::{Answer, Case, Layout, Reduction, RowValue, Targets, Upstream};
+use crate::answer::Answer;
+use crate::case::{Case, Reduction, RowValue, Targets, Upstream};
 use crate::dtype::Dtype;
 use crate::families::Family;
+use crate::layout::Layout;
 
 const LENGTHS: [usize; 8] = [1, 5, 16, 33, 257, 1000, 2049, 5000];
 

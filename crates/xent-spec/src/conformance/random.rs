@@ -8,7 +8,7 @@ use super::{Candidate, judge};
 use crate::generate::cases;
 
 /// Cases tried. The variable `XENT_SPEC_CASES` asks for another number.
-const CASES: u32 = 1000;
+const CASES: u32 = 2000;
 
 /// The share of the cases that a backend must at least support to be judged by them.
 const LEAST_SUPPORT: f64 = 0.05;
@@ -19,7 +19,7 @@ pub(super) fn random_cases(candidate: &Candidate) -> Result<(), String> {
         Ok(text) => text.parse().map_err(|error| format!("XENT_SPEC_CASES is {text:?}: {error}"))?,
         Err(_) => CASES,
     };
-    let config = Config { cases: cases_wanted, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: cases_wanted, failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let supported = Cell::new(0);
     let outcome = runner.run(&cases(), |case| {
