@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 
-pub use split::{Part, Parts};
+pub use split::{Part, PartRows, Parts};
 
 /// Where rows come from, as `--data` says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Training, validation and test parts, and what a network sees of them.
 
 use rand::{RngExt, seq::SliceRandom};
+use serde::Serialize;
 
 use super::{Dataset, Features};
 use crate::seed::{Purpose, stream};
@@ -33,6 +34,11 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// How many rows each part has; the same under every seed.
+    pub fn rows(&self) -> PartRows {
+        PartRows { train: self.train.labels.len(), validation: self.validation.labels.len(), test: self.test.labels.len() }
+    }
+
     /// Splits, every class in the same proportions, standardises by the training part's statistics, and gives a share `label_noise` of the training labels
     /// a wrong class, each equally likely. The same seed gives the same parts.
     pub fn new(dataset: &Dataset, seed: u64, label_noise: f64) -> Self {
@@ -42,6 +48,17 @@ impl Parts {
         add_label_noise(&mut train.labels, dataset.classes.len() as u32, label_noise, seed);
         Self { train, validation: scaling.part(dataset, &rows.validation), test: scaling.part(dataset, &rows.test) }
     }
+}
+
+/// Number of rows in each part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PartRows {
+    /// Fit the weights.
+    pub train: usize,
+    /// Fit the temperature.
+    pub validation: usize,
+    /// Are reported.
+    pub test: usize,
 }
 
 #[derive(Debug, Default)]

@@ -168,7 +168,7 @@ fn best_possible(summary: &Summary) -> Option<String> {
 fn limits(summary: &Summary) -> String {
     let n = summary.settings.seeds;
     let spread = if n == 1 {
-        "One seed has no spread: nothing above can be told from chance; --seeds 5 would.".to_string()
+        "One seed has no spread: nothing above can be told from chance; --seeds 8 would.".to_string()
     } else {
         format!(
             "A change is called noise where 0 lies in the 95 % t interval of the {n} seeds' differences. The seeds draw their parts from the same rows, so these intervals are \

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Logits;
 use crate::seed::{Purpose, stream};
 
-/// Rows that are evaluated at once: few enough that candle does not spread them over threads of its own.
+/// Rows that are evaluated at once: few enough that layers of up to 255 units stay below the size at which candle takes to threads of its own.
 const ROWS_AT_ONCE: usize = 256;
 
 /// Weights `[out, in]` and biases `[out]` in f32, from the input to the logits.

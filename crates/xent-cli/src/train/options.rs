@@ -43,7 +43,7 @@ pub struct TrainOptions {
     #[arg(long, value_name = "RATE", default_value = "0.001", value_parser = positive)]
     pub lr: f64,
     /// Repetitions of each, with seeds 0, 1, 2, …: other split, other initial weights, other order of the rows
-    #[arg(long, value_name = "N", default_value = "5", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = count)]
     pub seeds: usize,
     /// Threads to train on; the numbers do not depend on it [default: one a core]
     #[arg(long, value_name = "N", value_parser = count)]
@@ -180,7 +180,7 @@ fn count(text: &str) -> std::result::Result<usize, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use clap::Parser;
 
     use super::*;
@@ -191,7 +191,8 @@ mod tests {
         options: TrainOptions,
     }
 
-    fn parse(arguments: &[&str]) -> std::result::Result<TrainOptions, String> {
+    /// As the program does.
+    pub fn parse(arguments: &[&str]) -> std::result::Result<TrainOptions, String> {
         Cli::try_parse_from([&["xent"], arguments].concat()).map(|cli| cli.options).map_err(|error| error.to_string())
     }
 

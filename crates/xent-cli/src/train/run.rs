@@ -10,7 +10,7 @@ use xent_candle::CrossEntropy;
 
 use super::network::Network;
 use super::options::Settings;
-use crate::data::{Dataset, Part, Parts};
+use crate::data::{Dataset, Part, PartRows, Parts};
 use crate::error::{Error, Result};
 use crate::metrics::{Logits, Reliability, Temperature, chance_ece, fit_temperature, mean_logit_gap};
 use crate::seed::{Purpose, stream};
@@ -25,6 +25,8 @@ pub struct Run {
     pub epsilon: f64,
     /// The seed of split, label noise, initial weights and order.
     pub seed: u64,
+    /// How the data were divided.
+    pub rows: PartRows,
     /// From before the first epoch to after the last.
     pub curve: Vec<Point>,
     /// Fitted to the validation part.
@@ -115,7 +117,7 @@ pub fn run(settings: &Settings, dataset: &Dataset, epsilon: f64, seed: u64, save
     let (raw, accuracy) = probabilities(&test, &parts.test, seed)?;
     let (scaled, _) = probabilities(&test.over(temperature.value), &parts.test, seed)?;
     let best = parts.test.truth.as_ref().map(|truth| best(&test, truth)).transpose()?;
-    Ok(Run { epsilon, seed, curve, temperature, raw, scaled, accuracy, best })
+    Ok(Run { epsilon, seed, rows: parts.rows(), curve, temperature, raw, scaled, accuracy, best })
 }
 
 impl Run {

@@ -37,7 +37,8 @@ pub fn run_all(settings: &Settings, dataset: &Dataset, threads: usize, weights: 
             say(done.fetch_add(1, Ordering::Relaxed) + 1);
         }
     };
-    // A pool of one thread for each worker: whatever candle or the loss would spread over threads stays on the worker's own.
+    // A pool of one thread for each worker, so that matrix products and the loss stay on it. What candle does element by element on 65,536 numbers or more still
+    // goes to threads of its own; that changes the time and not the numbers.
     let pools = (0..threads.min(jobs.len()))
         .map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build())
         .collect::<std::result::Result<Vec<_>, _>>()

@@ -1,13 +1,12 @@
 //! The runs, gathered by amount of smoothing.
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::measures::Measure;
 use super::options::Settings;
 use super::run::{Point, Run};
 use super::theory::Optimum;
-use crate::data::{Dataset, Parts};
+use crate::data::{Dataset, PartRows};
 use crate::error::Result;
 use crate::metrics::Reliability;
 use crate::spread::Spread;
@@ -28,17 +27,6 @@ pub struct Summary {
     pub arms: Vec<Arm>,
 }
 
-/// Rows in each part.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct PartRows {
-    /// Fit the weights.
-    pub train: usize,
-    /// Fit the temperature.
-    pub validation: usize,
-    /// Are reported.
-    pub test: usize,
-}
-
 /// All runs with one ε.
 pub struct Arm {
     /// ε.
@@ -50,17 +38,16 @@ pub struct Arm {
 }
 
 impl Summary {
-    /// From runs in the order of ε and seed.
+    /// From runs in the order of ε and seed, one for each.
     pub fn new(settings: Settings, dataset: &Dataset, runs: Vec<Run>) -> Result<Self> {
         let classes = dataset.classes.len();
-        let parts = Parts::new(dataset, 0, 0.0);
+        let rows = runs[0].rows;
         let mut runs = runs.into_iter();
         let arms = settings
             .epsilon
             .iter()
             .map(|&epsilon| Ok(Arm { epsilon, optimum: Optimum::new(&settings, epsilon, classes)?, runs: runs.by_ref().take(settings.seeds).collect() }))
             .collect::<Result<_>>()?;
-        let rows = PartRows { train: parts.train.labels.len(), validation: parts.validation.labels.len(), test: parts.test.labels.len() };
         Ok(Self { about: dataset.about.clone(), width: dataset.width, classes, rows, arms, settings })
     }
 

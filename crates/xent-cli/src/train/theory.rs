@@ -36,3 +36,35 @@ fn infinity_as_text<S: serde::Serializer>(gap: &Option<f64>, serializer: S) -> s
         gap => gap.serialize(serializer),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::options::tests::parse;
+
+    #[test]
+    fn the_loss_reaches_its_floor_at_the_gap_and_only_there() {
+        for (prior, epsilon, classes) in [("uniform", 0.1, 10), ("uniform", 0.3, 2), ("others", 0.1, 10), ("others", 0.4, 3)] {
+            let settings = parse(&[&format!("--prior={prior}")]).unwrap().settings().unwrap();
+            let optimum = Optimum::new(&settings, epsilon, classes).unwrap();
+            let loss = |gap: f64| {
+                let mut row = vec![0.0; classes];
+                row[0] = gap;
+                Logits::new(row, classes).evaluate(&settings.criterion(epsilon).unwrap(), &[0]).unwrap().loss.scalar().unwrap()
+            };
+            let gap = optimum.gap.unwrap();
+            assert!((loss(gap) - optimum.floor).abs() < 1e-14, "{prior} {epsilon} {classes}");
+            assert!(loss(gap - 0.01) > optimum.floor + 1e-7 && loss(gap + 0.01) > optimum.floor + 1e-7);
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_range() {
+        let optimum = |prior: &str, epsilon| Optimum::new(&parse(&[&format!("--prior={prior}")]).unwrap().settings().unwrap(), epsilon, 4).unwrap();
+        assert_eq!(optimum("uniform", 0.0), Optimum { gap: Some(f64::INFINITY), floor: 0.0 });
+        assert_eq!(optimum("uniform", 1.0).gap, Some(0.0));
+        assert_eq!(optimum("others", 0.75).gap, Some(0.0));
+        assert_eq!(optimum("others", 0.9).gap, None, "the label is no longer on top");
+        assert_eq!(optimum("others", 1.0).gap, None);
+    }
+}
