@@ -103,12 +103,23 @@ fn bin_of(confidence: f64, bins: usize) -> usize {
     }
 }
 
-/// The ECE that these confidences would score if every one of them were exactly the probability of being right: the mean over resampled labels.
-/// It is above 0 because a finite number of rows scatters, and no model can be told from a perfectly calibrated one below about this value.
-pub fn chance_ece(logits: &Logits, rng: &mut impl Rng) -> f64 {
+/// The ECE that chance alone makes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ChanceEce {
+    /// Its mean.
+    pub mean: f64,
+    /// What it stays below 19 times in 20: an ECE above this is more than chance.
+    pub usual: f64,
+}
+
+/// The ECE that these confidences would score if every one of them were exactly the probability of being right, over resampled labels.
+/// It is above 0 because a finite number of rows scatters.
+pub fn chance_ece(logits: &Logits, rng: &mut impl Rng) -> ChanceEce {
     let confidences: Vec<f64> = logits.rows().map(confidence).collect();
     let draw = |_| Reliability::from_confidences(confidences.iter().map(|&p| (p, rng.random::<f64>() < p)), BINS).ece();
-    (0..DRAWS).map(draw).sum::<f64>() / DRAWS as f64
+    let mut draws: Vec<f64> = (0..DRAWS).map(draw).collect();
+    draws.sort_by(f64::total_cmp);
+    ChanceEce { mean: draws.iter().sum::<f64>() / DRAWS as f64, usual: draws[DRAWS * 19 / 20] }
 }
 
 #[cfg(test)]
@@ -156,10 +167,12 @@ mod tests {
         let rows = 1000;
         let chance = chance_ece(&Logits::new(vec![0.0; 2 * rows], 2), &mut stream(1, Purpose::Chance));
         let expected = (1.0 / (2.0 * std::f64::consts::PI * rows as f64)).sqrt();
-        assert!((chance / expected - 1.0).abs() < 0.2, "{chance}, expected about {expected}");
+        assert!((chance.mean / expected - 1.0).abs() < 0.2, "{chance:?}, expected about {expected}");
+        // 95 % of a normal distribution lie within 1.96 deviations, whose mean size is 0.798 deviations.
+        assert!((chance.usual / chance.mean / (1.96 / 0.798) - 1.0).abs() < 0.2, "{chance:?}");
         // Certain rows leave nothing to chance.
         let certain = Logits::new([800.0, 0.0].repeat(10), 2);
-        assert_eq!(chance_ece(&certain, &mut stream(1, Purpose::Chance)), 0.0);
+        assert_eq!(chance_ece(&certain, &mut stream(1, Purpose::Chance)), ChanceEce { mean: 0.0, usual: 0.0 });
     }
 
     proptest! {

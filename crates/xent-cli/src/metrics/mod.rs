@@ -5,7 +5,7 @@ mod gap;
 mod logits;
 mod temperature;
 
-pub use calibration::{BINS, Bin, Reliability, chance_ece};
+pub use calibration::{BINS, Bin, ChanceEce, Reliability, chance_ece};
 pub use gap::mean_logit_gap;
 pub use logits::Logits;
 pub use temperature::{Temperature, fit_temperature};

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::measures::Measure;
+use super::run::{Probabilities, Run};
 use super::summary::{Arm, Summary};
 use crate::spread::Spread;
 
@@ -124,7 +125,7 @@ fn temperature(summary: &Summary) -> Option<String> {
     };
     part(&under, "below 1: the network is right more often than it says");
     part(&over, "above 1: it is right less often than it says");
-    part(&neither, "not told from 1 by these seeds");
+    part(&neither, if summary.settings.seeds == 1 { "one seed" } else { "not told from 1 by these seeds" });
     let mut text = format!("Fitted on the {} validation rows, the temperature is {}.", summary.rows.validation, parts.join("; "));
     let capped: usize = summary.arms.iter().map(Arm::capped).sum();
     if capped > 0 {
@@ -137,26 +138,23 @@ fn temperature(summary: &Summary) -> Option<String> {
 }
 
 fn against_chance(summary: &Summary) -> Option<String> {
-    let describe = |ece: Measure, chance: Measure, what: &str| -> Option<String> {
-        let (mut above, mut like) = (Vec::new(), Vec::new());
-        for arm in &summary.arms {
-            let (ece, chance) = (arm.spread(ece)?, arm.spread(chance)?);
-            let excess = ece.less(&chance);
-            let text = format!("{:.3} against {:.3} at ε = {}", ece.mean, chance.mean, arm.epsilon);
-            if excess.stands_out() && excess.mean > 0.0 { above.push(text) } else { like.push(text) }
-        }
-        let mut parts = Vec::new();
-        if !above.is_empty() {
-            parts.push(format!("above chance: {}", list(&above)));
-        }
-        if !like.is_empty() {
-            parts.push(format!("not told from chance by these seeds: {}", list(&like)));
-        }
-        Some(format!("{what} is {}.", parts.join("; ")))
+    let describe = |probabilities: fn(&Run) -> &Probabilities| -> String {
+        let of_arm = |arm: &Arm| {
+            let each: Vec<&Probabilities> = arm.runs.iter().map(probabilities).collect();
+            let mean = |value: fn(&Probabilities) -> f64| each.iter().map(|it| value(it)).sum::<f64>() / each.len() as f64;
+            let beyond = each.iter().filter(|it| it.ece > it.chance_ece.usual).count();
+            let number = format!("{:.3} against {:.3} at ε = {}", mean(|it| it.ece), mean(|it| it.chance_ece.mean), arm.epsilon);
+            (number, format!("beyond chance on {beyond} of {}", seeds(each.len())))
+        };
+        judged(summary.arms.iter().map(of_arm).collect())
     };
-    let raw = describe(Measure::Ece, Measure::ChanceEce, "Raw ECE")?;
-    let scaled = describe(Measure::ScaledEce, Measure::ScaledChanceEce, "ECE after temperature scaling")?;
-    Some(format!("A perfectly calibrated model with the same confidences would not score 0 on {} rows either. {raw} {scaled}", summary.rows.test))
+    Some(format!(
+        "A perfectly calibrated model with the same confidences would not score an ECE of 0 on {} rows either. The raw ECE is {}. After temperature scaling it is {}. \
+         Beyond chance is what such a model would reach in fewer than one of 20 drawings of the labels.",
+        summary.rows.test,
+        describe(|run| &run.raw),
+        describe(|run| &run.scaled)
+    ))
 }
 
 fn best_possible(summary: &Summary) -> Option<String> {
@@ -204,12 +202,18 @@ fn differences(summary: &Summary, measure: Measure, factor: f64, decimals: usize
         Some((format!("{}{unit} at ε = {}", signed(&difference, factor, decimals), arm.epsilon), verdict(&difference, better)))
     };
     let changes: Vec<(String, String)> = summary.smoothed().map(of_arm).collect::<Option<_>>()?;
-    let (_, first) = changes.first()?;
-    if changes.len() > 1 && changes.iter().all(|(_, verdict)| verdict == first) {
-        let numbers: Vec<String> = changes.iter().map(|(number, _)| number.clone()).collect();
-        return Some(format!("{} (each {first})", list(&numbers)));
+    (!changes.is_empty()).then(|| judged(changes))
+}
+
+/// Numbers with what is made of each, said once where it is the same of all.
+fn judged(numbers: Vec<(String, String)>) -> String {
+    match &numbers[..] {
+        [(_, first), _, ..] if numbers.iter().all(|(_, judgement)| judgement == first) => {
+            let judgement = format!(" (each {first})");
+            list(&numbers.into_iter().map(|(number, _)| number).collect::<Vec<_>>()) + &judgement
+        }
+        _ => list(&numbers.iter().map(|(number, judgement)| format!("{number} ({judgement})")).collect::<Vec<_>>()),
     }
-    Some(list(&changes.iter().map(|(number, verdict)| format!("{number} ({verdict})")).collect::<Vec<_>>()))
 }
 
 fn verdict(difference: &Spread, better: Better) -> String {
@@ -280,6 +284,8 @@ mod tests {
         assert_eq!(signed(&Spread::new(vec![-0.5, -0.25]), 1.0, 2), "−0.38 ±0.18");
         assert_eq!(signed(&Spread::new(vec![-0.0004]), 1.0, 3), "0.000");
         assert_eq!(show(&Spread::new(vec![0.5]), 100.0, 1), "50.0");
+        let judge = |judgements: [&str; 2]| judged(vec![("1".into(), judgements[0].into()), ("2".into(), judgements[1].into())]);
+        assert_eq!((judge(["good", "good"]), judge(["good", "bad"])), ("1 and 2 (each good)".into(), "1 (good) and 2 (bad)".into()));
         assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");
     }
 }

@@ -12,7 +12,7 @@ use super::network::Network;
 use super::options::Settings;
 use crate::data::{Dataset, Part, PartRows, Parts};
 use crate::error::{Error, Result};
-use crate::metrics::{Logits, Reliability, Temperature, chance_ece, fit_temperature, mean_logit_gap};
+use crate::metrics::{ChanceEce, Logits, Reliability, Temperature, chance_ece, fit_temperature, mean_logit_gap};
 use crate::seed::{Purpose, stream};
 
 /// Most points of a curve, beside its start.
@@ -66,7 +66,7 @@ pub struct Probabilities {
     /// Expected calibration error.
     pub ece: f64,
     /// What a perfectly calibrated model with these confidences would score.
-    pub chance_ece: f64,
+    pub chance_ece: ChanceEce,
     /// The bins behind it.
     pub reliability: Reliability,
     /// KL(truth ‖ model), where the truth is known.
