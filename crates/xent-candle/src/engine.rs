@@ -25,7 +25,7 @@ pub(crate) struct Gradient {
 /// A reduced loss almost always meets an upstream gradient of 1, so its gradient comes from the same pass. A loss a row goes on into arithmetic of the caller's, and
 /// its gradient waits for what comes back.
 pub(crate) fn forward(criterion: &Arc<Criterion>, batch: HostBatch, shape: LogitsShape, logits: &Tensor) -> Result<(Tensor, Output<f64>, Option<Gradient>)> {
-    let eager = logits.track_op() && criterion.reduction() != Reduction::None;
+    let eager = wants_gradient_at_once(criterion, logits);
     let (storage, layout) = logits.storage_and_layout();
     let (loss, output, unit) = with_floats!(&*storage, "the tensor of logits", data => {
         let rows = strided(data, layout, shape.axis())?;
@@ -39,6 +39,10 @@ pub(crate) fn forward(criterion: &Arc<Criterion>, batch: HostBatch, shape: Logit
     });
     let gradient = logits.track_op().then(|| Gradient { criterion: criterion.clone(), batch, shape, unit });
     Ok((loss, output, gradient))
+}
+
+fn wants_gradient_at_once(criterion: &Criterion, logits: &Tensor) -> bool {
+    logits.track_op() && criterion.reduction() != Reduction::None
 }
 
 impl Backward for Gradient {
@@ -96,22 +100,22 @@ mod tests {
     use crate::CrossEntropy;
     use crate::shape::ClassAxis;
 
-    fn gradient(logits: &Tensor, reduction: Reduction) -> Option<Gradient> {
-        let criterion = CrossEntropy::from(Config::new().reduction(reduction).build().unwrap());
-        let targets = Tensor::new(&[0u32, 2], &Device::Cpu).unwrap();
-        let shape = LogitsShape::new(logits, &ClassAxis::default()).unwrap();
-        let batch = HostBatch::new(&criterion.on(logits, &targets), &shape).unwrap();
-        forward(&Arc::new(criterion.criterion().clone()), batch, shape, logits).unwrap().2
-    }
-
     #[test]
-    fn a_gradient_is_formed_only_where_one_is_sure_to_be_asked_for() {
+    fn a_gradient_is_formed_at_once_only_where_one_is_sure_to_be_asked_for() {
         let variable = Var::zeros((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
         let tracked = (variable.as_tensor() * 2.0).unwrap();
+        let targets = Tensor::new(&[0u32, 2], &Device::Cpu).unwrap();
         for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
-            assert!(gradient(&tracked.detach(), reduction).is_none());
-            let unit = gradient(&tracked, reduction).unwrap().unit;
-            assert_eq!(unit.is_some(), reduction != Reduction::None);
+            let criterion = Config::new().reduction(reduction).build().unwrap();
+            let gradient = |logits: &Tensor| {
+                let shape = LogitsShape::new(logits, &ClassAxis::default()).unwrap();
+                let batch = HostBatch::new(&CrossEntropy::from(criterion.clone()).on(logits, &targets), &shape).unwrap();
+                forward(&Arc::new(criterion.clone()), batch, shape, logits).unwrap().2
+            };
+            assert!(!wants_gradient_at_once(&criterion, &tracked.detach()));
+            assert!(gradient(&tracked.detach()).is_none());
+            assert_eq!(wants_gradient_at_once(&criterion, &tracked), reduction != Reduction::None);
+            assert_eq!(gradient(&tracked).unwrap().unit.is_some(), reduction != Reduction::None);
         }
     }
 }

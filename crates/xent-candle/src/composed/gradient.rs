@@ -11,7 +11,7 @@ use crate::attach::Backward;
 /// A row's coefficients; those of a row without gradient are all 0.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RowCoefficients {
-    /// Whether the row has a gradient at all.
+    /// Whether the row has a gradient at all. Entries of one that has none are not multiplied by 0 but replaced: whatever an ignored row holds, NaN too, stays there.
     live: bool,
     /// What is taken off the logits before they are exponentiated.
     max: f64,

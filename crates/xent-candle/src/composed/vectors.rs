@@ -13,8 +13,6 @@ pub(crate) struct Vectors {
     pub(super) shape: LogitsShape,
     pub(super) transform: Transform,
     pub(super) renormalises: bool,
-    /// `[N, 1]`, 0 for ignored rows.
-    kept: Option<Tensor>,
     /// `[1, K]` or `[N, K]`, 0 for masked classes.
     pub(super) allowed: Option<Tensor>,
     /// `[N, 2]`, classes; 0 where a row has fewer.
@@ -36,10 +34,6 @@ impl Vectors {
         if u32::try_from(classes).is_err() {
             return Err(candle_core::Error::msg(format!("{classes} classes, expected at most {} where candle's own operations compute", u32::MAX)).into());
         }
-        let kept = match plan.ignored() {
-            0 => None,
-            _ => Some(Tensor::from_iter(rows.iter().map(|row| u8::from(row.is_some())), device)?.reshape((rows.len(), 1))?),
-        };
         let weights = plan.class_weights().map(|weights| floats::<F>(weights, (1, classes), device)).transpose()?;
         let vector = |plain: Tensor| -> Result<Vector> {
             let weighted = match &weights {
@@ -51,7 +45,7 @@ impl Vectors {
         let target = match batch.probabilities() {
             Some(probabilities) => {
                 let target = shape.rows_of(&probabilities.to_device(device)?)?.to_dtype(F::DTYPE)?;
-                Some(vector(unless_ignored(&kept, &target)?)?)
+                Some(vector(target)?)
             }
             None => None,
         };
@@ -71,7 +65,6 @@ impl Vectors {
             transform: plan.transform(),
             renormalises: plan.renormalises(),
             allowed: batch.allowed().map(|mask| allowed(mask, classes, device)).transpose()?,
-            kept,
             hot,
             prior,
             target,
@@ -83,9 +76,9 @@ impl Vectors {
         self.transform.temperature
     }
 
-    /// The transformed logits, `[N, K]` in the dtype that computes; 0 in ignored rows, whatever they hold.
+    /// The transformed logits, `[N, K]` in the dtype that computes.
     pub(super) fn transformed(&self, logits: &Tensor) -> Result<Tensor> {
-        let mut z = unless_ignored(&self.kept, &self.shape.rows_of(logits)?.to_dtype(self.dtype)?)?;
+        let mut z = self.shape.rows_of(logits)?.to_dtype(self.dtype)?;
         if !self.transform.is_identity() {
             let divided = (&z / self.transform.temperature)?;
             z = match self.transform.softcap {
@@ -127,13 +120,6 @@ fn allowed(mask: &[bool], classes: usize, device: &Device) -> Result<Tensor> {
 /// A tensor of host numbers, each rounded once.
 pub(super) fn floats<F: Real + WithDType>(numbers: &[f64], shape: (usize, usize), device: &Device) -> Result<Tensor> {
     Ok(Tensor::from_iter(numbers.iter().map(|&number| <F as WithDType>::from_f64(number)), device)?.reshape(shape)?)
-}
-
-fn unless_ignored(kept: &Option<Tensor>, values: &Tensor) -> Result<Tensor> {
-    match kept {
-        Some(kept) => select(kept, values, &constant(0.0, values)?),
-        None => Ok(values.clone()),
-    }
 }
 
 /// 1 where a transformed logit is −∞.
