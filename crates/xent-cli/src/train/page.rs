@@ -262,7 +262,7 @@ pub fn page(summary: &Summary, findings: &[Finding], seconds: f64, threads: usiz
             html! {
                 dl.facts {
                     dt { "data" } dd { (summary.about) }
-                    dt { "parts" } dd { (summary.rows.train) " rows fit the weights, " (summary.rows.validation) " the temperature, " (summary.rows.test) " are reported; drawn anew for each seed" @if label_noise.is_none() { "." } @else { "; " (label_noise.unwrap_or_default()) "." } }
+                    dt { "parts" } dd { (summary.rows.train) " rows fit the weights, " (summary.rows.validation) " the temperature, " (summary.rows.test) " are reported; drawn anew for each seed" @if summary.given_test { ", but for the test part, which came with the data" } @if label_noise.is_none() { "." } @else { "; " (label_noise.unwrap_or_default()) "." } }
                     dt { "network" } dd { (summary.layers()) ", ReLU, weights as He et al. draw them; Adam, learning rate " (settings.lr) ", batches of " (settings.batch_size) ", " (settings.epochs) " epochs, f32." }
                     dt { "smoothing" } dd { "ε = " (table(summary).columns.join(", ")) "; prior " (prior) "." }
                     dt { "pairing" } dd { "Runs with the same seed share their parts, label noise, initial weights and batches, whatever their ε." }

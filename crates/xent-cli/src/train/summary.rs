@@ -23,6 +23,8 @@ pub struct Summary {
     pub classes: usize,
     /// Rows in each part.
     pub rows: PartRows,
+    /// Whether the test part came with the data; otherwise each seed draws its own.
+    pub given_test: bool,
     /// One for each ε, in the order given.
     pub arms: Vec<Arm>,
 }
@@ -48,7 +50,7 @@ impl Summary {
             .iter()
             .map(|&epsilon| Ok(Arm { epsilon, optimum: Optimum::new(&settings, epsilon, classes)?, runs: runs.by_ref().take(settings.seeds).collect() }))
             .collect::<Result<_>>()?;
-        Ok(Self { about: dataset.about.clone(), width: dataset.width, classes, rows, arms, settings })
+        Ok(Self { about: dataset.about.clone(), given_test: dataset.given_test.is_some(), width: dataset.width, classes, rows, arms, settings })
     }
 
     /// The runs without smoothing, if there are any.
