@@ -9,7 +9,7 @@ use crate::number;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Answer {
-    /// L, reduced: one value, or under [`Reduction::None`] one a row; so are `nll`, `smoothing`, `floor` and `z_loss`.
+    /// L, reduced: one value, or under [`Reduction::None`](crate::Reduction::None) one a row; so are `nll`, `smoothing`, `floor` and `z_loss`.
     #[serde(with = "number::list")]
     pub loss: Vec<f64>,
     /// What the loss would be with ε = 0 (S4.1).

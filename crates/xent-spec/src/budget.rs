@@ -12,7 +12,7 @@
 //! | sum or mean | the rows' bars, and `2u` of the sum of their sizes |
 //! | gradient stored in f16 or bf16 | one rounding: half an ulp more, and ≥ 99.9 % of the entries are the nearest value |
 //!
-//! A backend may be granted a multiple of `u` ([`Tolerance`](crate::Tolerance)). The bars scale with the row's target mass `W`, the row weight and the outer factor (upstream over denominator). No bar on a gradient
+//! They scale with the row's target mass `W`, the row weight and the outer factor (upstream over denominator). No bar on a gradient
 //! entry is wider than a few `u` of the entry's own two terms, so a gradient of zeros does not pass.
 //!
 //! Options add what their arithmetic cannot avoid:
@@ -62,8 +62,8 @@ pub(crate) struct RowBars {
 }
 
 impl RowBars {
-    /// The bars of a row where one rounding is worth `u`.
-    pub(crate) fn new(case: &Case, row: &Row, u: f64) -> RowBars {
+    pub(crate) fn new(case: &Case, row: &Row) -> RowBars {
+        let u = unit(case.dtype);
         let (parts, softmax) = (&row.parts, &row.softmax);
         let finite: Vec<f64> = row.logits.iter().copied().filter(|z| z.is_finite()).collect();
         let largest = finite.iter().fold(0.0, |largest: f64, z| largest.max(z.abs()));

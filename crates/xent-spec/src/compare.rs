@@ -45,30 +45,6 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// How often a half-precision gradient is rounded on its way out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Rounding {
-    /// Once (S11).
-    #[default]
-    Once,
-    /// Once, and again by a framework that multiplies the stored gradient by the upstream gradient, unless that is 1.
-    AgainByUpstream,
-}
-
-/// What a backend is granted.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tolerance {
-    /// How many times the bars' `u` a rounding may be worth. More than 1 is for backends whose sums and exponentials are a framework's.
-    pub units: f64,
-    /// How often its half-precision gradients are rounded.
-    pub rounding: Rounding,
-}
-
-impl Tolerance {
-    /// The bars as they are.
-    pub const STRICT: Tolerance = Tolerance { units: 1.0, rounding: Rounding::Once };
-}
-
 /// Judges `got` against `expected`, the textbook's answer to `case`. NaN and ±∞ have to be met exactly.
 ///
 /// # Errors
@@ -84,14 +60,14 @@ pub fn compare(case: &Case, expected: &Answer, got: &Answer) -> Result<(), Misma
         expected: f64::NAN,
         bar: 0.0,
     })?;
-    compare_rows(case, rows, expected, got, Tolerance::STRICT)
+    compare_rows(case, rows, expected, got)
 }
 
 /// The same, with the case's rows already worked out.
-pub(crate) fn compare_rows(case: &Case, rows: Vec<Option<Row>>, expected: &Answer, got: &Answer, tolerance: Tolerance) -> Result<(), Mismatch> {
-    let u = tolerance.units * unit(case.dtype);
-    let bars = rows.iter().map(|row| row.as_ref().map(|row| RowBars::new(case, row, u))).collect();
-    let judge = Judge { case, expected, got, u, rounding: tolerance.rounding, rows, bars };
+pub(crate) fn compare_rows(case: &Case, rows: Vec<Option<Row>>, expected: &Answer, got: &Answer) -> Result<(), Mismatch> {
+    let u = unit(case.dtype);
+    let bars = rows.iter().map(|row| row.as_ref().map(|row| RowBars::new(case, row))).collect();
+    let judge = Judge { case, expected, got, u, rows, bars };
     judge.counts()?;
     judge.losses()?;
     judge.gradients()
@@ -102,7 +78,6 @@ struct Judge<'a> {
     expected: &'a Answer,
     got: &'a Answer,
     u: f64,
-    rounding: Rounding,
     rows: Vec<Option<Row>>,
     bars: Vec<Option<RowBars>>,
 }
@@ -194,7 +169,7 @@ impl Judge<'_> {
             for (class, position) in positions.enumerate() {
                 let (got, expected) = (self.got.grad[position], self.expected.grad[position]);
                 let computed = bars.entry(self.case, row, class, scale, expected);
-                let stored = if self.case.dtype.is_half() { self.storage_bar(number, expected, computed) } else { 0.0 };
+                let stored = if self.case.dtype.is_half() { 0.5 * self.case.dtype.ulp(expected.abs() + computed) } else { 0.0 };
                 if !self.entry_is_near(got, expected, computed + stored) {
                     return Err(self.mismatch("gradient", Some(number), Some(class), [got, expected, computed + stored]));
                 }
@@ -206,19 +181,6 @@ impl Judge<'_> {
             self.row_sum(number, row, bars, scale)?;
         }
         self.mostly_exact(&exactness)
-    }
-
-    /// Half an ulp for each rounding into the stored format.
-    fn storage_bar(&self, number: usize, expected: f64, computed: f64) -> f64 {
-        let half_ulp = |value: f64| 0.5 * self.case.dtype.ulp(value.abs() + computed);
-        let upstream = self.case.upstream.0.of(number).abs();
-        match self.rounding {
-            Rounding::AgainByUpstream if upstream != 1.0 && upstream != 0.0 => {
-                let stored = half_ulp(expected / upstream) * upstream;
-                stored + half_ulp(expected.abs() + stored)
-            }
-            _ => half_ulp(expected),
-        }
     }
 
     fn entry_is_near(&self, got: f64, expected: f64, bar: f64) -> bool {
@@ -272,4 +234,54 @@ impl Exactness {
 
 fn same_non_finite(got: f64, expected: f64) -> bool {
     (got.is_nan() && expected.is_nan()) || got == expected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Dtype;
+    use crate::families::{CLASSES, Family, sweep_case};
+
+    fn judged(case: &Case, change: impl Fn(&mut Answer)) -> Result<(), Mismatch> {
+        let expected = textbook::evaluate(case).unwrap();
+        let mut got = expected.clone().reported(case.dtype);
+        change(&mut got);
+        compare(case, &expected, &got)
+    }
+
+    /// However small 1/K is.
+    #[test]
+    fn a_gradient_of_zeros_never_passes() {
+        for dtype in Dtype::ALL {
+            for classes in CLASSES.into_iter().filter(|&classes| classes > 1) {
+                let case = sweep_case(dtype, classes, Family::Constant, 0.0);
+                assert_eq!(judged(&case, |_| {}), Ok(()));
+                let mismatch = judged(&case, |got| got.grad.fill(0.0)).unwrap_err();
+                assert_eq!((mismatch.what.as_str(), mismatch.row), ("gradient", Some(0)));
+                // And off the target alone, where an entry is p = 1/K, unless the format cannot tell that from 0.
+                if dtype.round(1.0 / classes as f64) != 0.0 {
+                    let only_target = |got: &mut Answer| got.grad.iter_mut().filter(|entry| **entry > 0.0).for_each(|entry| *entry = 0.0);
+                    assert!(judged(&case, only_target).is_err(), "{}", case.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn non_finite_numbers_are_met_exactly() {
+        let case = Case { reduction: Reduction::None, ..Case::rows(&[&[0.0, f64::NAN], &[0.0, f64::NEG_INFINITY], &[0.0, 1.0]], &[0, 1, 1]) };
+        assert_eq!(judged(&case, |_| {}), Ok(()));
+        assert!(judged(&case, |got| got.loss[0] = 0.0).is_err());
+        assert!(judged(&case, |got| got.grad[1] = 0.0).is_err());
+        assert!(judged(&case, |got| got.loss[1] = f64::MAX).is_err());
+        assert!(judged(&case, |got| got.loss[2] = f64::NAN).is_err());
+        assert!(judged(&case, |got| got.grad[5] = f64::INFINITY).is_err());
+    }
+
+    #[test]
+    fn a_mismatch_says_where() {
+        let case = Case { name: "mine".into(), ..Case::rows(&[&[0.0, 1.0], &[0.0, 1.0]], &[0, 1]) };
+        let message = judged(&case, |got| got.grad[3] = 0.5).unwrap_err().to_string();
+        assert!(message.starts_with("case \"mine\": gradient, row 1, class 1: got 5e-1, expected -1.344"), "{message}");
+    }
 }

@@ -13,16 +13,13 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::answer::Answer;
 use crate::case::Case;
-use crate::compare::{Tolerance, compare_rows};
+use crate::compare::compare_rows;
 use crate::textbook::{self, evaluate};
 
 /// A backend under judgement.
 pub trait Subject {
     /// Its name in failure messages.
     const NAME: &'static str;
-
-    /// What it is granted.
-    const TOLERANCE: Tolerance = Tolerance::STRICT;
 
     /// Whether it offers what the case asks for. Cases that it does not are left out.
     fn supports(_case: &Case) -> bool {
@@ -41,7 +38,6 @@ pub trait Subject {
 pub struct Candidate {
     /// Its name in failure messages.
     pub name: String,
-    tolerance: Tolerance,
     supports: fn(&Case) -> bool,
     run: Box<Run>,
 }
@@ -51,12 +47,12 @@ type Run = dyn Fn(&Case) -> Result<Answer, String>;
 impl Candidate {
     /// The candidate for a subject.
     pub fn of<S: Subject + 'static>() -> Candidate {
-        Candidate { name: S::NAME.into(), tolerance: S::TOLERANCE, supports: S::supports, run: Box::new(S::run) }
+        Candidate { name: S::NAME.into(), supports: S::supports, run: Box::new(S::run) }
     }
 
     /// A candidate that supports every case.
     pub(crate) fn new(name: &str, run: impl Fn(&Case) -> Result<Answer, String> + 'static) -> Candidate {
-        Candidate { name: name.into(), tolerance: Tolerance::STRICT, supports: |_| true, run: Box::new(run) }
+        Candidate { name: name.into(), supports: |_| true, run: Box::new(run) }
     }
 
     pub(crate) fn supports(&self, case: &Case) -> bool {
@@ -128,11 +124,11 @@ checks! { ($)
     one_class: hostile::one_class,
     upstream: invariance::upstream,
     any_layout: invariance::any_layout,
+    random_cases: random::random_cases,
     any_offset: invariance::any_offset,
     row_alone: invariance::row_alone,
     halves_lose_nothing: sweep::halves_lose_nothing,
     many_rows: sweep::many_rows,
-    random_cases: random::random_cases,
     accuracy_f64: sweep::accuracy_f64,
     accuracy_f32: sweep::accuracy_f32,
     accuracy_f16: sweep::accuracy_f16,
@@ -170,7 +166,7 @@ fn judge(candidate: &Candidate, case: &Case) -> Result<(), String> {
         (Ok(_), Err(why)) => Err(format!("case {:?} was refused: {why}", case.name)),
         (Ok(rows), Ok(got)) => {
             let expected = textbook::answer(case, &rows);
-            compare_rows(case, rows, &expected, &got, candidate.tolerance).map_err(|mismatch| mismatch.to_string())
+            compare_rows(case, rows, &expected, &got).map_err(|mismatch| mismatch.to_string())
         }
     }
 }

@@ -63,7 +63,7 @@ pub mod translate;
 pub use answer::Answer;
 pub use budget::unit;
 pub use case::{Allowed, Case, ClassWeighting, Denominator, EmptyMean, Form, Masked, Prior, Reduction, RowValue, Targets, Upstream};
-pub use compare::{Mismatch, Rounding, Tolerance, compare};
+pub use compare::{Mismatch, compare};
 pub use conformance::{CHECKS, Candidate, Check, Subject, Textbook, run_check};
 pub use dtype::{Dtype, IndexDtype};
 pub use families::{CLASSES, FAMILIES, Family, sweep_case};

@@ -1,6 +1,7 @@
 //! Answers that are wrong in one deliberate way each. A conformance suite that lets one of them pass would let a backend pass that is wrong in that way.
 
 use crate::answer::Answer;
+use crate::budget::unit;
 use crate::case::{Allowed, Case, ClassWeighting, Denominator, EmptyMean, Form, Masked, Prior, Reduction, RowValue, Targets, Upstream};
 use crate::conformance::Candidate;
 use crate::dtype::Dtype;
@@ -40,6 +41,8 @@ const fn mutant_f32(name: &'static str, run: Defect) -> Mutant {
 
 /// Every mutant.
 pub const MUTANTS: &[Mutant] = &[
+    mutant("loss off by 20u", loss_off),
+    Mutant { name: "gradient off by 20u", dtypes: &[Dtype::F64, Dtype::F32], run: gradient_off },
     mutant("gradient only on the target", gradient_on_target_only),
     mutant("mean over all rows, ignored ones too", |case| evaluate(&instead_of_pytorch(case, Denominator::Rows))),
     mutant("mean over rows, not their weights", |case| evaluate(&instead_of_pytorch(case, Denominator::KeptRows))),
@@ -113,6 +116,16 @@ fn per_entry(case: &Case, change: impl Fn(&Row, usize, f64) -> f64) -> Result<An
         }
     }
     Ok(answer)
+}
+
+fn loss_off(case: &Case) -> Result<Answer, Refusal> {
+    let mut answer = evaluate(case)?;
+    answer.loss.iter_mut().for_each(|loss| *loss *= 1.0 + 20.0 * unit(case.dtype));
+    Ok(answer)
+}
+
+fn gradient_off(case: &Case) -> Result<Answer, Refusal> {
+    per_entry(case, |_, _, entry| entry * (1.0 + 20.0 * unit(case.dtype)))
 }
 
 fn gradient_on_target_only(case: &Case) -> Result<Answer, Refusal> {
