@@ -43,10 +43,8 @@ impl Vectors {
             Ok(Vector { plain, weighted })
         };
         let target = match batch.probabilities() {
-            Some(probabilities) => {
-                let target = shape.rows_of(&probabilities.to_device(device)?)?.to_dtype(F::DTYPE)?;
-                Some(vector(target)?)
-            }
+            // Converted first: not every device has f64.
+            Some(probabilities) => Some(vector(shape.rows_of(&probabilities.to_dtype(F::DTYPE)?.to_device(device)?)?)?),
             None => None,
         };
         let hot = match rows.iter().flatten().all(|row| row.hot().is_empty()) {
