@@ -71,10 +71,10 @@ pub enum InputError {
         value: f64,
     },
     /// A number given a row outside its range.
-    #[error("{name} of row {row} is {value}, expected {expected}")]
+    #[error("{option} of row {row} is {value}, expected {expected}")]
     RowValue {
-        /// Which of the batch's vectors.
-        name: &'static str,
+        /// What is given a row.
+        option: RowOption,
         /// The row.
         row: usize,
         /// What came.
@@ -139,6 +139,28 @@ pub enum InputError {
         /// Ignored rows.
         ignored: usize,
     },
+}
+
+/// What a batch may give a row, as [`InputError::RowValue`] names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RowOption {
+    /// ε.
+    LabelSmoothing,
+    /// λ of a two-label mix.
+    Lambda,
+    /// The row weight.
+    Weight,
+}
+
+impl std::fmt::Display for RowOption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::LabelSmoothing => "ε",
+            Self::Lambda => "λ",
+            Self::Weight => "the weight",
+        })
+    }
 }
 
 fn negative_hint(value: i64) -> &'static str {

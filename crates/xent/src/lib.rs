@@ -44,7 +44,7 @@ mod view;
 pub use batch::{AllowedClasses, Batch, Upstream};
 pub use criterion::{ClassWeighting, Config, Criterion, Form, Masked};
 pub use element::{Element, Real};
-pub use error::{ConfigError, InputError, ViewError};
+pub use error::{ConfigError, InputError, RowOption, ViewError};
 pub use output::{Output, Reduced};
 pub use prior::{Prior, PriorMatrix};
 pub use reduction::{Denominator, EmptyMean, Reduction};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use xent::{AllowedClasses, Batch, InputError, Lambda, Probabilities, Rows, Targets};
+use xent::{AllowedClasses, Batch, InputError, Lambda, Probabilities, RowOption, Rows, Targets};
 
 use super::entries::{Labels, numbers, truths};
 use super::layout::{Layout, in_file, read};
@@ -131,9 +131,9 @@ impl<'a> Inputs<'a> {
         let (file, row) = match error {
             InputError::Class { row, value, .. } => (Some(self.file_with_label(*row, *value)), Some(*row)),
             InputError::Probability { row, .. } => (Some(&options.targets), Some(*row)),
-            InputError::RowValue { name: "ε", row, .. } => (file_of(&options.epsilon), Some(*row)),
-            InputError::RowValue { name: "λ", row, .. } => (file_of(&options.lambda), Some(*row)),
-            InputError::RowValue { name: "the weight", row, .. } => (options.row_weights.as_ref(), Some(*row)),
+            InputError::RowValue { option: RowOption::LabelSmoothing, row, .. } => (file_of(&options.epsilon), Some(*row)),
+            InputError::RowValue { option: RowOption::Lambda, row, .. } => (file_of(&options.lambda), Some(*row)),
+            InputError::RowValue { option: RowOption::Weight, row, .. } => (options.row_weights.as_ref(), Some(*row)),
             _ => (None, None),
         };
         let message = match row.and_then(|row| self.layout.position(row)) {

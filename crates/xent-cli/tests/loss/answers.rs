@@ -1,12 +1,12 @@
 //! The known answers of SEMANTICS.md, by options alone.
 
-use crate::workplace::{Workplace, close};
+use crate::array_folder::{ArrayFolder, close};
 
 const NLL: [f64; 4] = [0.3423495824, 0.1755153626, 0.0, 1.6265233750];
 
 #[test]
 fn uniform() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     let rows = place.json("--ignore-index -100 --epsilon 0.1 --reduction none");
     close(&rows["nll"], &NLL);
     close(&rows["loss"], &[0.5048495824, 0.4255153626, 0.0, 1.6265233750]);
@@ -20,7 +20,7 @@ fn uniform() {
 
 #[test]
 fn no_smoothing_unless_asked_for() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     let rows = place.json("--ignore-index -100 --reduction none");
     close(&rows["loss"], &NLL);
     close(&rows["smoothing"], &[0.0; 4]);
@@ -30,7 +30,7 @@ fn no_smoothing_unless_asked_for() {
 
 #[test]
 fn wrong_classes() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     let options = "--ignore-index -100 --prior others";
     close(&place.json(&format!("{options} --reduction none"))["loss"], &[0.5590162491, 0.5088486960, 0.0, 1.6265233750]);
     close(&place.json(&format!("{options} --reduction sum"))["loss"], &[2.6943883200]);
@@ -40,7 +40,7 @@ fn wrong_classes() {
 
 #[test]
 fn excluding() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     for options in ["--ignore-index -100 --exclude 2", "--ignore-index -100 --exclude 2,2 --prior others --epsilon 0.1"] {
         close(&place.json(&format!("{options} --reduction none"))["loss"], &[0.5923495824, 0.4255153626, 0.0, 1.6265233750]);
         close(&place.json(&format!("{options} --reduction sum"))["loss"], &[2.6443883200]);
@@ -50,7 +50,7 @@ fn excluding() {
 
 #[test]
 fn class_weights() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     let options = "--ignore-index -100 --epsilon 0.1 --class-weights w.npy";
     close(&place.json(&format!("{options} --reduction sum"))["loss"], &[4.6644612803]);
     let mean = place.json(&format!("{options} --weighting pytorch"));
@@ -63,7 +63,7 @@ fn class_weights() {
 fn probabilities() {
     let mut one_hot = [0.0; 16];
     (one_hot[0], one_hot[7], one_hot[8], one_hot[13]) = (1.0, 1.0, f64::NAN, 1.0); // the ignored row is never read
-    let place = Workplace::new().f64("y", &[4, 4], &one_hot).bool("m", &[4], &[false, false, true, false]);
+    let place = ArrayFolder::new().f64("y", &[4, 4], &one_hot).bool("m", &[4], &[false, false, true, false]);
     let mean = place.json("--ignored-rows m.npy --epsilon 0.1 --class-weights w.npy");
     close(&mean["loss"], &[1.5548204268]);
     close(&mean["denominator"], &[3.0]);
@@ -71,7 +71,7 @@ fn probabilities() {
 
 #[test]
 fn denominators() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     let options = "--ignore-index -100 --epsilon 0.1 --denominator";
     for (denominator, expected) in [("pytorch", 3.0), ("kept", 3.0), ("rows", 4.0), ("12.5", 12.5)] {
         let mean = place.json(&format!("{options} {denominator}"));

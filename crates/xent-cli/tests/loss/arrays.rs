@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::workplace::{Workplace, Y, Z, all_close, close, npy, softmax};
+use crate::array_folder::{ArrayFolder, Y, Z, all_close, close, npy, softmax};
 
 const LOSS: [f64; 4] = [0.5048495824, 0.4255153626, 0.0, 1.6265233750];
 const OPTIONS: &str = "--ignore-index -100 --epsilon 0.1 --reduction none --grad g.npy";
@@ -18,7 +18,7 @@ fn gradient() -> Vec<f64> {
 
 #[test]
 fn gradients_of_each_reduction() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     for (reduction, scale) in [("none", 1.0), ("sum", 1.0), ("mean", 1.0 / 3.0)] {
         place.json(&format!("--ignore-index -100 --epsilon 0.1 --reduction {reduction} --grad g.npy"));
         let expected: Vec<f64> = gradient().iter().map(|entry| entry * scale).collect();
@@ -30,14 +30,14 @@ fn gradients_of_each_reduction() {
 
 #[test]
 fn a_gradient_may_replace_its_logits() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     place.json("--ignore-index -100 --epsilon 0.1 --reduction sum --grad z.npy");
     all_close(&place.read_f64("z", "(4, 4)"), &gradient(), 1e-15);
 }
 
 #[test]
 fn the_loss_is_the_same_with_and_without_gradient() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     let without = place.json("--ignore-index -100 --epsilon 0.1 --class-weights w.npy");
     assert_eq!(place.json("--ignore-index -100 --epsilon 0.1 --class-weights w.npy --grad g.npy"), without);
 }
@@ -64,7 +64,7 @@ fn logits_of_every_type() {
     ];
     for (descr, written, tolerance, encode) in types {
         let entries: Vec<u8> = Z.iter().flat_map(|&z| encode(z)).collect();
-        let place = Workplace::new().bytes("z", &npy(descr, false, &[4, 4], &entries));
+        let place = ArrayFolder::new().bytes("z", &npy(descr, false, &[4, 4], &entries));
         let found = place.json(OPTIONS);
         let loss: Vec<f64> = found["loss"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect();
         all_close(&loss, &LOSS, if written == "<f8" { 1e-9 } else { 2e-7 });
@@ -86,7 +86,7 @@ fn logits_of_every_type() {
 #[test]
 fn bfloat16_as_ml_dtypes_saves_it() {
     // numpy.save of the known answers' logits as ml_dtypes.bfloat16 (NumPy 2.4, ml_dtypes 0.5); all of them are exact in bfloat16.
-    let place = Workplace::new().bytes("z", include_bytes!("data/bfloat16.npy"));
+    let place = ArrayFolder::new().bytes("z", include_bytes!("data/bfloat16.npy"));
     let found = place.json("--ignore-index -100 --epsilon 0.1");
     assert!((found["loss"].as_f64().unwrap() - 0.8522961067).abs() < 1e-7, "{found}");
 }
@@ -106,7 +106,7 @@ fn class_indices_of_every_type() {
             };
             let entries: Vec<u8> = [0, 3, ignore, 1].into_iter().flat_map(entry).collect();
             let order = if big { '>' } else { '<' };
-            let place = Workplace::new().bytes("y", &npy(&format!("{order}{descr}"), false, &[4], &entries));
+            let place = ArrayFolder::new().bytes("y", &npy(&format!("{order}{descr}"), false, &[4], &entries));
             close(&place.json(&format!("--ignore-index {ignore} --epsilon 0.1 --reduction none"))["loss"], &LOSS);
         }
     }
@@ -115,12 +115,12 @@ fn class_indices_of_every_type() {
 #[test]
 fn probabilities_of_every_float_type() {
     let soft = [0.5, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.125, 0.125, 0.25, 0.5];
-    let expected = Workplace::new().f64("y", &[4, 4], &soft).json("--epsilon 0.1 --reduction none")["loss"].clone();
+    let expected = ArrayFolder::new().f64("y", &[4, 4], &soft).json("--epsilon 0.1 --reduction none")["loss"].clone();
     let f32s: Vec<u8> = soft.iter().flat_map(|&q| (q as f32).to_le_bytes()).collect();
     let f16s: Vec<u8> = soft.iter().flat_map(|&q| f16::from_f64(q).to_le_bytes()).collect();
     let bf16s: Vec<u8> = soft.iter().flat_map(|&q| bf16::from_f64(q).to_le_bytes()).collect();
     for (descr, entries) in [("<f4", f32s), ("<f2", f16s), ("<V2", bf16s)] {
-        let place = Workplace::new().bytes("y", &npy(descr, false, &[4, 4], &entries));
+        let place = ArrayFolder::new().bytes("y", &npy(descr, false, &[4, 4], &entries));
         assert_eq!(place.json("--epsilon 0.1 --reduction none")["loss"], expected, "{descr}");
     }
 }
@@ -133,21 +133,21 @@ fn transposed<T: Copy>(entries: &[T]) -> Vec<T> {
 #[test]
 fn fortran_order() {
     let entries: Vec<u8> = transposed(&Z).iter().flat_map(|z| z.to_le_bytes()).collect();
-    let place = Workplace::new().bytes("z", &npy("<f8", true, &[4, 4], &entries));
+    let place = ArrayFolder::new().bytes("z", &npy("<f8", true, &[4, 4], &entries));
     close(&place.json(OPTIONS)["loss"], &LOSS);
     all_close(&place.read_f64("g", "(4, 4)"), &gradient(), 1e-15);
 
     let soft = [0.5, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.125, 0.125, 0.25, 0.5];
     let entries: Vec<u8> = transposed(&soft).iter().flat_map(|q: &f64| q.to_le_bytes()).collect();
-    let as_c = Workplace::new().f64("y", &[4, 4], &soft).json("--reduction none");
-    assert_eq!(Workplace::new().bytes("y", &npy("<f8", true, &[4, 4], &entries)).json("--reduction none"), as_c);
+    let as_c = ArrayFolder::new().f64("y", &[4, 4], &soft).json("--reduction none");
+    assert_eq!(ArrayFolder::new().bytes("y", &npy("<f8", true, &[4, 4], &entries)).json("--reduction none"), as_c);
 }
 
 #[test]
 fn the_class_axis_anywhere() {
     for (axis, options) in [(0, "--axis 0"), (0, "--axis -2"), (1, "--axis 1"), (1, "--axis -1")] {
         let logits = if axis == 0 { transposed(&Z) } else { Z.to_vec() };
-        let place = Workplace::new().f64("z", &[4, 4], &logits);
+        let place = ArrayFolder::new().f64("z", &[4, 4], &logits);
         close(&place.json(&format!("{OPTIONS} {options}"))["loss"], &LOSS);
         let expected = if axis == 0 { transposed(&gradient()) } else { gradient() };
         all_close(&place.read_f64("g", "(4, 4)"), &expected, 1e-15);
@@ -157,7 +157,7 @@ fn the_class_axis_anywhere() {
 /// Images: `[batch, classes, height, width]`, with everything that is given a row or a class, each file in either order.
 #[test]
 fn more_axes() {
-    let images = Workplace::empty().f64("z", &[1, 4, 2, 2], &transposed(&Z)).i64("y", &[1, 2, 2], &Y);
+    let images = ArrayFolder::empty().f64("z", &[1, 4, 2, 2], &transposed(&Z)).i64("y", &[1, 2, 2], &Y);
     let found = images.json(&format!("{OPTIONS} --axis 1"));
     close(&found["loss"], &LOSS);
     assert_eq!((&found["rows"], &found["classes"]), (&4.into(), &4.into()));
@@ -171,14 +171,14 @@ fn more_axes() {
     // An allowed-class mask in the logits' shape means the same rows as one for [rows, classes].
     let mut allowed = [true; 16];
     (allowed[1], allowed[2], allowed[4], allowed[14]) = (false, false, false, false);
-    let matrix = Workplace::new().bool("a", &[4, 4], &allowed).json("--ignore-index -100 --allowed a.npy --reduction none");
+    let matrix = ArrayFolder::new().bool("a", &[4, 4], &allowed).json("--ignore-index -100 --allowed a.npy --reduction none");
     let images = images.bool("a", &[1, 4, 2, 2], &transposed(&allowed));
     assert_eq!(images.json("--ignore-index -100 --allowed a.npy --reduction none --axis 1"), matrix);
 }
 
 #[test]
 fn one_row_without_a_row_axis() {
-    let place = Workplace::empty().f64("z", &[4], &Z[..4]).i64("y", &[], &[0]);
+    let place = ArrayFolder::empty().f64("z", &[4], &Z[..4]).i64("y", &[], &[0]);
     let found = place.json("--epsilon 0.1 --grad g.npy");
     close(&found["loss"], &[0.5048495824]);
     assert_eq!(found["rows"], 1);
@@ -188,7 +188,7 @@ fn one_row_without_a_row_axis() {
 
 #[test]
 fn one_class() {
-    let place = Workplace::empty().f64("z", &[2, 1], &[3.0, -4.0]).i64("y", &[2], &[0, 0]);
+    let place = ArrayFolder::empty().f64("z", &[2, 1], &[3.0, -4.0]).i64("y", &[2], &[0, 0]);
     for prior in ["uniform", "others"] {
         let found = place.json(&format!("--prior {prior} --reduction none --grad g.npy"));
         close(&found["loss"], &[0.0, 0.0]);
@@ -198,12 +198,12 @@ fn one_class() {
 
 #[test]
 fn no_rows() {
-    let place = Workplace::empty().f64("z", &[0, 4], &[]).i64("y", &[0], &[]);
+    let place = ArrayFolder::empty().f64("z", &[0, 4], &[]).i64("y", &[0], &[]);
     let found = place.json("--epsilon 0.1 --grad g.npy");
     assert_eq!((&found["loss"], &found["rows"], &found["classes"]), (&"NaN".into(), &0.into(), &4.into()));
     assert!(place.read_f64("g", "(0, 4)").is_empty());
     close(&place.json("--reduction sum")["loss"], &[0.0]);
     close(&place.json("--reduction none")["loss"], &[]);
-    let image = Workplace::empty().f64("z", &[2, 4, 0], &[]).i64("y", &[2, 0], &[]);
+    let image = ArrayFolder::empty().f64("z", &[2, 4, 0], &[]).i64("y", &[2, 0], &[]);
     close(&image.json("--reduction sum --axis 1")["loss"], &[0.0]);
 }

@@ -2,19 +2,19 @@
 
 use serde_json::Value;
 
-use crate::workplace::{Workplace, Z, close};
+use crate::array_folder::{ArrayFolder, Z, close};
 
 const ON: &str = "--logits z.npy --targets y.npy --ignore-index -100";
 
-fn with_logit(at: usize, value: f64) -> Workplace {
+fn with_logit(at: usize, value: f64) -> ArrayFolder {
     let mut logits = Z;
     logits[at] = value;
-    Workplace::new().f64("z", &[4, 4], &logits)
+    ArrayFolder::new().f64("z", &[4, 4], &logits)
 }
 
 #[test]
 fn text() {
-    let run = Workplace::new().run(&format!("{ON} --epsilon 0.1")).succeeded();
+    let run = ArrayFolder::new().run(&format!("{ON} --epsilon 0.1")).succeeded();
     let lines: Vec<Vec<&str>> = run.stdout().lines().map(|line| line.split_whitespace().collect()).collect();
     let names: Vec<&str> = lines.iter().map(|line| line[0]).collect();
     assert_eq!(names, ["loss", "nll", "smoothing", "floor", "z_loss", "denominator", "correct", "ignored", "non_finite", "classes"]);
@@ -39,7 +39,7 @@ fn text_of_rows() {
 
 #[test]
 fn every_key_once() {
-    let Value::Object(object) = Workplace::new().json("--ignore-index -100") else { panic!("no object") };
+    let Value::Object(object) = ArrayFolder::new().json("--ignore-index -100") else { panic!("no object") };
     let mut keys: Vec<&String> = object.keys().collect();
     keys.sort();
     assert_eq!(keys, ["classes", "correct", "denominator", "floor", "ignored", "loss", "nll", "non_finite", "rows", "smoothing", "z_loss"]);
@@ -47,7 +47,7 @@ fn every_key_once() {
 
 #[test]
 fn digits_that_read_back() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     let parts = place.json("--ignore-index -100 --epsilon 0.3 --reduction none");
     let entry = |part: &str| parts[part][0].as_f64().unwrap();
     // Exact digits or not at all: this holds to the last bits of f64.
@@ -78,7 +78,7 @@ fn nan_and_infinite_logits_stay_in_their_rows() {
 fn masked_logits() {
     let place = with_logit(1, f64::NEG_INFINITY);
     let rows = place.json("--ignore-index -100 --reduction none");
-    close(&rows["loss"][0], &[crate::workplace::nll(&[2.0, 0.5, 0.0], 0)]);
+    close(&rows["loss"][0], &[crate::array_folder::nll(&[2.0, 0.5, 0.0], 0)]);
     assert_eq!(place.json("--ignore-index -100 --epsilon 0.1 --reduction none")["loss"][0], "Infinity");
     assert_eq!(place.json("--ignore-index -100 --epsilon 0.1")["loss"], "Infinity");
     assert!(place.json("--ignore-index -100 --epsilon 0.1 --masked renormalise")["loss"].is_f64());
@@ -88,26 +88,26 @@ fn masked_logits() {
 fn the_place_of_a_row() {
     let mut logits = Z;
     logits[13] = f64::NAN;
-    let place = Workplace::empty().f64("z", &[2, 2, 4], &logits).i64("y", &[2, 2], &[0, 1, 2, 3]);
+    let place = ArrayFolder::empty().f64("z", &[2, 2, 4], &logits).i64("y", &[2, 2], &[0, 1, 2, 3]);
     let run = place.run("--logits z.npy --targets y.npy").succeeded();
     assert_eq!(run.stderr(), "warning: the loss of 1 of 4 kept rows is NaN or infinite; the first is row 3, at [1, 1]\n");
 }
 
 #[test]
 fn everything_ignored() {
-    let place = Workplace::new().i64("y", &[4], &[-100; 4]);
+    let place = ArrayFolder::new().i64("y", &[4], &[-100; 4]);
     for (empty_mean, expected) in [("nan", Value::from("NaN")), ("zero", Value::from(0.0))] {
         let found = place.json(&format!("--ignore-index -100 --epsilon 0.1 --empty-mean {empty_mean} --grad g.npy"));
         assert_eq!((&found["loss"], &found["denominator"]), (&expected, &0.0.into()));
         assert_eq!(place.read_f64("g", "(4, 4)"), [0.0; 16]);
     }
-    let place = Workplace::new().i64("y", &[4], &[-100; 4]);
+    let place = ArrayFolder::new().i64("y", &[4], &[-100; 4]);
     place.run(&format!("{ON} --empty-mean error --grad g.npy")).refused(&["the mean's denominator is 0", "4 of 4 rows are ignored"]);
 }
 
 #[test]
 fn weights_that_are_all_zero() {
-    let place = Workplace::new().f64("w", &[4], &[0.0; 4]);
+    let place = ArrayFolder::new().f64("w", &[4], &[0.0; 4]);
     let found = place.json("--ignore-index -100 --class-weights w.npy");
     assert_eq!((&found["loss"], &found["denominator"]), (&"NaN".into(), &0.0.into()));
     close(&place.json("--ignore-index -100 --class-weights w.npy --reduction sum")["loss"], &[0.0]);
@@ -115,7 +115,7 @@ fn weights_that_are_all_zero() {
 
 #[test]
 fn help_says_how_json_is_written() {
-    let help = Workplace::empty().run("--help").succeeded();
+    let help = ArrayFolder::empty().run("--help").succeeded();
     for part in ["flat arrays", "\"NaN\", \"Infinity\"", "--softcap", "Exit code"] {
         assert!(help.stdout().contains(part), "{part}");
     }

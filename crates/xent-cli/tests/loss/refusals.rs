@@ -1,35 +1,35 @@
 //! Input that cannot be used: what is said, and that nothing is left behind.
 
-use crate::workplace::{Workplace, Z, npy};
+use crate::array_folder::{ArrayFolder, Z, npy};
 
 /// With a gradient asked for, so that one left behind would be seen.
 const ON: &str = "--logits z.npy --targets y.npy --ignore-index -100 --epsilon 0.1 --grad g.npy";
 
 #[track_caller]
-fn refused(place: &Workplace, options: &str, parts: &[&str]) {
+fn refused(place: &ArrayFolder, options: &str, parts: &[&str]) {
     place.run(&format!("{ON} {options}")).refused(parts);
 }
 
 /// The same with other options than [`ON`]'s.
 #[track_caller]
-fn refused_instead(place: &Workplace, options: &str, parts: &[&str]) {
+fn refused_instead(place: &ArrayFolder, options: &str, parts: &[&str]) {
     place.run(&format!("--logits z.npy --targets y.npy --grad g.npy {options}")).refused(parts);
 }
 
 #[test]
 fn labels_out_of_range() {
     for label in [4, -1, -101, i64::MIN, i64::MAX, 1 << 32, (1 << 32) + 1] {
-        let place = Workplace::new().i64("y", &[4], &[0, 3, label, 1]);
+        let place = ArrayFolder::new().i64("y", &[4], &[0, 3, label, 1]);
         refused(&place, "", &[&format!("y.npy: target {label} in row 2 is outside 0..4")]);
     }
-    let place = Workplace::new().i64("z", &[4, 4], &[0; 16]).f64("z", &[2, 2, 4], &Z).i64("y", &[2, 2], &[0, 1, 9, 1]);
+    let place = ArrayFolder::new().i64("z", &[4, 4], &[0; 16]).f64("z", &[2, 2, 4], &Z).i64("y", &[2, 2], &[0, 1, 9, 1]);
     refused(&place, "", &["y.npy: target 9 in row 2", "the row is at [1, 0]"]);
 }
 
 #[test]
 fn labels_that_int64_cannot_hold() {
     let labels: Vec<u8> = [0, 1, u64::MAX, 3].iter().flat_map(|label: &u64| label.to_le_bytes()).collect();
-    let place = Workplace::new().bytes("y", &npy("<u8", false, &[4], &labels)).bool("m", &[4], &[false, false, true, false]);
+    let place = ArrayFolder::new().bytes("y", &npy("<u8", false, &[4], &labels)).bool("m", &[4], &[false, false, true, false]);
     refused(&place, "", &["y.npy: target 18446744073709551615 in row 2"]);
     // u64::MAX is not −1, and where it is masked it is never looked at.
     refused_instead(&place, "--ignore-index -1", &["y.npy: target 18446744073709551615 in row 2"]);
@@ -38,7 +38,7 @@ fn labels_that_int64_cannot_hold() {
 
 #[test]
 fn epsilon() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     for epsilon in ["-0.1", "1.0000001", "NaN", "inf"] {
         refused_instead(&place, &format!("--ignore-index -100 --epsilon {epsilon}"), &[&format!("label smoothing is {epsilon}, expected 0 ≤ ε ≤ 1")]);
     }
@@ -60,17 +60,17 @@ fn class_weights() {
         (vec![1.0; 5], "w.npy: shape (5,)"),
         (vec![], "w.npy: shape (0,)"),
     ] {
-        let place = Workplace::new().f64("w", &[weights.len()], &weights);
+        let place = ArrayFolder::new().f64("w", &[weights.len()], &weights);
         refused(&place, "--class-weights w.npy", &[message]);
     }
-    refused(&Workplace::new().bool("w", &[4], &[true; 4]), "--class-weights w.npy", &["w.npy: dtype bool, expected numbers"]);
-    refused(&Workplace::new(), "--weighting row", &["--class-weights"]);
-    refused(&Workplace::new(), "--class-weights w.npy --weighting batch", &["'batch'", "pytorch, row"]);
+    refused(&ArrayFolder::new().bool("w", &[4], &[true; 4]), "--class-weights w.npy", &["w.npy: dtype bool, expected numbers"]);
+    refused(&ArrayFolder::new(), "--weighting row", &["--class-weights"]);
+    refused(&ArrayFolder::new(), "--class-weights w.npy --weighting batch", &["'batch'", "pytorch, row"]);
 }
 
 #[test]
 fn what_is_given_a_row() {
-    let place = Workplace::new()
+    let place = ArrayFolder::new()
         .f64("r", &[4], &[1.0, 1.0, 1.0, -2.0])
         .f64("nan", &[4], &[f64::NAN, 1.0, 1.0, 1.0])
         .f64("square", &[2, 2], &[1.0; 4])
@@ -88,7 +88,7 @@ fn what_is_given_a_row() {
 
 #[test]
 fn mixes() {
-    let place = Workplace::new().i64("b", &[4], &[0, 4, 0, 0]).i64("ok", &[4], &[0; 4]).f64("f", &[4], &[0.0; 4]).f64("l", &[4], &[0.5, 0.5, 0.5, -0.5]);
+    let place = ArrayFolder::new().i64("b", &[4], &[0, 4, 0, 0]).i64("ok", &[4], &[0; 4]).f64("f", &[4], &[0.0; 4]).f64("l", &[4], &[0.5, 0.5, 0.5, -0.5]);
     refused(&place, "--mix b.npy --lambda 0.5", &["b.npy: target 4 in row 1"]);
     refused(&place, "--mix ok.npy --lambda l.npy", &["l.npy: λ of row 3 is -0.5, expected 0 ≤ λ ≤ 1"]);
     refused(&place, "--mix ok.npy --lambda 1.5", &["λ is 1.5, expected 0 ≤ λ ≤ 1"]);
@@ -101,7 +101,7 @@ fn mixes() {
 
 #[test]
 fn priors() {
-    let place = Workplace::new()
+    let place = ArrayFolder::new()
         .f64("u", &[4], &[0.5, 0.5, 0.5, 0.5])
         .f64("negative", &[4], &[0.5, 0.75, -0.25, 0.0])
         .f64("nan", &[4], &[f64::NAN, 1.0, 0.0, 0.0])
@@ -124,7 +124,7 @@ fn priors() {
 
 #[test]
 fn numbers_out_of_range() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     for (option, values, message) in [
         ("--temperature", ["0", "-1", "nan", "inf"], "temperature is"),
         ("--softcap", ["0", "-1", "nan", "inf"], "softcap is"),
@@ -145,22 +145,22 @@ fn numbers_out_of_range() {
 
 #[test]
 fn shapes() {
-    let place = Workplace::new().f64("z", &[4, 4], &Z).i64("y", &[3], &[0; 3]);
+    let place = ArrayFolder::new().f64("z", &[4, 4], &Z).i64("y", &[3], &[0; 3]);
     refused(
         &place,
         "",
         &["y.npy: shape (3,) of int64 does not go with logits of shape (4, 4)", "expected (4,) of integers (class indices) or (4, 4) of floats"],
     );
     refused(&place.i64("y", &[4, 4], &[0; 16]), "", &["y.npy: shape (4, 4) of int64"]);
-    refused(&Workplace::new().f64("y", &[4], &[0.0; 4]), "", &["y.npy: shape (4,) of float64"]);
-    refused(&Workplace::new().f64("y", &[4, 3], &[0.0; 12]), "", &["y.npy: shape (4, 3) of float64"]);
-    refused(&Workplace::new().bool("y", &[4], &[true; 4]), "", &["y.npy: shape (4,) of bool"]);
-    refused(&Workplace::new().bool("y", &[4, 4], &[true; 16]), "", &["y.npy: shape (4, 4) of bool"]);
-    refused(&Workplace::new().f64("z", &[], &[1.0]), "", &["z.npy: shape () has no class axis"]);
-    refused(&Workplace::new().f64("z", &[4, 0], &[]), "", &["z.npy: the class axis of shape (4, 0) has length 0"]);
-    refused(&Workplace::new().i64("z", &[4, 4], &[0; 16]), "", &["z.npy: dtype int64, expected float16, bfloat16, float32 or float64"]);
+    refused(&ArrayFolder::new().f64("y", &[4], &[0.0; 4]), "", &["y.npy: shape (4,) of float64"]);
+    refused(&ArrayFolder::new().f64("y", &[4, 3], &[0.0; 12]), "", &["y.npy: shape (4, 3) of float64"]);
+    refused(&ArrayFolder::new().bool("y", &[4], &[true; 4]), "", &["y.npy: shape (4,) of bool"]);
+    refused(&ArrayFolder::new().bool("y", &[4, 4], &[true; 16]), "", &["y.npy: shape (4, 4) of bool"]);
+    refused(&ArrayFolder::new().f64("z", &[], &[1.0]), "", &["z.npy: shape () has no class axis"]);
+    refused(&ArrayFolder::new().f64("z", &[4, 0], &[]), "", &["z.npy: the class axis of shape (4, 0) has length 0"]);
+    refused(&ArrayFolder::new().i64("z", &[4, 4], &[0; 16]), "", &["z.npy: dtype int64, expected float16, bfloat16, float32 or float64"]);
     for axis in [2, -3] {
-        refused(&Workplace::new(), &format!("--axis {axis}"), &[&format!("z.npy: --axis {axis} is no axis of shape (4, 4), expected -2 to 1")]);
+        refused(&ArrayFolder::new(), &format!("--axis {axis}"), &[&format!("z.npy: --axis {axis} is no axis of shape (4, 4), expected -2 to 1")]);
     }
 }
 
@@ -169,17 +169,17 @@ fn probabilities() {
     for value in [-0.5, f64::NAN, f64::INFINITY] {
         let mut soft = [0.25; 16];
         soft[6] = value;
-        let place = Workplace::new().f64("y", &[4, 4], &soft);
+        let place = ArrayFolder::new().f64("y", &[4, 4], &soft);
         let message = format!("y.npy: the target probability of class 2 in row 1 is {value}, expected a finite number ≥ 0");
         refused_instead(&place, "--epsilon 0.1", &[&message]);
     }
-    let place = Workplace::new().f64("y", &[4, 4], &[0.25; 16]);
+    let place = ArrayFolder::new().f64("y", &[4, 4], &[0.25; 16]);
     refused(&place, "", &["probability targets have no index to ignore"]);
 }
 
 #[test]
 fn files() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     refused_instead(&place, "--row-weights absent.npy", &["cannot read absent.npy"]);
     place.run("--logits absent.npy --targets y.npy").refused(&["cannot read absent.npy"]);
     place.run("--logits . --targets y.npy").refused(&["cannot read .: it is a folder, pipe or device"]);
@@ -189,13 +189,17 @@ fn files() {
     }
     place.run("--logits z.npy --targets y.npy --ignore-index -100 --grad .").refused(&[".: it is a folder"]);
     let mut header_only = npy("<f8", false, &[1 << 40, 4], &[]);
-    refused(&Workplace::new().bytes("z", &header_only), "", &["cannot read z.npy: shape (1099511627776, 4) of float64 has 35184372088832 bytes, but 0 follow"]);
-    header_only.truncate(9);
-    refused(&Workplace::new().bytes("z", &header_only), "", &["cannot read z.npy: the file ends after 9 bytes, inside the header"]);
-    refused(&Workplace::new().bytes("z", b"2 -1 0.5 0\n"), "", &["cannot read z.npy: it begins with '2 -1 0'"]);
-    refused(&Workplace::new().bytes("z", &npy("|O", false, &[4, 4], &[])), "", &["cannot read z.npy: dtype '|O' (Python objects)"]);
     refused(
-        &Workplace::new().bytes("y", &[npy("<i8", false, &[4], &[0; 32]), vec![0]].concat()),
+        &ArrayFolder::new().bytes("z", &header_only),
+        "",
+        &["cannot read z.npy: shape (1099511627776, 4) of float64 has 35184372088832 bytes, but 0 follow"],
+    );
+    header_only.truncate(9);
+    refused(&ArrayFolder::new().bytes("z", &header_only), "", &["cannot read z.npy: the file ends after 9 bytes, inside the header"]);
+    refused(&ArrayFolder::new().bytes("z", b"2 -1 0.5 0\n"), "", &["cannot read z.npy: it begins with '2 -1 0'"]);
+    refused(&ArrayFolder::new().bytes("z", &npy("|O", false, &[4, 4], &[])), "", &["cannot read z.npy: dtype '|O' (Python objects)"]);
+    refused(
+        &ArrayFolder::new().bytes("y", &[npy("<i8", false, &[4], &[0; 32]), vec![0]].concat()),
         "",
         &["cannot read y.npy: shape (4,) of int64 has 32 bytes, but 33"],
     );
@@ -206,7 +210,7 @@ fn files() {
 #[test]
 fn a_gradient_where_no_file_is() {
     use std::os::unix::fs::FileTypeExt;
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     let _listener = std::os::unix::net::UnixListener::bind(place.path("g")).unwrap();
     refused(&place, "", &["g.npy: it is a folder, pipe or device, expected a file"]);
     assert!(std::fs::symlink_metadata(place.path("g")).unwrap().file_type().is_socket());
@@ -214,7 +218,7 @@ fn a_gradient_where_no_file_is() {
 
 #[test]
 fn a_gradient_that_cannot_be_written() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     let run = place.run("--logits z.npy --targets y.npy --ignore-index -100 --grad absent/g.npy");
     assert_eq!(run.stdout(), "");
     assert!(run.stderr().starts_with("error: cannot write absent/g.npy"), "{}", run.stderr());
@@ -222,7 +226,7 @@ fn a_gradient_that_cannot_be_written() {
 
 #[test]
 fn an_error_leaves_the_old_gradient() {
-    let place = Workplace::new().f64("g", &[1], &[7.0]).i64("y", &[4], &[0, 3, 9, 1]);
+    let place = ArrayFolder::new().f64("g", &[1], &[7.0]).i64("y", &[4], &[0, 3, 9, 1]);
     refused(&place, "", &["target 9"]);
     let kept = std::fs::read(place.path("g")).unwrap();
     assert!(kept.ends_with(&7.0f64.to_le_bytes()));

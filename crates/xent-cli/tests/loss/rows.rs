@@ -1,14 +1,14 @@
 //! What is given a row, and what changes the logits.
 
-use crate::workplace::{Workplace, Y, Z, close, nll, npy};
+use crate::array_folder::{ArrayFolder, Y, Z, close, nll, npy};
 
 fn row(index: usize) -> &'static [f64] {
     &Z[4 * index..][..4]
 }
 
 /// Rows with all targets in range: class 2 in row 2.
-fn all_kept() -> Workplace {
-    Workplace::new().i64("y", &[4], &[0, 3, 2, 1])
+fn all_kept() -> ArrayFolder {
+    ArrayFolder::new().i64("y", &[4], &[0, 3, 2, 1])
 }
 
 const KEPT: [usize; 4] = [0, 3, 2, 1];
@@ -102,7 +102,7 @@ fn changed_logits() {
 
 #[test]
 fn z_loss() {
-    let place = Workplace::new();
+    let place = ArrayFolder::new();
     let rows = place.json("--ignore-index -100 --z-loss 0.01 --reduction none");
     let lse = |i: usize| row(i).iter().map(|z| z.exp()).sum::<f64>().ln();
     let expected = [0, 1, 2, 3].map(|i| if Y[i] < 0 { 0.0 } else { 0.01 * lse(i).powi(2) });

@@ -2,7 +2,7 @@
 
 use super::Plan;
 use crate::targets::{ClassIndices, Lambda, Probabilities, with_probabilities};
-use crate::{AllowedClasses, InputError, Prior, Targets};
+use crate::{AllowedClasses, InputError, Prior, RowOption, Targets};
 
 impl Plan<'_> {
     /// Lengths, shapes and the options that go together.
@@ -88,15 +88,15 @@ impl Plan<'_> {
             if self.is_ignored(row) {
                 continue;
             }
-            let value = |name, value: f64, good: bool, expected| if good { Ok(()) } else { Err(InputError::RowValue { name, row, value, expected }) };
+            let value = |option, value: f64, good: bool, expected| if good { Ok(()) } else { Err(InputError::RowValue { option, row, value, expected }) };
             if let Some(epsilon) = self.batch.epsilon.map(|epsilon| epsilon[row]) {
-                value("ε", epsilon, (0.0..=1.0).contains(&epsilon), "0 ≤ ε ≤ 1")?;
+                value(RowOption::LabelSmoothing, epsilon, (0.0..=1.0).contains(&epsilon), "0 ≤ ε ≤ 1")?;
             }
             if let Some(weight) = self.batch.row_weights.map(|weights| weights[row]) {
-                value("the weight", weight, weight.is_finite() && weight >= 0.0, "a finite number ≥ 0")?;
+                value(RowOption::Weight, weight, weight.is_finite() && weight >= 0.0, "a finite number ≥ 0")?;
             }
             if let Targets::Mix { lambda: Lambda::Rows(lambda), .. } = self.batch.targets {
-                value("λ", lambda[row], (0.0..=1.0).contains(&lambda[row]), "0 ≤ λ ≤ 1")?;
+                value(RowOption::Lambda, lambda[row], (0.0..=1.0).contains(&lambda[row]), "0 ≤ λ ≤ 1")?;
             }
         }
         match &self.batch.targets {

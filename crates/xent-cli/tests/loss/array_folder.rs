@@ -11,7 +11,7 @@ pub static Z: [f64; 16] = [2.0, -1.0, 0.5, 0.0, 0.0, 1.0, -2.0, 3.0, 5.0, 5.0, 5
 /// Its targets, row 2 to be ignored.
 pub const Y: [i64; 4] = [0, 3, -100, 1];
 
-pub struct Workplace {
+pub struct ArrayFolder {
     folder: TempDir,
 }
 
@@ -31,7 +31,7 @@ pub fn npy(descr: &str, fortran_order: bool, shape: &[usize], entries: &[u8]) ->
     [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), entries].concat()
 }
 
-impl Workplace {
+impl ArrayFolder {
     /// An empty one.
     pub fn empty() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
