@@ -1,6 +1,7 @@
 //! Rows over threads.
 
 /// Elements that are worth a task of their own.
+#[cfg(feature = "rayon")]
 const GRAIN: usize = 1 << 15;
 
 /// `map` of every row, in order. `worker` makes a thread's scratch memory, once a task.
@@ -22,8 +23,7 @@ pub(super) fn map_rows<W, R: Send>(
 
 /// `map` of every row, in order.
 #[cfg(not(feature = "rayon"))]
-pub(super) fn map_rows<W, R>(rows: usize, classes: usize, worker: impl Fn() -> W, map: impl Fn(&mut W, usize) -> R) -> Vec<R> {
-    let _ = (GRAIN, classes);
+pub(super) fn map_rows<W, R>(rows: usize, _classes: usize, worker: impl Fn() -> W, map: impl Fn(&mut W, usize) -> R) -> Vec<R> {
     let mut worker = worker();
     (0..rows).map(|row| map(&mut worker, row)).collect()
 }
