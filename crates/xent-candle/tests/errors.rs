@@ -67,7 +67,7 @@ fn values() {
     let negative = zeros(&[3, 4], DType::F64).affine(0.0, -0.5).unwrap();
     assert_eq!(message(criterion(Config::new()), &logits, &negative), "the target probability of class 0 in row 0 is -0.5, expected a finite number ≥ 0");
     let weights = message(criterion(Config::new().class_weights([1.0, 2.0])), &logits, &zeros(&[3], DType::U8));
-    assert_eq!(weights, "class weights has 2 entries, expected 4 (one a class)");
+    assert_eq!(weights, "class weights: 2 entries, expected 4 (one a class)");
 }
 
 #[test]

@@ -7,7 +7,10 @@ use crate::error::{Error, Result};
 
 /// Makes a folder, with those above it.
 pub fn make_folder(path: &Path) -> Result<()> {
-    std::fs::create_dir_all(path).map_err(|error| Error::writing(path, error))
+    if path.exists() && !path.is_dir() {
+        return Err(Error::input(format!("{}: it is a file, expected a folder, or a name for one", path.display())));
+    }
+    std::fs::create_dir_all(path).map_err(|error| Error::input(format!("cannot make the folder {}: {error}", path.display())))
 }
 
 /// Writes a file by way of a temporary one beside it, so that whoever reads it sees the old file or the new one and never a part.

@@ -174,6 +174,8 @@ fn failures_leave_nothing_behind_and_say_what_happened() {
 
     std::fs::write(folder.path().join("file"), "").unwrap();
     let output = xent(folder.path(), &["--out=file/below"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).starts_with("error: cannot write file/below"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).starts_with("error: cannot make the folder file/below"), "{}", text(&output.stderr));
+    assert!(refusal(folder.path(), &["--out=file"]).contains("file: it is a file, expected a folder"));
+    assert!(refusal(folder.path(), &["--epsilon", "-0.1"]).contains("expected a number from 0 to 1"));
 }

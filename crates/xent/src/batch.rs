@@ -98,6 +98,12 @@ impl<'a> From<&'a [f64]> for Upstream<'a> {
     }
 }
 
+impl<'a, const N: usize> From<&'a [f64; N]> for Upstream<'a> {
+    fn from(upstream: &'a [f64; N]) -> Self {
+        Self::Rows(upstream)
+    }
+}
+
 impl<'a> From<&'a Vec<f64>> for Upstream<'a> {
     fn from(upstream: &'a Vec<f64>) -> Self {
         Self::Rows(upstream)

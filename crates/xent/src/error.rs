@@ -35,7 +35,7 @@ pub enum ConfigError {
         sum: f64,
     },
     /// A vector without entries, or a matrix that is not square.
-    #[error("{name} has {len} entries, expected {expected}")]
+    #[error("{name}: {len} entries, expected {expected}")]
     Length {
         /// The option.
         name: &'static str,
@@ -93,7 +93,7 @@ pub enum InputError {
         expected: &'static str,
     },
     /// A vector whose length does not fit the logits.
-    #[error("{name} has {len} entries, expected {expected} ({what})")]
+    #[error("{name}: {len} entries, expected {expected} ({what})")]
     Length {
         /// Which vector.
         name: &'static str,
@@ -115,7 +115,7 @@ pub enum InputError {
         classes: usize,
     },
     /// Two views that must have the same shape.
-    #[error("{name} has {rows} rows of {classes} classes, expected {expected_rows} rows of {expected_classes} classes as the logits")]
+    #[error("{name}: {rows} rows of {classes} classes, expected {expected_rows} rows of {expected_classes} classes as the logits")]
     Shape {
         /// Which view.
         name: &'static str,

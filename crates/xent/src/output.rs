@@ -53,7 +53,7 @@ pub struct Output<F> {
     pub smoothing: Reduced<F>,
     /// λ·lse².
     pub z_loss: Reduced<F>,
-    /// The lowest value that the cross-entropy can reach: the entropy of the smoothed target.
+    /// The lowest value that the cross-entropy can reach: the entropy of the smoothed target, where that sums to 1 (SEMANTICS.md S4.3 for class weights).
     pub floor: Reduced<F>,
     /// ln Σ e^z, one a row; 0 for ignored rows.
     pub lse: Vec<F>,

@@ -16,6 +16,8 @@ pub enum ClassIndices<'a> {
     I32(&'a [i32]),
     /// `i64`
     I64(&'a [i64]),
+    /// `usize`
+    Usize(&'a [usize]),
 }
 
 impl ClassIndices<'_> {
@@ -26,6 +28,7 @@ impl ClassIndices<'_> {
             Self::U32(indices) => indices.len(),
             Self::I32(indices) => indices.len(),
             Self::I64(indices) => indices.len(),
+            Self::Usize(indices) => indices.len(),
         }
     }
 
@@ -40,6 +43,8 @@ impl ClassIndices<'_> {
             Self::U32(indices) => i64::from(indices[row]),
             Self::I32(indices) => i64::from(indices[row]),
             Self::I64(indices) => indices[row],
+            // What i64 does not hold is out of range either way.
+            Self::Usize(indices) => i64::try_from(indices[row]).unwrap_or(i64::MAX),
         }
     }
 }
@@ -101,6 +106,41 @@ pub enum Targets<'a> {
     },
 }
 
+impl<'a> Targets<'a> {
+    /// Two labels a row with the share of the first, as mixup and cutmix make them.
+    ///
+    /// ```
+    /// use xent::{Config, Rows, Targets};
+    /// let criterion = Config::new().build()?;
+    /// let logits = Rows::new(&[1.0_f64, 0.0, 0.0], 1, 3)?;
+    /// let mixed = criterion.forward(&logits, Targets::mix(&[0usize], &[2usize], 0.75))?;
+    /// // ln(e + 2) − 0.75·1 − 0.25·0
+    /// assert!((mixed.loss.scalar().unwrap() - 0.8014447139320511).abs() < 1e-15);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn mix(a: impl Into<ClassIndices<'a>>, b: impl Into<ClassIndices<'a>>, lambda: impl Into<Lambda<'a>>) -> Self {
+        Self::Mix { a: a.into(), b: b.into(), lambda: lambda.into() }
+    }
+}
+
+impl From<f64> for Lambda<'_> {
+    fn from(lambda: f64) -> Self {
+        Self::Scalar(lambda)
+    }
+}
+
+impl<'a> From<&'a [f64]> for Lambda<'a> {
+    fn from(lambda: &'a [f64]) -> Self {
+        Self::Rows(lambda)
+    }
+}
+
+impl<'a> From<&'a Vec<f64>> for Lambda<'a> {
+    fn from(lambda: &'a Vec<f64>) -> Self {
+        Self::Rows(lambda)
+    }
+}
+
 macro_rules! from_indices {
     ($($integer:ty => $variant:ident),*) => {$(
         impl<'a> From<&'a [$integer]> for ClassIndices<'a> {
@@ -120,7 +160,7 @@ macro_rules! from_indices {
         }
     )*};
 }
-from_indices!(u8 => U8, u32 => U32, i32 => I32, i64 => I64);
+from_indices!(u8 => U8, u32 => U32, i32 => I32, i64 => I64, usize => Usize);
 
 macro_rules! from_probabilities {
     ($($float:ty => $variant:ident),*) => {$(

@@ -71,6 +71,9 @@ impl Table {
         if let Some((column, number)) = header.iter().enumerate().find(|(_, name)| name.parse::<f64>().is_ok() && name.parse::<i64>().is_err()) {
             return Err(format!("line 1 has {number:?} in column {}; expected the columns' names there", column + 1));
         }
+        if let Some(separator) = [';', '\t', '|'].into_iter().find(|&separator| header.len() == 1 && header[0].contains(separator)) {
+            return Err(format!("line 1 has one column, {:?}, expected columns separated by commas; these seem to be by {separator:?}", &header[0]));
+        }
         let mut records = Vec::new();
         loop {
             since_record.set(0);
@@ -255,6 +258,7 @@ mod tests {
         assert_eq!(failure("5.1,x\n4.9,y\n", None), r#"line 1 has "5.1" in column 1; expected the columns' names there"#);
         assert_eq!(failure("a,b\n", None), "no rows below the header line");
         assert_eq!(failure("b\nx\nx\ny\ny\n", None), r#"no column beside the label "b""#);
+        assert!(failure("a;b\n1;x\n2;y\n", None).contains("expected columns separated by commas; these seem to be by ';'"));
         assert!(failure("a,b\n1,1.5\n2,2.5\n3,3.5\n", None).contains("3 different values in 3 rows"));
         assert!(parse(&b"a,b\n1,\xff\n"[..], None).unwrap_err().contains("line 2, column 2: not UTF-8"));
         let names: String = (0..300).map(|row| format!("name {row},{}\n", row % 2)).collect();

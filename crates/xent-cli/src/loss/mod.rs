@@ -26,7 +26,7 @@ use report::{Figure, Report};
 /// Options or files that cannot be used; a system that fails. Nothing has been written or printed then.
 pub fn loss(options: &LossOptions) -> Result<()> {
     if let Some(path) = &options.grad {
-        check_destination(path)?;
+        check_destination(path, options)?;
     }
     let mut logits = layout::read(&options.logits)?;
     let layout = Layout::new(logits.shape(), options.axis).map_err(|error| in_file(&options.logits, error))?;
@@ -39,12 +39,23 @@ pub fn loss(options: &LossOptions) -> Result<()> {
     report.print(options.json)
 }
 
-/// What is there already is replaced: that must not be a device or a folder.
-fn check_destination(path: &Path) -> Result<()> {
+/// What is there already is replaced: that must not be a device or a folder, nor one of the files that are read.
+fn check_destination(path: &Path, options: &LossOptions) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(in_file(path, format!("{} is not a folder, expected one that exists", folder.display())));
+    }
     match std::fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => Err(in_file(path, "it is a folder, pipe or device, expected a file, or a name for one")),
+        Ok(_) if options.files().any(|input| same_file(input, path)) => {
+            Err(in_file(path, "the gradient would replace a file that is read, expected another name for it"))
+        }
         _ => Ok(()),
     }
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Where a gradient is asked for, it takes the place of the logits.

@@ -1,6 +1,6 @@
 //! The options of `xent loss`, and the words that they take.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -21,14 +21,14 @@ pub struct LossOptions {
     pub axis: isize,
 
     /// Amount of label smoothing, from 0 to 1, or a file with one a row [default: 0.1 with --prior or --exclude, otherwise 0]
-    #[arg(long, value_name = "E|FILE.npy", allow_negative_numbers = true)]
+    #[arg(long, value_name = "E|FILE.npy", allow_negative_numbers = true, alias = "label-smoothing")]
     pub epsilon: Option<NumberOrFile>,
     /// Where smoothing puts its mass: uniform (on all classes), others (on all but the true one), or a file with a probability for each class, [K], or for each true class
     /// and class, [K, K] [default: uniform]
     #[arg(long, value_name = "uniform|others|FILE.npy")]
     pub prior: Option<PriorChoice>,
     /// Classes that smoothing gives nothing either: it goes to the others than the true one and these
-    #[arg(long, value_name = "I,J", value_delimiter = ',')]
+    #[arg(long, value_name = "I,J", value_delimiter = ',', allow_negative_numbers = true)]
     pub exclude: Vec<usize>,
 
     /// A weight for each class, [K]
@@ -92,10 +92,27 @@ pub struct LossOptions {
     pub json: bool,
 }
 
+impl LossOptions {
+    /// Every file that is read.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let prior = match &self.prior {
+            Some(PriorChoice::File(path)) => Some(path),
+            _ => None,
+        };
+        let numbers = [&self.epsilon, &self.lambda].into_iter().filter_map(|choice| match choice {
+            Some(NumberOrFile::File(path)) => Some(path),
+            _ => None,
+        });
+        let paths = [&self.class_weights, &self.row_weights, &self.ignored_rows, &self.allowed, &self.mix].into_iter().flatten();
+        [&self.logits, &self.targets].into_iter().chain(prior).chain(numbers).chain(paths).map(PathBuf::as_path)
+    }
+}
+
 const AFTER_HELP: &str = "\
 Output:
   loss         by --reduction; with none one number a row.
                (1−ε)·nll + smoothing + z_loss, less floor with --form kl
+               (of a batch only where ε is the same for all rows)
   nll          what the loss would be without smoothing and z-loss
   smoothing    ε times the cross-entropy to the prior
   floor        the lowest value that the cross-entropy can reach

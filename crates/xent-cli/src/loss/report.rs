@@ -123,12 +123,17 @@ pub struct Report {
 
 impl Report {
     /// From what xent returned.
-    pub fn new<F: Into<Figure>>(output: Output<F>, layout: &Layout) -> Self {
+    pub fn new<F: Into<Figure> + Copy>(output: Output<F>, layout: &Layout) -> Self {
         let rows: usize = output.lse.len();
+        let over_nothing = || {
+            let empty = output.denominator == 0.0 && output.loss.scalar().is_some_and(|loss| loss.into().widened().is_nan());
+            empty.then(|| format!("the mean is over nothing: {} of {rows} rows are ignored and the rest weigh nothing; see --empty-mean", output.ignored))
+        };
         let warning = output.first_non_finite.map(|row| {
             let place = layout.position(row).map(|position| format!(", at {position:?}")).unwrap_or_default();
             format!("the loss of {} of {} kept rows is NaN or infinite; the first is row {row}{place}", output.non_finite, rows - output.ignored)
         });
+        let warning = warning.or_else(over_nothing);
         Self {
             loss: output.loss.into(),
             nll: output.nll.into(),

@@ -30,6 +30,7 @@ impl Finding {
 pub fn findings(summary: &Summary) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut say = |brief, topic, text: Option<String>| findings.extend(text.map(|text| Finding { topic, text, brief }));
+    say(true, "Diverged", diverged(summary));
     say(true, "Logit gap", logit_gap(summary));
     say(true, "Training loss", training_loss(summary));
     say(false, "Overfitting", overfitting(summary));
@@ -43,14 +44,30 @@ pub fn findings(summary: &Summary) -> Vec<Finding> {
     findings
 }
 
+/// Runs whose loss ended above where it began: what follows then says nothing about smoothing.
+fn diverged(summary: &Summary) -> Option<String> {
+    let of_arm = |arm: &Arm| {
+        let up = arm.runs.iter().filter(|run| run.end().train_loss > run.curve[0].train_loss).count();
+        (up > 0).then(|| format!("at ε = {} on {up} of {}", arm.epsilon, seeds(arm.runs.len())))
+    };
+    let arms: Vec<String> = summary.arms.iter().filter_map(of_arm).collect();
+    let text = format!(
+        "Training ended with a higher loss than it began with {}; a lower --lr may help. The numbers of such runs say nothing about smoothing.",
+        list(&arms)
+    );
+    (!arms.is_empty()).then_some(text)
+}
+
 fn logit_gap(summary: &Summary) -> Option<String> {
+    // Under 10 epochs the last tenth is the last one.
+    let late = if summary.settings.epochs < 10 { "in the last epoch" } else { "in the last tenth of the epochs" };
     let mut sentences = Vec::new();
     if let Some(plain) = summary.plain() {
         let (gap, growth) = (plain.spread(Measure::TrainGap)?, plain.spread(Measure::LateGrowth)?);
         let still = match growth.signs() {
-            (up, _) if up == growth.values.len() => format!("was still growing, by {} in the last tenth of the epochs", show(&growth, 1.0, 2)),
-            (0, _) => "no longer grew in the last tenth of the epochs".to_string(),
-            (up, _) => format!("grew in the last tenth of the epochs on {up} of {}", seeds(growth.values.len())),
+            (up, _) if up == growth.values.len() => format!("was still growing, by {} {late}", show(&growth, 1.0, 2)),
+            (0, _) => format!("no longer grew {late}"),
+            (up, _) => format!("grew {late} on {up} of {}", seeds(growth.values.len())),
         };
         sentences.push(format!("Without smoothing, nothing bounds the training rows' logit gap: it reached {} and {still}.", show(&gap, 1.0, 2)));
     }
@@ -63,7 +80,7 @@ fn logit_gap(summary: &Summary) -> Option<String> {
         })
         .collect();
     if !ends.is_empty() {
-        sentences.push(format!("With smoothing it has an optimum, reached on rows that the network can fit, and ended at {}.", list(&ends)));
+        sentences.push(format!("With smoothing it has an optimum, which rows approach as the network fits them; it ended at {}.", list(&ends)));
     }
     (!sentences.is_empty()).then(|| sentences.join(" "))
 }

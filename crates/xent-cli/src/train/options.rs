@@ -22,31 +22,31 @@ pub struct TrainOptions {
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
     /// Share of the training labels that are given a wrong class, from 0 to 1
-    #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = share, allow_negative_numbers = true)]
     pub label_noise: f64,
     /// Amounts of label smoothing to compare, each from 0 to 1
-    #[arg(long, value_name = "LIST", default_value = "0,0.05,0.1,0.2", value_delimiter = ',', value_parser = share)]
+    #[arg(long, value_name = "LIST", default_value = "0,0.05,0.1,0.2", value_delimiter = ',', value_parser = share, allow_negative_numbers = true, alias = "label-smoothing")]
     pub epsilon: Vec<f64>,
     /// Where smoothing puts its mass: on all classes alike, or on the others than the true one
     #[arg(long, value_name = "PRIOR", default_value = "uniform")]
     pub prior: PriorName,
     /// Width of each hidden layer
-    #[arg(long, value_name = "LIST", default_value = "128", value_delimiter = ',', value_parser = count)]
+    #[arg(long, value_name = "LIST", default_value = "128", value_delimiter = ',', value_parser = count, allow_negative_numbers = true)]
     pub hidden: Vec<usize>,
     /// Passes over the training part
-    #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count, allow_negative_numbers = true)]
     pub epochs: usize,
     /// Rows a step
-    #[arg(long, value_name = "N", default_value = "64", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "64", value_parser = count, allow_negative_numbers = true)]
     pub batch_size: usize,
     /// Learning rate of Adam
-    #[arg(long, value_name = "RATE", default_value = "0.001", value_parser = positive)]
+    #[arg(long, value_name = "RATE", default_value = "0.001", value_parser = positive, allow_negative_numbers = true)]
     pub lr: f64,
     /// Repetitions of each, with seeds 0, 1, 2, …: other split, other initial weights, other order of the rows
-    #[arg(long, value_name = "N", default_value = "8", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = count, allow_negative_numbers = true)]
     pub seeds: usize,
     /// Threads to train on; the numbers do not depend on it [default: one a core]
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Folder for report.html and report.json
     #[arg(long, value_name = "DIR", default_value = "xent-out")]

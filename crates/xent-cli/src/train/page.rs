@@ -191,7 +191,7 @@ fn confidence_charts(summary: &Summary) -> Vec<Chart> {
 pub fn headline(summary: &Summary) -> String {
     let rows = summary.rows;
     format!(
-        "{}: {} classes; {} rows train, {} validate (the temperature), {} test. Network {}, {} epochs, {} at each of {} ε.",
+        "{}: {} classes; {} rows train, {} validate (the temperature), {} test. Network {}, {} epoch{}, {} at each of {} ε.",
         summary.settings.data,
         summary.classes,
         rows.train,
@@ -199,6 +199,7 @@ pub fn headline(summary: &Summary) -> String {
         rows.test,
         summary.layers(),
         summary.settings.epochs,
+        if summary.settings.epochs == 1 { "" } else { "s" },
         seeds(summary.settings.seeds),
         summary.arms.len()
     )

@@ -94,6 +94,12 @@ fn the_place_of_a_row() {
 }
 
 #[test]
+fn a_floor_of_nothing_is_no_negative_zero() {
+    let run = ArrayFolder::new().run(&format!("{ON} --reduction none --json")).succeeded();
+    assert!(run.stdout().contains("\"floor\":[0.0,0.0,0.0,0.0]"), "{}", run.stdout());
+}
+
+#[test]
 fn everything_ignored() {
     let place = ArrayFolder::new().i64("y", &[4], &[-100; 4]);
     for (empty_mean, expected) in [("nan", Value::from("NaN")), ("zero", Value::from(0.0))] {
@@ -110,6 +116,8 @@ fn weights_that_are_all_zero() {
     let place = ArrayFolder::new().f64("w", &[4], &[0.0; 4]);
     let found = place.json("--ignore-index -100 --class-weights w.npy");
     assert_eq!((&found["loss"], &found["denominator"]), (&"NaN".into(), &0.0.into()));
+    let run = place.run("--logits z.npy --targets y.npy --ignore-index -100 --class-weights w.npy").succeeded();
+    assert_eq!(run.stderr(), "warning: the mean is over nothing: 1 of 4 rows are ignored and the rest weigh nothing; see --empty-mean\n");
     close(&place.json("--ignore-index -100 --class-weights w.npy --reduction sum")["loss"], &[0.0]);
 }
 

@@ -219,9 +219,16 @@ fn a_gradient_where_no_file_is() {
 #[test]
 fn a_gradient_that_cannot_be_written() {
     let place = ArrayFolder::new();
-    let run = place.run("--logits z.npy --targets y.npy --ignore-index -100 --grad absent/g.npy");
-    assert_eq!(run.stdout(), "");
-    assert!(run.stderr().starts_with("error: cannot write absent/g.npy"), "{}", run.stderr());
+    place.run("--logits z.npy --targets y.npy --ignore-index -100 --grad absent/g.npy").refused(&["absent/g.npy: absent is not a folder"]);
+}
+
+#[test]
+fn a_gradient_over_an_input() {
+    for input in ["z.npy", "y.npy", "w.npy", "./z.npy"] {
+        let place = ArrayFolder::new();
+        let options = "--logits z.npy --targets y.npy --ignore-index -100 --class-weights w.npy --grad";
+        place.run(&format!("{options} {input}")).refused(&["the gradient would replace a file that is read"]);
+    }
 }
 
 #[test]

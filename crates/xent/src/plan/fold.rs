@@ -215,7 +215,8 @@ impl Plan<'_> {
             let v = if out { 0.0 } else { target.gamma * self.shared_prior_at(hot.class) };
             sum += relative_entropy_term(v + beta, total) - relative_entropy_term(v, total);
         }
-        Some(-sum)
+        // Not −sum: that would be −0 where there is nothing to sum.
+        Some(0.0 - sum)
     }
 
     fn fold_nan(&self, row: &RowPlan) -> Folded {
