@@ -172,6 +172,9 @@ fn failures_leave_nothing_behind_and_say_what_happened() {
     assert!(text(&output.stderr).contains("diverged") && text(&output.stderr).contains("a lower --lr may help"), "{}", text(&output.stderr));
     assert!(std::fs::read_dir(folder.path().join("xent-out")).unwrap().next().is_none());
 
+    let output = xent(folder.path(), &["--lr=1000", "--epochs=2", "--seeds=1", "--epsilon=0.1", "--out=far"]);
+    assert!(text(&output.stdout).contains("Diverged. Training ended with a higher loss than it began with"), "{}", text(&output.stdout));
+
     std::fs::write(folder.path().join("file"), "").unwrap();
     let output = xent(folder.path(), &["--out=file/below"]);
     assert_eq!(output.status.code(), Some(2));

@@ -13,7 +13,7 @@ pub struct LossOptions {
     /// Logits: float16, bfloat16, float32 or float64, with any number of axes; of one axis it is one row
     #[arg(long, value_name = "Z.npy")]
     pub logits: PathBuf,
-    /// Targets: class indices (any integer type, the logits' shape without the class axis) or probabilities (any float type, the logits' shape)
+    /// Targets: class indices (any integer type, the logits' shape without the class axis) or probabilities (any float type, the logits' shape; used as they are, whatever they sum to)
     #[arg(long, value_name = "Y.npy")]
     pub targets: PathBuf,
     /// The class axis of the logits, counted from the end if negative
