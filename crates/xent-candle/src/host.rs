@@ -1,7 +1,7 @@
 //! A batch's tensors, read into what [`xent::Batch`] borrows.
 
 use candle_core::{CpuStorage, DType, Device, Layout, Storage, Tensor};
-use xent::{AllowedClasses, Batch, ClassIndices, Rows, Targets};
+use xent::{AllowedClasses, Batch, Rows, Targets};
 
 use crate::criterion::{Call, Labels, Lambda};
 use crate::shape::LogitsShape;
@@ -88,7 +88,7 @@ impl HostBatch {
                     HostLambda::Scalar(lambda) => xent::Lambda::Scalar(*lambda),
                     HostLambda::Rows(lambda) => xent::Lambda::Rows(lambda),
                 };
-                call(self.dress(Batch::new(Targets::Mix { a: ClassIndices::I64(a), b: ClassIndices::I64(b), lambda })))
+                call(self.dress(Batch::new(Targets::mix(a, b, lambda))))
             }
             HostTargets::Probabilities { host, axis, .. } => {
                 let (storage, layout) = host.storage_and_layout();

@@ -132,7 +132,7 @@ impl<'a> Call<'a> {
         let case = self.case;
         let mut batch = match &self.targets {
             OwnedTargets::Classes(indices) => Batch::new(indices.view()),
-            OwnedTargets::TwoLabels(a, b) => Batch::new(xent::Targets::Mix { a: a.view(), b: b.view(), lambda: self.lambda() }),
+            OwnedTargets::TwoLabels(a, b) => Batch::new(xent::Targets::mix(a.view(), b.view(), self.lambda())),
             OwnedTargets::Probabilities(values) => Batch::new(values.view(case.row_count(), case.class_count())?),
         };
         if let RowValue::Each(epsilon) = &case.epsilon {

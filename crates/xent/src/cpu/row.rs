@@ -2,7 +2,7 @@
 
 use super::kernels::{self, BLOCK, BlockKernels};
 use super::memory::{Sink, Source};
-use crate::plan::{Folded, Functional, Plan, RowParts, RowPlan, RowStats, SharedPrior, Transform};
+use crate::plan::{Folded, Functional, Plan, RowParts, RowPlan, RowStats, Transform};
 use crate::reduction::Sum;
 use crate::{Element, Real};
 
@@ -97,11 +97,7 @@ impl<'a, T: Element> RowWorker<'a, T> {
         // SAFETY: `row` and the block are inside the plan's rows and classes, which are the source's; the row is this task's alone.
         unsafe { self.source.read(row, start, z) };
         transform(z, &self.transform);
-        if let Some(allowed) = self.plan.allowed(row) {
-            for (z, allowed) in z.iter_mut().zip(&allowed[start..]) {
-                *z = if *allowed { *z } else { T::Real::NEG_INFINITY };
-            }
-        }
+        forbid(z, self.plan.allowed(row), start, T::Real::NEG_INFINITY);
     }
 
     fn load_one(&self, row: usize, class: usize) -> f64 {
@@ -140,11 +136,6 @@ impl<'a, T: Element> RowWorker<'a, T> {
         (open, closed)
     }
 
-    /// v is 1 on every class and needs no memory.
-    fn uniform(&self) -> bool {
-        matches!(self.plan.shared_prior(), SharedPrior::Uniform) && self.plan.class_weights().is_none()
-    }
-
     fn stats(&mut self, plan: &RowPlan) -> RowStats {
         let mut running = Running::new();
         for (start, len) in self.blocks() {
@@ -153,7 +144,7 @@ impl<'a, T: Element> RowWorker<'a, T> {
             // All masked, or NaN: any finite reference serves, and NaN still reaches the sum.
             let reference = if max == T::Real::NEG_INFINITY { T::Real::ZERO } else { max };
             if plan.prior_scale.is_some() {
-                let (block, open, closed) = if self.uniform() {
+                let (block, open, closed) = if self.plan.uniform_prior() {
                     let mut block = kernels::shifted(&self.z[..len], reference);
                     let (open, closed) = (block.mass, block.masked_mass);
                     if self.plan.renormalises() {
@@ -227,12 +218,12 @@ impl<'a, T: Element> RowWorker<'a, T> {
                 self.saved.extend_from_slice(&self.z[..len]);
             }
             // Before the exponentials: it looks at the masks of `z`.
-            if gradient.gamma != 0.0 && !self.uniform() {
+            if gradient.gamma != 0.0 && !self.plan.uniform_prior() {
                 self.load_prior(plan, start, len);
             }
             kernels::scaled_exp(&mut self.z[..len], max, narrow(on_exp));
             if gradient.gamma != 0.0 {
-                if self.uniform() {
+                if self.plan.uniform_prior() {
                     let each = narrow(gradient.gamma * factor);
                     self.z[..len].iter_mut().for_each(|g| *g = *g - each);
                 } else {
@@ -250,9 +241,7 @@ impl<'a, T: Element> RowWorker<'a, T> {
             if renormalises {
                 g.iter_mut().zip(&self.saved).filter(|(_, z)| **z == T::Real::NEG_INFINITY).for_each(|(g, _)| *g = T::Real::ZERO);
             }
-            if let Some(allowed) = allowed {
-                g.iter_mut().zip(&allowed[start..]).filter(|(_, allowed)| !**allowed).for_each(|(g, _)| *g = T::Real::ZERO);
-            }
+            forbid(g, allowed, start, T::Real::ZERO);
             // SAFETY: the row and block are the sink's, whose shape is the source's, and the row is this task's alone.
             unsafe { sink.write(plan.row, start, g) };
         }
@@ -280,13 +269,17 @@ impl<'a, T: Element> RowWorker<'a, T> {
         for (start, len) in self.blocks() {
             let g = &mut self.z[..len];
             g.fill(value);
-            if let Some(allowed) = allowed {
-                g.iter_mut().zip(&allowed[start..]).filter(|(_, allowed)| !**allowed).for_each(|(g, _)| *g = T::Real::ZERO);
-            }
+            forbid(g, allowed, start, T::Real::ZERO);
             // SAFETY: as in `gradient`.
             unsafe { sink.write(row, start, g) };
         }
     }
+}
+
+/// Puts `value` on the classes from `start` on that the mask does not allow.
+fn forbid<R: Real>(values: &mut [R], allowed: Option<&[bool]>, start: usize, value: R) {
+    let Some(allowed) = allowed else { return };
+    values.iter_mut().zip(&allowed[start..]).filter(|(_, allowed)| !**allowed).for_each(|(entry, _)| *entry = value);
 }
 
 /// Temperature and softcap; −∞ stays −∞. In f64, so that each logit is rounded once.
@@ -329,21 +322,21 @@ impl Running {
 
     /// Takes in a block's maximum and its Σ e^(z − maximum) without the maximum itself. Comes after the functionals, which still need the old maximum.
     fn merge_exp(&mut self, max: f64, argmax: usize, rest: f64) {
-        let (mut add, mut add_one_at) = (rest, f64::NEG_INFINITY);
         if max > self.max {
             if self.max > f64::NEG_INFINITY {
                 self.rest.add(1.0);
                 self.rest.scale((self.max - max).exp());
             }
             (self.max, self.argmax) = (max, argmax);
+            self.rest.add(rest);
         } else if max > f64::NEG_INFINITY {
-            add *= (max - self.max).exp();
-            add_one_at = max;
+            let scale = (max - self.max).exp();
+            self.rest.add(scale);
+            self.rest.add(rest * scale);
+        } else {
+            // A block of masked classes adds 0, one with NaN adds that.
+            self.rest.add(rest);
         }
-        if add_one_at > f64::NEG_INFINITY {
-            self.rest.add((add_one_at - self.max).exp());
-        }
-        self.rest.add(add);
     }
 
     fn target_peak(&mut self, start: usize, target: &[f64]) {

@@ -1,7 +1,7 @@
 //! Everything of a batch that can be wrong, found before anything is written.
 
 use super::Plan;
-use crate::targets::{ClassIndices, Lambda, Probabilities, with_probabilities};
+use crate::targets::{ClassIndices, Lambda, with_probabilities};
 use crate::{AllowedClasses, InputError, Prior, RowOption, Targets};
 
 impl Plan<'_> {
@@ -103,7 +103,7 @@ impl Plan<'_> {
             Targets::Mix { lambda: Lambda::Scalar(lambda), .. } if !(0.0..=1.0).contains(lambda) => {
                 Err(InputError::Number { name: "λ", value: *lambda, expected: "0 ≤ λ ≤ 1" })
             }
-            Targets::Probabilities(probabilities) => self.check_probabilities(probabilities),
+            Targets::Probabilities(_) => self.check_probabilities(),
             _ => Ok(()),
         }
     }
@@ -124,7 +124,7 @@ impl Plan<'_> {
         }
     }
 
-    fn check_probabilities(&self, _: &Probabilities<'_>) -> Result<(), InputError> {
+    fn check_probabilities(&self) -> Result<(), InputError> {
         for row in (0..self.rows).filter(|&row| !self.is_ignored(row)) {
             let mut bad = None;
             self.for_each_probability(row, |class, value| {

@@ -198,8 +198,7 @@ impl Plan<'_> {
 
     /// The floor from scalars: Σ over v in closed form, then the hot classes exchanged for what they really are.
     fn closed_floor(&self, row: &RowPlan, stats: &RowStats, target: &RowGradient, total: f64) -> Option<f64> {
-        let weighted = self.class_weights().is_some();
-        let uniform = matches!(self.prior, SharedPrior::Uniform) && !weighted;
+        let uniform = self.uniform_prior();
         let shared = uniform || !(self.renormalises() || matches!(self.prior, SharedPrior::PerRow));
         if self.dense_targets() || (target.gamma > 0.0 && !shared) {
             return None;

@@ -36,7 +36,7 @@ pub struct Plan<'a> {
     /// `Excluding`'s classes, once each, in order.
     excluded: Vec<usize>,
     prior: SharedPrior<'a>,
-    /// Σ v and Σ v ln v of the shared prior after class weights.
+    /// Σ v and Σ v ln v of the shared prior after class weights; not summed where v is 1.
     shared_mass: f64,
     shared_xlogx: f64,
     denominator: f64,
@@ -133,6 +133,9 @@ impl<'a> Plan<'a> {
                 SharedPrior::Vector(indicator.into())
             }
         };
+        if self.uniform_prior() {
+            return;
+        }
         let v = (0..self.classes).map(|class| self.shared_prior_at(class));
         let (mass, xlogx) = v.fold((Sum::default(), Sum::default()), |(mut mass, mut xlogx), v| {
             mass.add(v);
@@ -198,6 +201,11 @@ impl<'a> Plan<'a> {
     /// The part of the prior that rows share, before class weights.
     pub fn shared_prior(&self) -> &SharedPrior<'a> {
         &self.prior
+    }
+
+    /// Whether v is 1 on every class, after class weights too, and needs no memory.
+    pub fn uniform_prior(&self) -> bool {
+        matches!(self.prior, SharedPrior::Uniform) && self.class_weights().is_none()
     }
 
     /// Whether masked classes are taken out of the prior (before [`RowStats`] are summed) and their gradients are exactly 0.
