@@ -39,7 +39,8 @@ pub enum EmptyMean {
     Error,
 }
 
-/// A sum whose error does not grow with the number of terms (Neumaier's compensated summation). Order matters to the last bit, so callers keep theirs fixed.
+/// A sum whose error does not grow with the number of terms: what each addition rounds away is summed beside it (Knuth's TwoSum). Order matters to the
+/// last bit, so callers keep theirs fixed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sum {
     sum: f64,
@@ -47,11 +48,11 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
+    #[inline]
     pub(crate) fn add(&mut self, term: f64) {
         let sum = self.sum + term;
-        if sum.is_finite() {
-            self.compensation += if self.sum.abs() >= term.abs() { (self.sum - sum) + term } else { (term - sum) + self.sum };
-        }
+        let taken = sum - self.sum;
+        self.compensation += (self.sum - (sum - taken)) + (term - taken);
         self.sum = sum;
     }
 
@@ -60,8 +61,9 @@ impl Sum {
         self.compensation *= factor;
     }
 
+    /// An infinite sum has no compensation to speak of: ∞ − ∞.
     pub(crate) fn total(self) -> f64 {
-        self.sum + self.compensation
+        if self.compensation.is_finite() { self.sum + self.compensation } else { self.sum }
     }
 }
 
