@@ -23,6 +23,9 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + std::fmt::Debug + 'stat
     /// Rounds once, to nearest, ties to even.
     fn from_f64(value: f64) -> Self;
 
+    /// Whether it is finite and ≥ 0, −0 too.
+    #[doc(hidden)]
+    fn is_probability(self) -> bool;
     /// Widens a slice. Both have the same length.
     #[doc(hidden)]
     fn widen(from: &[Self], to: &mut [Self::Real]) {
@@ -50,6 +53,10 @@ impl Element for f64 {
     fn to_real(self) -> f64 {
         self
     }
+    #[inline]
+    fn is_probability(self) -> bool {
+        (0.0..=f64::MAX).contains(&self)
+    }
     fn from_real(value: f64) -> f64 {
         value
     }
@@ -68,6 +75,10 @@ impl Element for f32 {
     type Real = f32;
     fn to_real(self) -> f32 {
         self
+    }
+    #[inline]
+    fn is_probability(self) -> bool {
+        (0.0..=f32::MAX).contains(&self)
     }
     fn from_real(value: f32) -> f32 {
         value
@@ -89,6 +100,10 @@ macro_rules! half_element {
             type Real = f32;
             fn to_real(self) -> f32 {
                 self.to_f32()
+            }
+            #[inline]
+            fn is_probability(self) -> bool {
+                (self.to_bits() < <$half>::INFINITY.to_bits()) | (self.to_bits() == <$half>::NEG_ZERO.to_bits())
             }
             fn from_real(value: f32) -> Self {
                 Self::from_f32(value)

@@ -20,16 +20,23 @@ pub enum ClassIndices<'a> {
     Usize(&'a [usize]),
 }
 
+/// Runs one expression for whichever type the indices have.
+macro_rules! with_indices {
+    ($indices:expr, $slice:ident => $body:expr) => {
+        match $indices {
+            $crate::ClassIndices::U8($slice) => $body,
+            $crate::ClassIndices::U32($slice) => $body,
+            $crate::ClassIndices::I32($slice) => $body,
+            $crate::ClassIndices::I64($slice) => $body,
+            $crate::ClassIndices::Usize($slice) => $body,
+        }
+    };
+}
+
 impl ClassIndices<'_> {
     /// Number of indices.
     pub fn len(&self) -> usize {
-        match self {
-            Self::U8(indices) => indices.len(),
-            Self::U32(indices) => indices.len(),
-            Self::I32(indices) => indices.len(),
-            Self::I64(indices) => indices.len(),
-            Self::Usize(indices) => indices.len(),
-        }
+        with_indices!(self, indices => indices.len())
     }
 
     /// Whether there are none.
@@ -38,14 +45,72 @@ impl ClassIndices<'_> {
     }
 
     pub(crate) fn get(&self, row: usize) -> i64 {
-        match self {
-            Self::U8(indices) => i64::from(indices[row]),
-            Self::U32(indices) => i64::from(indices[row]),
-            Self::I32(indices) => i64::from(indices[row]),
-            Self::I64(indices) => indices[row],
-            // What i64 does not hold is out of range either way.
-            Self::Usize(indices) => i64::try_from(indices[row]).unwrap_or(i64::MAX),
+        with_indices!(self, indices => indices[row].index())
+    }
+
+    /// The class of a row; `None` if its index is outside `0..classes`.
+    #[inline]
+    pub(crate) fn class(&self, row: usize, classes: usize) -> Option<usize> {
+        with_indices!(self, indices => indices[row].class(classes))
+    }
+
+    /// Whether all are surely in `0..classes`. A quick pass that may err to the safe side: on 32-bit indices beyond i32.
+    pub(crate) fn all_below(&self, classes: usize) -> bool {
+        with_indices!(self, indices => Index::all_below(indices, classes))
+    }
+
+    /// As [`get`](Self::get), for the rows from `start` on.
+    pub(crate) fn widen(&self, start: usize, out: &mut [i64]) {
+        with_indices!(self, indices => out.iter_mut().zip(&indices[start..]).for_each(|(out, index)| *out = index.index()));
+    }
+}
+
+/// An integer type of class indices.
+trait Index: Copy {
+    /// What i64 does not hold is out of range either way.
+    fn index(self) -> i64;
+    fn class(self, classes: usize) -> Option<usize>;
+    fn all_below(indices: &[Self], classes: usize) -> bool;
+}
+
+/// `$signed` has the integer's width: a sign bit shows what is below 0 or, turned round, above the last class.
+macro_rules! index {
+    ($integer:ty, $signed:ty) => {
+        impl Index for $integer {
+            #[inline]
+            fn index(self) -> i64 {
+                i64::try_from(self).unwrap_or(i64::MAX)
+            }
+            #[inline]
+            fn class(self, classes: usize) -> Option<usize> {
+                // What is negative is huge then.
+                let class = self as u64;
+                (class < classes as u64).then_some(class as usize)
+            }
+            fn all_below(indices: &[Self], classes: usize) -> bool {
+                let last = <$signed>::try_from(classes.saturating_sub(1)).unwrap_or(<$signed>::MAX);
+                indices.iter().fold(0, |signs, &index| signs | index as $signed | last.wrapping_sub(index as $signed)) >= 0
+            }
         }
+    };
+}
+index!(u32, i32);
+index!(i32, i32);
+index!(i64, i64);
+index!(usize, isize);
+
+impl Index for u8 {
+    #[inline]
+    fn index(self) -> i64 {
+        i64::from(self)
+    }
+    #[inline]
+    fn class(self, classes: usize) -> Option<usize> {
+        Some(usize::from(self)).filter(|&class| class < classes)
+    }
+    // Its upper half is too likely to be used for its sign to be a sign of anything.
+    fn all_below(indices: &[Self], classes: usize) -> bool {
+        indices.iter().fold(0, |largest, &index| largest.max(index)).class(classes).is_some()
     }
 }
 

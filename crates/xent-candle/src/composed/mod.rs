@@ -40,10 +40,11 @@ fn run<F: Real + WithDType>(plan: &Plan<'_>, batch: &HostBatch, shape: &LogitsSh
     let plans: Vec<Option<RowPlan>> = (0..plan.rows()).map(|row| plan.row(row)).collect();
     let vectors = Vectors::new::<F>(plan, &plans, shape, batch, logits.device())?;
     let z = vectors.transformed(&logits.detach())?;
+    let mut memo = plan.floor_memo();
     let rows: Vec<Option<Row>> = plans
         .into_iter()
         .zip(vectors.statistics::<F>(&z)?)
-        .map(|(row, stats)| row.map(|row| Row { plan: row, stats, folded: plan.fold(&row, &stats) }))
+        .map(|(row, stats)| row.map(|row| Row { plan: row, stats, folded: plan.fold(&row, &stats, &mut memo) }))
         .collect();
 
     let floors = match rows.iter().flatten().all(|row| row.folded.floor.is_some()) {
@@ -56,9 +57,12 @@ fn run<F: Real + WithDType>(plan: &Plan<'_>, batch: &HostBatch, shape: &LogitsSh
             vectors.floors(&z, &target)?
         }
     };
-    let parts: Vec<_> =
-        rows.iter().enumerate().map(|(i, row)| row.as_ref().map(|row| row.folded.parts(row.folded.floor.unwrap_or_else(|| floors[i])))).collect();
-    let output = plan.finish::<F>(&parts);
+    let mut parts = plan.parts::<F>();
+    let mut all = parts.all();
+    for (i, row) in rows.iter().enumerate() {
+        all.push(row.as_ref().map(|row| row.folded.parts(row.folded.floor.unwrap_or_else(|| floors[i]))));
+    }
+    let output = plan.finish(parts);
     let loss = engine::loss(&output, shape)?.to_device(logits.device())?;
     let gradient = match logits.track_op() {
         true => {

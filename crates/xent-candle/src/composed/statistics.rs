@@ -111,14 +111,12 @@ fn row_stats<F: Real>(numbers: &[F], classes: &[u32]) -> RowStats {
     let [max, rest, hot_a, hot_b, prior @ .., open_prior, closed_prior, t0, t1, t2, t3] = wide;
     let functional = |[shifted, mass, masked_mass, masked]: [f64; 4]| Functional { shifted, mass, masked_mass, masked: masked as usize };
     RowStats {
-        max,
-        argmax: classes[0] as usize,
-        rest,
         hot: [hot_a, hot_b],
         prior: functional(prior),
         open_prior,
         closed_prior,
         target: functional([t0, t1, t2, t3]),
         target_argmax: classes[1] as usize,
+        ..RowStats::new(max, classes[0] as usize, rest)
     }
 }

@@ -10,7 +10,7 @@ mod row;
 
 pub use kernels::BlockKernels;
 
-use crate::plan::{Plan, RowParts};
+use crate::plan::Plan;
 use crate::{Batch, Criterion, Element, InputError, Output, Rows, RowsMut, Upstream};
 use memory::{Sink, Source};
 use row::RowWorker;
@@ -39,8 +39,9 @@ impl Criterion {
         let batch = batch.into();
         let plan = Plan::new(self, &batch, logits.rows(), logits.classes())?;
         let source = Source::new(logits);
-        let rows = parallel::map_rows(plan.rows(), plan.classes(), || RowWorker::new(&plan, &source), |worker, row| worker.forward(row));
-        Ok(plan.finish(&rows))
+        let mut parts = plan.parts();
+        parallel::map_rows(&mut parts, plan.classes(), || RowWorker::new(&plan, &source), |worker, row| worker.forward(row));
+        Ok(plan.finish(parts))
     }
 
     /// The loss of a batch and its gradient with respect to the logits, written over the whole of `grad` (of the logits' shape, in any layout).
@@ -96,8 +97,8 @@ impl Criterion {
     fn run<T: Element>(&self, source: &Source<'_, T>, sink: &Sink<'_, T>, batch: Batch<'_>, upstream: Upstream<'_>) -> Result<Output<T::Real>, InputError> {
         let plan = Plan::new(self, &batch, source.rows(), source.classes())?;
         let factor = plan.gradient_factors(upstream)?;
-        let rows: Vec<Option<RowParts>> =
-            parallel::map_rows(plan.rows(), plan.classes(), || RowWorker::new(&plan, source), |worker, row| worker.forward_backward(row, factor(row), sink));
-        Ok(plan.finish(&rows))
+        let mut parts = plan.parts();
+        parallel::map_rows(&mut parts, plan.classes(), || RowWorker::new(&plan, source), |worker, row| worker.forward_backward(row, factor(row), sink));
+        Ok(plan.finish(parts))
     }
 }

@@ -1,29 +1,34 @@
 //! Rows over threads.
 
+use crate::Real;
+use crate::plan::{Parts, RowParts};
+
 /// Elements that are worth a task of their own.
 #[cfg(feature = "rayon")]
 const GRAIN: usize = 1 << 15;
 
-/// `map` of every row, in order. `worker` makes a thread's scratch memory, once a task.
+/// `map` of every row, into `parts`. `worker` makes a thread's scratch memory, once a task.
 #[cfg(feature = "rayon")]
-pub(super) fn map_rows<W, R: Send>(
-    rows: usize,
+pub(super) fn map_rows<F: Real, W>(
+    parts: &mut Parts<F>,
     classes: usize,
     worker: impl Fn() -> W + Sync + Send,
-    map: impl Fn(&mut W, usize) -> R + Sync + Send,
-) -> Vec<R> {
+    map: impl Fn(&mut W, usize) -> Option<RowParts> + Sync + Send,
+) {
     use rayon::prelude::*;
     let per_task = (GRAIN / classes).max(1);
-    if rows <= per_task {
-        let mut worker = worker();
-        return (0..rows).map(|row| map(&mut worker, row)).collect();
-    }
-    (0..rows).into_par_iter().with_min_len(per_task).map_init(worker, |worker, row| map(worker, row)).collect()
+    parts.chunks_mut(per_task).into_par_iter().for_each_init(worker, |worker, mut chunk| {
+        for row in chunk.rows() {
+            chunk.push(map(worker, row));
+        }
+    });
 }
 
-/// `map` of every row, in order.
+/// `map` of every row, into `parts`.
 #[cfg(not(feature = "rayon"))]
-pub(super) fn map_rows<W, R>(rows: usize, _classes: usize, worker: impl Fn() -> W, map: impl Fn(&mut W, usize) -> R) -> Vec<R> {
-    let mut worker = worker();
-    (0..rows).map(|row| map(&mut worker, row)).collect()
+pub(super) fn map_rows<F: Real, W>(parts: &mut Parts<F>, _classes: usize, worker: impl Fn() -> W, map: impl Fn(&mut W, usize) -> Option<RowParts>) {
+    let (mut worker, mut all) = (worker(), parts.all());
+    for row in all.rows() {
+        all.push(map(&mut worker, row));
+    }
 }

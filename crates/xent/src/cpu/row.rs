@@ -2,7 +2,7 @@
 
 use super::kernels::{self, BLOCK, BlockKernels};
 use super::memory::{Sink, Source};
-use crate::plan::{Folded, Functional, Plan, RowParts, RowPlan, RowStats, Transform};
+use crate::plan::{FloorMemo, Folded, Functional, Plan, RowParts, RowPlan, RowStats, Transform};
 use crate::reduction::Sum;
 use crate::{Element, Real};
 
@@ -18,6 +18,7 @@ pub(super) struct RowWorker<'a, T: Element> {
     /// Transformed logits beside their gradient, and a block of the smoothed target; empty until a row needs them.
     saved: Vec<T::Real>,
     smoothed: Vec<f64>,
+    floors: FloorMemo,
 }
 
 /// A row's statistics while they grow.
@@ -55,11 +56,15 @@ impl<'a, T: Element> RowWorker<'a, T> {
             wide: vec![0.0; len],
             saved: Vec::new(),
             smoothed: Vec::new(),
+            floors: plan.floor_memo(),
         }
     }
 
     pub(super) fn forward(&mut self, row: usize) -> Option<RowParts> {
-        let plan = self.plan.row(row)?;
+        let mut plan = RowPlan::default();
+        if !self.plan.row_into(row, &mut plan) {
+            return None;
+        }
         let (folded, _) = self.fold(&plan);
         let floor = folded.floor.unwrap_or_else(|| self.floor(&plan, &folded));
         Some(folded.parts(floor))
@@ -67,10 +72,11 @@ impl<'a, T: Element> RowWorker<'a, T> {
 
     /// `factor` is upstream over the denominator; `None` for a gradient of 0.
     pub(super) fn forward_backward(&mut self, row: usize, factor: Option<f64>, sink: &Sink<'_, T>) -> Option<RowParts> {
-        let Some(plan) = self.plan.row(row) else {
+        let mut plan = RowPlan::default();
+        if !self.plan.row_into(row, &mut plan) {
             self.fill(row, T::Real::ZERO, None, sink);
             return None;
-        };
+        }
         let (folded, stats) = self.fold(&plan);
         let floor = folded.floor.unwrap_or_else(|| self.floor(&plan, &folded));
         match factor {
@@ -83,7 +89,7 @@ impl<'a, T: Element> RowWorker<'a, T> {
 
     fn fold(&mut self, plan: &RowPlan) -> (Folded, RowStats) {
         let stats = self.stats(plan);
-        (self.plan.fold(plan, &stats), stats)
+        (self.plan.fold(plan, &stats, &mut self.floors), stats)
     }
 
     fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<T> {
@@ -349,15 +355,13 @@ impl Running {
 
     fn stats(self, hot: [f64; 2]) -> RowStats {
         RowStats {
-            max: self.max,
-            argmax: self.argmax,
-            rest: self.rest.total(),
             hot,
             prior: self.prior.total(),
             open_prior: self.open_prior,
             closed_prior: self.closed_prior,
             target: self.target.total(),
             target_argmax: self.target_argmax,
+            ..RowStats::new(self.max, self.argmax, self.rest.total())
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Everything of a batch that can be wrong, found before anything is written.
+//! Lengths, shapes and combinations of a batch: what can be wrong of it as a whole.
 
 use super::Plan;
-use crate::targets::{ClassIndices, Lambda, with_probabilities};
-use crate::{AllowedClasses, InputError, Prior, RowOption, Targets};
+use crate::targets::{Lambda, with_probabilities};
+use crate::{AllowedClasses, InputError, Prior, Targets};
 
 impl Plan<'_> {
     /// Lengths, shapes and the options that go together.
@@ -79,75 +79,6 @@ impl Plan<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// What is given a row, for the rows that are kept.
-    pub(super) fn check_rows(&self) -> Result<(), InputError> {
-        for row in 0..self.rows {
-            self.check_row_labels(row)?;
-            if self.is_ignored(row) {
-                continue;
-            }
-            let value = |option, value: f64, good: bool, expected| if good { Ok(()) } else { Err(InputError::RowValue { option, row, value, expected }) };
-            if let Some(epsilon) = self.batch.epsilon.map(|epsilon| epsilon[row]) {
-                value(RowOption::LabelSmoothing, epsilon, (0.0..=1.0).contains(&epsilon), "0 ≤ ε ≤ 1")?;
-            }
-            if let Some(weight) = self.batch.row_weights.map(|weights| weights[row]) {
-                value(RowOption::Weight, weight, weight.is_finite() && weight >= 0.0, "a finite number ≥ 0")?;
-            }
-            if let Targets::Mix { lambda: Lambda::Rows(lambda), .. } = self.batch.targets {
-                value(RowOption::Lambda, lambda[row], (0.0..=1.0).contains(&lambda[row]), "0 ≤ λ ≤ 1")?;
-            }
-        }
-        match &self.batch.targets {
-            Targets::Mix { lambda: Lambda::Scalar(lambda), .. } if !(0.0..=1.0).contains(lambda) => {
-                Err(InputError::Number { name: "λ", value: *lambda, expected: "0 ≤ λ ≤ 1" })
-            }
-            Targets::Probabilities(_) => self.check_probabilities(),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_row_labels(&self, row: usize) -> Result<(), InputError> {
-        if self.batch.ignored.is_some_and(|ignored| ignored[row]) {
-            return Ok(());
-        }
-        let check = |indices: &ClassIndices<'_>| {
-            let value = indices.get(row);
-            let known = usize::try_from(value).is_ok_and(|class| class < self.classes) || self.criterion.config.ignore.contains(&value);
-            if known { Ok(()) } else { Err(InputError::Class { row, value, classes: self.classes }) }
-        };
-        match &self.batch.targets {
-            Targets::Classes(indices) => check(indices),
-            Targets::Mix { a, b, .. } => check(a).and_then(|()| check(b)),
-            Targets::Probabilities(_) => Ok(()),
-        }
-    }
-
-    fn check_probabilities(&self) -> Result<(), InputError> {
-        for row in (0..self.rows).filter(|&row| !self.is_ignored(row)) {
-            let mut bad = None;
-            self.for_each_probability(row, |class, value| {
-                if bad.is_none() && !(value.is_finite() && value >= 0.0) {
-                    bad = Some(InputError::Probability { row, class, value });
-                }
-            });
-            if let Some(error) = bad {
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn is_ignored(&self, row: usize) -> bool {
-        let ignore = &self.criterion.config.ignore;
-        let by_index = |indices: &ClassIndices<'_>| !ignore.is_empty() && ignore.contains(&indices.get(row));
-        self.batch.ignored.is_some_and(|ignored| ignored[row])
-            || match &self.batch.targets {
-                Targets::Classes(indices) => by_index(indices),
-                Targets::Mix { a, b, .. } => by_index(a) || by_index(b),
-                Targets::Probabilities(_) => false,
-            }
     }
 }
 

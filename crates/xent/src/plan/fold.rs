@@ -1,6 +1,6 @@
 //! F: from a row's statistics to its loss, its parts and the scalars of its gradient. All semantics of a row are here.
 
-use super::{Plan, RowPlan, RowStats, SharedPrior};
+use super::{FloorMemo, Hot, Plan, RowPlan, RowStats};
 use crate::Form;
 
 /// A row's contribution to the batch, row weight included.
@@ -55,6 +55,7 @@ impl Folded {
     }
 
     /// The row's parts, given its floor.
+    #[inline]
     pub fn parts(&self, floor: f64) -> RowParts {
         let part = self.parts;
         let minus = if self.form == Form::KlDivergence { floor } else { 0.0 };
@@ -89,32 +90,56 @@ struct FoldedPrior {
 
 impl Plan<'_> {
     /// Folds a row's statistics. See SEMANTICS.md S3 to S9; every sum here has terms ≥ 0 only (but for the corrections of priors on the wrong classes).
-    pub fn fold(&self, row: &RowPlan, stats: &RowStats) -> Folded {
+    /// `memo` only saves logarithms.
+    #[inline]
+    pub fn fold(&self, row: &RowPlan, stats: &RowStats, memo: &mut FloorMemo) -> Folded {
+        if row.hot().len() == 1 && stats.max.is_finite() && !stats.rest.is_nan() {
+            return self.fold_hot::<1>(row, stats, memo);
+        }
+        // Taken apart and put together again: a row of one class then stays in registers.
+        let Folded { gradient, floor, parts, form, scale, target_mass } = self.fold_other(row, stats, memo);
+        Folded { gradient, floor, parts, form, scale, target_mass }
+    }
+
+    #[inline(never)]
+    fn fold_other(&self, row: &RowPlan, stats: &RowStats, memo: &mut FloorMemo) -> Folded {
         if !stats.max.is_finite() || stats.rest.is_nan() {
             return self.fold_nan(row);
         }
-        let r = stats.rest.ln_1p();
+        match row.hot().len() {
+            0 => self.fold_hot::<0>(row, stats, memo),
+            1 => self.fold_hot::<1>(row, stats, memo),
+            _ => self.fold_hot::<2>(row, stats, memo),
+        }
+    }
+
+    /// Of a row with so many hot classes; dense targets have none.
+    #[inline(always)]
+    fn fold_hot<const HOT: usize>(&self, row: &RowPlan, stats: &RowStats, memo: &mut FloorMemo) -> Folded {
+        let hots: &[Hot; HOT] = row.hots();
+        let r = stats.log1p_rest;
         let lse = stats.max + r;
         let epsilon = row.epsilon;
 
-        let (mut target_mass, mut target_shifted) = (stats.target.mass + stats.target.masked_mass, stats.target.shifted);
-        if stats.target.masked > 0 {
-            target_shifted = f64::INFINITY;
+        let (mut target_mass, mut target_shifted) = (0.0, 0.0);
+        if HOT == 0 {
+            target_mass = stats.target.mass + stats.target.masked_mass;
+            target_shifted = if stats.target.masked > 0 { f64::INFINITY } else { stats.target.shifted };
         }
-        for (hot, z) in row.hot().iter().zip(stats.hot) {
+        for (hot, z) in hots.iter().zip(stats.hot) {
             let mass = hot.share * hot.weight;
             target_mass += mass;
             target_shifted += times(mass, stats.max - z);
         }
         let nll = target_mass * r + target_shifted;
 
-        let (tau, prior) = match self.fold_prior(row, stats, r) {
+        let (tau, prior) = match self.fold_prior(row, hots, stats, r) {
             Some(prior) => (1.0 - epsilon, prior),
             None => (1.0, FoldedPrior { cross_entropy: nll, mass: target_mass, gamma: 0.0, hot: [0.0; 2] }),
         };
         let class_scale = row.class_scale;
         let mut beta = [0.0; 2];
-        for (beta, (hot, prior)) in beta.iter_mut().zip(row.hot().iter().zip(prior.hot)) {
+        for (beta, (hot, prior)) in beta.iter_mut().zip(hots.iter().zip(prior.hot)) {
             *beta = class_scale * (tau * hot.share * hot.weight + epsilon * prior);
         }
         let mass = class_scale * ((1.0 - epsilon) * target_mass + epsilon * prior.mass);
@@ -125,14 +150,13 @@ impl Plan<'_> {
 
         let gradient = RowGradient {
             alpha: mass + 2.0 * z_weight * lse,
-            tau: if self.dense_targets() { class_scale * tau } else { 0.0 },
+            tau: if HOT == 0 { class_scale * tau } else { 0.0 },
             gamma: class_scale * epsilon * prior.gamma,
             beta,
         };
-        let largest = row.hot().iter().reduce(|a, b| if b.share > a.share { b } else { a });
         Folded {
             gradient,
-            floor: self.closed_floor(row, stats, &gradient, mass),
+            floor: self.closed_floor(hots, stats, &gradient, mass, memo),
             parts: RowParts {
                 loss: times(1.0 - epsilon, nll) + smoothing + z_loss,
                 nll,
@@ -140,7 +164,7 @@ impl Plan<'_> {
                 z_loss,
                 floor: f64::NAN,
                 lse,
-                correct: stats.argmax == largest.map_or(stats.target_argmax, |hot| hot.class),
+                correct: stats.argmax == largest(hots).unwrap_or(stats.target_argmax),
             },
             form: self.criterion.config.form,
             scale: row.scale,
@@ -149,75 +173,52 @@ impl Plan<'_> {
     }
 
     /// `None` where the prior is the target itself: ε = 0, or nowhere to go.
-    fn fold_prior(&self, row: &RowPlan, stats: &RowStats, r: f64) -> Option<FoldedPrior> {
+    #[inline(always)]
+    fn fold_prior<const HOT: usize>(&self, row: &RowPlan, hots: &[Hot; HOT], stats: &RowStats, r: f64) -> Option<FoldedPrior> {
         if row.epsilon == 0.0 {
             return None;
         }
-        let renormalises = self.renormalises();
         let scale = row.prior_scale.unwrap_or(0.0);
         let mut mass = scale * (stats.prior.mass + stats.prior.masked_mass);
         let mut shifted = scale * stats.prior.shifted;
-        let (mut open, mut all) = (scale * stats.open_prior, scale * (stats.open_prior + stats.closed_prior));
         let mut infinite = stats.prior.masked;
-        let mut hots = [0.0; 2];
-        for (j, (hot, &z)) in row.hot().iter().zip(&stats.hot).enumerate() {
+        let mut on_hot = [0.0; 2];
+        for ((on_hot, hot), z) in on_hot.iter_mut().zip(hots).zip(stats.hot) {
             let masked = z == f64::NEG_INFINITY;
+            if masked && self.renormalises {
+                continue;
+            }
             let prior = hot.prior * hot.weight;
-            all += hot.prior;
-            if masked && renormalises {
-                continue;
-            }
-            open += hot.prior;
             mass += prior;
-            hots[j] = prior;
-            if !masked {
+            *on_hot = prior;
+            if masked {
+                infinite = self.masked_correction(scale, hot, infinite);
+            } else {
                 shifted += prior * (stats.max - z);
-                continue;
-            }
-            // What v puts on a masked class, the correction may take off again; what it adds without v is its own.
-            let v = self.shared_prior_at(hot.class);
-            if v > 0.0 && scale * v + prior == 0.0 {
-                // Saturating: a weight too small for f32 was not counted.
-                infinite = infinite.saturating_sub(1);
-            } else if prior > 0.0 {
-                infinite += 1;
             }
         }
-        let mut factor = 1.0;
-        if renormalises {
-            if open <= 0.0 {
-                return None;
-            }
-            factor = all / open;
-        }
+        let factor = if self.renormalises { renormalisation(row, stats, scale)? } else { 1.0 };
         if infinite > 0 {
             shifted = f64::INFINITY;
         }
-        Some(FoldedPrior { cross_entropy: factor * (mass * r + shifted), mass: factor * mass, gamma: factor * scale, hot: hots.map(|prior| factor * prior) })
+        let on_hot = on_hot.map(|prior| factor * prior);
+        Some(FoldedPrior { cross_entropy: factor * (mass * r + shifted), mass: factor * mass, gamma: factor * scale, hot: on_hot })
     }
 
-    /// The floor from scalars: Σ over v in closed form, then the hot classes exchanged for what they really are.
-    fn closed_floor(&self, row: &RowPlan, stats: &RowStats, target: &RowGradient, total: f64) -> Option<f64> {
-        let uniform = self.uniform_prior();
-        let shared = uniform || !(self.renormalises() || matches!(self.prior, SharedPrior::PerRow));
-        if self.dense_targets() || (target.gamma > 0.0 && !shared) {
-            return None;
+    /// How many masked classes the prior puts mass on, the correction on a hot one counted: it may take off again what v puts there, and what it adds
+    /// without v is its own.
+    #[cold]
+    fn masked_correction(&self, scale: f64, hot: &Hot, infinite: usize) -> usize {
+        let (v, prior) = (self.shared_prior_at(hot.class), hot.prior * hot.weight);
+        if v > 0.0 && scale * v + prior == 0.0 {
+            // Saturating: a weight too small for f32 was not counted.
+            infinite.saturating_sub(1)
+        } else {
+            infinite + usize::from(prior > 0.0)
         }
-        if total == 0.0 {
-            return Some(0.0);
-        }
-        // The count of open classes where masks renormalise, of all classes where they do not.
-        let mass = if uniform { stats.prior.mass + stats.prior.masked_mass } else { self.shared_mass };
-        let mut sum = target.gamma * self.shared_xlogx + mass * relative_entropy_term(target.gamma, total);
-        for ((hot, &beta), z) in row.hot().iter().zip(&target.beta).zip(stats.hot) {
-            let out = self.renormalises() && z == f64::NEG_INFINITY;
-            let v = if out { 0.0 } else { target.gamma * self.shared_prior_at(hot.class) };
-            sum += relative_entropy_term(v + beta, total) - relative_entropy_term(v, total);
-        }
-        // Not −sum: that would be −0 where there is nothing to sum.
-        Some(0.0 - sum)
     }
 
+    #[cold]
     fn fold_nan(&self, row: &RowPlan) -> Folded {
         let nan = f64::NAN;
         Folded {
@@ -231,12 +232,25 @@ impl Plan<'_> {
     }
 }
 
-/// a·b with 0·∞ = 0.
-fn times(a: f64, b: f64) -> f64 {
-    if a == 0.0 { 0.0 } else { a * b }
+/// The class with the largest share of the target, the first on ties.
+#[inline]
+fn largest(hots: &[Hot]) -> Option<usize> {
+    hots.iter().reduce(|a, b| if b.share > a.share { b } else { a }).map(|hot| hot.class)
 }
 
-/// y ln(y/total), 0 for y = 0 (and for what rounding leaves below it).
-pub(crate) fn relative_entropy_term(y: f64, total: f64) -> f64 {
-    if y > 0.0 { y * (y / total).ln() } else { 0.0 }
+/// The prior's mass over what is left of it beside the masked classes; `None` if that is nothing.
+#[inline(never)]
+fn renormalisation(row: &RowPlan, stats: &RowStats, scale: f64) -> Option<f64> {
+    let (mut open, mut all) = (scale * stats.open_prior, scale * (stats.open_prior + stats.closed_prior));
+    for (hot, z) in row.hot().iter().zip(stats.hot) {
+        all += hot.prior;
+        open += if z == f64::NEG_INFINITY { 0.0 } else { hot.prior };
+    }
+    (open > 0.0).then(|| all / open)
+}
+
+/// a·b with 0·∞ = 0.
+#[inline]
+fn times(a: f64, b: f64) -> f64 {
+    if a == 0.0 { 0.0 } else { a * b }
 }

@@ -5,26 +5,33 @@
 //!
 //! ```text
 //! Plan::new(criterion, batch, N, K)      everything is checked; nothing of the logits is read
-//!   .row(i)            -> RowPlan        hot classes, ε, scales; None for an ignored row
+//!   .row(i)            -> RowPlan        hot classes, ε, scales; None for an ignored row. Engines reuse one: row_into
 //!   the backend        -> RowStats       max, Σ e^(z−max), z at the hot classes, sums against t and v
-//!   .fold(row, stats)  -> Folded         the row's parts and its gradient's scalars
-//!   .finish(rows)      -> Output         reduced
+//!   .fold(row, stats)  -> Folded         the row's parts and its gradient's scalars; a task has one FloorMemo
+//!   .parts()           -> Parts          takes them in, row by row, from as many tasks as there are
+//!   .finish(parts)     -> Output         reduced
 //! ```
 
 mod check;
+mod check_rows;
+mod floor;
 mod fold;
+mod parts;
+mod prior;
+mod probabilities;
 mod row;
+mod stats;
 
-pub(crate) use fold::relative_entropy_term;
+pub use floor::FloorMemo;
+pub(crate) use floor::relative_entropy_term;
 pub use fold::{Folded, RowGradient, RowParts};
+pub use parts::{Parts, PartsMut};
+pub use prior::SharedPrior;
 pub use row::{Hot, RowPlan};
+pub use stats::{Functional, RowStats};
 
-use crate::output::Reduced;
-use crate::reduction::Sum;
 use crate::targets::with_probabilities;
-use crate::{
-    AllowedClasses, Batch, ClassWeighting, Criterion, Denominator, Element, EmptyMean, InputError, Masked, Output, Prior, Real, Reduction, Targets, Upstream,
-};
+use crate::{AllowedClasses, Batch, ClassIndices, ClassWeighting, Criterion, Element, EmptyMean, InputError, Masked, Real, Reduction, Targets, Upstream};
 
 /// A batch under a criterion: checked, with everything that is shared between rows worked out.
 #[derive(Debug)]
@@ -41,53 +48,21 @@ pub struct Plan<'a> {
     shared_xlogx: f64,
     denominator: f64,
     ignored: usize,
-}
-
-/// v, the part of the prior that all rows share, before class weights.
-#[derive(Debug, Clone)]
-pub enum SharedPrior<'a> {
-    /// 1 on every class.
-    Uniform,
-    /// One number a class.
-    Vector(std::borrow::Cow<'a, [f64]>),
-    /// Nothing is shared: ask [`Plan::fill_prior`] row by row.
-    PerRow,
-}
-
-/// Sums over a row against a vector v (the prior or a dense target, weighted): all ≥ 0, so that nothing cancels.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Functional {
-    /// Σ v_k·(max − z_k) over the classes that are not masked.
-    pub shifted: f64,
-    /// Σ v_k over the classes that are not masked.
-    pub mass: f64,
-    /// Σ v_k over the masked classes; left out where masks renormalise the prior.
-    pub masked_mass: f64,
-    /// How many masked classes have v_k > 0; 0 where masks renormalise the prior.
-    pub masked: usize,
-}
-
-/// What a backend reads off a row of transformed logits z.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RowStats {
-    /// max z.
-    pub max: f64,
-    /// The first class that reaches it.
-    pub argmax: usize,
-    /// Σ e^(z_k − max) over all classes but `argmax`. NaN if there is a NaN in the row.
-    pub rest: f64,
-    /// z at [`RowPlan::hot`]'s classes.
-    pub hot: [f64; 2],
-    /// Against the prior's v.
-    pub prior: Functional,
-    /// Σ of v before class weights over the classes that are not masked, and over those that are; only looked at where masks renormalise the prior.
-    pub open_prior: f64,
-    /// See `open_prior`.
-    pub closed_prior: f64,
-    /// Against a dense target, weighted.
-    pub target: Functional,
-    /// The first class at which a dense target is largest.
-    pub target_argmax: usize,
+    /// Ignore indices that are classes.
+    ignored_classes: Vec<usize>,
+    /// The batch's, if they are class indices.
+    labels: Option<ClassIndices<'a>>,
+    /// What rows have in common; and for those whose class the prior excludes, its scale and what it puts on that class.
+    template: RowPlan,
+    of_excluded: (Option<f64>, f64),
+    /// Whether anything but the class is particular to a row of class indices.
+    rows_differ: bool,
+    // What follows from the configuration, and is asked for in every row.
+    dense: bool,
+    uniform: bool,
+    renormalises: bool,
+    /// Whether floors follow from scalars in rows that v has a share in.
+    closed_floors: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -96,6 +71,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// [`InputError`]: the first thing found, by kind and then by row, that does not fit.
     pub fn new(criterion: &'a Criterion, batch: &'a Batch<'a>, rows: usize, classes: usize) -> Result<Self, InputError> {
+        let config = &criterion.config;
         let mut plan = Self {
             criterion,
             batch,
@@ -107,70 +83,26 @@ impl<'a> Plan<'a> {
             shared_xlogx: 0.0,
             denominator: 0.0,
             ignored: 0,
+            ignored_classes: config.ignore.iter().filter_map(|&index| usize::try_from(index).ok().filter(|&class| class < classes)).collect(),
+            labels: None,
+            template: RowPlan::default(),
+            of_excluded: (None, 0.0),
+            rows_differ: true,
+            dense: matches!(batch.targets, Targets::Probabilities(_)),
+            uniform: false,
+            renormalises: config.masked == Masked::Renormalise,
+            closed_floors: false,
         };
         plan.check_lengths()?;
         plan.bind_prior();
         plan.check_rows()?;
+        plan.prepare_rows();
         plan.denominator = plan.count_denominator();
-        let empty = criterion.config.reduction == Reduction::Mean && plan.denominator == 0.0;
-        if empty && criterion.config.empty_mean == EmptyMean::Error {
+        let empty = config.reduction == Reduction::Mean && plan.denominator == 0.0;
+        if empty && config.empty_mean == EmptyMean::Error {
             return Err(InputError::EmptyMean { rows, ignored: plan.ignored });
         }
         Ok(plan)
-    }
-
-    fn bind_prior(&mut self) {
-        let dense = self.dense_targets();
-        self.prior = match &self.criterion.config.prior {
-            Prior::Uniform => SharedPrior::Uniform,
-            Prior::Fixed(u) => SharedPrior::Vector(u.as_slice().into()),
-            Prior::ByTrueClass(_) => SharedPrior::PerRow,
-            Prior::WrongClasses | Prior::Excluding(_) if dense => SharedPrior::PerRow,
-            Prior::WrongClasses => SharedPrior::Uniform,
-            Prior::Excluding(_) => {
-                let mut indicator = vec![1.0; self.classes];
-                self.excluded.iter().for_each(|&class| indicator[class] = 0.0);
-                SharedPrior::Vector(indicator.into())
-            }
-        };
-        if self.uniform_prior() {
-            return;
-        }
-        let v = (0..self.classes).map(|class| self.shared_prior_at(class));
-        let (mass, xlogx) = v.fold((Sum::default(), Sum::default()), |(mut mass, mut xlogx), v| {
-            mass.add(v);
-            xlogx.add(if v > 0.0 { v * v.ln() } else { 0.0 });
-            (mass, xlogx)
-        });
-        (self.shared_mass, self.shared_xlogx) = (mass.total(), xlogx.total());
-    }
-
-    /// v of a class, after class weights, where rows share it.
-    fn shared_prior_at(&self, class: usize) -> f64 {
-        let v = match &self.prior {
-            SharedPrior::Uniform => 1.0,
-            SharedPrior::Vector(v) => v[class],
-            SharedPrior::PerRow => 0.0,
-        };
-        v * self.class_weights().map_or(1.0, |weights| weights[class])
-    }
-
-    fn count_denominator(&mut self) -> f64 {
-        let mut sum = Sum::default();
-        let mut kept = 0usize;
-        for row in (0..self.rows).filter(|&row| !self.is_ignored(row)) {
-            kept += 1;
-            sum.add(self.row_class_weight(row));
-        }
-        self.ignored = self.rows - kept;
-        let config = &self.criterion.config;
-        let weighted = config.class_weights.is_some() && (!self.dense_targets() || config.class_weighting == ClassWeighting::PerRow);
-        match (self.batch.denominator, config.denominator) {
-            (Some(given), _) => given,
-            (None, Denominator::Rows) => self.rows as f64,
-            (None, Denominator::PyTorch) if weighted => sum.total(),
-            (None, Denominator::PyTorch | Denominator::KeptRows) => kept as f64,
-        }
     }
 
     /// Number of rows.
@@ -195,7 +127,7 @@ impl<'a> Plan<'a> {
 
     /// Whether the targets are probabilities: a dense vector t for each row, see [`fill_target`](Self::fill_target).
     pub fn dense_targets(&self) -> bool {
-        matches!(self.batch.targets, Targets::Probabilities(_))
+        self.dense
     }
 
     /// The part of the prior that rows share, before class weights.
@@ -205,12 +137,12 @@ impl<'a> Plan<'a> {
 
     /// Whether v is 1 on every class, after class weights too, and needs no memory.
     pub fn uniform_prior(&self) -> bool {
-        matches!(self.prior, SharedPrior::Uniform) && self.class_weights().is_none()
+        self.uniform
     }
 
     /// Whether masked classes are taken out of the prior (before [`RowStats`] are summed) and their gradients are exactly 0.
     pub fn renormalises(&self) -> bool {
-        self.criterion.config.masked == Masked::Renormalise
+        self.renormalises
     }
 
     /// The weights by which v and dense targets are multiplied, class by class.
@@ -236,15 +168,6 @@ impl<'a> Plan<'a> {
     pub fn fill_target(&self, row: usize, start: usize, out: &mut [f64]) {
         if let Targets::Probabilities(probabilities) = &self.batch.targets {
             with_probabilities!(probabilities, rows => fill_probabilities(rows, row, start, out));
-        }
-    }
-
-    /// Writes v of classes `start..` of a kept row, before class weights.
-    pub fn fill_prior(&self, row: &RowPlan, start: usize, out: &mut [f64]) {
-        match &self.prior {
-            SharedPrior::Uniform => out.fill(1.0),
-            SharedPrior::Vector(v) => out.copy_from_slice(&v[start..start + out.len()]),
-            SharedPrior::PerRow => self.fill_row_prior(row, start, out),
         }
     }
 
@@ -276,38 +199,6 @@ impl<'a> Plan<'a> {
             };
             if zero { None } else { Some(upstream / denominator) }
         })
-    }
-
-    /// Reduces the rows' parts, given in the rows' order with `None` for ignored ones. The order of summation is fixed.
-    pub fn finish<F: Real>(&self, rows: &[Option<RowParts>]) -> Output<F> {
-        let config = &self.criterion.config;
-        let reduce = |part: fn(&RowParts) -> f64| match config.reduction {
-            Reduction::None => Reduced::Rows(rows.iter().map(|row| F::from_f64(row.as_ref().map_or(0.0, part))).collect()),
-            Reduction::Sum | Reduction::Mean => {
-                let sum = rows.iter().flatten().map(part).collect::<Sum>().total();
-                Reduced::Scalar(F::from_f64(match (config.reduction, self.denominator == 0.0, config.empty_mean) {
-                    (Reduction::Mean, true, EmptyMean::Zero) => 0.0,
-                    (Reduction::Mean, true, _) => f64::NAN,
-                    (Reduction::Mean, false, _) => sum / self.denominator,
-                    _ => sum,
-                }))
-            }
-        };
-        let mut non_finite = rows.iter().enumerate().filter(|(_, row)| row.is_some_and(|row| !row.loss.is_finite())).map(|(i, _)| i);
-        let first_non_finite = non_finite.next();
-        Output {
-            loss: reduce(|row| row.loss),
-            nll: reduce(|row| row.nll),
-            smoothing: reduce(|row| row.smoothing),
-            z_loss: reduce(|row| row.z_loss),
-            floor: reduce(|row| row.floor),
-            lse: rows.iter().map(|row| F::from_f64(row.map_or(0.0, |row| row.lse))).collect(),
-            correct: rows.iter().flatten().filter(|row| row.correct).count(),
-            denominator: self.denominator,
-            ignored: self.ignored,
-            non_finite: first_non_finite.map_or(0, |_| 1 + non_finite.count()),
-            first_non_finite,
-        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! A row before its logits are read.
 
-use super::{Plan, SharedPrior};
+use super::Plan;
 use crate::targets::Lambda;
-use crate::{ClassWeighting, Prior, Targets};
+use crate::{ClassWeighting, Targets};
 
 /// What is known of a kept row before its logits are read.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RowPlan {
     /// The row.
     pub row: usize,
@@ -17,8 +17,8 @@ pub struct RowPlan {
     pub class_scale: f64,
     /// What v is multiplied by; `None` where the row has no term in v.
     pub prior_scale: Option<f64>,
-    hot: [Hot; 2],
-    hot_len: usize,
+    pub(super) hot: [Hot; 2],
+    pub(super) hot_len: usize,
     /// Target probability on classes that `Excluding` leaves in, and on those it takes out; for dense targets only.
     pub(super) target_mass: [f64; 2],
 }
@@ -38,103 +38,125 @@ pub struct Hot {
 
 impl RowPlan {
     /// The hot classes, none twice: one for a class index, up to two for a mix, none for dense targets.
+    #[inline]
     pub fn hot(&self) -> &[Hot] {
         &self.hot[..self.hot_len]
     }
+
+    /// [`hot`](Self::hot), of which there are `HOT`.
+    #[inline(always)]
+    pub(super) fn hots<const HOT: usize>(&self) -> &[Hot; HOT] {
+        self.hot.first_chunk().unwrap_or(&[Hot::NONE; HOT])
+    }
+}
+
+impl Hot {
+    const NONE: Self = Self { class: 0, share: 0.0, weight: 0.0, prior: 0.0 };
 }
 
 impl Plan<'_> {
     /// The plan of a row, `None` if it is ignored. `row` is less than [`rows`](Self::rows).
+    #[inline]
     pub fn row(&self, row: usize) -> Option<RowPlan> {
-        if self.is_ignored(row) {
-            return None;
+        let mut plan = RowPlan::default();
+        self.row_into(row, &mut plan).then_some(plan)
+    }
+
+    /// [`row`](Self::row) written over `plan`: moving one costs more than making it. `false` if the row is ignored; `plan` means nothing then.
+    #[inline]
+    pub fn row_into(&self, row: usize, plan: &mut RowPlan) -> bool {
+        let Some(labels) = &self.labels else { return self.put_shares(row, plan) };
+        // Outside the classes, an index of a checked batch can only be one to ignore.
+        let Some(class) = labels.class(row, self.classes) else { return false };
+        *plan = RowPlan { row, ..self.template };
+        plan.hot[0].class = class;
+        !self.rows_differ || self.put_options(plan, class)
+    }
+
+    /// What is particular to a row of one class. Whether it is kept.
+    #[inline]
+    fn put_options(&self, plan: &mut RowPlan, class: usize) -> bool {
+        if !self.keeps(plan.row, class) {
+            return false;
         }
-        let mut plan = RowPlan {
-            row,
-            epsilon: self.epsilon(row),
-            scale: self.batch.row_weights.map_or(1.0, |weights| weights[row]),
-            class_scale: if self.criterion.config.class_weighting == ClassWeighting::PerRow { self.row_class_weight(row) } else { 1.0 },
-            prior_scale: None,
-            hot: [Hot::default(); 2],
-            hot_len: 0,
-            target_mass: [0.0; 2],
-        };
-        let labels = self.labels(row);
-        for (class, share) in labels.into_iter().flatten() {
+        if let Some(weights) = &self.criterion.config.class_weights {
+            match self.criterion.config.class_weighting {
+                ClassWeighting::PerClass => plan.hot[0].weight = weights[class],
+                ClassWeighting::PerRow => plan.class_scale = weights[class],
+            }
+        }
+        if self.is_excluded(class) {
+            (plan.prior_scale, plan.hot[0].prior) = self.of_excluded;
+        }
+        self.put_row_options(plan);
+        if plan.epsilon == 0.0 {
+            (plan.prior_scale, plan.hot[0].prior) = (None, 0.0);
+        }
+        true
+    }
+
+    #[inline]
+    fn put_row_options(&self, plan: &mut RowPlan) {
+        if let Some(epsilon) = self.batch.epsilon {
+            plan.epsilon = epsilon[plan.row];
+        }
+        if let Some(weights) = self.batch.row_weights {
+            plan.scale = weights[plan.row];
+        }
+    }
+
+    /// Whether a row with a class for its index is kept.
+    #[inline]
+    fn keeps(&self, row: usize, class: usize) -> bool {
+        !self.batch.ignored.is_some_and(|ignored| ignored[row]) && (self.ignored_classes.is_empty() || !self.ignored_classes.contains(&class))
+    }
+
+    /// The class of a row with a class index; `None` if it is ignored.
+    #[inline]
+    pub(super) fn kept_class(&self, row: usize) -> Option<usize> {
+        self.labels.as_ref()?.class(row, self.classes).filter(|&class| self.keeps(row, class))
+    }
+
+    /// [`row_into`](Self::row_into) where not every target is one class.
+    #[inline(never)]
+    fn put_shares(&self, row: usize, plan: &mut RowPlan) -> bool {
+        if self.ignored > 0 && self.is_ignored(row) {
+            return false;
+        }
+        *plan = RowPlan { row, ..self.template };
+        self.put_row_options(plan);
+        if self.criterion.config.class_weighting == ClassWeighting::PerRow {
+            plan.class_scale = self.row_class_weight(row);
+        }
+        for (class, share) in self.labels(row).into_iter().flatten() {
             let weight = self.class_weights().map_or(1.0, |weights| weights[class]);
             plan.hot[plan.hot_len] = Hot { class, share, weight, prior: 0.0 };
             plan.hot_len += 1;
         }
         if plan.epsilon > 0.0 {
-            self.put_prior(&mut plan);
+            self.put_prior(plan, |class| self.is_excluded(class));
         }
-        Some(plan)
+        true
     }
 
-    fn put_prior(&self, plan: &mut RowPlan) {
-        match &self.criterion.config.prior {
-            Prior::Uniform => plan.prior_scale = Some(1.0 / self.classes as f64),
-            Prior::Fixed(_) | Prior::ByTrueClass(_) => plan.prior_scale = Some(1.0),
-            Prior::WrongClasses | Prior::Excluding(_) if self.dense_targets() => {
-                plan.prior_scale = Some(1.0);
-                self.for_each_probability(plan.row, |class, probability| plan.target_mass[usize::from(self.is_excluded(class))] += probability);
+    /// Works out what rows have in common.
+    pub(super) fn prepare_rows(&mut self) {
+        let config = &self.criterion.config;
+        let mut plan = RowPlan { epsilon: config.epsilon, scale: 1.0, class_scale: 1.0, ..RowPlan::default() };
+        if let Targets::Classes(labels) = self.batch.targets {
+            plan.hot[0] = Hot { class: 0, share: 1.0, weight: 1.0, prior: 0.0 };
+            plan.hot_len = 1;
+            if config.epsilon > 0.0 || self.batch.epsilon.is_some() {
+                let mut of_excluded = plan;
+                self.put_prior(&mut of_excluded, |_| true);
+                self.put_prior(&mut plan, |_| false);
+                self.of_excluded = (of_excluded.prior_scale, of_excluded.hot[0].prior);
             }
-            Prior::WrongClasses | Prior::Excluding(_) => {
-                let mut scale = 0.0;
-                for hot in &mut plan.hot[..plan.hot_len] {
-                    let excluded = self.is_excluded(hot.class);
-                    match self.wrong_classes(excluded) {
-                        0 => hot.prior = hot.share,
-                        wrong => {
-                            let each = hot.share / wrong as f64;
-                            scale += each;
-                            hot.prior = if excluded { 0.0 } else { -each };
-                        }
-                    }
-                }
-                plan.prior_scale = (scale > 0.0).then_some(scale);
-            }
+            self.labels = Some(labels);
         }
-    }
-
-    /// How many classes `WrongClasses` or `Excluding` spreads over, for a true class that is itself excluded or not.
-    fn wrong_classes(&self, excluded: bool) -> usize {
-        let open = self.classes - self.excluded.len();
-        if excluded { open } else { open.saturating_sub(1) }
-    }
-
-    /// v of a row whose prior is its own: by true class, or over the wrong classes of a dense target.
-    pub(super) fn fill_row_prior(&self, plan: &RowPlan, start: usize, out: &mut [f64]) {
-        debug_assert!(matches!(self.prior, SharedPrior::PerRow));
-        if let Prior::ByTrueClass(matrix) = &self.criterion.config.prior {
-            out.fill(0.0);
-            let mut add = |class: usize, share: f64| {
-                if share > 0.0 {
-                    out.iter_mut().zip(&matrix.row(class)[start..]).for_each(|(v, u)| *v += share * u);
-                }
-            };
-            plan.hot().iter().for_each(|hot| add(hot.class, hot.share));
-            self.for_each_probability(plan.row, add);
-            return;
-        }
-        self.fill_target(plan.row, start, out);
-        let [open, excluded] = plan.target_mass;
-        let (for_open, for_excluded) = (self.wrong_classes(false), self.wrong_classes(true));
-        for (k, v) in out.iter_mut().enumerate() {
-            let target = *v;
-            *v = match (self.is_excluded(start + k), for_excluded) {
-                (true, 0) => target,
-                (true, _) => 0.0,
-                (false, _) => {
-                    let from_open = if for_open > 0 { (open - target).max(0.0) / for_open as f64 } else { target };
-                    from_open + if excluded > 0.0 { excluded / for_excluded as f64 } else { 0.0 }
-                }
-            };
-        }
-    }
-
-    pub(super) fn is_excluded(&self, class: usize) -> bool {
-        self.excluded.binary_search(&class).is_ok()
+        self.template = plan;
+        let given = self.batch.epsilon.is_some() || self.batch.row_weights.is_some() || self.batch.ignored.is_some();
+        self.rows_differ = given || config.class_weights.is_some() || !(self.excluded.is_empty() && self.ignored_classes.is_empty());
     }
 
     /// The labels of a kept row with class indices, those with a share of 0 left out.
@@ -158,10 +180,6 @@ impl Plan<'_> {
         }
     }
 
-    fn epsilon(&self, row: usize) -> f64 {
-        self.batch.epsilon.map_or(self.criterion.config.epsilon, |epsilon| epsilon[row])
-    }
-
     /// w̄ of a kept row: its class weight, the target's average of them for several; 1 without weights.
     pub(super) fn row_class_weight(&self, row: usize) -> f64 {
         let Some(weights) = &self.criterion.config.class_weights else { return 1.0 };
@@ -175,7 +193,7 @@ impl Plan<'_> {
     /// Calls with each class and probability of a kept row of dense targets.
     pub(super) fn for_each_probability(&self, row: usize, mut call: impl FnMut(usize, f64)) {
         let mut block = [0.0; 256];
-        let classes = if self.dense_targets() { self.classes } else { 0 };
+        let classes = if self.dense { self.classes } else { 0 };
         for start in (0..classes).step_by(block.len()) {
             let block = &mut block[..(classes - start).min(256)];
             self.fill_target(row, start, block);

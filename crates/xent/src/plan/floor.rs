@@ -1,0 +1,113 @@
+//! The entropy floor of a row from scalars (SEMANTICS.md S4.3), and a memo, because rows tend to have the same one and logarithms are dear.
+
+use super::{Hot, Plan, RowGradient, RowStats, SharedPrior};
+
+/// Entries of a memo where rows of different classes have different floors.
+const SLOTS: usize = 64;
+
+/// Floors that [`Plan::fold`] has computed, by their inputs to the last bit: what it returns does not depend on what is in here. One for each worker.
+#[derive(Debug, Clone)]
+pub struct FloorMemo {
+    /// A power of two.
+    slots: Vec<(Inputs, f64)>,
+}
+
+/// All that a floor depends on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Inputs {
+    /// γ, and what the smoothed target has on the hot classes: γ·v, and β beside it.
+    gamma: f64,
+    prior: [f64; 2],
+    beta: [f64; 2],
+    /// Its sum.
+    total: f64,
+    /// Σ v and Σ v ln v.
+    mass: f64,
+    xlogx: f64,
+}
+
+impl Inputs {
+    #[inline]
+    fn differ(&self, other: &Self) -> bool {
+        let differ = |a: f64, b: f64| a.to_bits() ^ b.to_bits();
+        let first = differ(self.gamma, other.gamma) | differ(self.total, other.total) | differ(self.mass, other.mass) | differ(self.xlogx, other.xlogx);
+        let hot = |j: usize| differ(self.prior[j], other.prior[j]) | differ(self.beta[j], other.beta[j]);
+        first | hot(0) | hot(1) != 0
+    }
+
+    /// Σ over v in closed form, then the hot classes exchanged for what they really are.
+    fn floor(&self) -> f64 {
+        if self.total == 0.0 {
+            return 0.0;
+        }
+        let term = |y: f64| relative_entropy_term(y, self.total);
+        let of_gamma = term(self.gamma);
+        let mut sum = self.gamma * self.xlogx + self.mass * of_gamma;
+        for (v, beta) in self.prior.into_iter().zip(self.beta) {
+            let of_v = if v.to_bits() == self.gamma.to_bits() { of_gamma } else { term(v) };
+            sum += term(v + beta) - of_v;
+        }
+        // Not −sum: that would be −0 where there is nothing to sum.
+        0.0 - sum
+    }
+}
+
+impl FloorMemo {
+    fn new(slots: usize) -> Self {
+        // No row has NaN for a mass.
+        let nothing = Inputs { gamma: f64::NAN, prior: [f64::NAN; 2], beta: [f64::NAN; 2], total: f64::NAN, mass: f64::NAN, xlogx: f64::NAN };
+        Self { slots: vec![(nothing, f64::NAN); slots] }
+    }
+
+    #[inline]
+    fn floor(&mut self, class: usize, inputs: Inputs) -> f64 {
+        let slot = class & (self.slots.len() - 1);
+        let (known, floor) = &mut self.slots[slot];
+        if known.differ(&inputs) { renew(known, floor, inputs) } else { *floor }
+    }
+}
+
+#[inline(never)]
+fn renew(known: &mut Inputs, floor: &mut f64, inputs: Inputs) -> f64 {
+    (*known, *floor) = (inputs, inputs.floor());
+    *floor
+}
+
+impl Plan<'_> {
+    /// An empty memo, as large as this batch can use.
+    pub fn floor_memo(&self) -> FloorMemo {
+        let alike = self.criterion.config.class_weights.is_none() && matches!(self.prior, SharedPrior::Uniform);
+        FloorMemo::new(if alike { 1 } else { SLOTS })
+    }
+
+    /// `None` where the floor is not a function of scalars.
+    #[inline(always)]
+    pub(super) fn closed_floor<const HOT: usize>(
+        &self,
+        hots: &[Hot; HOT],
+        stats: &RowStats,
+        target: &RowGradient,
+        total: f64,
+        memo: &mut FloorMemo,
+    ) -> Option<f64> {
+        if HOT == 0 || (target.gamma > 0.0 && !self.closed_floors) {
+            return None;
+        }
+        // The count of open classes where masks renormalise, of all classes where they do not.
+        let mass = if self.uniform { stats.prior.mass + stats.prior.masked_mass } else { self.shared_mass };
+        let mut prior = [0.0; 2];
+        for ((prior, hot), z) in prior.iter_mut().zip(hots).zip(stats.hot) {
+            if !(self.renormalises && z == f64::NEG_INFINITY) {
+                *prior = target.gamma * if self.uniform { 1.0 } else { self.shared_prior_at(hot.class) };
+            }
+        }
+        let class = hots.first().map_or(0, |hot| hot.class);
+        let inputs = Inputs { gamma: target.gamma, prior, beta: target.beta, total, mass, xlogx: self.shared_xlogx };
+        Some(memo.floor(class, inputs))
+    }
+}
+
+/// y ln(y/total), 0 for y = 0 (and for what rounding leaves below it).
+pub(crate) fn relative_entropy_term(y: f64, total: f64) -> f64 {
+    if y > 0.0 { y * (y / total).ln() } else { 0.0 }
+}

@@ -1,0 +1,178 @@
+//! From rows to a batch: what rows contribute, gathered by several tasks and reduced in one order.
+
+use std::mem::take;
+use std::ops::Range;
+
+use super::{Plan, RowParts};
+use crate::output::Reduced;
+use crate::reduction::Sum;
+use crate::{EmptyMean, Output, Real, Reduction};
+
+/// Loss, nll, smoothing, z-loss, floor.
+const COLUMNS: usize = 5;
+/// Rows that are summed together. Few enough for a plain sum of theirs to be as good as exact; a task is given whole groups.
+const GROUP: usize = 16;
+/// Classes from which on each row is a group: a task may then be a single row.
+const LONG: usize = 2048;
+
+/// What the rows of a batch contribute: room for [`Plan::finish`] to reduce. Made by [`Plan::parts`] with every row ignored, filled through [`PartsMut`].
+///
+/// Under sum and mean a row leaves nothing but its lse, for its parts go into the sum of a group of rows. Where a group begins follows from the batch's
+/// shape, so sums have the same bits however the rows are shared out.
+#[derive(Debug, Clone)]
+pub struct Parts<F> {
+    lse: Vec<F>,
+    /// One a row where nothing is reduced; else empty.
+    columns: [Vec<F>; COLUMNS],
+    groups: Vec<Group>,
+    group: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Group {
+    sums: [f64; COLUMNS],
+    correct: u32,
+    non_finite: u32,
+    first_non_finite: usize,
+}
+
+/// Some neighbouring rows of [`Parts`], to be filled in the rows' order.
+#[derive(Debug)]
+pub struct PartsMut<'a, F> {
+    /// The row that comes next, and the one after the last.
+    next: usize,
+    end: usize,
+    /// The first row of `lse`, `columns` and `groups`.
+    first: usize,
+    lse: &'a mut [F],
+    columns: [&'a mut [F]; COLUMNS],
+    groups: &'a mut [Group],
+    shift: u32,
+}
+
+impl<F: Real> Parts<F> {
+    fn new(rows: usize, classes: usize, reduction: Reduction) -> Self {
+        let group = if classes < LONG { GROUP } else { 1 };
+        let column = || vec![F::ZERO; if reduction == Reduction::None { rows } else { 0 }];
+        Self { lse: vec![F::ZERO; rows], columns: std::array::from_fn(|_| column()), groups: vec![Group::default(); rows.div_ceil(group)], group }
+    }
+
+    /// All rows, to be filled one after the other.
+    pub fn all(&mut self) -> PartsMut<'_, F> {
+        PartsMut {
+            next: 0,
+            end: self.lse.len(),
+            first: 0,
+            lse: &mut self.lse,
+            columns: self.columns.each_mut().map(Vec::as_mut_slice),
+            groups: &mut self.groups,
+            shift: self.group.trailing_zeros(),
+        }
+    }
+
+    /// The rows in pieces, one for each task: of `rows` rows or a few more, for a group is never split. The last may be shorter.
+    pub fn chunks_mut(&mut self, rows: usize) -> Vec<PartsMut<'_, F>> {
+        let (all, groups) = (self.lse.len(), rows.div_ceil(self.group).max(1));
+        let rows = groups.saturating_mul(self.group);
+        let mut chunks = Vec::with_capacity(all.div_ceil(rows));
+        let mut left = self.all();
+        while left.lse.len() > rows {
+            chunks.push(left.split_front(rows, groups));
+        }
+        if all > 0 {
+            chunks.push(left);
+        }
+        chunks
+    }
+}
+
+impl<'a, F: Real> PartsMut<'a, F> {
+    fn split_front(&mut self, rows: usize, groups: usize) -> Self {
+        fn front<'a, T>(slice: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+            let len = len.min(slice.len());
+            let (front, back) = take(slice).split_at_mut(len);
+            *slice = back;
+            front
+        }
+        let front = Self {
+            next: self.first,
+            end: self.first + rows,
+            first: self.first,
+            lse: front(&mut self.lse, rows),
+            columns: self.columns.each_mut().map(|column| front(column, rows)),
+            groups: front(&mut self.groups, groups),
+            shift: self.shift,
+        };
+        (self.next, self.first) = (front.end, front.end);
+        front
+    }
+
+    /// The rows that are still to come, as the batch numbers them.
+    pub fn rows(&self) -> Range<usize> {
+        self.next..self.end
+    }
+
+    /// Takes in the next row, `None` if it is ignored. To be called no more often than there are [`rows`](Self::rows).
+    #[inline]
+    pub fn push(&mut self, row: Option<RowParts>) {
+        let number = self.next;
+        self.next += 1;
+        let Some(row) = row else { return };
+        let i = number - self.first;
+        let values = [row.loss, row.nll, row.smoothing, row.z_loss, row.floor];
+        let group = &mut self.groups[i >> self.shift];
+        self.lse[i] = F::from_f64(row.lse);
+        if self.columns[0].is_empty() {
+            group.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        } else {
+            self.columns.iter_mut().zip(values).for_each(|(column, value)| column[i] = F::from_f64(value));
+        }
+        group.correct += u32::from(row.correct);
+        if !row.loss.is_finite() {
+            if group.non_finite == 0 {
+                group.first_non_finite = number;
+            }
+            group.non_finite += 1;
+        }
+    }
+}
+
+impl Plan<'_> {
+    /// Room for what the rows contribute.
+    pub fn parts<F: Real>(&self) -> Parts<F> {
+        Parts::new(self.rows, self.classes, self.criterion.config.reduction)
+    }
+
+    /// Reduces the rows' parts. The order of summation follows from the batch's shape alone.
+    pub fn finish<F: Real>(&self, parts: Parts<F>) -> Output<F> {
+        let config = &self.criterion.config;
+        let mut sums = [Sum::default(); COLUMNS];
+        for group in &parts.groups {
+            sums.iter_mut().zip(group.sums).for_each(|(sum, group)| sum.add(group));
+        }
+        let scalar = |sum: Sum| match (config.reduction, self.denominator == 0.0, config.empty_mean) {
+            (Reduction::Mean, true, EmptyMean::Zero) => 0.0,
+            (Reduction::Mean, true, _) => f64::NAN,
+            (Reduction::Mean, false, _) => sum.total() / self.denominator,
+            _ => sum.total(),
+        };
+        let mut columns = parts.columns.into_iter().zip(sums);
+        let mut reduce = || {
+            let (rows, sum) = columns.next().unwrap_or_default();
+            if config.reduction == Reduction::None { Reduced::Rows(rows) } else { Reduced::Scalar(F::from_f64(scalar(sum))) }
+        };
+        Output {
+            loss: reduce(),
+            nll: reduce(),
+            smoothing: reduce(),
+            z_loss: reduce(),
+            floor: reduce(),
+            lse: parts.lse,
+            correct: parts.groups.iter().map(|group| group.correct as usize).sum(),
+            denominator: self.denominator,
+            ignored: self.ignored,
+            non_finite: parts.groups.iter().map(|group| group.non_finite as usize).sum(),
+            first_non_finite: parts.groups.iter().find(|group| group.non_finite > 0).map(|group| group.first_non_finite),
+        }
+    }
+}
