@@ -21,6 +21,8 @@ mod prior;
 mod probabilities;
 mod row;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 pub use floor::FloorMemo;
 pub(crate) use floor::relative_entropy_term;
