@@ -1,6 +1,6 @@
 //! `Config` (a builder) → `Criterion` (checked, immutable, reusable for any batch and dtype).
 
-use crate::{ConfigError, Denominator, EmptyMean, Prior, Reduction};
+use crate::{ConfigError, Denominator, EmptyMean, Instructions, Prior, Reduction};
 
 /// How class weights enter a smoothed row. See SEMANTICS.md S4.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,6 +61,7 @@ pub struct Config {
     pub(crate) z_loss: f64,
     pub(crate) softcap: Option<f64>,
     pub(crate) temperature: f64,
+    pub(crate) instructions: Option<Instructions>,
 }
 
 impl Default for Config {
@@ -79,6 +80,7 @@ impl Default for Config {
             z_loss: 0.0,
             softcap: None,
             temperature: 1.0,
+            instructions: None,
         }
     }
 }
@@ -167,11 +169,17 @@ impl Config {
         self
     }
 
+    /// Computes with these instructions instead of the best that the processor has: for comparisons and tests.
+    pub fn instructions(mut self, instructions: Instructions) -> Self {
+        self.instructions = Some(instructions);
+        self
+    }
+
     /// Checks everything that can be checked without a batch.
     ///
     /// # Errors
     /// [`ConfigError`] naming the option, what came and what was expected: ε outside [0, 1] or NaN, a negative, NaN or infinite weight, a prior that is not a distribution,
-    /// a temperature or softcap that is not finite and > 0, a z-loss that is not finite and ≥ 0.
+    /// a temperature or softcap that is not finite and > 0, a z-loss that is not finite and ≥ 0, instructions that the processor does not have.
     pub fn build(self) -> Result<Criterion, ConfigError> {
         let number = |name, value: f64, good: bool, expected| if good { Ok(()) } else { Err(ConfigError::Number { name, value, expected }) };
         number("label smoothing", self.epsilon, (0.0..=1.0).contains(&self.epsilon), "0 ≤ ε ≤ 1")?;
@@ -189,6 +197,7 @@ impl Config {
             }
         }
         self.prior.check()?;
+        self.instructions.map_or(Ok(()), Instructions::check)?;
         Ok(Criterion { config: self })
     }
 }

@@ -1,7 +1,10 @@
 //! The number types of logits, and the two in which xent computes.
 
-use half::slice::HalfFloatSliceExt;
+use fearless_simd::Simd;
 use half::{bf16, f16};
+
+use crate::cpu::{Call, Instructions, Lane, ReadTarget, halves, run};
+use crate::plan::Parts;
 
 mod sealed {
     pub trait Sealed {}
@@ -26,24 +29,22 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + std::fmt::Debug + 'stat
     /// Whether it is finite and ≥ 0, −0 too.
     #[doc(hidden)]
     fn is_probability(self) -> bool;
+    /// The number to compute with that [`from_real`](Self::from_real) makes the nearest to `value`.
+    #[doc(hidden)]
+    fn to_be_rounded(value: f64) -> Self::Real;
     /// Widens a slice. Both have the same length.
     #[doc(hidden)]
-    fn widen(from: &[Self], to: &mut [Self::Real]) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = from.to_real();
-        }
-    }
+    fn widen<S: Simd>(simd: S, from: &[Self], to: &mut [Self::Real]);
     /// Rounds a slice. Both have the same length.
     #[doc(hidden)]
-    fn narrow(from: &[Self::Real], to: &mut [Self]) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = Self::from_real(*from);
-        }
-    }
+    fn narrow<S: Simd>(simd: S, from: &[Self::Real], to: &mut [Self]);
+    /// The engine. A method, so that its kernels are compiled with this crate and not again in every crate that calls them.
+    #[doc(hidden)]
+    fn run(instructions: Instructions, call: &Call<'_, Self>) -> Parts<Self::Real>;
 }
 
 /// A type that rows are computed in: `f32` or `f64`.
-pub trait Real: Element<Real = Self> + crate::cpu::BlockKernels + std::ops::Mul<Output = Self> + PartialOrd {
+pub trait Real: Element<Real = Self> + Lane + ReadTarget + std::ops::Mul<Output = Self> + PartialOrd {
     /// Widens; exact.
     fn to_f64(self) -> f64;
 }
@@ -55,13 +56,27 @@ impl Element for f64 {
     }
     #[inline]
     fn is_probability(self) -> bool {
-        (0.0..=f64::MAX).contains(&self)
+        (self >= 0.0) & (self <= f64::MAX)
     }
     fn from_real(value: f64) -> f64 {
         value
     }
     fn from_f64(value: f64) -> f64 {
         value
+    }
+    fn to_be_rounded(value: f64) -> f64 {
+        value
+    }
+    #[inline(always)]
+    fn widen<S: Simd>(_: S, from: &[Self], to: &mut [f64]) {
+        to.copy_from_slice(from);
+    }
+    #[inline(always)]
+    fn narrow<S: Simd>(_: S, from: &[f64], to: &mut [Self]) {
+        to.copy_from_slice(from);
+    }
+    fn run(instructions: Instructions, call: &Call<'_, Self>) -> Parts<f64> {
+        run(instructions, call)
     }
 }
 
@@ -78,13 +93,27 @@ impl Element for f32 {
     }
     #[inline]
     fn is_probability(self) -> bool {
-        (0.0..=f32::MAX).contains(&self)
+        (self >= 0.0) & (self <= f32::MAX)
     }
     fn from_real(value: f32) -> f32 {
         value
     }
     fn from_f64(value: f64) -> f32 {
         value as f32
+    }
+    fn to_be_rounded(value: f64) -> f32 {
+        value as f32
+    }
+    #[inline(always)]
+    fn widen<S: Simd>(_: S, from: &[Self], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+    #[inline(always)]
+    fn narrow<S: Simd>(_: S, from: &[f32], to: &mut [Self]) {
+        to.copy_from_slice(from);
+    }
+    fn run(instructions: Instructions, call: &Call<'_, Self>) -> Parts<f32> {
+        run(instructions, call)
     }
 }
 
@@ -111,11 +140,19 @@ macro_rules! half_element {
             fn from_f64(value: f64) -> Self {
                 Self::from_f32(round_to_odd(value))
             }
-            fn widen(from: &[Self], to: &mut [f32]) {
-                from.convert_to_f32_slice(to);
+            fn to_be_rounded(value: f64) -> f32 {
+                round_to_odd(value)
             }
-            fn narrow(from: &[f32], to: &mut [Self]) {
-                to.convert_from_f32_slice(from);
+            #[inline(always)]
+            fn widen<S: Simd>(simd: S, from: &[Self], to: &mut [f32]) {
+                halves::widen(simd, from, to, Self::to_f32);
+            }
+            #[inline(always)]
+            fn narrow<S: Simd>(simd: S, from: &[f32], to: &mut [Self]) {
+                halves::narrow(simd, from, to, Self::from_f32);
+            }
+            fn run(instructions: Instructions, call: &Call<'_, Self>) -> Parts<f32> {
+                run(instructions, call)
             }
         }
     };

@@ -44,6 +44,14 @@ pub enum ConfigError {
         /// What was expected.
         expected: &'static str,
     },
+    /// Instructions that this processor does not have.
+    #[error("instructions {asked} are not to be had on this processor, expected {best} or less")]
+    Instructions {
+        /// What was asked for.
+        asked: crate::Instructions,
+        /// The best that there is.
+        best: crate::Instructions,
+    },
 }
 
 /// A batch that a criterion cannot take. Nothing has been written when one is returned.

@@ -42,6 +42,7 @@ mod targets;
 mod view;
 
 pub use batch::{AllowedClasses, Batch, Upstream};
+pub use cpu::Instructions;
 pub use criterion::{ClassWeighting, Config, Criterion, Form, Masked};
 pub use element::{Element, Real};
 pub use error::{ConfigError, InputError, RowOption, ViewError};

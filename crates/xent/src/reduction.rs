@@ -56,11 +56,6 @@ impl Sum {
         self.sum = sum;
     }
 
-    pub(crate) fn scale(&mut self, factor: f64) {
-        self.sum *= factor;
-        self.compensation *= factor;
-    }
-
     /// An infinite sum has no compensation to speak of: ∞ − ∞.
     pub(crate) fn total(self) -> f64 {
         if self.compensation.is_finite() { self.sum + self.compensation } else { self.sum }

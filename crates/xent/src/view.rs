@@ -39,6 +39,13 @@ pub(crate) struct Layout {
     outer: Vec<(usize, isize)>,
 }
 
+/// Rows at one distance from each other: where the first starts, how many, and the distance.
+pub(crate) struct Run {
+    pub(crate) start: isize,
+    pub(crate) len: usize,
+    pub(crate) stride: isize,
+}
+
 impl Layout {
     fn new(len: usize, shape: &[usize], strides: &[isize], offset: usize, axis: usize) -> Result<Self, ViewError> {
         if axis >= shape.len() {
@@ -90,6 +97,12 @@ impl Layout {
             return Err(ViewError::Length { shape: shape.to_vec(), expected, len });
         }
         Self::new(len, shape, &c_strides(shape), 0, axis)
+    }
+
+    /// The rows from `row` on that lie at one distance from each other.
+    pub(crate) fn run(&self, row: usize) -> Run {
+        let (len, stride) = self.outer.last().map_or((1, 0), |&(length, stride)| (length - row % length, stride));
+        Run { start: self.row_start(row), len, stride }
     }
 
     /// The element of row `row`, class 0. `row` is less than `rows`.

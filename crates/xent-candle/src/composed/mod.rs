@@ -67,7 +67,7 @@ fn run<F: Real + WithDType>(plan: &Plan<'_>, batch: &HostBatch, shape: &LogitsSh
     let gradient = match logits.track_op() {
         true => {
             let factor = plan.gradient_factors(Upstream::Scalar(1.0))?;
-            let rows = rows.iter().enumerate().map(|(i, row)| match (row, factor(i)) {
+            let rows = rows.iter().enumerate().map(|(i, row)| match (row, factor.of(i)) {
                 (Some(Row { plan, stats, folded }), Some(factor)) => RowCoefficients::of_gradient(plan, stats, folded, factor / vectors.temperature()),
                 _ => RowCoefficients::default(),
             });

@@ -1,12 +1,21 @@
-//! Where rows are read and written. The only unsafe code of the crate: logits and gradient may be one buffer, and rows are written by several threads.
+//! Where rows are read and written. The only unsafe code of the crate: logits and gradient may be one buffer, rows are written by several threads, and stores go past the cache.
 //!
 //! What makes it sound: a layout was checked against its buffer when its view was made, a view for writing has no element at two positions (`view.rs`), and the engine
-//! hands each row to one task, which reads and writes that row only.
+//! hands each row, or each piece of a row, to one task, which reads and writes that only.
 
 use std::marker::PhantomData;
+use std::ops::Range;
+
+use fearless_simd::Simd;
 
 use crate::view::Layout;
 use crate::{Element, Rows, RowsMut};
+
+/// Bytes of a cache line, by which stores past the cache and prefetches go.
+const LINE: usize = 64;
+
+/// Gradients of this many bytes or more are written past the cache: they would not stay in it, and a line that is overwritten whole need not be read first.
+const STREAMED: usize = 8 << 20;
 
 /// Rows to read.
 pub(super) struct Source<'a, T> {
@@ -19,12 +28,19 @@ pub(super) struct Source<'a, T> {
 pub(super) struct Sink<'a, T> {
     first: *mut T,
     layout: &'a Layout,
+    streamed: bool,
     _buffer: PhantomData<&'a mut [T]>,
+}
+
+/// Logits that will be needed soon, to be fetched while there is something else to do.
+pub(super) struct Ahead<T> {
+    first: *const T,
+    len: usize,
 }
 
 // SAFETY: a source is only read, as a `&[T]` is; where it shares its buffer with a sink, see `Sink`.
 unsafe impl<T: Sync> Sync for Source<'_, T> {}
-// SAFETY: `write` and `put` are unsafe and demand that no two threads use the same row at once; different rows share no element.
+// SAFETY: writing is unsafe and demands that no two threads use the same entries at once; different rows, and different classes of one, share no element.
 unsafe impl<T: Send> Sync for Sink<'_, T> {}
 
 impl<'a, T: Element> Source<'a, T> {
@@ -32,27 +48,24 @@ impl<'a, T: Element> Source<'a, T> {
         Self { first: rows.data().as_ptr(), layout: rows.layout(), _buffer: PhantomData }
     }
 
-    pub(super) fn rows(&self) -> usize {
-        self.layout.rows
-    }
-
-    pub(super) fn classes(&self) -> usize {
-        self.layout.classes
+    pub(super) fn layout(&self) -> &'a Layout {
+        self.layout
     }
 
     /// Widens classes `start..start + out.len()` of a row.
     ///
     /// # Safety
-    /// `row` is less than `rows()`, the classes are less than `classes()`, and no other thread writes the row meanwhile.
-    pub(super) unsafe fn read(&self, row: usize, start: usize, out: &mut [T::Real]) {
+    /// `row` is less than the layout's rows, the classes are less than its classes, and no other thread writes them meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn read<S: Simd>(&self, simd: S, row: usize, start: usize, out: &mut [T::Real]) {
         debug_assert!(row < self.layout.rows && start + out.len() <= self.layout.classes);
         let stride = self.layout.class_stride;
         let first = self.layout.row_start(row) + start as isize * stride;
         if stride == 1 {
             // SAFETY: the layout's positions lie in the buffer, and with stride 1 these are neighbours. Nobody writes them meanwhile (contract), and this reference
-            // ends before this thread writes the row.
+            // ends before this thread writes them.
             let block = unsafe { std::slice::from_raw_parts(self.first.offset(first), out.len()) };
-            T::widen(block, out);
+            T::widen(simd, block, out);
         } else {
             for (k, out) in out.iter_mut().enumerate() {
                 // SAFETY: as above, one position at a time.
@@ -60,12 +73,80 @@ impl<'a, T: Element> Source<'a, T> {
             }
         }
     }
+
+    /// Widens all classes of some rows, class by class: class k of the i-th row goes to `out[k·width + i]`. `flat` is room for as many.
+    ///
+    /// # Safety
+    /// The rows are rows of the layout, and no other thread writes them meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn read_tile<S: Simd>(&self, simd: S, rows: Range<usize>, width: usize, flat: &mut [T::Real], out: &mut [T::Real]) {
+        let (classes, class_stride) = (self.layout.classes, self.layout.class_stride);
+        debug_assert!(rows.end <= self.layout.rows && rows.len() <= width && out.len() == classes * width);
+        let mut row = rows.start;
+        while row < rows.end {
+            let run = self.layout.run(row);
+            let (lane, len) = (row - rows.start, run.len.min(rows.end - row));
+            if run.stride == 1 {
+                for (k, out) in out.chunks_exact_mut(width).enumerate() {
+                    // SAFETY: the layout's positions lie in the buffer, these are neighbours, and nobody writes them meanwhile (contract).
+                    let values = unsafe { std::slice::from_raw_parts(self.first.offset(run.start + k as isize * class_stride), len) };
+                    T::widen(simd, values, &mut out[lane..][..len]);
+                }
+            } else if class_stride == 1 && run.stride == classes as isize {
+                // SAFETY: as above.
+                let values = unsafe { std::slice::from_raw_parts(self.first.offset(run.start), len * classes) };
+                let flat = &mut flat[..len * classes];
+                T::widen(simd, values, flat);
+                for (k, out) in out.chunks_exact_mut(width).enumerate() {
+                    out[lane..][..len].iter_mut().zip(flat.chunks_exact(classes)).for_each(|(out, row)| *out = row[k]);
+                }
+            } else {
+                for i in 0..len {
+                    let start = run.start + i as isize * run.stride;
+                    for (k, out) in out.chunks_exact_mut(width).enumerate() {
+                        // SAFETY: as above, one position at a time.
+                        out[lane + i] = unsafe { self.first.offset(start + k as isize * class_stride).read() }.to_real();
+                    }
+                }
+            }
+            row += len;
+        }
+    }
+
+    /// Classes `start..` of a row, up to `len`, to be fetched ahead of time; those of the next row from the last class on; nothing where classes are not neighbours.
+    pub(super) fn ahead(&self, row: usize, start: usize, len: usize) -> Ahead<T> {
+        let (row, start) = if start < self.layout.classes { (row, start) } else { (row + 1, 0) };
+        if row >= self.layout.rows || self.layout.class_stride != 1 {
+            return Ahead { first: self.first, len: 0 };
+        }
+        Ahead { first: self.first.wrapping_offset(self.layout.row_start(row) + start as isize), len: len.min(self.layout.classes - start) }
+    }
+}
+
+impl<T> Ahead<T> {
+    /// Fetches elements `start..start + len` as far as there are any.
+    #[inline(always)]
+    pub(super) fn fetch(&self, start: usize, len: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if start < self.len {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let first = self.first.wrapping_add(start);
+            for line in 0..(len * size_of::<T>()).div_ceil(LINE) {
+                // SAFETY: a prefetch is a hint for any address whatever, and SSE is part of the target.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_byte_add(line * LINE).cast()) };
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (start, len, self.first, self.len, LINE);
+    }
 }
 
 impl<'a, T: Element> Sink<'a, T> {
     pub(super) fn new<'v: 'a>(rows: &'a mut RowsMut<'v, T>) -> Self {
         let first = rows.data_mut().as_mut_ptr();
-        Self { first, layout: rows.layout(), _buffer: PhantomData }
+        let layout = rows.layout();
+        let bytes = layout.rows.saturating_mul(layout.classes).saturating_mul(size_of::<T>());
+        Self { first, layout, streamed: bytes >= STREAMED, _buffer: PhantomData }
     }
 
     /// The same rows to read: for gradients written over their logits.
@@ -73,34 +154,154 @@ impl<'a, T: Element> Sink<'a, T> {
         Source { first: self.first, layout: self.layout, _buffer: PhantomData }
     }
 
-    /// Rounds and writes classes `start..start + values.len()` of a row.
+    /// Rounds and writes classes `start..start + values.len()` of a row. `rounded` is room for as many, in cache.
     ///
     /// # Safety
-    /// `row` is a row of the layout, the classes are classes of it, and no other thread reads or writes the row meanwhile.
-    pub(super) unsafe fn write(&self, row: usize, start: usize, values: &[T::Real]) {
+    /// `row` is a row of the layout, the classes are classes of it, and no other thread reads or writes them meanwhile. Before another thread may look at what was written,
+    /// this one calls [`finish`](Self::finish).
+    #[inline(always)]
+    pub(super) unsafe fn write<S: Simd>(&self, simd: S, row: usize, start: usize, values: &[T::Real], rounded: &mut [T]) {
         debug_assert!(row < self.layout.rows && start + values.len() <= self.layout.classes);
         let stride = self.layout.class_stride;
         let first = self.layout.row_start(row) + start as isize * stride;
-        if stride == 1 {
-            // SAFETY: the layout's positions lie in the buffer, with stride 1 these are neighbours, and no other reference to them is alive (contract).
-            let block = unsafe { std::slice::from_raw_parts_mut(self.first.offset(first), values.len()) };
-            T::narrow(values, block);
-        } else {
+        if stride != 1 {
             for (k, &value) in values.iter().enumerate() {
-                // SAFETY: as above, one position at a time.
+                // SAFETY: the layout's positions lie in the buffer, and no other reference to them is alive (contract).
                 unsafe { self.first.offset(first + k as isize * stride).write(T::from_real(value)) };
             }
+            return;
+        }
+        // SAFETY: as above; with stride 1 these positions are neighbours.
+        let block = unsafe { std::slice::from_raw_parts_mut(self.first.offset(first), values.len()) };
+        self.round(simd, values, block, rounded);
+    }
+
+    /// Rounds and writes all classes of some rows from where [`read_tile`](Source::read_tile) puts them. `flat` and `rounded` are room for as many.
+    ///
+    /// # Safety
+    /// The rows are rows of the layout, and no other thread reads or writes them meanwhile. Otherwise as [`write`](Self::write).
+    #[inline(always)]
+    pub(super) unsafe fn write_tile<S: Simd>(&self, simd: S, rows: Range<usize>, width: usize, values: &[T::Real], flat: &mut [T::Real], rounded: &mut [T]) {
+        let (classes, class_stride) = (self.layout.classes, self.layout.class_stride);
+        debug_assert!(rows.end <= self.layout.rows && rows.len() <= width && values.len() == classes * width);
+        let mut row = rows.start;
+        while row < rows.end {
+            let run = self.layout.run(row);
+            let (lane, len) = (row - rows.start, run.len.min(rows.end - row));
+            if run.stride == 1 {
+                for (k, values) in values.chunks_exact(width).enumerate() {
+                    // SAFETY: the layout's positions lie in the buffer, these are neighbours, and no other reference to them is alive (contract).
+                    let out = unsafe { std::slice::from_raw_parts_mut(self.first.offset(run.start + k as isize * class_stride), len) };
+                    self.round(simd, &values[lane..][..len], out, rounded);
+                }
+            } else if class_stride == 1 && run.stride == classes as isize {
+                let flat = &mut flat[..len * classes];
+                for (k, values) in values.chunks_exact(width).enumerate() {
+                    flat.chunks_exact_mut(classes).zip(&values[lane..]).for_each(|(row, value)| row[k] = *value);
+                }
+                // SAFETY: as above.
+                let out = unsafe { std::slice::from_raw_parts_mut(self.first.offset(run.start), len * classes) };
+                self.round(simd, flat, out, rounded);
+            } else {
+                for i in 0..len {
+                    let start = run.start + i as isize * run.stride;
+                    for (k, values) in values.chunks_exact(width).enumerate() {
+                        // SAFETY: as above, one position at a time.
+                        unsafe { self.first.offset(start + k as isize * class_stride).write(T::from_real(values[lane + i])) };
+                    }
+                }
+            }
+            row += len;
         }
     }
 
-    /// Rounds and writes one class of a row.
-    ///
-    /// # Safety
-    /// As [`write`](Self::write).
-    pub(super) unsafe fn put(&self, row: usize, class: usize, value: f64) {
-        debug_assert!(row < self.layout.rows && class < self.layout.classes);
-        let position = self.layout.row_start(row) + class as isize * self.layout.class_stride;
-        // SAFETY: the position lies in the buffer, and no other reference to it is alive (contract).
-        unsafe { self.first.offset(position).write(T::from_f64(value)) };
+    /// Rounds neighbours; past the cache where that pays.
+    #[inline(always)]
+    fn round<S: Simd>(&self, simd: S, values: &[T::Real], out: &mut [T], rounded: &mut [T]) {
+        if self.streamed {
+            let rounded = &mut rounded[..values.len()];
+            T::narrow(simd, values, rounded);
+            stream(simd, rounded, out);
+        } else {
+            T::narrow(simd, values, out);
+        }
     }
+
+    /// Makes what this thread wrote visible to whoever it tells next.
+    pub(super) fn finish(&self) {
+        #[cfg(target_arch = "x86_64")]
+        if self.streamed {
+            // SAFETY: SSE is part of the target.
+            unsafe { std::arch::x86_64::_mm_sfence() };
+        }
+    }
+}
+
+/// Copies past the cache, line by line.
+#[inline(always)]
+#[cfg(target_arch = "x86_64")]
+fn stream<S: Simd, T: Element>(simd: S, from: &[T], to: &mut [T]) {
+    let per_line = LINE / size_of::<T>();
+    let head = to.as_ptr().align_offset(LINE).min(to.len());
+    let lines = (to.len() - head) / per_line;
+    let tail = head + lines * per_line;
+    to[..head].copy_from_slice(&from[..head]);
+    to[tail..].copy_from_slice(&from[tail..]);
+    for (from, to) in from[head..tail].chunks_exact(per_line).zip(to[head..tail].chunks_exact_mut(per_line)) {
+        let line = Line { from: from.as_ptr().cast(), to: to.as_mut_ptr().cast() };
+        if let Some(avx512) = simd.level().as_avx512() {
+            stream_512(avx512, line);
+        } else if let Some(avx2) = simd.level().as_avx2() {
+            stream_256(avx2, line);
+        } else {
+            stream_128(line);
+        }
+    }
+}
+
+/// A line to copy: both pointers are good for [`LINE`] bytes, and `to` is a multiple of that.
+#[cfg(target_arch = "x86_64")]
+struct Line {
+    from: *const u8,
+    to: *mut u8,
+}
+
+#[cfg(target_arch = "x86_64")]
+fearless_simd::kernel!(
+    #[inline(always)]
+    fn stream_512(avx512: Avx512, line: Line) {
+        use std::arch::x86_64::{_mm512_loadu_si512, _mm512_stream_si512};
+        // SAFETY: a `Line` is what these ask for. `finish` orders the store before what follows it.
+        unsafe { _mm512_stream_si512(line.to.cast(), _mm512_loadu_si512(line.from.cast())) };
+    }
+);
+
+#[cfg(target_arch = "x86_64")]
+fearless_simd::kernel!(
+    #[inline(always)]
+    fn stream_256(avx2: Avx2, line: Line) {
+        use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_stream_si256};
+        let (from, to): (*const __m256i, *mut __m256i) = (line.from.cast(), line.to.cast());
+        for half in 0..2 {
+            // SAFETY: as above.
+            unsafe { _mm256_stream_si256(to.add(half), _mm256_loadu_si256(from.add(half))) };
+        }
+    }
+);
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn stream_128(line: Line) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
+    let (from, to): (*const __m128i, *mut __m128i) = (line.from.cast(), line.to.cast());
+    for quarter in 0..4 {
+        // SAFETY: as above; SSE2 is part of the target.
+        unsafe { _mm_stream_si128(to.add(quarter), _mm_loadu_si128(from.add(quarter))) };
+    }
+}
+
+#[inline(always)]
+#[cfg(not(target_arch = "x86_64"))]
+fn stream<S: Simd, T: Element>(_: S, from: &[T], to: &mut [T]) {
+    to.copy_from_slice(from);
 }

@@ -3,17 +3,27 @@
 //! A block of a row is widened into scratch memory that stays in the first-level cache, and the kernels see only such blocks. That is where dtype, strides, class axis,
 //! temperature, softcap and masks end. The tree of blocks depends on K alone, so that bits depend neither on threads nor on where a buffer lies.
 
+mod buffer;
+mod call;
+mod gradient;
+mod instructions;
 mod kernels;
 mod memory;
 mod parallel;
 mod row;
+mod rows;
+mod statistics;
+mod tile;
 
-pub use kernels::BlockKernels;
+pub use call::{Call, ReadTarget};
+pub use instructions::Instructions;
+pub use kernels::Lane;
+pub(crate) use kernels::halves;
+pub(crate) use rows::run;
 
 use crate::plan::Plan;
 use crate::{Batch, Criterion, Element, InputError, Output, Rows, RowsMut, Upstream};
 use memory::{Sink, Source};
-use row::RowWorker;
 
 impl Criterion {
     /// The loss of a batch, without its gradient.
@@ -38,10 +48,8 @@ impl Criterion {
     pub fn forward<'b, T: Element>(&self, logits: &Rows<'_, T>, batch: impl Into<Batch<'b>>) -> Result<Output<T::Real>, InputError> {
         let batch = batch.into();
         let plan = Plan::new(self, &batch, logits.rows(), logits.classes())?;
-        let source = Source::new(logits);
-        let mut parts = plan.parts();
-        parallel::map_rows(&mut parts, plan.classes(), || RowWorker::new(&plan, &source), |worker, row| worker.forward(row));
-        Ok(plan.finish(parts))
+        let call = Call::new(&plan, Source::new(logits), None, plan.gradient_factors(Upstream::Scalar(1.0))?);
+        Ok(plan.finish(T::run(self.instructions(), &call)))
     }
 
     /// The loss of a batch and its gradient with respect to the logits, written over the whole of `grad` (of the logits' shape, in any layout).
@@ -77,7 +85,7 @@ impl Criterion {
                 expected_classes: logits.classes(),
             });
         }
-        self.run(&Source::new(logits), &Sink::new(grad), batch.into(), upstream.into())
+        self.run(Source::new(logits), Sink::new(grad), batch.into(), upstream.into())
     }
 
     /// [`forward_backward`](Self::forward_backward) with the gradient written over the logits themselves, for models whose logits are the largest thing in memory.
@@ -91,14 +99,17 @@ impl Criterion {
         upstream: impl Into<Upstream<'b>>,
     ) -> Result<Output<T::Real>, InputError> {
         let sink = Sink::new(logits);
-        self.run(&sink.as_source(), &sink, batch.into(), upstream.into())
+        self.run(sink.as_source(), sink, batch.into(), upstream.into())
     }
 
-    fn run<T: Element>(&self, source: &Source<'_, T>, sink: &Sink<'_, T>, batch: Batch<'_>, upstream: Upstream<'_>) -> Result<Output<T::Real>, InputError> {
-        let plan = Plan::new(self, &batch, source.rows(), source.classes())?;
-        let factor = plan.gradient_factors(upstream)?;
-        let mut parts = plan.parts();
-        parallel::map_rows(&mut parts, plan.classes(), || RowWorker::new(&plan, source), |worker, row| worker.forward_backward(row, factor(row), sink));
-        Ok(plan.finish(parts))
+    fn run<T: Element>(&self, source: Source<'_, T>, sink: Sink<'_, T>, batch: Batch<'_>, upstream: Upstream<'_>) -> Result<Output<T::Real>, InputError> {
+        let plan = Plan::new(self, &batch, source.layout().rows, source.layout().classes)?;
+        let factors = plan.gradient_factors(upstream)?;
+        let call = Call::new(&plan, source, Some(sink), factors);
+        Ok(plan.finish(T::run(self.instructions(), &call)))
+    }
+
+    fn instructions(&self) -> Instructions {
+        self.config.instructions.unwrap_or_else(Instructions::best)
     }
 }

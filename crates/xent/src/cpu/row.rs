@@ -1,389 +1,407 @@
-//! One row: its statistics, then (where asked for) its gradient, block by block.
+//! Classes along the lanes: one row at a time, block by block.
+//!
+//! A row's trip: each block is widened and transformed into first-level cache, its exponentials against the largest logit so far are added up and kept, and when the whole
+//! row is known a second sweep over what was kept, still in second-level cache, makes the gradient. One exponential a class; the logits are read from memory once.
+//!
+//! Rows are cut into pieces of [`PIECE`] classes that know nothing of each other until their statistics merge. The tree of blocks and pieces depends on K alone, so that a
+//! row has the same bits alone or in a batch, on one thread or shared by many.
 
-use super::kernels::{self, BLOCK, BlockKernels};
-use super::memory::{Sink, Source};
-use crate::plan::{FloorMemo, Folded, Functional, Plan, RowParts, RowPlan, RowStats, Transform};
+use fearless_simd::Simd;
+
+use super::buffer::Buffer;
+use super::call::{Call, PriorVector, ReadTarget};
+use super::gradient::RowGradient;
+use super::kernels::Lane;
+use super::kernels::block::{self, BLOCK, ExpSums, padded};
+use super::statistics::{Running, add};
+use crate::plan::{FloorMemo, Folded, Functional, RowParts, RowPlan, relative_entropy_term};
 use crate::reduction::Sum;
 use crate::{Element, Real};
 
-/// A thread's scratch memory, and what it works on.
-pub(super) struct RowWorker<'a, T: Element> {
-    plan: &'a Plan<'a>,
-    source: &'a Source<'a, T>,
-    transform: Transform,
-    z: Vec<T::Real>,
-    prior: Vec<T::Real>,
-    target: Vec<T::Real>,
-    wide: Vec<f64>,
-    /// Transformed logits beside their gradient, and a block of the smoothed target; empty until a row needs them.
-    saved: Vec<T::Real>,
-    smoothed: Vec<f64>,
-    floors: FloorMemo,
+/// Classes of a piece.
+pub(super) const PIECE: usize = 32 * BLOCK;
+
+/// A thread's memory for the block it works on.
+pub(super) struct Blocks<'a, S: Simd, T: Element> {
+    simd: S,
+    call: &'a Call<'a, T>,
+    z: Buffer<T::Real>,
+    g: Buffer<T::Real>,
+    /// The prior's v where rows do not share it, and without class weights.
+    v: Buffer<T::Real>,
+    plain_v: Buffer<T::Real>,
+    /// A dense target.
+    t: Buffer<T::Real>,
+    wide: Buffer<f64>,
+    rounded: Buffer<T>,
 }
 
-/// A row's statistics while they grow.
-struct Running {
-    max: f64,
-    argmax: usize,
-    rest: Sum,
-    prior: RunningFunctional,
-    target: RunningFunctional,
-    open_prior: f64,
-    closed_prior: f64,
-    target_max: f64,
-    target_argmax: usize,
+/// What is kept of a row between its two sweeps: e^(z − reference), and each block's reference.
+pub(super) struct Kept<R> {
+    e: Buffer<R>,
+    references: Vec<R>,
 }
 
-#[derive(Default)]
-struct RunningFunctional {
-    shifted: Sum,
-    mass: Sum,
-    masked_mass: f64,
-    masked: usize,
+/// What is kept of a piece.
+pub(super) struct KeptPiece<'k, R> {
+    /// Its first class.
+    pub(super) start: usize,
+    e: &'k mut [R],
+    references: &'k mut [R],
 }
 
-impl<'a, T: Element> RowWorker<'a, T> {
-    pub(super) fn new(plan: &'a Plan<'a>, source: &'a Source<'a, T>) -> Self {
-        let len = plan.classes().min(BLOCK);
-        let block = || vec![T::Real::ZERO; len];
+impl<R: Real> Kept<R> {
+    pub(super) fn new(classes: usize) -> Self {
+        Self { e: Buffer::new(padded(classes), R::ZERO), references: vec![R::ZERO; classes.div_ceil(BLOCK)] }
+    }
+
+    pub(super) fn pieces(&mut self) -> impl Iterator<Item = KeptPiece<'_, R>> {
+        let references = self.references.chunks_mut(PIECE / BLOCK);
+        self.e.chunks_mut(PIECE).zip(references).enumerate().map(|(i, (e, references))| KeptPiece { start: i * PIECE, e, references })
+    }
+}
+
+impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
+    pub(super) fn new(simd: S, call: &'a Call<'a, T>) -> Self {
+        let len = padded(call.classes().min(BLOCK));
+        let some = |needed: bool| Buffer::new(if needed { len } else { 0 }, T::Real::ZERO);
+        let own_prior = matches!(call.prior, PriorVector::PerRow);
         Self {
-            plan,
-            source,
-            transform: plan.transform(),
-            z: block(),
-            prior: block(),
-            target: block(),
-            wide: vec![0.0; len],
-            saved: Vec::new(),
-            smoothed: Vec::new(),
-            floors: plan.floor_memo(),
+            simd,
+            call,
+            z: some(true),
+            g: some(true),
+            v: some(own_prior),
+            plain_v: some(own_prior && call.plan.renormalises() && call.plan.class_weights().is_some()),
+            t: some(call.plan.dense_targets()),
+            wide: Buffer::new(len, 0.0),
+            rounded: Buffer::new(len, T::from_f64(0.0)),
         }
     }
 
-    pub(super) fn forward(&mut self, row: usize) -> Option<RowParts> {
-        let mut plan = RowPlan::default();
-        if !self.plan.row_into(row, &mut plan) {
+    /// The loss of a row; `None` if it is ignored.
+    #[inline(always)]
+    pub(super) fn forward(&mut self, row: usize, memo: &mut FloorMemo) -> Option<RowParts> {
+        let plan = self.call.plan.row(row)?;
+        let mut running = self.statistics(&plan, 0, None);
+        for start in (PIECE..self.call.classes()).step_by(PIECE) {
+            running.merge(self.statistics(&plan, start, None));
+        }
+        let folded = self.call.plan.fold(&plan, &running.stats(), memo);
+        Some(folded.parts(self.floor(&plan, &folded)))
+    }
+
+    /// The loss of a row and its gradient.
+    #[inline(always)]
+    pub(super) fn forward_backward(&mut self, row: usize, kept: &mut Kept<T::Real>, memo: &mut FloorMemo) -> Option<RowParts> {
+        let Some(plan) = self.call.plan.row(row) else {
+            self.fill(row, 0.0, None);
             return None;
+        };
+        let mut running: Option<Running> = None;
+        for mut piece in kept.pieces() {
+            let next = self.statistics(&plan, piece.start, Some(&mut piece));
+            match &mut running {
+                Some(running) => running.merge(next),
+                None => running = Some(next),
+            }
         }
-        let (folded, _) = self.fold(&plan);
-        let floor = folded.floor.unwrap_or_else(|| self.floor(&plan, &folded));
-        Some(folded.parts(floor))
+        let stats = running.unwrap_or(Running::new()).stats();
+        let folded = self.call.plan.fold(&plan, &stats, memo);
+        let parts = folded.parts(self.floor(&plan, &folded));
+        match RowGradient::new(&plan, &stats, &folded, self.call.factors.of(row), self.call.transform) {
+            Ok(gradient) => kept.pieces().for_each(|piece| self.gradient(&gradient, &piece)),
+            Err(value) => self.fill(row, value, self.call.plan.allowed(row).filter(|_| value.is_nan())),
+        }
+        Some(parts)
     }
 
-    /// `factor` is upstream over the denominator; `None` for a gradient of 0.
-    pub(super) fn forward_backward(&mut self, row: usize, factor: Option<f64>, sink: &Sink<'_, T>) -> Option<RowParts> {
-        let mut plan = RowPlan::default();
-        if !self.plan.row_into(row, &mut plan) {
-            self.fill(row, T::Real::ZERO, None, sink);
-            return None;
+    /// The statistics of the piece that starts at class `start`; keeps what its gradient needs.
+    #[inline(always)]
+    pub(super) fn statistics(&mut self, plan: &RowPlan, start: usize, mut kept: Option<&mut KeptPiece<'_, T::Real>>) -> Running {
+        let (simd, call) = (self.simd, self.call);
+        let mut running = Running::new();
+        let uniform = matches!(call.prior, PriorVector::Uniform);
+        for (block, (start, len)) in self.blocks(start).enumerate() {
+            let whole = padded(len);
+            self.load(plan.row, start, len);
+            let (max, min) = block::extremes(simd, &self.z[..whole], len);
+            for (hot, class) in running.hot.iter_mut().zip(plan.hot()) {
+                if let Some(z) = class.class.checked_sub(start).and_then(|k| self.z[..len].get(k)) {
+                    *hot = z.to_f64();
+                }
+            }
+            let mut hole = None;
+            if max.to_f64() > running.max() {
+                hole = block::position(simd, &self.z[..whole], max);
+                running.rise(max.to_f64(), start + hole.unwrap_or(0));
+            }
+            // All masked so far, or NaN: any finite reference serves, and NaN still reaches the sums.
+            let reference = if running.max() == f64::NEG_INFINITY { T::Real::ZERO } else { T::Real::from_f64(running.max()) };
+            if plan.prior_scale.is_some() && !uniform {
+                self.add_prior(plan, start, len, reference, &mut running);
+            }
+            if call.plan.dense_targets() {
+                let (peak, class) = self.load_target(plan.row, start, len);
+                running.target_peak(peak, start + class);
+                add(&mut running.target, block::against(simd, &self.z[..whole], &self.t[..whole], reference));
+            }
+            let e = match &mut kept {
+                Some(kept) => {
+                    kept.references[block] = reference;
+                    &mut kept.e[block * BLOCK..][..whole]
+                }
+                None => &mut self.g[..whole],
+            };
+            let next = call.source.ahead(plan.row, start + len, BLOCK);
+            let masked = min == T::Real::NEG_INFINITY;
+            let sums = block::exponentials(simd, &mut self.z[..whole], len, reference, e, hole, masked, |from, len| next.fetch(from, len));
+            running.add_exponentials(sums.rest);
+            if plan.prior_scale.is_some() && uniform {
+                running.add_uniform(&self.in_f64_if_need_be(sums, reference, len), len, call.plan.renormalises());
+            }
         }
-        let (folded, stats) = self.fold(&plan);
-        let floor = folded.floor.unwrap_or_else(|| self.floor(&plan, &folded));
-        match factor {
-            None => self.fill(row, T::Real::ZERO, None, sink),
-            Some(_) if folded.is_nan() => self.fill(row, T::Real::from_f64(f64::NAN), self.plan.allowed(row), sink),
-            Some(factor) => self.gradient(&plan, &folded, &stats, factor * folded.scale(), sink),
-        }
-        Some(folded.parts(floor))
+        running
     }
 
-    fn fold(&mut self, plan: &RowPlan) -> (Folded, RowStats) {
-        let stats = self.stats(plan);
-        (self.plan.fold(plan, &stats, &mut self.floors), stats)
+    /// The sums over a block, in f64 where f32 does not reach.
+    #[inline(always)]
+    fn in_f64_if_need_be(&self, sums: ExpSums, reference: T::Real, len: usize) -> ExpSums {
+        let shifted = if sums.shifted.is_finite() { sums.shifted } else { block::shifted_wide(&self.z[..len], |_| 1.0, reference) };
+        ExpSums { shifted, ..sums }
     }
 
-    fn blocks(&self) -> impl Iterator<Item = (usize, usize)> + use<T> {
-        let classes = self.plan.classes();
-        (0..classes).step_by(BLOCK).map(move |start| (start, BLOCK.min(classes - start)))
+    /// Blocks of the piece that starts at class `start`.
+    fn blocks(&self, start: usize) -> impl Iterator<Item = (usize, usize)> + use<S, T> {
+        let end = self.call.classes().min(start + PIECE);
+        (start..end).step_by(BLOCK).map(move |start| (start, BLOCK.min(end - start)))
     }
 
     /// Transformed logits of a block into `z`.
+    #[inline(always)]
     fn load(&mut self, row: usize, start: usize, len: usize) {
-        let z = &mut self.z[..len];
-        // SAFETY: `row` and the block are inside the plan's rows and classes, which are the source's; the row is this task's alone.
-        unsafe { self.source.read(row, start, z) };
-        transform(z, &self.transform);
-        forbid(z, self.plan.allowed(row), start, T::Real::NEG_INFINITY);
-    }
-
-    fn load_one(&self, row: usize, class: usize) -> f64 {
-        let mut z = [T::Real::ZERO];
-        if self.plan.allowed(row).is_some_and(|allowed| !allowed[class]) {
-            return f64::NEG_INFINITY;
+        let (z, beyond) = self.z[..padded(len)].split_at_mut(len);
+        // SAFETY: `row` and the block are inside the plan's rows and classes, which are the source's; this piece of the row is this task's alone.
+        unsafe { self.call.source.read(self.simd, row, start, z) };
+        beyond.fill(T::Real::NEG_INFINITY);
+        let transform = &self.call.transform;
+        if !transform.is_identity() {
+            block::transform(self.simd, &mut self.z[..padded(len)], transform.temperature, transform.softcap);
         }
-        // SAFETY: as in `load`.
-        unsafe { self.source.read(row, class, &mut z) };
-        transform(&mut z, &self.transform);
-        z[0].to_f64()
+        forbid(&mut self.z[..len], self.call.plan.allowed(row), start, T::Real::NEG_INFINITY);
     }
 
-    /// The dense target of a block, weighted, into `target`; `wide` holds it unweighted.
-    fn load_target(&mut self, plan: &RowPlan, start: usize, len: usize) {
-        self.plan.fill_target(plan.row, start, &mut self.wide[..len]);
-        weigh(self.plan.class_weights(), start, &self.wide[..len], &mut self.target);
+    /// A block of the dense target, weighted, into `t`; its largest entry before weights and the first place of that.
+    fn load_target(&mut self, row: usize, start: usize, len: usize) -> (f64, usize) {
+        let (t, beyond) = self.t[..padded(len)].split_at_mut(len);
+        beyond.fill(T::Real::ZERO);
+        let peak = if self.call.plan.probabilities().is_some_and(|probabilities| T::Real::read_target(self.simd, probabilities, row, start, t)) {
+            let (max, _) = block::extremes(self.simd, &self.t[..padded(len)], len);
+            (max.to_f64(), block::position(self.simd, &self.t[..padded(len)], max).unwrap_or(0))
+        } else {
+            let (wide, beyond) = self.wide[..padded(len)].split_at_mut(len);
+            beyond.fill(0.0);
+            self.call.plan.fill_target(row, start, wide);
+            t.iter_mut().zip(&*wide).for_each(|(t, wide)| *t = T::Real::from_f64(*wide));
+            let wide = &self.wide[..padded(len)];
+            let (max, _) = block::extremes(self.simd, wide, len);
+            (max, block::position(self.simd, wide, max).unwrap_or(0))
+        };
+        if let Some(weights) = &self.call.weights {
+            block::multiply(self.simd, &mut self.t[..padded(len)], &weights[start..][..padded(len)]);
+        }
+        peak
     }
 
-    /// The prior's v of a block, weighted and without the masked classes of `z` where masks renormalise, into `prior`. Returns v's sum on open and on masked classes.
-    fn load_prior(&mut self, plan: &RowPlan, start: usize, len: usize) -> (f64, f64) {
+    /// Sums a block against the prior's v.
+    fn add_prior(&mut self, plan: &RowPlan, start: usize, len: usize, reference: T::Real, running: &mut Running) {
+        if matches!(self.call.prior, PriorVector::PerRow) {
+            self.load_own_prior(plan, start, len);
+        }
+        let len = padded(len);
+        let against = |v: &[T::Real]| block::against(self.simd, &self.z[..len], v, reference);
+        let (mut part, plain) = match &self.call.prior {
+            PriorVector::Shared { weighted, plain } => (against(&weighted[start..][..len]), plain.as_ref().map(|plain| against(&plain[start..][..len]))),
+            _ => (against(&self.v[..len]), self.plain_v.get(..len).map(against)),
+        };
+        // Masks share out the prior before class weights.
+        let Functional { mass: open, masked_mass: closed, .. } = plain.unwrap_or(part);
+        if self.call.plan.renormalises() {
+            (part.masked_mass, part.masked) = (0.0, 0);
+        }
+        add(&mut running.prior, part);
+        running.open_prior += open;
+        running.closed_prior += closed;
+    }
+
+    /// A block of a prior that rows do not share, into `v` weighted and, where class weights must not enter, into `plain_v`.
+    fn load_own_prior(&mut self, plan: &RowPlan, start: usize, len: usize) {
         let wide = &mut self.wide[..len];
-        self.plan.fill_prior(plan, start, wide);
-        let (mut open, mut closed) = (0.0, 0.0);
-        if self.plan.renormalises() {
-            for (v, z) in wide.iter_mut().zip(&self.z) {
-                if *z == T::Real::NEG_INFINITY {
-                    closed += *v;
-                    *v = 0.0;
-                } else {
-                    open += *v;
-                }
-            }
+        self.call.plan.fill_prior(plan, start, wide);
+        let narrow = |out: &mut [T::Real], v: &dyn Fn(usize) -> f64| {
+            out[..len].iter_mut().enumerate().for_each(|(k, out)| *out = T::Real::from_f64(v(k)));
+            out[len..padded(len)].fill(T::Real::ZERO);
+        };
+        match self.call.plan.class_weights() {
+            Some(weights) => narrow(&mut self.v, &|k| wide[k] * weights[start + k]),
+            None => narrow(&mut self.v, &|k| wide[k]),
         }
-        weigh(self.plan.class_weights(), start, wide, &mut self.prior);
-        (open, closed)
+        if !self.plain_v.is_empty() {
+            narrow(&mut self.plain_v, &|k| wide[k]);
+        }
     }
 
-    fn stats(&mut self, plan: &RowPlan) -> RowStats {
-        let mut running = Running::new();
-        for (start, len) in self.blocks() {
-            self.load(plan.row, start, len);
-            let (max, argmax) = kernels::max(&self.z[..len]);
-            // All masked, or NaN: any finite reference serves, and NaN still reaches the sum.
-            let reference = if max == T::Real::NEG_INFINITY { T::Real::ZERO } else { max };
-            if plan.prior_scale.is_some() {
-                let (block, open, closed) = if self.plan.uniform_prior() {
-                    let mut block = kernels::shifted(&self.z[..len], reference);
-                    let (open, closed) = (block.mass, block.masked_mass);
-                    if self.plan.renormalises() {
-                        (block.masked_mass, block.masked) = (0.0, 0);
-                    }
-                    (block, open, closed)
-                } else {
-                    let (open, closed) = self.load_prior(plan, start, len);
-                    (kernels::shifted_against(&self.z[..len], &self.prior[..len], reference), open, closed)
-                };
-                running.prior.merge(block, running.max, max.to_f64());
-                running.open_prior += open;
-                running.closed_prior += closed;
+    /// The entropy floor: where scalars do not say it, Σ −y ln(y/Y) over the smoothed target's entries.
+    pub(super) fn floor(&mut self, plan: &RowPlan, folded: &Folded) -> f64 {
+        folded.floor.unwrap_or_else(|| {
+            let mut sum = Sum::default();
+            for start in (0..self.call.classes()).step_by(BLOCK) {
+                let len = BLOCK.min(self.call.classes() - start);
+                sum.add(if self.call.plan.dense_targets() { self.dense_floor(plan, folded, start, len) } else { self.sparse_floor(plan, folded, start, len) });
             }
-            if self.plan.dense_targets() {
-                self.load_target(plan, start, len);
-                let block = kernels::shifted_against(&self.z[..len], &self.target[..len], reference);
-                running.target.merge(block, running.max, max.to_f64());
-                running.target_peak(start, &self.wide[..len]);
-            }
-            self.z[argmax] = if self.z[argmax].to_f64().is_nan() { self.z[argmax] } else { T::Real::NEG_INFINITY };
-            let rest = kernels::sum_exp(&self.z[..len], reference);
-            running.merge_exp(max.to_f64(), start + argmax, rest);
-        }
-        let mut hot = [0.0; 2];
-        for (z, class) in hot.iter_mut().zip(plan.hot()) {
-            *z = self.load_one(plan.row, class.class);
-        }
-        running.stats(hot)
+            sum.total()
+        })
     }
 
-    /// Σ −y ln(y/Y) over the smoothed target's entries, in f64.
-    fn floor(&mut self, plan: &RowPlan, folded: &Folded) -> f64 {
+    /// A block's part of the floor where the target itself is K numbers a row.
+    fn dense_floor(&mut self, plan: &RowPlan, folded: &Folded, start: usize, len: usize) -> f64 {
         let (target, total) = (folded.gradient, folded.target_mass());
-        let mut sum = Sum::default();
-        for (start, len) in self.blocks() {
-            self.smoothed.clear();
-            self.smoothed.resize(len, 0.0);
-            if target.gamma > 0.0 {
-                if self.plan.renormalises() {
-                    self.load(plan.row, start, len);
-                }
-                self.load_prior(plan, start, len);
-                self.smoothed.iter_mut().zip(&self.prior).for_each(|(y, v)| *y += target.gamma * v.to_f64());
+        self.load_target(plan.row, start, len);
+        let renormalises = self.call.plan.renormalises();
+        let uniform = matches!(self.call.prior, PriorVector::Uniform);
+        let everywhere = if uniform && !renormalises { target.gamma } else { 0.0 };
+        let whole = padded(len);
+        block::scaled(self.simd, &self.t[..whole], T::Real::from_f64(target.tau), T::Real::from_f64(everywhere), &mut self.g[..whole], |_, _| ());
+        if target.gamma > 0.0 && (renormalises || !uniform) {
+            if renormalises {
+                self.load(plan.row, start, len);
             }
-            if self.plan.dense_targets() {
-                self.load_target(plan, start, len);
-                self.smoothed.iter_mut().zip(&self.target).for_each(|(y, t)| *y += target.tau * t.to_f64());
+            if matches!(self.call.prior, PriorVector::PerRow) {
+                self.load_own_prior(plan, start, len);
             }
-            for (hot, beta) in plan.hot().iter().zip(target.beta) {
-                if let Some(y) = hot.class.checked_sub(start).and_then(|k| self.smoothed.get_mut(k)) {
-                    *y += beta;
-                }
+            let gamma = T::Real::from_f64(target.gamma);
+            for k in (0..len).filter(|&k| !renormalises || self.z[k] != T::Real::NEG_INFINITY) {
+                let v = match &self.call.prior {
+                    PriorVector::Uniform => T::Real::ONE,
+                    PriorVector::Shared { weighted, .. } => weighted[start + k],
+                    PriorVector::PerRow => self.v[k],
+                };
+                self.g[k] = self.g[k] + gamma * v;
             }
-            self.smoothed.iter().for_each(|&y| sum.add(-crate::plan::relative_entropy_term(y, total)));
         }
-        sum.total()
+        self.g[len..whole].fill(T::Real::ZERO);
+        // Where quotients stay among f32's normal numbers.
+        if (1e-20..1e20).contains(&total) {
+            block::entropy(self.simd, &self.g[..whole], T::Real::from_f64(total))
+        } else {
+            self.g[..len].iter().map(|y| -relative_entropy_term(y.to_f64(), total)).collect::<Sum>().total()
+        }
     }
 
-    fn gradient(&mut self, plan: &RowPlan, folded: &Folded, stats: &RowStats, factor: f64, sink: &Sink<'_, T>) {
-        let gradient = folded.gradient;
-        let factor = factor / self.transform.temperature;
-        let on_exp = gradient.alpha * factor / (1.0 + stats.rest);
-        let narrow = |value: f64| T::Real::from_f64(value);
-        let (max, allowed, renormalises) = (narrow(stats.max), self.plan.allowed(plan.row), self.plan.renormalises());
-        let saves = self.transform.softcap.is_some() || renormalises;
-        for (start, len) in self.blocks() {
-            self.load(plan.row, start, len);
-            if saves {
-                self.saved.clear();
-                self.saved.extend_from_slice(&self.z[..len]);
+    /// A block's part of the floor where only the prior is K numbers a row: in f64.
+    fn sparse_floor(&mut self, plan: &RowPlan, folded: &Folded, start: usize, len: usize) -> f64 {
+        let (target, total) = (folded.gradient, folded.target_mass());
+        let whole = padded(len);
+        self.wide[..whole].fill(0.0);
+        if target.gamma > 0.0 {
+            let renormalises = self.call.plan.renormalises();
+            if renormalises {
+                self.load(plan.row, start, len);
             }
-            // Before the exponentials: it looks at the masks of `z`.
-            if gradient.gamma != 0.0 && !self.plan.uniform_prior() {
-                self.load_prior(plan, start, len);
+            self.call.plan.fill_prior(plan, start, &mut self.wide[..len]);
+            let weights = self.call.plan.class_weights();
+            for (k, (y, z)) in self.wide[..len].iter_mut().zip(&*self.z).enumerate() {
+                let out = renormalises && *z == T::Real::NEG_INFINITY;
+                *y *= if out { 0.0 } else { target.gamma * weights.map_or(1.0, |weights| weights[start + k]) };
             }
-            kernels::scaled_exp(&mut self.z[..len], max, narrow(on_exp));
-            if gradient.gamma != 0.0 {
-                if self.plan.uniform_prior() {
-                    let each = narrow(gradient.gamma * factor);
-                    self.z[..len].iter_mut().for_each(|g| *g = *g - each);
-                } else {
-                    kernels::subtract(&mut self.z[..len], &self.prior[..len], narrow(gradient.gamma * factor));
+        }
+        for (hot, beta) in plan.hot().iter().zip(target.beta) {
+            if let Some(y) = hot.class.checked_sub(start).and_then(|k| self.wide[..len].get_mut(k)) {
+                *y += beta;
+            }
+        }
+        if (1e-200..1e200).contains(&total) {
+            block::entropy(self.simd, &self.wide[..whole], total)
+        } else {
+            self.wide[..len].iter().map(|&y| -relative_entropy_term(y, total)).collect::<Sum>().total()
+        }
+    }
+
+    /// The gradient of a piece, from what was kept of it.
+    #[inline(always)]
+    pub(super) fn gradient(&mut self, row: &RowGradient<'_>, kept: &KeptPiece<'_, T::Real>) {
+        let RowGradient { plan, stats, .. } = *row;
+        let (simd, call) = (self.simd, self.call);
+        let narrow = T::Real::from_f64;
+        let (allowed, renormalises, softcap) = (call.plan.allowed(plan.row), call.plan.renormalises(), call.transform.softcap);
+        let uniform = matches!(call.prior, PriorVector::Uniform);
+        let on_exp = row.on_exp();
+        for (block, (start, len)) in self.blocks(kept.start).enumerate() {
+            let whole = padded(len);
+            let on_block = on_exp * (kept.references[block].to_f64() - stats.max).exp();
+            let everywhere = if uniform { -row.on_prior() } else { 0.0 };
+            let next = call.source.ahead(plan.row + 1, start, BLOCK);
+            block::scaled(simd, &kept.e[block * BLOCK..][..whole], narrow(on_block), narrow(everywhere), &mut self.g[..whole], |from, len| {
+                next.fetch(from, len)
+            });
+            if softcap.is_some() || renormalises {
+                self.load(plan.row, start, len);
+            }
+            if row.on_prior() != 0.0 && !uniform {
+                if matches!(call.prior, PriorVector::PerRow) {
+                    self.load_own_prior(plan, start, len);
                 }
+                let v = if let PriorVector::Shared { weighted, .. } = &call.prior { &weighted[start..][..whole] } else { &self.v[..whole] };
+                block::add_scaled(simd, &mut self.g[..whole], v, narrow(-row.on_prior()));
             }
-            if self.plan.dense_targets() {
-                self.load_target(plan, start, len);
-                kernels::subtract(&mut self.z[..len], &self.target[..len], narrow(gradient.tau * factor));
+            if call.plan.dense_targets() {
+                self.load_target(plan.row, start, len);
+                block::add_scaled(simd, &mut self.g[..whole], &self.t[..whole], narrow(-row.on_target()));
             }
-            let g = &mut self.z[..len];
-            if let Some(cap) = self.transform.softcap {
-                g.iter_mut().zip(&self.saved).for_each(|(g, z)| *g = *g * narrow(softcap_slope(z.to_f64(), cap)));
+            if let Some(cap) = softcap {
+                block::softcap_slope(simd, &mut self.g[..whole], &self.z[..whole], narrow(1.0 / cap));
             }
             if renormalises {
-                g.iter_mut().zip(&self.saved).filter(|(_, z)| **z == T::Real::NEG_INFINITY).for_each(|(g, _)| *g = T::Real::ZERO);
+                block::clear_masked(simd, &mut self.g[..whole], &self.z[..whole]);
             }
-            forbid(g, allowed, start, T::Real::ZERO);
-            // SAFETY: the row and block are the sink's, whose shape is the source's, and the row is this task's alone.
-            unsafe { sink.write(plan.row, start, g) };
+            forbid(&mut self.g[..len], allowed, start, T::Real::ZERO);
+            self.put_hot(row, start, len);
+            self.write(plan.row, start, len);
         }
-        // The target's entries, where p and y nearly cancel: formed in f64 and rounded once.
-        for ((hot, &z), &beta) in plan.hot().iter().zip(&stats.hot).zip(&gradient.beta) {
-            let masked = allowed.is_some_and(|allowed| !allowed[hot.class]) || (renormalises && z == f64::NEG_INFINITY);
-            if masked {
-                continue;
+    }
+
+    /// The target's entries.
+    #[inline(always)]
+    fn put_hot(&mut self, row: &RowGradient<'_>, start: usize, len: usize) {
+        for (j, hot) in row.plan.hot().iter().enumerate() {
+            let Some(entry) = hot.class.checked_sub(start).filter(|&k| k < len) else { continue };
+            let p = (row.stats.hot[j] - row.stats.max).exp() / (1.0 + row.stats.rest);
+            if let Some(value) = row.hot_entry(self.call.plan, j, p) {
+                self.g[entry] = T::to_be_rounded(value);
             }
-            let mut prior = 0.0;
-            if gradient.gamma != 0.0 {
-                let mut v = [0.0];
-                self.plan.fill_prior(plan, hot.class, &mut v);
-                prior = gradient.gamma * v[0] * hot.weight;
-            }
-            let slope = self.transform.softcap.map_or(1.0, |cap| softcap_slope(z, cap));
-            let p = (z - stats.max).exp() / (1.0 + stats.rest);
-            // SAFETY: as above.
-            unsafe { sink.put(plan.row, hot.class, (gradient.alpha * p - prior - beta) * factor * slope) };
         }
     }
 
     /// One value for every class of a row, 0 for those that are not allowed.
-    fn fill(&mut self, row: usize, value: T::Real, allowed: Option<&[bool]>, sink: &Sink<'_, T>) {
-        for (start, len) in self.blocks() {
-            let g = &mut self.z[..len];
-            g.fill(value);
-            forbid(g, allowed, start, T::Real::ZERO);
-            // SAFETY: as in `gradient`.
-            unsafe { sink.write(row, start, g) };
+    pub(super) fn fill(&mut self, row: usize, value: f64, allowed: Option<&[bool]>) {
+        for start in (0..self.call.classes()).step_by(BLOCK) {
+            let len = BLOCK.min(self.call.classes() - start);
+            self.g[..len].fill(T::Real::from_f64(value));
+            forbid(&mut self.g[..len], allowed, start, T::Real::ZERO);
+            self.write(row, start, len);
         }
+    }
+
+    #[inline(always)]
+    fn write(&mut self, row: usize, start: usize, len: usize) {
+        let Some(sink) = &self.call.sink else { return };
+        // SAFETY: the row and block are the sink's, whose shape is the source's; this piece of the row is this task's alone, and whoever runs the task calls `finish`.
+        unsafe { sink.write(self.simd, row, start, &self.g[..len], &mut self.rounded) };
     }
 }
 
 /// Puts `value` on the classes from `start` on that the mask does not allow.
-fn forbid<R: Real>(values: &mut [R], allowed: Option<&[bool]>, start: usize, value: R) {
+pub(super) fn forbid<R: Real>(values: &mut [R], allowed: Option<&[bool]>, start: usize, value: R) {
     let Some(allowed) = allowed else { return };
-    values.iter_mut().zip(&allowed[start..]).filter(|(_, allowed)| !**allowed).for_each(|(entry, _)| *entry = value);
-}
-
-/// Temperature and softcap; −∞ stays −∞. In f64, so that each logit is rounded once.
-fn transform<R: Real>(z: &mut [R], transform: &Transform) {
-    if transform.is_identity() {
-        return;
-    }
-    for z in z.iter_mut().filter(|z| **z != R::NEG_INFINITY) {
-        let divided = z.to_f64() / transform.temperature;
-        *z = R::from_f64(transform.softcap.map_or(divided, |cap| cap * (divided / cap).tanh()));
-    }
-}
-
-/// The derivative of c·tanh(·/c), from its value; 0 at −∞, where it is flat.
-fn softcap_slope(z: f64, cap: f64) -> f64 {
-    if z == f64::NEG_INFINITY { 0.0 } else { (1.0 - z / cap) * (1.0 + z / cap) }
-}
-
-fn weigh<R: Real>(weights: Option<&[f64]>, start: usize, v: &[f64], out: &mut [R]) {
-    match weights {
-        Some(weights) => out.iter_mut().zip(v.iter().zip(&weights[start..])).for_each(|(out, (v, w))| *out = R::from_f64(v * w)),
-        None => out.iter_mut().zip(v).for_each(|(out, v)| *out = R::from_f64(*v)),
-    }
-}
-
-impl Running {
-    fn new() -> Self {
-        Self {
-            max: f64::NEG_INFINITY,
-            argmax: 0,
-            rest: Sum::default(),
-            prior: RunningFunctional::default(),
-            target: RunningFunctional::default(),
-            open_prior: 0.0,
-            closed_prior: 0.0,
-            target_max: f64::NEG_INFINITY,
-            target_argmax: 0,
-        }
-    }
-
-    /// Takes in a block's maximum and its Σ e^(z − maximum) without the maximum itself. Comes after the functionals, which still need the old maximum.
-    fn merge_exp(&mut self, max: f64, argmax: usize, rest: f64) {
-        if max > self.max {
-            if self.max > f64::NEG_INFINITY {
-                self.rest.add(1.0);
-                self.rest.scale((self.max - max).exp());
-            }
-            (self.max, self.argmax) = (max, argmax);
-            self.rest.add(rest);
-        } else if max > f64::NEG_INFINITY {
-            let scale = (max - self.max).exp();
-            self.rest.add(scale);
-            self.rest.add(rest * scale);
-        } else {
-            // A block of masked classes adds 0, one with NaN adds that.
-            self.rest.add(rest);
-        }
-    }
-
-    fn target_peak(&mut self, start: usize, target: &[f64]) {
-        for (k, &t) in target.iter().enumerate() {
-            if t > self.target_max {
-                (self.target_max, self.target_argmax) = (t, start + k);
-            }
-        }
-    }
-
-    fn stats(self, hot: [f64; 2]) -> RowStats {
-        RowStats {
-            hot,
-            prior: self.prior.total(),
-            open_prior: self.open_prior,
-            closed_prior: self.closed_prior,
-            target: self.target.total(),
-            target_argmax: self.target_argmax,
-            ..RowStats::new(self.max, self.argmax, self.rest.total())
-        }
-    }
-}
-
-impl RunningFunctional {
-    /// Takes in a block summed against its own maximum; the higher of both maxima is the new reference.
-    fn merge(&mut self, block: Functional, max: f64, block_max: f64) {
-        if block_max > max && max > f64::NEG_INFINITY {
-            self.shifted.add(self.mass.total() * (block_max - max));
-        }
-        if block.mass > 0.0 {
-            self.shifted.add(block.shifted);
-            if max > block_max {
-                self.shifted.add(block.mass * (max - block_max));
-            }
-            self.mass.add(block.mass);
-        }
-        self.masked_mass += block.masked_mass;
-        self.masked += block.masked;
-    }
-
-    fn total(self) -> Functional {
-        Functional { shifted: self.shifted.total(), mass: self.mass.total(), masked_mass: self.masked_mass, masked: self.masked }
-    }
+    values.iter_mut().zip(&allowed[start..]).for_each(|(entry, allowed)| *entry = if *allowed { *entry } else { value });
 }

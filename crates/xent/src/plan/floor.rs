@@ -53,7 +53,7 @@ impl Inputs {
 }
 
 impl FloorMemo {
-    fn new(slots: usize) -> Self {
+    pub(super) fn new(slots: usize) -> Self {
         // No row has NaN for a mass.
         let nothing = Inputs { gamma: f64::NAN, prior: [f64::NAN; 2], beta: [f64::NAN; 2], total: f64::NAN, mass: f64::NAN, xlogx: f64::NAN };
         Self { slots: vec![(nothing, f64::NAN); slots] }

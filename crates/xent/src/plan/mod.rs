@@ -12,6 +12,7 @@
 //!   .finish(parts)     -> Output         reduced
 //! ```
 
+mod alike;
 mod check;
 mod check_rows;
 mod floor;
@@ -24,6 +25,7 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use alike::{Alike, AlikeRows};
 pub use floor::FloorMemo;
 pub(crate) use floor::relative_entropy_term;
 pub use fold::{Folded, RowGradient, RowParts};
@@ -32,7 +34,7 @@ pub use prior::SharedPrior;
 pub use row::{Hot, RowPlan};
 pub use stats::{Functional, RowStats};
 
-use crate::targets::with_probabilities;
+use crate::targets::{Probabilities, with_probabilities};
 use crate::{AllowedClasses, Batch, ClassIndices, ClassWeighting, Criterion, Element, EmptyMean, InputError, Masked, Real, Reduction, Targets, Upstream};
 
 /// A batch under a criterion: checked, with everything that is shared between rows worked out.
@@ -132,6 +134,14 @@ impl<'a> Plan<'a> {
         self.dense
     }
 
+    /// The targets, where they are probabilities.
+    pub(crate) fn probabilities(&self) -> Option<&'a Probabilities<'a>> {
+        match &self.batch.targets {
+            Targets::Probabilities(probabilities) => Some(probabilities),
+            _ => None,
+        }
+    }
+
     /// The part of the prior that rows share, before class weights.
     pub fn shared_prior(&self) -> &SharedPrior<'a> {
         &self.prior
@@ -173,11 +183,11 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The factor that turns a row's gradient into the batch's: upstream, over the denominator for a mean. `None` where the gradient is 0 whatever the row.
+    /// The factors of the rows' gradients: upstream, over the denominator for a mean.
     ///
     /// # Errors
     /// [`InputError`] if there is not one upstream number a row, or several for a reduced loss.
-    pub fn gradient_factors(&self, upstream: Upstream<'a>) -> Result<impl Fn(usize) -> Option<f64> + Sync + use<'a>, InputError> {
+    pub fn gradient_factors(&self, upstream: Upstream<'a>) -> Result<GradientFactors<'a>, InputError> {
         let mean = self.criterion.config.reduction == Reduction::Mean;
         if let Upstream::Rows(rows) = upstream {
             if self.criterion.config.reduction != Reduction::None {
@@ -193,14 +203,35 @@ impl<'a> Plan<'a> {
             (true, true) => f64::NAN,
             (true, false) => self.denominator,
         };
-        let zero = empty && self.criterion.config.empty_mean == EmptyMean::Zero;
-        Ok(move |row: usize| {
-            let upstream = match upstream {
-                Upstream::Scalar(upstream) => upstream,
-                Upstream::Rows(rows) => rows[row],
-            };
-            if zero { None } else { Some(upstream / denominator) }
-        })
+        Ok(GradientFactors { upstream, denominator, zero: empty && self.criterion.config.empty_mean == EmptyMean::Zero })
+    }
+}
+
+/// What turns a row's gradient into the batch's.
+#[derive(Debug, Clone, Copy)]
+pub struct GradientFactors<'a> {
+    upstream: Upstream<'a>,
+    denominator: f64,
+    zero: bool,
+}
+
+impl GradientFactors<'_> {
+    /// Upstream over the denominator of a mean; `None` where the gradient is 0 whatever the row.
+    #[inline]
+    pub fn of(&self, row: usize) -> Option<f64> {
+        let upstream = match self.upstream {
+            Upstream::Scalar(upstream) => upstream,
+            Upstream::Rows(rows) => rows[row],
+        };
+        if self.zero { None } else { Some(upstream / self.denominator) }
+    }
+
+    /// The same for all rows; `None` where it is not, or where there is none.
+    pub(crate) fn shared(&self) -> Option<f64> {
+        match self.upstream {
+            Upstream::Scalar(_) => self.of(0),
+            Upstream::Rows(_) => None,
+        }
     }
 }
 

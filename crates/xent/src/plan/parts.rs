@@ -3,7 +3,7 @@
 use std::mem::take;
 use std::ops::Range;
 
-use super::{Plan, RowParts};
+use super::{AlikeRows, Plan, RowParts};
 use crate::output::Reduced;
 use crate::reduction::Sum;
 use crate::{EmptyMean, Output, Real, Reduction};
@@ -17,8 +17,8 @@ const LONG: usize = 2048;
 
 /// What the rows of a batch contribute: room for [`Plan::finish`] to reduce. Made by [`Plan::parts`] with every row ignored, filled through [`PartsMut`].
 ///
-/// Under sum and mean a row leaves nothing but its lse, for its parts go into the sum of a group of rows. Where a group begins follows from the batch's
-/// shape, so sums have the same bits however the rows are shared out.
+/// Under sum and mean a row leaves nothing but its lse, for its parts go into the sum of a group of rows. Where a group begins follows from the batch's shape, so sums have the
+/// same bits however the rows are shared out.
 #[derive(Debug, Clone)]
 pub struct Parts<F> {
     lse: Vec<F>,
@@ -133,6 +133,38 @@ impl<'a, F: Real> PartsMut<'a, F> {
                 group.first_non_finite = number;
             }
             group.non_finite += 1;
+        }
+    }
+}
+
+impl<F: Real> PartsMut<'_, F> {
+    /// Takes in the first `len` of `rows`, of which all losses are finite and `correct` are correct.
+    #[inline(always)]
+    pub(crate) fn push_alike(&mut self, rows: &AlikeRows, len: usize, correct: u32) {
+        let columns: [&[f64]; COLUMNS] = [&rows.loss, &rows.nll, &rows.smoothing, &rows.z_loss, &rows.floor];
+        let first = self.next - self.first;
+        self.next += len;
+        let narrow = |out: &mut [F], values: &[f64]| out[first..][..len].iter_mut().zip(values).for_each(|(out, value)| *out = F::from_f64(*value));
+        narrow(self.lse, &rows.lse);
+        if self.columns[0].is_empty() {
+            let mut done = 0;
+            while done < len {
+                let group = (first + done) >> self.shift;
+                let end = (((group + 1) << self.shift) - first).min(len);
+                let mut sums = self.groups[group].sums;
+                for row in done..end {
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum += column[row];
+                    }
+                }
+                self.groups[group].sums = sums;
+                done = end;
+            }
+        } else {
+            self.columns.iter_mut().zip(columns).for_each(|(out, values)| narrow(out, values));
+        }
+        if let Some(group) = self.groups.get_mut(first >> self.shift) {
+            group.correct += correct;
         }
     }
 }

@@ -113,7 +113,7 @@ impl Plan<'_> {
 
     /// The class of a row with a class index; `None` if it is ignored.
     #[inline]
-    pub(super) fn kept_class(&self, row: usize) -> Option<usize> {
+    pub(crate) fn kept_class(&self, row: usize) -> Option<usize> {
         self.labels.as_ref()?.class(row, self.classes).filter(|&class| self.keeps(row, class))
     }
 

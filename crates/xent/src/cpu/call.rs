@@ -1,0 +1,93 @@
+//! What all tasks of a call share.
+
+use fearless_simd::Simd;
+
+use super::buffer::Buffer;
+use super::kernels::Lane;
+use super::kernels::block::padded;
+use super::memory::{Sink, Source};
+use crate::Element;
+use crate::plan::{GradientFactors, Plan, SharedPrior, Transform};
+use crate::targets::Probabilities;
+
+/// A batch, its logits and, for a gradient, where that goes.
+#[doc(hidden)]
+pub struct Call<'a, T: Element> {
+    pub(super) plan: &'a Plan<'a>,
+    pub(super) source: Source<'a, T>,
+    pub(super) sink: Option<Sink<'a, T>>,
+    pub(super) factors: GradientFactors<'a>,
+    pub(super) transform: Transform,
+    pub(super) prior: PriorVector<T::Real>,
+    /// Class weights of a dense target, 0 beyond the last class.
+    pub(super) weights: Option<Buffer<T::Real>>,
+}
+
+/// v as the kernels take it.
+pub(super) enum PriorVector<R> {
+    /// 1 on every class.
+    Uniform,
+    /// The same for all rows, 0 beyond the last class: weighted, and for the sums that class weights do not enter.
+    Shared { weighted: Buffer<R>, plain: Option<Buffer<R>> },
+    /// Asked of the plan row by row.
+    PerRow,
+}
+
+impl<'a, T: Element> Call<'a, T> {
+    pub(super) fn new(plan: &'a Plan<'a>, source: Source<'a, T>, sink: Option<Sink<'a, T>>, factors: GradientFactors<'a>) -> Self {
+        let weights = plan.class_weights();
+        let vector = |value: &dyn Fn(usize) -> f64| {
+            let mut buffer = Buffer::new(padded(plan.classes()), T::Real::ZERO);
+            (0..plan.classes()).for_each(|class| buffer[class] = T::Real::from_f64(value(class)));
+            buffer
+        };
+        let shared = |v: &dyn Fn(usize) -> f64| match weights {
+            Some(weights) => PriorVector::Shared { weighted: vector(&|class| v(class) * weights[class]), plain: plan.renormalises().then(|| vector(v)) },
+            None => PriorVector::Shared { weighted: vector(v), plain: None },
+        };
+        let prior = match plan.shared_prior() {
+            SharedPrior::Uniform if plan.uniform_prior() => PriorVector::Uniform,
+            SharedPrior::Uniform => shared(&|_| 1.0),
+            SharedPrior::Vector(v) => shared(&|class| v[class]),
+            SharedPrior::PerRow => PriorVector::PerRow,
+        };
+        let weights = weights.filter(|_| plan.dense_targets()).map(|weights| vector(&|class| weights[class]));
+        Self { plan, source, sink, factors, transform: plan.transform(), prior, weights }
+    }
+
+    pub(super) fn classes(&self) -> usize {
+        self.plan.classes()
+    }
+
+    /// Makes what this thread wrote visible to whoever it tells next.
+    pub(super) fn finish(&self) {
+        if let Some(sink) = &self.sink {
+            sink.finish();
+        }
+    }
+}
+
+/// Dense targets whose type widens to this one.
+#[doc(hidden)]
+pub trait ReadTarget: Sized {
+    /// Classes `start..start + out.len()` of a row's target before class weights; `false` if they have to be narrowed from f64.
+    fn read_target<S: Simd>(simd: S, probabilities: &Probabilities<'_>, row: usize, start: usize, out: &mut [Self]) -> bool;
+}
+
+macro_rules! read_target {
+    ($real:ty: $($variant:ident),*) => {
+        impl ReadTarget for $real {
+            #[inline(always)]
+            fn read_target<S: Simd>(simd: S, probabilities: &Probabilities<'_>, row: usize, start: usize, out: &mut [Self]) -> bool {
+                match probabilities {
+                    // SAFETY: the plan checked that probabilities have the shape of the logits, inside which the row and the classes are; nobody writes probabilities.
+                    $(Probabilities::$variant(rows) => unsafe { Source::new(rows).read(simd, row, start, out) },)*
+                    _ => return false,
+                }
+                true
+            }
+        }
+    };
+}
+read_target!(f32: F32, F16, Bf16);
+read_target!(f64: F64);

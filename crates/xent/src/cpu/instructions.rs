@@ -1,0 +1,95 @@
+//! Which instruction set the kernels run on.
+
+use fearless_simd::Level;
+
+use crate::ConfigError;
+
+/// An instruction set that xent has kernels for. The best that the processor has is used unless [`Config::instructions`](crate::Config::instructions) names one.
+///
+/// Results differ between them only in whether a product and a sum are rounded once or twice (a few units in the last place).
+///
+/// ```
+/// use xent::{Config, Instructions};
+/// assert!(Instructions::available().contains(&Instructions::best()));
+/// let criterion = Config::new().instructions(Instructions::Portable).build()?; // every processor has this one
+/// # Ok::<(), xent::ConfigError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Instructions {
+    /// What every processor of the target has: SSE2 on x86-64, NEON on AArch64, SIMD128 on WebAssembly where it is compiled in, else scalar code.
+    Portable,
+    /// x86-64-v3: AVX2 and fused multiply-add.
+    Avx2,
+    /// AVX-512 from Ice Lake and Zen 4 on.
+    Avx512,
+}
+
+impl Instructions {
+    /// What this processor has, best first.
+    pub fn available() -> Vec<Self> {
+        [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|instructions| instructions.level().is_some()).collect()
+    }
+
+    /// The best that this processor has.
+    pub fn best() -> Self {
+        Self::available()[0]
+    }
+
+    /// Its name, as `Display` prints it, on this target: `avx512`, `avx2`, `sse2`, `neon`, `simd128` or `scalar`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Portable if cfg!(target_arch = "x86_64") => "sse2",
+            Self::Portable if cfg!(target_arch = "aarch64") => "neon",
+            Self::Portable if cfg!(target_feature = "simd128") => "simd128",
+            Self::Portable => "scalar",
+        }
+    }
+
+    pub(crate) fn check(self) -> Result<(), ConfigError> {
+        if self.level().is_some() { Ok(()) } else { Err(ConfigError::Instructions { asked: self, best: Self::best() }) }
+    }
+
+    /// What to compute with: the baseline, should the processor not have it.
+    pub(super) fn level_or_baseline(self) -> Level {
+        self.level().unwrap_or(Level::baseline())
+    }
+
+    /// `None` where the processor does not have it.
+    fn level(self) -> Option<Level> {
+        match self {
+            Self::Portable => Some(Level::baseline()),
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Self::Avx2 => Level::new().as_avx2().map(Level::Avx2),
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Self::Avx512 => Level::new().as_avx512().map(Level::Avx512),
+            #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+            Self::Avx2 | Self::Avx512 => None,
+        }
+    }
+}
+
+/// Runs an expression with the token of a level. Unlike `fearless_simd::dispatch` it makes nothing for levels that [`Instructions`] does not name: all kernels exist once for each.
+macro_rules! on_level {
+    ($level:expr, $simd:ident => $body:expr) => {{
+        let level: fearless_simd::Level = $level;
+        #[cfg(target_arch = "x86_64")]
+        match (level.as_avx512(), level.as_avx2(), level.as_sse2()) {
+            (Some($simd), _, _) => $body,
+            (_, Some($simd), _) => $body,
+            (_, _, Some($simd)) => $body,
+            _ => unreachable!("SSE2 is part of x86-64"),
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        fearless_simd::dispatch!(level, $simd => $body)
+    }};
+}
+pub(super) use on_level;
+
+impl std::fmt::Display for Instructions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

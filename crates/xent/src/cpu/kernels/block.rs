@@ -1,0 +1,337 @@
+//! Kernels over one block of a row: contiguous, widened, in first-level cache.
+//!
+//! A buffer of a block is whole [chunks](PAD) long; what a block lacks is −∞ in logits and 0 elsewhere, so that no kernel has a loop for the rest. A lane takes
+//! [`DEPTH`] additions in its own type before it is added up in f64, which bounds the error of a sum whatever its length.
+
+use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask};
+
+use super::lanes::{Lane, Lanes, Wide};
+use crate::Real;
+use crate::plan::Functional;
+
+/// Elements of a row that are worked on at a time.
+pub(in crate::cpu) const BLOCK: usize = 2048;
+/// The chunks that buffers are made of: two vectors of f32, four of f64.
+pub(in crate::cpu) const PAD: usize = 32;
+/// Vectors that are added up in lanes of their own type.
+const DEPTH: usize = 8;
+
+/// The length of a buffer for `len` elements.
+pub(in crate::cpu) const fn padded(len: usize) -> usize {
+    len.next_multiple_of(PAD)
+}
+
+/// What [`exponentials`] adds up.
+pub(in crate::cpu) struct ExpSums {
+    /// Σ e^(z − reference), without the hole's.
+    pub(in crate::cpu) rest: f64,
+    /// Σ (reference − z) over the classes that are not masked.
+    pub(in crate::cpu) shifted: f64,
+    /// How many are not masked.
+    pub(in crate::cpu) open: usize,
+}
+
+type V<S, R> = <R as Lane>::Lanes<S>;
+
+/// The largest value, and the smallest of the whole chunks of the first `len`; where there is a NaN, anything.
+#[inline(always)]
+pub(in crate::cpu) fn extremes<S: Simd, R: Real>(simd: S, z: &[R], len: usize) -> (R, R) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            let first = V::<S, R>::splat(simd, z[0]);
+            let (mut max, mut min) = ([first; PAD / 8], [first; PAD / 8]);
+            let (whole, rest) = z.split_at(len / PAD * PAD);
+            for chunk in whole.chunks_exact(PAD) {
+                for (i, z) in chunk.chunks_exact(V::<S, R>::LEN).enumerate() {
+                    let z = V::<S, R>::from_slice(simd, z);
+                    (max[i], min[i]) = (z.max(max[i]), z.min(min[i]));
+                }
+            }
+            for z in rest.chunks_exact(V::<S, R>::LEN) {
+                max[0] = V::<S, R>::from_slice(simd, z).max(max[0]);
+            }
+            let max = max.into_iter().reduce(|a, b| a.max(b)).map_or(z[0], |max| max.reduce_max());
+            let min = min.into_iter().reduce(|a, b| a.min(b)).map_or(z[0], |min| min.reduce_min());
+            (max, min)
+        },
+    )
+}
+
+/// The first index of `value`.
+#[inline(always)]
+pub(in crate::cpu) fn position<S: Simd, R: Real>(simd: S, z: &[R], value: R) -> Option<usize> {
+    let chunk = simd.vectorize(
+        #[inline(always)]
+        || {
+            let value = V::<S, R>::splat(simd, value);
+            z.chunks_exact(V::<S, R>::LEN).position(|z| V::<S, R>::from_slice(simd, z).simd_eq(value).any_true())
+        },
+    )?;
+    let start = chunk * V::<S, R>::LEN;
+    z[start..].iter().position(|z| *z == value).map(|k| start + k)
+}
+
+/// e^(z − reference) of the first `len` elements of `z`, whose largest is `reference` at the most, into `e` (0 beyond them).
+///
+/// The class at `hole`, whose logit is the reference, is left out of `rest`: it is the 1 to which the others are added at the very end. `masked` says whether there may be −∞.
+#[inline(always)]
+pub(in crate::cpu) fn exponentials<S: Simd, R: Real>(
+    simd: S,
+    z: &mut [R],
+    len: usize,
+    reference: R,
+    e: &mut [R],
+    hole: Option<usize>,
+    masked: bool,
+    ahead: impl Fn(usize, usize),
+) -> ExpSums {
+    if let Some(hole) = hole {
+        z[hole] = R::NEG_INFINITY;
+    }
+    let (rest, shifted, open) = simd.vectorize(
+        #[inline(always)]
+        || {
+            let segment = DEPTH * V::<S, R>::LEN;
+            let reference = V::<S, R>::splat(simd, reference);
+            let (mut sums, mut open) = ([Wide::zero(simd); 3], 0);
+            for (i, (z, e)) in z.chunks(segment).zip(e.chunks_mut(segment)).enumerate() {
+                ahead(i * segment, segment);
+                let plain = !masked && (i + 1) * segment <= len && hole.is_none_or(|hole| hole / segment != i);
+                if plain {
+                    exp_segment::<S, R, false>(simd, z, reference, e, &mut sums);
+                    open += segment;
+                } else {
+                    exp_segment::<S, R, true>(simd, z, reference, e, &mut sums);
+                }
+            }
+            (sums[0].total(), sums[1].total(), open + sums[2].total() as usize)
+        },
+    );
+    if let Some(hole) = hole {
+        z[hole] = reference;
+        e[hole] = R::ONE;
+    }
+    ExpSums { rest, shifted, open: open + usize::from(hole.is_some()) }
+}
+
+#[inline(always)]
+fn exp_segment<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], [rest, shifted, open]: &mut [Wide<S>; 3]) {
+    let zero = V::<S, R>::splat(simd, R::ZERO);
+    let one = V::<S, R>::splat(simd, R::ONE);
+    let (mut exps, mut below, mut count) = (zero, zero, zero);
+    for (z, e) in z.chunks_exact(V::<S, R>::LEN).zip(e.chunks_exact_mut(V::<S, R>::LEN)) {
+        let z = V::<S, R>::from_slice(simd, z);
+        let x = z - reference;
+        let exp = x.exp();
+        exp.store_slice(e);
+        exps += exp;
+        if MASKED {
+            let masked = z.simd_eq(R::NEG_INFINITY);
+            below -= masked.select(zero, x);
+            count += masked.select(zero, one);
+        } else {
+            below -= x;
+        }
+    }
+    exps.add_to(rest);
+    below.add_to(shifted);
+    count.add_to(open);
+}
+
+/// Sums against v ≥ 0, one entry a class; `mass` and `masked` alone know of the masked classes.
+#[inline(always)]
+pub(in crate::cpu) fn against<S: Simd, R: Real>(simd: S, z: &[R], v: &[R], reference: R) -> Functional {
+    let [mut shifted, mass, masked_mass, masked] = simd.vectorize(
+        #[inline(always)]
+        || {
+            let of = |value| V::<S, R>::splat(simd, value);
+            let (zero, one, reference) = (of(R::ZERO), of(R::ONE), of(reference));
+            let segment = DEPTH * V::<S, R>::LEN;
+            let mut sums = [Wide::zero(simd); 4];
+            for (z, v) in z.chunks(segment).zip(v.chunks(segment)) {
+                let mut lanes = [zero; 4];
+                for (z, v) in z.chunks_exact(V::<S, R>::LEN).zip(v.chunks_exact(V::<S, R>::LEN)) {
+                    let (z, v) = (V::<S, R>::from_slice(simd, z), V::<S, R>::from_slice(simd, v));
+                    let masked = z.simd_eq(R::NEG_INFINITY);
+                    let open = masked.select(zero, v);
+                    lanes[0] = open.mul_add(masked.select(zero, reference - z), lanes[0]);
+                    lanes[1] += open;
+                    let closed = v - open;
+                    lanes[2] += closed;
+                    lanes[3] += closed.simd_gt(zero).select(one, zero);
+                }
+                lanes.into_iter().zip(&mut sums).for_each(|(lanes, sum)| lanes.add_to(sum));
+            }
+            sums.map(Wide::total)
+        },
+    );
+    if !shifted.is_finite() {
+        shifted = shifted_wide(z, |i| v[i].to_f64(), reference);
+    }
+    Functional { shifted, mass, masked_mass, masked: masked as usize }
+}
+
+/// Σ v_k·(reference − z_k) in f64, for logits so far apart (−3e38 as a home-made mask) that differences or their sum leave f32.
+#[cold]
+pub(in crate::cpu) fn shifted_wide<R: Real>(z: &[R], v: impl Fn(usize) -> f64, reference: R) -> f64 {
+    let terms = z.iter().enumerate().filter(|&(i, z)| *z != R::NEG_INFINITY && v(i) != 0.0);
+    terms.map(|(i, z)| v(i) * (reference.to_f64() - z.to_f64())).sum()
+}
+
+/// Σ −y ln(y/total) over y ≥ 0.
+#[inline(always)]
+pub(in crate::cpu) fn entropy<S: Simd, R: Real>(simd: S, y: &[R], total: R) -> f64 {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            let zero = V::<S, R>::splat(simd, R::ZERO);
+            let one = V::<S, R>::splat(simd, R::ONE);
+            let total = V::<S, R>::splat(simd, total);
+            let segment = DEPTH * V::<S, R>::LEN;
+            let mut sum = Wide::zero(simd);
+            for y in y.chunks(segment) {
+                let mut lanes = zero;
+                for y in y.chunks_exact(V::<S, R>::LEN) {
+                    let y = V::<S, R>::from_slice(simd, y);
+                    let share = y.simd_gt(R::SMALLEST_NORMAL).select(y / total, one);
+                    lanes -= y * share.ln();
+                }
+                lanes.add_to(&mut sum);
+            }
+            sum.total()
+        },
+    )
+}
+
+/// out ← a·x + b.
+#[inline(always)]
+pub(in crate::cpu) fn scaled<S: Simd, R: Real>(simd: S, x: &[R], a: R, b: R, out: &mut [R], ahead: impl Fn(usize, usize)) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            let segment = DEPTH * V::<S, R>::LEN;
+            let (a, b) = (V::<S, R>::splat(simd, a), V::<S, R>::splat(simd, b));
+            for (i, (x, out)) in x.chunks(segment).zip(out.chunks_mut(segment)).enumerate() {
+                ahead(i * segment, segment);
+                for (x, out) in x.chunks_exact(V::<S, R>::LEN).zip(out.chunks_exact_mut(V::<S, R>::LEN)) {
+                    V::<S, R>::from_slice(simd, x).mul_add(a, b).store_slice(out);
+                }
+            }
+        },
+    );
+}
+
+/// out ← f(out, x), vector by vector.
+#[inline(always)]
+fn combine<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[R], f: impl Fn(V<S, R>, V<S, R>) -> V<S, R>) {
+    for (out, x) in out.chunks_exact_mut(V::<S, R>::LEN).zip(x.chunks_exact(V::<S, R>::LEN)) {
+        f(V::<S, R>::from_slice(simd, out), V::<S, R>::from_slice(simd, x)).store_slice(out);
+    }
+}
+
+/// out ← out·x.
+#[inline(always)]
+pub(in crate::cpu) fn multiply<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[R]) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            combine(
+                simd,
+                out,
+                x,
+                #[inline(always)]
+                |out, x| out * x,
+            )
+        },
+    );
+}
+
+/// out ← out + c·x.
+#[inline(always)]
+pub(in crate::cpu) fn add_scaled<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[R], c: R) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            let c = V::<S, R>::splat(simd, c);
+            combine(
+                simd,
+                out,
+                x,
+                #[inline(always)]
+                |out, x| x.mul_add(c, out),
+            );
+        },
+    );
+}
+
+/// g ← g·(1 − (z/cap)²), the slope of cap·tanh(·/cap) by its value; 0 where z is −∞, where it is flat.
+#[inline(always)]
+pub(in crate::cpu) fn softcap_slope<S: Simd, R: Real>(simd: S, g: &mut [R], z: &[R], per_cap: R) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            let zero = V::<S, R>::splat(simd, R::ZERO);
+            let one = V::<S, R>::splat(simd, R::ONE);
+            combine(
+                simd,
+                g,
+                z,
+                #[inline(always)]
+                |g, z| {
+                    let tanh = z * per_cap;
+                    z.simd_eq(R::NEG_INFINITY).select(zero, g * ((one - tanh) * (one + tanh)))
+                },
+            );
+        },
+    );
+}
+
+/// g ← 0 where z is −∞.
+#[inline(always)]
+pub(in crate::cpu) fn clear_masked<S: Simd, R: Real>(simd: S, g: &mut [R], z: &[R]) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            let zero = V::<S, R>::splat(simd, R::ZERO);
+            combine(
+                simd,
+                g,
+                z,
+                #[inline(always)]
+                |g, z| z.simd_eq(R::NEG_INFINITY).select(zero, g),
+            );
+        },
+    );
+}
+
+/// z ← cap·tanh(z/(temperature·cap)), or z/temperature without a cap; −∞ stays −∞.
+#[inline(always)]
+pub(in crate::cpu) fn transform<S: Simd, R: Real>(simd: S, z: &mut [R], temperature: f64, cap: Option<f64>) {
+    let factor = R::from_f64(1.0 / (temperature * cap.unwrap_or(1.0)));
+    if !factor.is_normal() {
+        return transform_wide(z, temperature, cap);
+    }
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            for z in z.chunks_exact_mut(V::<S, R>::LEN) {
+                let logits = V::<S, R>::from_slice(simd, z);
+                let scaled = logits * factor;
+                match cap {
+                    None => scaled.store_slice(z),
+                    Some(cap) => logits.simd_eq(R::NEG_INFINITY).select(logits, scaled.tanh() * R::from_f64(cap)).store_slice(z),
+                }
+            }
+        },
+    );
+}
+
+/// The same in f64, for factors that leave f32.
+#[cold]
+fn transform_wide<R: Real>(z: &mut [R], temperature: f64, cap: Option<f64>) {
+    for z in z.iter_mut().filter(|z| **z != R::NEG_INFINITY) {
+        let divided = z.to_f64() / temperature;
+        *z = R::from_f64(cap.map_or(divided, |cap| cap * (divided / cap).tanh()));
+    }
+}

@@ -1,0 +1,278 @@
+//! Rows along the lanes: a tile of rows at a time, class by class.
+//!
+//! For few classes, where a row would not fill a vector, and for class axes that are not the last, where neighbouring rows are neighbours in memory: `[N, K, H, W]` is read
+//! in place. A tile lies in first-level cache as K runs of `width` numbers, however it lies in the caller's memory.
+
+use std::ops::Range;
+
+use fearless_simd::Simd;
+
+use super::buffer::Buffer;
+use super::call::{Call, PriorVector};
+use super::gradient::RowGradient;
+use super::kernels::columns::{self, COLUMN, Columns};
+use super::kernels::{Lane, block};
+use crate::plan::{Alike, AlikeRows, FloorMemo, Functional, PartsMut, RowPlan, RowStats};
+use crate::{Element, Real};
+
+/// Classes up to which rows that lie one after another are taken in tiles.
+const FEW: usize = 64;
+/// Numbers of a tile, so that logits, exponentials and what is on its way stay in first-level cache.
+const TILE: usize = 4096;
+/// More rows than this do no good.
+const WIDEST: usize = 256;
+
+/// The entry of an ignored row.
+const IGNORED: usize = usize::MAX;
+
+/// A thread's memory for the tile it works on.
+pub(super) struct Tiles<'a, S: Simd, T: Element> {
+    simd: S,
+    call: &'a Call<'a, T>,
+    width: usize,
+    z: Buffer<T::Real>,
+    e: Buffer<T::Real>,
+    /// A tile as it lies in memory: row by row, and rounded.
+    flat: Buffer<T::Real>,
+    rounded: Buffer<T>,
+    columns: Columns<T::Real>,
+    /// What the rows have in common, and the factor of their gradients, where nothing but their statistics tells them apart.
+    alike: Option<(Alike, f64)>,
+    alike_rows: AlikeRows,
+    /// Where in the tile each row's class is.
+    entries: Vec<usize>,
+    on_exp: Buffer<T::Real>,
+    on_prior: Buffer<T::Real>,
+    /// Entries of the gradient to be put where they belong: at the hot classes, and everywhere in a row.
+    hot: Vec<(usize, T::Real)>,
+    whole: Vec<(usize, T::Real)>,
+}
+
+/// Whether tiles take the call: its layout is one for them, and every number that they need of a row is one number a row.
+pub(super) fn suits<T: Element>(call: &Call<'_, T>) -> bool {
+    let layout = call.source.layout();
+    let shape = call.classes() <= FEW || (layout.class_stride != 1 && layout.run(0).stride == 1);
+    let prior = match &call.prior {
+        PriorVector::Uniform => true,
+        PriorVector::Shared { .. } => !call.plan.renormalises(),
+        PriorVector::PerRow => false,
+    };
+    shape && prior && !call.plan.dense_targets()
+}
+
+impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
+    pub(super) fn new(simd: S, call: &'a Call<'a, T>) -> Self {
+        let classes = call.classes();
+        let width = (TILE / classes).next_multiple_of(COLUMN).clamp(COLUMN, WIDEST);
+        let tile = || Buffer::new(width * classes, T::Real::ZERO);
+        let column = || Buffer::new(width, T::Real::ZERO);
+        let rounded = Buffer::new(width * classes, T::from_f64(0.0));
+        Self {
+            simd,
+            call,
+            width,
+            z: tile(),
+            e: tile(),
+            flat: tile(),
+            rounded,
+            columns: Columns::new(width),
+            alike: alike(call),
+            alike_rows: AlikeRows::new(width),
+            entries: vec![0; width],
+            on_exp: column(),
+            on_prior: column(),
+            hot: Vec::with_capacity(2 * width),
+            whole: Vec::with_capacity(width),
+        }
+    }
+
+    /// The parts of the rows that `parts` waits for and, where the call has a sink, their gradients.
+    #[inline(always)]
+    pub(super) fn run(&mut self, parts: &mut PartsMut<'_, T::Real>, memo: &mut FloorMemo) {
+        let rows = parts.rows();
+        for start in rows.clone().step_by(self.width) {
+            let rows = start..rows.end.min(start + self.width);
+            self.load(rows.clone());
+            let v = prior(self.call);
+            let masked = columns::statistics(self.simd, &self.z, self.width, v, &mut self.e, &mut self.columns);
+            self.hot.clear();
+            self.whole.clear();
+            if masked || !self.fold_alike(rows.clone(), parts) {
+                for row in rows.clone() {
+                    self.fold(row, row - start, parts, memo);
+                }
+            }
+            if self.call.sink.is_some() {
+                self.gradient(rows);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn load(&mut self, rows: Range<usize>) {
+        let (call, start, len) = (self.call, rows.start, rows.len());
+        // SAFETY: the rows are the plan's, whose shape is the source's, and this task's alone.
+        unsafe { call.source.read_tile(self.simd, rows, self.width, &mut self.flat, &mut self.z) };
+        if len < self.width {
+            self.z.chunks_exact_mut(self.width).for_each(|z| z[len..].fill(T::Real::ZERO));
+        }
+        if !call.transform.is_identity() {
+            block::transform(self.simd, &mut self.z, call.transform.temperature, call.transform.softcap);
+        }
+        forbid(call, &mut self.z, self.width, start, len, T::Real::NEG_INFINITY);
+    }
+
+    /// As [`fold`](Self::fold) for all rows of the tile at once, where the plan offers that; `false` where it has to be row by row.
+    #[inline(always)]
+    fn fold_alike(&mut self, rows: Range<usize>, parts: &mut PartsMut<'_, T::Real>) -> bool {
+        let Some((alike, factor)) = &self.alike else { return false };
+        let (call, width, n) = (self.call, self.width, rows.len());
+        self.columns.copy_to(&mut self.alike_rows);
+        let mut correct = 0;
+        for (lane, row) in rows.enumerate() {
+            let Some(class) = call.plan.kept_class(row) else {
+                (self.entries[lane], self.alike_rows.below[lane]) = (IGNORED, 0.0);
+                self.whole.push((lane, T::Real::ZERO));
+                continue;
+            };
+            let (max, argmax) = self.columns.peak(lane);
+            self.entries[lane] = class * width + lane;
+            self.alike_rows.below[lane] = max - self.z[self.entries[lane]].to_f64();
+            correct += u32::from(argmax == class);
+        }
+        if !self.alike_rows.are_tame(n) {
+            self.whole.clear();
+            return false;
+        }
+        alike.fold(&mut self.alike_rows);
+        for &(lane, _) in &self.whole {
+            self.alike_rows.ignore(lane);
+        }
+        parts.push_alike(&self.alike_rows, n, correct);
+        if call.sink.is_none() {
+            return true;
+        }
+        let on_prior = alike.gamma * factor;
+        self.on_prior.fill(T::Real::from_f64(on_prior));
+        for lane in 0..width {
+            let softmax = self.alike_rows.alpha[lane] * factor / (1.0 + self.columns.rest(lane).0);
+            self.on_exp[lane] = T::Real::from_f64(softmax);
+        }
+        for lane in (0..n).filter(|&lane| self.entries[lane] != IGNORED) {
+            let p = self.e[self.entries[lane]].to_f64() / (1.0 + self.columns.rest(lane).0);
+            let value = (self.alike_rows.alpha[lane] * p - alike.gamma - alike.beta) * factor;
+            self.hot.push((self.entries[lane], T::to_be_rounded(value)));
+        }
+        true
+    }
+
+    /// A row's parts from its statistics, and what its gradient needs.
+    #[inline(always)]
+    fn fold(&mut self, row: usize, lane: usize, parts: &mut PartsMut<'_, T::Real>, memo: &mut FloorMemo) {
+        let call = self.call;
+        (self.on_exp[lane], self.on_prior[lane]) = (T::Real::ZERO, T::Real::ZERO);
+        let Some(plan) = call.plan.row(row) else {
+            self.whole.push((lane, T::Real::ZERO));
+            return parts.push(None);
+        };
+        let stats = self.stats(&plan, lane);
+        let folded = call.plan.fold(&plan, &stats, memo);
+        parts.push(Some(folded.parts(folded.floor.unwrap_or(f64::NAN))));
+        if call.sink.is_none() {
+            return;
+        }
+        match RowGradient::new(&plan, &stats, &folded, call.factors.of(row), call.transform) {
+            Ok(gradient) => {
+                (self.on_exp[lane], self.on_prior[lane]) = (T::Real::from_f64(gradient.on_exp()), T::Real::from_f64(gradient.on_prior()));
+                for (j, hot) in plan.hot().iter().enumerate() {
+                    let entry = hot.class * self.width + lane;
+                    let p = self.e[entry].to_f64() / (1.0 + stats.rest);
+                    if let Some(value) = gradient.hot_entry(call.plan, j, p) {
+                        self.hot.push((entry, T::to_be_rounded(value)));
+                    }
+                }
+            }
+            Err(value) => self.whole.push((lane, T::Real::from_f64(value))),
+        }
+    }
+
+    #[inline(always)]
+    fn stats(&self, plan: &RowPlan, lane: usize) -> RowStats {
+        let (max, argmax) = self.columns.peak(lane);
+        let (rest, log1p_rest) = self.columns.rest(lane);
+        let mut hot = [0.0; 2];
+        for (z, class) in hot.iter_mut().zip(plan.hot()) {
+            *z = self.z[class.class * self.width + lane].to_f64();
+        }
+        let none = Functional::default();
+        let mut stats = RowStats { max, argmax, rest, log1p_rest, hot, prior: none, open_prior: 0.0, closed_prior: 0.0, target: none, target_argmax: 0 };
+        if plan.prior_scale.is_some() {
+            stats.prior = self.columns.functional(lane);
+            if !stats.prior.shifted.is_finite() && max.is_finite() {
+                stats.prior.shifted = self.shifted_wide(lane, max);
+            }
+            (stats.open_prior, stats.closed_prior) = (stats.prior.mass, stats.prior.masked_mass);
+            if self.call.plan.renormalises() {
+                (stats.prior.masked_mass, stats.prior.masked) = (0.0, 0);
+            }
+        }
+        stats
+    }
+
+    /// Σ v_k·(max − z_k) in f64, for logits so far apart that f32 does not hold their differences.
+    #[cold]
+    fn shifted_wide(&self, lane: usize, max: f64) -> f64 {
+        let v = prior(self.call);
+        let terms = self.z.chunks_exact(self.width).enumerate().map(|(k, z)| (v.map_or(1.0, |v| v[k].to_f64()), z[lane]));
+        terms.filter(|(v, z)| *v != 0.0 && *z != T::Real::NEG_INFINITY).map(|(v, z)| v * (max - z.to_f64())).sum()
+    }
+
+    #[inline(always)]
+    fn gradient(&mut self, rows: Range<usize>) {
+        let (simd, call, width) = (self.simd, self.call, self.width);
+        columns::gradient(simd, &mut self.e, &self.on_exp, &self.on_prior, prior(call));
+        if let Some(cap) = call.transform.softcap {
+            block::softcap_slope(simd, &mut self.e, &self.z, T::Real::from_f64(1.0 / cap));
+        }
+        if call.plan.renormalises() {
+            block::clear_masked(simd, &mut self.e, &self.z);
+        }
+        for &(lane, value) in &self.whole {
+            self.e.chunks_exact_mut(width).for_each(|e| e[lane] = value);
+        }
+        forbid(call, &mut self.e, width, rows.start, rows.len(), T::Real::ZERO);
+        for &(entry, value) in &self.hot {
+            self.e[entry] = value;
+        }
+        if let Some(sink) = &call.sink {
+            // SAFETY: as in `load`; whoever runs the task calls `finish`.
+            unsafe { sink.write_tile(simd, rows, width, &self.e, &mut self.flat, &mut self.rounded) };
+        }
+    }
+}
+
+/// What rows have in common, if it is all but their statistics.
+fn alike<T: Element>(call: &Call<'_, T>) -> Option<(Alike, f64)> {
+    let factor = if call.sink.is_some() { call.factors.shared()? } else { 0.0 };
+    let plain = call.transform.softcap.is_none() && prior(call).is_none();
+    let alike = if plain { call.plan.alike(call.classes() as f64) } else { None };
+    alike.map(|alike| (alike, factor / call.transform.temperature))
+}
+
+/// The prior's v, one a class; `None` for v ≡ 1.
+#[inline(always)]
+fn prior<'c, T: Element>(call: &'c Call<'_, T>) -> Option<&'c [T::Real]> {
+    match &call.prior {
+        PriorVector::Shared { weighted, .. } => Some(&weighted[..call.classes()]),
+        _ => None,
+    }
+}
+
+/// Puts `value` on what the masks of `len` rows from `start` on do not allow.
+#[inline(always)]
+fn forbid<T: Element>(call: &Call<'_, T>, tile: &mut [T::Real], width: usize, start: usize, len: usize, value: T::Real) {
+    for lane in 0..len {
+        let Some(allowed) = call.plan.allowed(start + lane) else { return };
+        tile.chunks_exact_mut(width).zip(allowed).filter(|(_, allowed)| !**allowed).for_each(|(tile, _)| tile[lane] = value);
+    }
+}
