@@ -10,6 +10,7 @@ mod npy;
 mod report;
 mod seed;
 mod spread;
+mod terminal;
 mod train;
 
 use std::process::ExitCode;
