@@ -1,6 +1,7 @@
 //! `xent`: train with and without label smoothing and see what it does.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod data;
 mod error;
 mod files;
@@ -10,6 +11,7 @@ mod npy;
 mod report;
 mod seed;
 mod spread;
+mod terminal;
 mod train;
 
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ enum Command {
     Train(train::TrainOptions),
     /// The label-smoothed cross-entropy, and its gradient, of arrays in .npy files.
     Loss(loss::LossOptions),
+    /// How long the loss takes on this machine, for the shapes that you have.
+    Bench(bench::BenchOptions),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Some(Command::Train(options)) => train::train(options),
         Some(Command::Loss(options)) => loss::loss(&options),
+        Some(Command::Bench(options)) => bench::bench(&options),
         None => train::train(cli.train),
     };
     match outcome {

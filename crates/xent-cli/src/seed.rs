@@ -18,6 +18,8 @@ pub enum Purpose {
     Chance,
     /// A generated data set.
     Generation,
+    /// Logits and targets that are only timed.
+    Bench,
 }
 
 /// The stream of a purpose under a seed: the same numbers on every machine.

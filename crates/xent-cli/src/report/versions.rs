@@ -18,6 +18,9 @@ pub struct Versions {
     pub rustc: &'static str,
     /// What it was compiled for, and how.
     pub target: String,
+    /// `debug` or `release`.
+    #[serde(skip)]
+    pub build: &'static str,
 }
 
 impl Versions {
@@ -25,7 +28,7 @@ impl Versions {
     pub fn of_this_build() -> Self {
         let candle = built::DEPENDENCIES.iter().find(|(name, _)| *name == "candle-core").map_or("unknown", |(_, version)| version);
         let target = format!("{} ({}/{}, {} build)", built::TARGET, built::CFG_OS, built::CFG_TARGET_ARCH, built::PROFILE);
-        Self { xent: built::PKG_VERSION, candle, rustc: built::RUSTC_VERSION, target }
+        Self { xent: built::PKG_VERSION, candle, rustc: built::RUSTC_VERSION, target, build: built::PROFILE }
     }
 
     /// Name and version of each.

@@ -10,7 +10,6 @@ mod schedule;
 mod summary;
 mod theory;
 
-use std::io::Write;
 use std::time::Instant;
 
 pub use options::TrainOptions;
@@ -18,6 +17,7 @@ pub use options::TrainOptions;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::{make_folder, write_whole};
+use crate::terminal::{print, width, wrapped};
 use summary::Summary;
 
 /// Trains, prints and writes the report.
@@ -46,7 +46,7 @@ pub fn train(options: TrainOptions) -> Result<()> {
     if options.quiet {
         return Ok(());
     }
-    let width = console::Term::stdout().size_checked().map_or(80, |(_, columns)| usize::from(columns));
+    let width = width();
     let mut lines =
         vec![wrapped(&page::headline(&summary), "", width), page::table(&summary).caption, String::new(), page::table(&summary).to_text(width), String::new()];
     lines.extend(findings.iter().filter(|finding| finding.brief).map(|finding| wrapped(&format!("{}. {}", finding.topic, finding.shown()), "  ", width)));
@@ -55,17 +55,4 @@ pub fn train(options: TrainOptions) -> Result<()> {
         lines.push(format!("Weights: {}", weights.display()));
     }
     print(&lines.join("\n"))
-}
-
-/// Lines of readable length, those after the first indented.
-fn wrapped(text: &str, indent: &str, width: usize) -> String {
-    textwrap::fill(text, textwrap::Options::new(width.clamp(20, 100)).subsequent_indent(indent))
-}
-
-/// To standard output; a reader who has heard enough (`| head`) is no error.
-fn print(text: &str) -> Result<()> {
-    match writeln!(std::io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::failed(format!("cannot print: {error}"))),
-        _ => Ok(()),
-    }
 }

@@ -1,0 +1,44 @@
+//! What is known of the machine.
+
+use std::fs::read_to_string;
+
+/// Bytes that may be taken where the system does not say how many are free.
+const UNLESS_KNOWN: u64 = 16 << 30;
+
+/// Facts that decide the times.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Cores that this program may use.
+    pub cores: usize,
+    /// The processor's name, where the system tells.
+    pub cpu: Option<String>,
+    /// Bytes of memory that are free.
+    pub free: u64,
+}
+
+impl Machine {
+    /// This one, now.
+    pub fn here() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let free = [free_on_machine(), free_in_container()].into_iter().flatten().min().unwrap_or(UNLESS_KNOWN);
+        Self { cores, cpu: cpu(), free }
+    }
+}
+
+fn cpu() -> Option<String> {
+    let text = read_to_string("/proc/cpuinfo").ok()?;
+    let name = text.lines().find_map(|line| line.strip_prefix("model name"))?;
+    Some(name.trim_start_matches([' ', '\t', ':']).trim().to_string())
+}
+
+/// Linux would promise more than there is and kill whoever uses it.
+fn free_on_machine() -> Option<u64> {
+    let text = read_to_string("/proc/meminfo").ok()?;
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    kib.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+fn free_in_container() -> Option<u64> {
+    let bytes = |file: &str| read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?.trim().parse::<u64>().ok();
+    Some(bytes("memory.max")?.saturating_sub(bytes("memory.current")?))
+}

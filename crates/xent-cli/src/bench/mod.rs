@@ -1,0 +1,98 @@
+//! `xent bench`: how long the loss takes here, for the shapes that somebody has.
+
+mod cases;
+mod machine;
+mod measure;
+mod options;
+mod report;
+mod table;
+mod workload;
+
+use std::io::Write;
+
+use half::{bf16, f16};
+use indicatif::{ProgressBar, ProgressStyle};
+use xent::{Config, Criterion};
+
+pub use options::BenchOptions;
+
+use crate::error::{Error, Result};
+use crate::report::Versions;
+use crate::terminal;
+use cases::Case;
+use machine::Machine;
+use measure::{Effort, Measured, measure};
+use options::DType;
+use report::Report;
+
+/// Times every case and prints.
+///
+/// # Errors
+/// Options that cannot be used; a system that fails; a wrong answer. Nothing has been printed then.
+pub fn bench(options: &BenchOptions) -> Result<()> {
+    let (machine, versions) = (Machine::here(), Versions::of_this_build());
+    let cases = cases::cases(options, machine.cores, machine.free)?;
+    let criterion = Config::new().label_smoothing(options.epsilon).build().map_err(Error::input)?;
+    let effort = options.rounds.map_or(Effort::Seconds(options.seconds), Effort::Rounds);
+    if versions.build == "debug" {
+        // Whoever closed stderr does not want to know.
+        let _ = writeln!(std::io::stderr(), "warning: this is a debug build, which may take longer than a release build");
+    }
+
+    let bar = progress_bar(cases.len());
+    let measured = cases.iter().enumerate().map(|(index, case)| {
+        bar.set_message(format!("case {} of {}", index + 1, cases.len()));
+        measure_case(case, &criterion, effort, &|done| bar.set_position(((index as f64 + done) * STEPS) as u64))
+    });
+    let measured = measured.collect::<Result<Vec<Measured>>>();
+    bar.finish_and_clear();
+
+    let reports: Vec<Report> = cases
+        .into_iter()
+        .zip(measured?)
+        .map(|(case, measured)| Report { case, measured, epsilon: options.epsilon, machine: &machine, versions: &versions })
+        .collect();
+    terminal::print(&if options.json { report::to_json(&reports).map_err(Error::failed)? } else { text(&reports, &machine, &versions, options) })
+}
+
+fn measure_case(case: &Case, criterion: &Criterion, effort: Effort, progress: &(dyn Fn(f64) + Sync)) -> Result<Measured> {
+    match case.dtype {
+        DType::F32 => measure::<f32>(case, criterion, effort, progress),
+        DType::F64 => measure::<f64>(case, criterion, effort, progress),
+        DType::F16 => measure::<f16>(case, criterion, effort, progress),
+        DType::Bf16 => measure::<bf16>(case, criterion, effort, progress),
+    }
+}
+
+/// Of the bar, a case.
+const STEPS: f64 = 1000.0;
+
+/// A bar on the terminal; nothing where there is none. It is drawn between rounds only, by nobody else than who times.
+fn progress_bar(cases: usize) -> ProgressBar {
+    let bar = ProgressBar::new(cases as u64 * STEPS as u64);
+    if let Ok(style) = ProgressStyle::with_template("timing {wide_bar} {percent:>3} %  {msg}  {elapsed} (about {eta} left)") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// What was timed where, the table, and how to read it.
+fn text(reports: &[Report<'_>], machine: &Machine, versions: &Versions, options: &BenchOptions) -> String {
+    let width = terminal::width();
+    let wrapped = |text: &str| terminal::wrapped(text, "", width);
+    let table = table::to_text(reports, width);
+    let cpu = machine.cpu.as_ref().map(|cpu| format!(" of {cpu}")).unwrap_or_default();
+    let cores = if machine.cores == 1 { "1 core".to_string() } else { format!("{} cores", machine.cores) };
+    let head = format!("xent {} ({} build) on {cores}{cpu}. Label smoothing {}, mean over the rows.", versions.xent, versions.build, options.epsilon);
+    let rounds = || reports.iter().map(|report| report.measured.rounds);
+    let rounds = match (rounds().min().unwrap_or(0), rounds().max().unwrap_or(0)) {
+        (1, 1) => "1 round".to_string(),
+        (least, most) if least == most => format!("{least} rounds"),
+        (least, most) => format!("{least} to {most} rounds"),
+    };
+    let foot = format!(
+        "Medians of {rounds}; ± is half the distance between the quartiles. GB/s: forward reads the logits, forward+backward reads them and writes as much. \
+         Per read, per copy: forward compared with reading the logits, forward+backward with copying them, on the same threads. --json has every number."
+    );
+    [wrapped(&head), String::new(), table, String::new(), wrapped(&foot)].join("\n")
+}

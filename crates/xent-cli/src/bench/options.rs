@@ -1,0 +1,171 @@
+//! The options of `xent bench`.
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+/// Options of `xent bench`.
+#[derive(Debug, Clone, Args)]
+#[command(after_long_help = AFTER_HELP)]
+pub struct BenchOptions {
+    /// Rows of a batch, N [default: as many as make about 2^25 elements, at most 2^22]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = count, allow_negative_numbers = true)]
+    pub rows: Vec<usize>,
+    /// Classes, K
+    #[arg(long, value_name = "LIST", default_value = "1000,32000,128256", value_delimiter = ',', value_parser = count, allow_negative_numbers = true)]
+    pub classes: Vec<usize>,
+    /// Types of the logits and of the gradient
+    #[arg(long, value_name = "LIST", default_value = "f32", value_delimiter = ',')]
+    pub dtype: Vec<DType>,
+    /// Where the classes are: last ([N, K], a row in one piece) or middle ([B, K, S], as in segmentation; read in place)
+    #[arg(long, value_name = "LIST", default_value = "last", value_delimiter = ',')]
+    pub layout: Vec<LayoutName>,
+    /// Numbers of threads [default: one a core]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = threads, allow_negative_numbers = true)]
+    pub threads: Vec<usize>,
+    /// The B of the layout middle; it divides the rows [default: the largest divisor of the rows up to 8]
+    #[arg(long, value_name = "B", value_parser = count, allow_negative_numbers = true)]
+    pub batch: Option<usize>,
+    /// Amount of label smoothing, from 0 to 1
+    #[arg(long, value_name = "E", default_value = "0.1", value_parser = share, allow_negative_numbers = true, alias = "label-smoothing")]
+    pub epsilon: f64,
+    /// How long to repeat the rounds of a case; there are at least 7
+    #[arg(long, value_name = "S", default_value = "2", value_parser = seconds, allow_negative_numbers = true)]
+    pub seconds: f64,
+    /// How often to repeat the rounds of a case, however long that takes
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, conflicts_with = "seconds")]
+    pub rounds: Option<usize>,
+    /// Print a JSON array of one object a case
+    #[arg(long)]
+    pub json: bool,
+}
+
+const AFTER_HELP: &str = "\
+Lists are separated by commas. Every combination of their values is a case,
+and a row of the table:
+
+  xent bench --classes 1000,50257 --threads 1,8
+  xent bench --rows 2097152 --classes 21 --layout last,middle --dtype f16,f32
+
+What is timed:
+  Each round times four things one after another, so that whatever slows the
+  machine down for a while slows all of them:
+    read              adding up the logits as integers: reading them once
+    copy              the logits into a buffer of the same size
+    forward           the loss
+    forward+backward  the loss and its gradient, into that same buffer
+  All four run on the case's threads. What takes less than a millisecond is
+  repeated until it takes that long. A round that is not counted comes first.
+  Logits are normal with standard deviation 3, targets are class indices, all
+  from a fixed seed; the loss is the mean over the rows. Before a case is timed,
+  its loss and the gradient of some rows are checked; a wrong answer is an error.
+  A batch that fits into the caches is timed in them.
+
+What is printed:
+  Medians over the rounds. ± is half the distance between the quartiles, as a
+  part of the median. A GB is 10^9 bytes; each logit counts once where it is
+  read and each copy or gradient once where it is written, so that copy and
+  forward+backward count twice the bytes of read and forward.
+  Where the terminal is too narrow, columns are left out.
+
+  With --json, for each case:
+    rows, classes, dtype, layout, threads, shape, epsilon, rounds
+    X_ns_per_element, and _low and _high after it for the quartiles, and
+    X_gb_per_second, where X is read, copy, forward or forward_backward
+    forward_per_read           ratio of the medians
+    forward_backward_per_copy  the same
+    cores, cpu (or null), xent_version, build
+
+Memory: two buffers of the logits' size and about 128 bytes a row. What needs
+more than the machine has free is refused, all cases before the first is timed.
+
+Exit code: 0; 2 for options that cannot be used; 1 if the system fails or an
+answer is wrong.";
+
+/// A type of logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DType {
+    /// IEEE single precision
+    F32,
+    /// IEEE double precision
+    F64,
+    /// IEEE half precision
+    F16,
+    /// The upper half of an f32
+    Bf16,
+}
+
+impl DType {
+    /// Bytes of an element.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F64 => 8,
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// As it is given and printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// Where the class axis is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayoutName {
+    /// [N, K]
+    Last,
+    /// [B, K, S] with B·S rows
+    Middle,
+}
+
+impl LayoutName {
+    /// As it is given and printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::Middle => "middle",
+        }
+    }
+}
+
+/// More threads than this are a slip of the finger.
+const MOST_THREADS: usize = 4096;
+/// Longer than a day, too.
+const MOST_SECONDS: f64 = 86_400.0;
+
+fn count(text: &str) -> Result<usize, String> {
+    match text.trim().parse() {
+        Ok(value) if value > 0 => Ok(value),
+        _ => Err(format!("expected a whole number from 1 to {}", usize::MAX)),
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match count(text) {
+        Ok(value) if value <= MOST_THREADS => Ok(value),
+        _ => Err(format!("expected a whole number from 1 to {MOST_THREADS}")),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        // −0 is 0 here, and would print as another number.
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value + 0.0),
+        _ => Err("expected a number from 0 to 1".to_string()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= MOST_SECONDS => Ok(value),
+        _ => Err(format!("expected a number above 0, at most {MOST_SECONDS}")),
+    }
+}
