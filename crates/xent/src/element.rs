@@ -32,6 +32,16 @@ pub trait Element: sealed::Sealed + Copy + Send + Sync + std::fmt::Debug + 'stat
     /// The number to compute with that [`from_real`](Self::from_real) makes the nearest to `value`.
     #[doc(hidden)]
     fn to_be_rounded(value: f64) -> Self::Real;
+    /// The same numbers, where these are what is computed with.
+    #[doc(hidden)]
+    fn as_real(_: &[Self]) -> Option<&[Self::Real]> {
+        None
+    }
+    /// As [`as_real`](Self::as_real).
+    #[doc(hidden)]
+    fn as_real_mut(_: &mut [Self]) -> Option<&mut [Self::Real]> {
+        None
+    }
     /// Widens a slice. Both have the same length.
     #[doc(hidden)]
     fn widen<S: Simd>(simd: S, from: &[Self], to: &mut [Self::Real]);
@@ -66,6 +76,12 @@ impl Element for f64 {
     }
     fn to_be_rounded(value: f64) -> f64 {
         value
+    }
+    fn as_real(values: &[Self]) -> Option<&[f64]> {
+        Some(values)
+    }
+    fn as_real_mut(values: &mut [Self]) -> Option<&mut [f64]> {
+        Some(values)
     }
     #[inline(always)]
     fn widen<S: Simd>(_: S, from: &[Self], to: &mut [f64]) {
@@ -103,6 +119,12 @@ impl Element for f32 {
     }
     fn to_be_rounded(value: f64) -> f32 {
         value as f32
+    }
+    fn as_real(values: &[Self]) -> Option<&[f32]> {
+        Some(values)
+    }
+    fn as_real_mut(values: &mut [Self]) -> Option<&mut [f32]> {
+        Some(values)
     }
     #[inline(always)]
     fn widen<S: Simd>(_: S, from: &[Self], to: &mut [f32]) {

@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 /// As many elements as were asked for, all of them a given value at first.
+#[derive(Default)]
 pub(super) struct Buffer<E> {
     memory: Vec<E>,
     start: usize,

@@ -59,6 +59,13 @@ impl<'a, T: Element> Call<'a, T> {
         self.plan.classes()
     }
 
+    /// Classes `start..start + len` of a row where they lie, if they are neighbours and need no widening.
+    #[inline(always)]
+    pub(super) fn logits(&self, row: usize, start: usize, len: usize) -> Option<&[T::Real]> {
+        // SAFETY: every caller asks for what is its own; see `Source`.
+        T::as_real(unsafe { self.source.neighbours(row, start, len) }?)
+    }
+
     /// Makes what this thread wrote visible to whoever it tells next.
     pub(super) fn finish(&self) {
         if let Some(sink) = &self.sink {

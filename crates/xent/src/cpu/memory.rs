@@ -6,10 +6,10 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use fearless_simd::Simd;
+use fearless_simd::{Simd, SimdBase, SimdFloat};
 
 use crate::view::Layout;
-use crate::{Element, Rows, RowsMut};
+use crate::{Element, Real, Rows, RowsMut};
 
 /// Bytes of a cache line, by which stores past the cache and prefetches go.
 const LINE: usize = 64;
@@ -52,6 +52,18 @@ impl<'a, T: Element> Source<'a, T> {
         self.layout
     }
 
+    /// Classes `start..start + len` of a row where they lie, if they are neighbours.
+    ///
+    /// # Safety
+    /// `row` is less than the layout's rows, the classes are less than its classes, and nobody writes them while the reference lives.
+    #[inline(always)]
+    pub(super) unsafe fn neighbours(&self, row: usize, start: usize, len: usize) -> Option<&[T]> {
+        debug_assert!(row < self.layout.rows && start + len <= self.layout.classes);
+        let first = self.layout.row_start(row) + start as isize;
+        // SAFETY: the layout's positions lie in the buffer, and with stride 1 these are neighbours.
+        (self.layout.class_stride == 1).then(|| unsafe { std::slice::from_raw_parts(self.first.offset(first), len) })
+    }
+
     /// Widens classes `start..start + out.len()` of a row.
     ///
     /// # Safety
@@ -59,16 +71,14 @@ impl<'a, T: Element> Source<'a, T> {
     #[inline(always)]
     pub(super) unsafe fn read<S: Simd>(&self, simd: S, row: usize, start: usize, out: &mut [T::Real]) {
         debug_assert!(row < self.layout.rows && start + out.len() <= self.layout.classes);
-        let stride = self.layout.class_stride;
-        let first = self.layout.row_start(row) + start as isize * stride;
-        if stride == 1 {
-            // SAFETY: the layout's positions lie in the buffer, and with stride 1 these are neighbours. Nobody writes them meanwhile (contract), and this reference
-            // ends before this thread writes them.
-            let block = unsafe { std::slice::from_raw_parts(self.first.offset(first), out.len()) };
+        // SAFETY: nobody writes them meanwhile (contract), and the reference ends before this thread writes them.
+        if let Some(block) = unsafe { self.neighbours(row, start, out.len()) } {
             T::widen(simd, block, out);
         } else {
+            let stride = self.layout.class_stride;
+            let first = self.layout.row_start(row) + start as isize * stride;
             for (k, out) in out.iter_mut().enumerate() {
-                // SAFETY: as above, one position at a time.
+                // SAFETY: the layout's positions lie in the buffer, and nobody writes them meanwhile (contract).
                 *out = unsafe { self.first.offset(first + k as isize * stride).read() }.to_real();
             }
         }
@@ -176,6 +186,38 @@ impl<'a, T: Element> Sink<'a, T> {
         self.round(simd, values, block, rounded);
     }
 
+    /// Writes `a·e + b` over some classes of a row, and `hot`'s values at their places from the first of these; `false`, and nothing is written, where that needs rounding or the
+    /// classes are not neighbours. `e` goes on to the end of its last chunk.
+    ///
+    /// # Safety
+    /// As [`write`](Self::write).
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    pub(super) unsafe fn write_scaled<S: Simd>(
+        &self,
+        simd: S,
+        row: usize,
+        classes: Range<usize>,
+        e: &[T::Real],
+        a: T::Real,
+        b: T::Real,
+        hot: [Option<(usize, T::Real)>; 2],
+        ahead: impl Fn(usize, usize),
+    ) -> bool {
+        debug_assert!(row < self.layout.rows && classes.end <= self.layout.classes && e.len() >= classes.len());
+        if self.layout.class_stride != 1 {
+            return false;
+        }
+        let first = self.layout.row_start(row) + classes.start as isize;
+        // SAFETY: the layout's positions lie in the buffer, with stride 1 these are neighbours, and no other reference to them is alive (contract).
+        let Some(out) = T::as_real_mut(unsafe { std::slice::from_raw_parts_mut(self.first.offset(first), classes.len()) }) else { return false };
+        simd.vectorize(
+            #[inline(always)]
+            || write_scaled(simd, out, e, a, b, hot, self.streamed, ahead),
+        );
+        true
+    }
+
     /// Rounds and writes all classes of some rows from where [`read_tile`](Source::read_tile) puts them. `flat` and `rounded` are room for as many.
     ///
     /// # Safety
@@ -237,6 +279,48 @@ impl<'a, T: Element> Sink<'a, T> {
     }
 }
 
+/// out ← a·e + b, but for `hot`. Past the cache, if `streamed`: whole lines of `out` are; the ends of it go through the cache.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn write_scaled<S: Simd, R: Real>(simd: S, out: &mut [R], e: &[R], a: R, b: R, hot: [Option<(usize, R)>; 2], streamed: bool, ahead: impl Fn(usize, usize)) {
+    let lanes = R::Lanes::<S>::LEN;
+    let (a, b) = (R::Lanes::<S>::splat(simd, a), R::Lanes::<S>::splat(simd, b));
+    let head = if streamed { out.as_ptr().align_offset(LINE).min(out.len()) } else { 0 };
+    let body = head + (out.len() - head) / lanes * lanes;
+    for (from, to) in [(0, head), (body, out.len())] {
+        if from < to {
+            // `e` goes on to the end of its last chunk, but that need not be a vector away.
+            let start = from.min(e.len() - lanes);
+            let vector = R::Lanes::<S>::from_slice(simd, &e[start..][..lanes]).mul_add(a, b);
+            out[from..to].copy_from_slice(&vector.as_slice()[from - start..][..to - from]);
+        }
+    }
+    let line_of = |hot: Option<(usize, R)>| hot.map_or(usize::MAX, |(class, _)| class.wrapping_sub(head) / lanes);
+    let special = [line_of(hot[0]), line_of(hot[1])];
+    for (i, (out, e)) in out[head..body].chunks_exact_mut(lanes).zip(e[head..].chunks_exact(lanes)).enumerate() {
+        let from = head + i * lanes;
+        ahead(from, lanes);
+        let mut line = R::Lanes::<S>::from_slice(simd, e).mul_add(a, b);
+        if i == special[0] || i == special[1] {
+            for (class, value) in hot.into_iter().flatten() {
+                if let Some(entry) = class.checked_sub(from).and_then(|k| line.as_mut_slice().get_mut(k)) {
+                    *entry = value;
+                }
+            }
+        }
+        if streamed {
+            stream_line(simd, line.as_slice(), out);
+        } else {
+            line.store_slice(out);
+        }
+    }
+    for (class, value) in hot.into_iter().flatten() {
+        if class < head || class >= body {
+            out[class] = value;
+        }
+    }
+}
+
 /// Copies past the cache, line by line.
 #[inline(always)]
 #[cfg(target_arch = "x86_64")]
@@ -248,15 +332,29 @@ fn stream<S: Simd, T: Element>(simd: S, from: &[T], to: &mut [T]) {
     to[..head].copy_from_slice(&from[..head]);
     to[tail..].copy_from_slice(&from[tail..]);
     for (from, to) in from[head..tail].chunks_exact(per_line).zip(to[head..tail].chunks_exact_mut(per_line)) {
-        let line = Line { from: from.as_ptr().cast(), to: to.as_mut_ptr().cast() };
-        if let Some(avx512) = simd.level().as_avx512() {
-            stream_512(avx512, line);
-        } else if let Some(avx2) = simd.level().as_avx2() {
-            stream_256(avx2, line);
-        } else {
-            stream_128(line);
-        }
+        stream_line(simd, from, to);
     }
+}
+
+/// Copies a line past the cache; `to` starts at a multiple of one.
+#[inline(always)]
+#[cfg(target_arch = "x86_64")]
+fn stream_line<S: Simd, T: Copy>(simd: S, from: &[T], to: &mut [T]) {
+    assert!(size_of_val(from) == LINE && size_of_val(to) == LINE && to.as_ptr().addr().is_multiple_of(LINE));
+    let line = Line { from: from.as_ptr().cast(), to: to.as_mut_ptr().cast() };
+    if let Some(avx512) = simd.level().as_avx512() {
+        stream_512(avx512, line);
+    } else if let Some(avx2) = simd.level().as_avx2() {
+        stream_256(avx2, line);
+    } else {
+        stream_128(line);
+    }
+}
+
+#[inline(always)]
+#[cfg(not(target_arch = "x86_64"))]
+fn stream_line<S: Simd, T: Copy>(_: S, from: &[T], to: &mut [T]) {
+    to.copy_from_slice(from);
 }
 
 /// A line to copy: both pointers are good for [`LINE`] bytes, and `to` is a multiple of that.

@@ -12,7 +12,7 @@ use super::buffer::Buffer;
 use super::call::{Call, PriorVector, ReadTarget};
 use super::gradient::RowGradient;
 use super::kernels::Lane;
-use super::kernels::block::{self, BLOCK, ExpSums, padded};
+use super::kernels::block::{self, BLOCK, padded};
 use super::statistics::{Running, add};
 use crate::plan::{FloorMemo, Folded, Functional, RowParts, RowPlan, relative_entropy_term};
 use crate::reduction::Sum;
@@ -122,53 +122,56 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
         let (simd, call) = (self.simd, self.call);
         let mut running = Running::new();
         let uniform = matches!(call.prior, PriorVector::Uniform);
+        let in_place = call.transform.is_identity() && call.plan.allowed(plan.row).is_none();
+        let mut own = std::mem::take(&mut self.z);
         for (block, (start, len)) in self.blocks(start).enumerate() {
-            let whole = padded(len);
-            self.load(plan.row, start, len);
-            let (max, min) = block::extremes(simd, &self.z[..whole], len);
+            let z = match call.logits(plan.row, start, len).filter(|_| in_place) {
+                Some(z) => z,
+                None => {
+                    load(simd, call, plan.row, start, len, &mut own);
+                    &own[..len]
+                }
+            };
+            let (max, min) = block::extremes(simd, z);
             for (hot, class) in running.hot.iter_mut().zip(plan.hot()) {
-                if let Some(z) = class.class.checked_sub(start).and_then(|k| self.z[..len].get(k)) {
+                if let Some(z) = class.class.checked_sub(start).and_then(|k| z.get(k)) {
                     *hot = z.to_f64();
                 }
             }
             let mut hole = None;
             if max.to_f64() > running.max() {
-                hole = block::position(simd, &self.z[..whole], max);
+                hole = block::position(simd, z, max);
                 running.rise(max.to_f64(), start + hole.unwrap_or(0));
             }
             // All masked so far, or NaN: any finite reference serves, and NaN still reaches the sums.
             let reference = if running.max() == f64::NEG_INFINITY { T::Real::ZERO } else { T::Real::from_f64(running.max()) };
             if plan.prior_scale.is_some() && !uniform {
-                self.add_prior(plan, start, len, reference, &mut running);
+                self.add_prior(plan, z, start, reference, &mut running);
             }
             if call.plan.dense_targets() {
                 let (peak, class) = self.load_target(plan.row, start, len);
                 running.target_peak(peak, start + class);
-                add(&mut running.target, block::against(simd, &self.z[..whole], &self.t[..whole], reference));
+                add(&mut running.target, block::against(simd, z, &self.t[..padded(len)], reference));
             }
             let e = match &mut kept {
                 Some(kept) => {
                     kept.references[block] = reference;
-                    &mut kept.e[block * BLOCK..][..whole]
+                    &mut kept.e[block * BLOCK..][..padded(len)]
                 }
-                None => &mut self.g[..whole],
+                None => &mut self.g[..padded(len)],
             };
             let next = call.source.ahead(plan.row, start + len, BLOCK);
-            let masked = min == T::Real::NEG_INFINITY;
-            let sums = block::exponentials(simd, &mut self.z[..whole], len, reference, e, hole, masked, |from, len| next.fetch(from, len));
+            let mut sums = block::exponentials(simd, z, reference, e, hole, min == T::Real::NEG_INFINITY, |from, len| next.fetch(from, len));
             running.add_exponentials(sums.rest);
             if plan.prior_scale.is_some() && uniform {
-                running.add_uniform(&self.in_f64_if_need_be(sums, reference, len), len, call.plan.renormalises());
+                if !sums.shifted.is_finite() {
+                    sums.shifted = block::shifted_wide(z, |_| 1.0, reference);
+                }
+                running.add_uniform(&sums, len, call.plan.renormalises());
             }
         }
+        self.z = own;
         running
-    }
-
-    /// The sums over a block, in f64 where f32 does not reach.
-    #[inline(always)]
-    fn in_f64_if_need_be(&self, sums: ExpSums, reference: T::Real, len: usize) -> ExpSums {
-        let shifted = if sums.shifted.is_finite() { sums.shifted } else { block::shifted_wide(&self.z[..len], |_| 1.0, reference) };
-        ExpSums { shifted, ..sums }
     }
 
     /// Blocks of the piece that starts at class `start`.
@@ -177,34 +180,18 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
         (start..end).step_by(BLOCK).map(move |start| (start, BLOCK.min(end - start)))
     }
 
-    /// Transformed logits of a block into `z`.
-    #[inline(always)]
-    fn load(&mut self, row: usize, start: usize, len: usize) {
-        let (z, beyond) = self.z[..padded(len)].split_at_mut(len);
-        // SAFETY: `row` and the block are inside the plan's rows and classes, which are the source's; this piece of the row is this task's alone.
-        unsafe { self.call.source.read(self.simd, row, start, z) };
-        beyond.fill(T::Real::NEG_INFINITY);
-        let transform = &self.call.transform;
-        if !transform.is_identity() {
-            block::transform(self.simd, &mut self.z[..padded(len)], transform.temperature, transform.softcap);
-        }
-        forbid(&mut self.z[..len], self.call.plan.allowed(row), start, T::Real::NEG_INFINITY);
-    }
-
     /// A block of the dense target, weighted, into `t`; its largest entry before weights and the first place of that.
     fn load_target(&mut self, row: usize, start: usize, len: usize) -> (f64, usize) {
         let (t, beyond) = self.t[..padded(len)].split_at_mut(len);
         beyond.fill(T::Real::ZERO);
         let peak = if self.call.plan.probabilities().is_some_and(|probabilities| T::Real::read_target(self.simd, probabilities, row, start, t)) {
-            let (max, _) = block::extremes(self.simd, &self.t[..padded(len)], len);
-            (max.to_f64(), block::position(self.simd, &self.t[..padded(len)], max).unwrap_or(0))
+            let (max, _) = block::extremes(self.simd, &self.t[..len]);
+            (max.to_f64(), block::position(self.simd, &self.t[..len], max).unwrap_or(0))
         } else {
-            let (wide, beyond) = self.wide[..padded(len)].split_at_mut(len);
-            beyond.fill(0.0);
+            let wide = &mut self.wide[..len];
             self.call.plan.fill_target(row, start, wide);
             t.iter_mut().zip(&*wide).for_each(|(t, wide)| *t = T::Real::from_f64(*wide));
-            let wide = &self.wide[..padded(len)];
-            let (max, _) = block::extremes(self.simd, wide, len);
+            let (max, _) = block::extremes(self.simd, wide);
             (max, block::position(self.simd, wide, max).unwrap_or(0))
         };
         if let Some(weights) = &self.call.weights {
@@ -214,12 +201,12 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
     }
 
     /// Sums a block against the prior's v.
-    fn add_prior(&mut self, plan: &RowPlan, start: usize, len: usize, reference: T::Real, running: &mut Running) {
+    fn add_prior(&mut self, plan: &RowPlan, z: &[T::Real], start: usize, reference: T::Real, running: &mut Running) {
         if matches!(self.call.prior, PriorVector::PerRow) {
-            self.load_own_prior(plan, start, len);
+            self.load_own_prior(plan, start, z.len());
         }
-        let len = padded(len);
-        let against = |v: &[T::Real]| block::against(self.simd, &self.z[..len], v, reference);
+        let len = padded(z.len());
+        let against = |v: &[T::Real]| block::against(self.simd, z, v, reference);
         let (mut part, plain) = match &self.call.prior {
             PriorVector::Shared { weighted, plain } => (against(&weighted[start..][..len]), plain.as_ref().map(|plain| against(&plain[start..][..len]))),
             _ => (against(&self.v[..len]), self.plain_v.get(..len).map(against)),
@@ -274,7 +261,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
         block::scaled(self.simd, &self.t[..whole], T::Real::from_f64(target.tau), T::Real::from_f64(everywhere), &mut self.g[..whole], |_, _| ());
         if target.gamma > 0.0 && (renormalises || !uniform) {
             if renormalises {
-                self.load(plan.row, start, len);
+                load(self.simd, self.call, plan.row, start, len, &mut self.z);
             }
             if matches!(self.call.prior, PriorVector::PerRow) {
                 self.load_own_prior(plan, start, len);
@@ -306,7 +293,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
         if target.gamma > 0.0 {
             let renormalises = self.call.plan.renormalises();
             if renormalises {
-                self.load(plan.row, start, len);
+                load(self.simd, self.call, plan.row, start, len, &mut self.z);
             }
             self.call.plan.fill_prior(plan, start, &mut self.wide[..len]);
             let weights = self.call.plan.class_weights();
@@ -334,20 +321,31 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
         let (simd, call) = (self.simd, self.call);
         let narrow = T::Real::from_f64;
         let (allowed, renormalises, softcap) = (call.plan.allowed(plan.row), call.plan.renormalises(), call.transform.softcap);
-        let uniform = matches!(call.prior, PriorVector::Uniform);
+        let uniform = matches!(call.prior, PriorVector::Uniform) || row.on_prior() == 0.0;
+        let plain = uniform && !renormalises && softcap.is_none() && allowed.is_none() && !call.plan.dense_targets();
         let on_exp = row.on_exp();
+        let hot: [Option<(usize, T::Real)>; 2] = std::array::from_fn(|j| self.hot(row, j));
         for (block, (start, len)) in self.blocks(kept.start).enumerate() {
             let whole = padded(len);
-            let on_block = on_exp * (kept.references[block].to_f64() - stats.max).exp();
-            let everywhere = if uniform { -row.on_prior() } else { 0.0 };
+            let below = kept.references[block].to_f64() - stats.max;
+            let on_block = narrow(if below == 0.0 { on_exp } else { on_exp * below.exp() });
+            let everywhere = narrow(if uniform { -row.on_prior() } else { 0.0 });
+            let hot = hot.map(|hot| hot.and_then(|(class, value)| Some((class.checked_sub(start).filter(|&k| k < len)?, value))));
             let next = call.source.ahead(plan.row + 1, start, BLOCK);
-            block::scaled(simd, &kept.e[block * BLOCK..][..whole], narrow(on_block), narrow(everywhere), &mut self.g[..whole], |from, len| {
-                next.fetch(from, len)
-            });
-            if softcap.is_some() || renormalises {
-                self.load(plan.row, start, len);
+            let ahead = |from, len| next.fetch(from, len);
+            let e = &kept.e[block * BLOCK..][..whole];
+            if let Some(sink) = call.sink.as_ref().filter(|_| plain) {
+                // SAFETY: as in `write`.
+                let written = unsafe { sink.write_scaled(simd, plan.row, start..start + len, e, on_block, everywhere, hot, ahead) };
+                if written {
+                    continue;
+                }
             }
-            if row.on_prior() != 0.0 && !uniform {
+            block::scaled(simd, e, on_block, everywhere, &mut self.g[..whole], ahead);
+            if softcap.is_some() || renormalises {
+                load(simd, call, plan.row, start, len, &mut self.z);
+            }
+            if !uniform {
                 if matches!(call.prior, PriorVector::PerRow) {
                     self.load_own_prior(plan, start, len);
                 }
@@ -365,21 +363,17 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
                 block::clear_masked(simd, &mut self.g[..whole], &self.z[..whole]);
             }
             forbid(&mut self.g[..len], allowed, start, T::Real::ZERO);
-            self.put_hot(row, start, len);
+            hot.into_iter().flatten().for_each(|(entry, value)| self.g[entry] = value);
             self.write(plan.row, start, len);
         }
     }
 
-    /// The target's entries.
+    /// The class and entry of a target.
     #[inline(always)]
-    fn put_hot(&mut self, row: &RowGradient<'_>, start: usize, len: usize) {
-        for (j, hot) in row.plan.hot().iter().enumerate() {
-            let Some(entry) = hot.class.checked_sub(start).filter(|&k| k < len) else { continue };
-            let p = (row.stats.hot[j] - row.stats.max).exp() / (1.0 + row.stats.rest);
-            if let Some(value) = row.hot_entry(self.call.plan, j, p) {
-                self.g[entry] = T::to_be_rounded(value);
-            }
-        }
+    fn hot(&self, row: &RowGradient<'_>, j: usize) -> Option<(usize, T::Real)> {
+        let class = row.plan.hot().get(j)?.class;
+        let p = (row.stats.hot[j] - row.stats.max).exp() / (1.0 + row.stats.rest);
+        row.hot_entry(self.call.plan, j, p).map(|value| (class, T::to_be_rounded(value)))
     }
 
     /// One value for every class of a row, 0 for those that are not allowed.
@@ -398,6 +392,17 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
         // SAFETY: the row and block are the sink's, whose shape is the source's; this piece of the row is this task's alone, and whoever runs the task calls `finish`.
         unsafe { sink.write(self.simd, row, start, &self.g[..len], &mut self.rounded) };
     }
+}
+
+/// Transformed logits of a block into `z`; beyond them, anything.
+#[inline(always)]
+fn load<S: Simd, T: Element>(simd: S, call: &Call<'_, T>, row: usize, start: usize, len: usize, z: &mut [T::Real]) {
+    // SAFETY: `row` and the block are inside the plan's rows and classes, which are the source's; this piece of the row is the calling task's alone.
+    unsafe { call.source.read(simd, row, start, &mut z[..len]) };
+    if !call.transform.is_identity() {
+        block::transform(simd, &mut z[..padded(len)], call.transform.temperature, call.transform.softcap);
+    }
+    forbid(&mut z[..len], call.plan.allowed(row), start, T::Real::NEG_INFINITY);
 }
 
 /// Puts `value` on the classes from `start` on that the mask does not allow.

@@ -1,7 +1,7 @@
 //! Kernels over one block of a row: contiguous, widened, in first-level cache.
 //!
-//! A buffer of a block is whole [chunks](PAD) long; what a block lacks is −∞ in logits and 0 elsewhere, so that no kernel has a loop for the rest. A lane takes
-//! [`DEPTH`] additions in its own type before it is added up in f64, which bounds the error of a sum whatever its length.
+//! Logits may be the caller's own memory; everything else is in buffers of whole [chunks](PAD), so that no kernel has a loop for the rest. A lane takes [`DEPTH`] additions in its
+//! own type before it is added up in f64, which bounds the error of a sum whatever its length.
 
 use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask};
 
@@ -15,6 +15,8 @@ pub(in crate::cpu) const BLOCK: usize = 2048;
 pub(in crate::cpu) const PAD: usize = 32;
 /// Vectors that are added up in lanes of their own type.
 const DEPTH: usize = 8;
+/// The most elements that these hold.
+const SEGMENT: usize = DEPTH * 16;
 
 /// The length of a buffer for `len` elements.
 pub(in crate::cpu) const fn padded(len: usize) -> usize {
@@ -33,26 +35,38 @@ pub(in crate::cpu) struct ExpSums {
 
 type V<S, R> = <R as Lane>::Lanes<S>;
 
-/// The largest value, and the smallest of the whole chunks of the first `len`; where there is a NaN, anything.
+/// The largest and the smallest value; where there is a NaN, anything.
 #[inline(always)]
-pub(in crate::cpu) fn extremes<S: Simd, R: Real>(simd: S, z: &[R], len: usize) -> (R, R) {
+pub(in crate::cpu) fn extremes<S: Simd, R: Real>(simd: S, z: &[R]) -> (R, R) {
     simd.vectorize(
         #[inline(always)]
         || {
+            let lanes = V::<S, R>::LEN;
             let first = V::<S, R>::splat(simd, z[0]);
-            let (mut max, mut min) = ([first; PAD / 8], [first; PAD / 8]);
-            let (whole, rest) = z.split_at(len / PAD * PAD);
-            for chunk in whole.chunks_exact(PAD) {
-                for (i, z) in chunk.chunks_exact(V::<S, R>::LEN).enumerate() {
+            let (mut max, mut min) = ([first; 4], [first; 4]);
+            let (chunks, rest) = z.split_at(z.len() / (4 * lanes) * (4 * lanes));
+            for chunk in chunks.chunks_exact(4 * lanes) {
+                for (i, z) in chunk.chunks_exact(lanes).enumerate() {
                     let z = V::<S, R>::from_slice(simd, z);
                     (max[i], min[i]) = (z.max(max[i]), z.min(min[i]));
                 }
             }
-            for z in rest.chunks_exact(V::<S, R>::LEN) {
-                max[0] = V::<S, R>::from_slice(simd, z).max(max[0]);
+            for z in rest.chunks_exact(lanes) {
+                let z = V::<S, R>::from_slice(simd, z);
+                (max[0], min[0]) = (z.max(max[0]), z.min(min[0]));
             }
-            let max = max.into_iter().reduce(|a, b| a.max(b)).map_or(z[0], |max| max.reduce_max());
-            let min = min.into_iter().reduce(|a, b| a.min(b)).map_or(z[0], |min| min.reduce_min());
+            // The last vector once more from the end: no harm to an extreme.
+            if let Some(z) = z.len().checked_sub(lanes).map(|start| &z[start..]) {
+                let z = V::<S, R>::from_slice(simd, z);
+                (max[1], min[1]) = (z.max(max[1]), z.min(min[1]));
+            }
+            let mut max = max[0].max(max[1]).max(max[2].max(max[3])).reduce_max();
+            let mut min = min[0].min(min[1]).min(min[2].min(min[3])).reduce_min();
+            if z.len() < lanes {
+                for &z in z {
+                    (max, min) = (if z > max { z } else { max }, if z < min { z } else { min });
+                }
+            }
             (max, min)
         },
     )
@@ -61,85 +75,121 @@ pub(in crate::cpu) fn extremes<S: Simd, R: Real>(simd: S, z: &[R], len: usize) -
 /// The first index of `value`.
 #[inline(always)]
 pub(in crate::cpu) fn position<S: Simd, R: Real>(simd: S, z: &[R], value: R) -> Option<usize> {
+    let lanes = V::<S, R>::LEN;
     let chunk = simd.vectorize(
         #[inline(always)]
         || {
             let value = V::<S, R>::splat(simd, value);
-            z.chunks_exact(V::<S, R>::LEN).position(|z| V::<S, R>::from_slice(simd, z).simd_eq(value).any_true())
+            z.chunks_exact(lanes).position(|z| V::<S, R>::from_slice(simd, z).simd_eq(value).any_true())
         },
-    )?;
-    let start = chunk * V::<S, R>::LEN;
+    );
+    let start = chunk.map_or(z.len() / lanes * lanes, |chunk| chunk * lanes);
     z[start..].iter().position(|z| *z == value).map(|k| start + k)
 }
 
-/// e^(z − reference) of the first `len` elements of `z`, whose largest is `reference` at the most, into `e` (0 beyond them).
+/// e^(z − reference), where `reference` is the largest z or larger, into `e`.
 ///
 /// The class at `hole`, whose logit is the reference, is left out of `rest`: it is the 1 to which the others are added at the very end. `masked` says whether there may be −∞.
 #[inline(always)]
 pub(in crate::cpu) fn exponentials<S: Simd, R: Real>(
     simd: S,
-    z: &mut [R],
-    len: usize,
+    z: &[R],
     reference: R,
     e: &mut [R],
     hole: Option<usize>,
     masked: bool,
     ahead: impl Fn(usize, usize),
 ) -> ExpSums {
-    if let Some(hole) = hole {
-        z[hole] = R::NEG_INFINITY;
-    }
-    let (rest, shifted, open) = simd.vectorize(
+    simd.vectorize(
         #[inline(always)]
         || {
-            let segment = DEPTH * V::<S, R>::LEN;
+            let lanes = V::<S, R>::LEN;
+            let segment = DEPTH * lanes;
             let reference = V::<S, R>::splat(simd, reference);
-            let (mut sums, mut open) = ([Wide::zero(simd); 3], 0);
-            for (i, (z, e)) in z.chunks(segment).zip(e.chunks_mut(segment)).enumerate() {
-                ahead(i * segment, segment);
-                let plain = !masked && (i + 1) * segment <= len && hole.is_none_or(|hole| hole / segment != i);
-                if plain {
-                    exp_segment::<S, R, false>(simd, z, reference, e, &mut sums);
-                    open += segment;
+            let whole = z.len() / lanes * lanes;
+            let mut sums = ExpLanes { rest: Wide::zero(simd), shifted: Wide::zero(simd), open: Wide::zero(simd) };
+            let mut open = 0;
+            for (i, (z, e)) in z[..whole].chunks(segment).zip(e.chunks_mut(segment)).enumerate() {
+                let start = i * segment;
+                ahead(start, segment);
+                let hole = hole.and_then(|hole| hole.checked_sub(start)).filter(|&hole| hole < z.len());
+                if hole.is_none() && !masked {
+                    exp_segment(simd, z, reference, e, &mut sums);
+                    open += z.len();
                 } else {
-                    exp_segment::<S, R, true>(simd, z, reference, e, &mut sums);
+                    exp_special(simd, z, reference, e, hole, 0, &mut sums);
                 }
             }
-            (sums[0].total(), sums[1].total(), open + sums[2].total() as usize)
+            if whole < z.len() {
+                // The last vector overlaps the one before it; what it has in common with that is not counted twice.
+                let start = z.len().saturating_sub(lanes);
+                let hole = hole.and_then(|hole| hole.checked_sub(start));
+                if let Some(z) = z.get(start..start + lanes) {
+                    exp_special(simd, z, reference, &mut e[start..], hole, whole - start, &mut sums);
+                } else {
+                    let mut own = [R::NEG_INFINITY; 16];
+                    own[..z.len()].copy_from_slice(z);
+                    exp_special(simd, &own[..lanes], reference, e, hole, 0, &mut sums);
+                }
+            }
+            ExpSums { rest: sums.rest.total(), shifted: sums.shifted.total(), open: open + sums.open.total() as usize }
         },
-    );
-    if let Some(hole) = hole {
-        z[hole] = reference;
-        e[hole] = R::ONE;
-    }
-    ExpSums { rest, shifted, open: open + usize::from(hole.is_some()) }
+    )
 }
 
+struct ExpLanes<S: Simd> {
+    rest: Wide<S>,
+    shifted: Wide<S>,
+    /// Of special vectors.
+    open: Wide<S>,
+}
+
+/// Vectors in which every class counts.
 #[inline(always)]
-fn exp_segment<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], [rest, shifted, open]: &mut [Wide<S>; 3]) {
+fn exp_segment<S: Simd, R: Real>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], sums: &mut ExpLanes<S>) {
     let zero = V::<S, R>::splat(simd, R::ZERO);
-    let one = V::<S, R>::splat(simd, R::ONE);
-    let (mut exps, mut below, mut count) = (zero, zero, zero);
+    let (mut exps, mut below) = (zero, zero);
     for (z, e) in z.chunks_exact(V::<S, R>::LEN).zip(e.chunks_exact_mut(V::<S, R>::LEN)) {
+        let x = V::<S, R>::from_slice(simd, z) - reference;
+        let exp = x.exp();
+        exp.store_slice(e);
+        exps += exp;
+        below -= x;
+    }
+    exps.add_to(&mut sums.rest);
+    below.add_to(&mut sums.shifted);
+}
+
+/// Vectors with masked classes, or the hole, or (one alone) of which the first `counted` lanes count elsewhere.
+#[inline(always)]
+fn exp_special<S: Simd, R: Real>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], hole: Option<usize>, counted: usize, sums: &mut ExpLanes<S>) {
+    let of = |value| V::<S, R>::splat(simd, value);
+    let (zero, one) = (of(R::ZERO), of(R::ONE));
+    let lanes = V::<S, R>::LEN;
+    let lane = V::<S, R>::from_fn(simd, |lane| R::from_f64(lane as f64));
+    let counts = lane.simd_ge(R::from_f64(counted as f64)).select(one, zero);
+    let (mut exps, mut below, mut open) = (zero, zero, zero);
+    for (i, (z, e)) in z.chunks_exact(lanes).zip(e.chunks_exact_mut(lanes)).enumerate() {
         let z = V::<S, R>::from_slice(simd, z);
         let x = z - reference;
         let exp = x.exp();
         exp.store_slice(e);
-        exps += exp;
-        if MASKED {
-            let masked = z.simd_eq(R::NEG_INFINITY);
-            below -= masked.select(zero, x);
-            count += masked.select(zero, one);
-        } else {
-            below -= x;
-        }
+        let here = z.simd_eq(R::NEG_INFINITY).select(zero, counts);
+        open += here;
+        below += here.simd_eq(zero).select(zero, -x);
+        let hole = hole.and_then(|hole| hole.checked_sub(i * lanes)).filter(|&hole| hole < lanes);
+        let exp = counts.simd_eq(zero).select(zero, exp);
+        exps += match hole {
+            Some(hole) => lane.simd_eq(R::from_f64(hole as f64)).select(zero, exp),
+            None => exp,
+        };
     }
-    exps.add_to(rest);
-    below.add_to(shifted);
-    count.add_to(open);
+    exps.add_to(&mut sums.rest);
+    below.add_to(&mut sums.shifted);
+    open.add_to(&mut sums.open);
 }
 
-/// Sums against v ≥ 0, one entry a class; `mass` and `masked` alone know of the masked classes.
+/// Sums against v ≥ 0, one entry a class; `mass` and `masked` alone know of the masked classes. `v` goes on with zeros to the end of its last chunk.
 #[inline(always)]
 pub(in crate::cpu) fn against<S: Simd, R: Real>(simd: S, z: &[R], v: &[R], reference: R) -> Functional {
     let [mut shifted, mass, masked_mass, masked] = simd.vectorize(
@@ -150,6 +200,13 @@ pub(in crate::cpu) fn against<S: Simd, R: Real>(simd: S, z: &[R], v: &[R], refer
             let segment = DEPTH * V::<S, R>::LEN;
             let mut sums = [Wide::zero(simd); 4];
             for (z, v) in z.chunks(segment).zip(v.chunks(segment)) {
+                let mut own = [R::NEG_INFINITY; SEGMENT];
+                let z = if z.len() == segment {
+                    z
+                } else {
+                    own[..z.len()].copy_from_slice(z);
+                    &own[..v.len()]
+                };
                 let mut lanes = [zero; 4];
                 for (z, v) in z.chunks_exact(V::<S, R>::LEN).zip(v.chunks_exact(V::<S, R>::LEN)) {
                     let (z, v) = (V::<S, R>::from_slice(simd, z), V::<S, R>::from_slice(simd, v));
@@ -210,13 +267,11 @@ pub(in crate::cpu) fn scaled<S: Simd, R: Real>(simd: S, x: &[R], a: R, b: R, out
     simd.vectorize(
         #[inline(always)]
         || {
-            let segment = DEPTH * V::<S, R>::LEN;
+            let lanes = V::<S, R>::LEN;
             let (a, b) = (V::<S, R>::splat(simd, a), V::<S, R>::splat(simd, b));
-            for (i, (x, out)) in x.chunks(segment).zip(out.chunks_mut(segment)).enumerate() {
-                ahead(i * segment, segment);
-                for (x, out) in x.chunks_exact(V::<S, R>::LEN).zip(out.chunks_exact_mut(V::<S, R>::LEN)) {
-                    V::<S, R>::from_slice(simd, x).mul_add(a, b).store_slice(out);
-                }
+            for (i, (x, out)) in x.chunks_exact(lanes).zip(out.chunks_exact_mut(lanes)).enumerate() {
+                ahead(i * lanes, lanes);
+                V::<S, R>::from_slice(simd, x).mul_add(a, b).store_slice(out);
             }
         },
     );
