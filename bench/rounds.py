@@ -62,6 +62,8 @@ class Session:
                 worker.ask("release")
         copies = samples.get(("xent", "copy"))
         for (key, what), rounds in samples.items():
+            if "failed" in results[key]:
+                continue
             results[key][what] = summary(rounds, case.elements, copies)
         report(self.contenders, results)
         if strangers.cores is not None and strangers.cores > QUIET:
@@ -194,7 +196,7 @@ def report(contenders: list[Contender], results: dict[str, dict[str, Any]]) -> N
             if what in result:
                 each = result[what]
                 spread = (each["ns"]["upper_quartile"] - each["ns"]["lower_quartile"]) / each["ns"]["median"]
-                line = f"{each['ns_per_element']:9.3f} ns an element ±{spread:4.0%} {each.get('copies', 0):8.2f} copies  ({each['samples']} samples)"
+                line = f"{each['ns_per_element']:9.3f} ns an element ±{spread:4.0%} {each.get('copies', float('nan')):8.2f} copies  ({each['samples']} samples)"
                 print(f"  {contender.name:36} {what:17}{line}")
         agreement = result.get("agreement", {})
         if why := result.get("unsupported") or result.get("failed") or agreement.get("objection"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+QUIET = 0.05  # cores that other programs may keep busy
 NAMES = {"forward_backward": "loss and gradient", "forward": "loss alone"}
 
 
@@ -94,8 +95,9 @@ def main() -> None:
     args = parser.parse_args()
     record = json.loads(args.record.read_text())
     block = f"{table(record, args.what)}\n\n{explanation(record, f'bench/records/{args.record.name}')}"
-    if record["settings"]["trial"]:
-        block = f"**A trial, not a measurement.**\n\n{block}"
+    busy = max(case["strangers_busy_cores"] or 0.0 for case in record["cases"])
+    if record["settings"]["trial"] or busy > QUIET:
+        block = f"**Not a measurement: {'cut-down cases' if record['settings']['trial'] else f'other programs kept {busy:.2f} cores busy'}.**\n\n{block}"
     if args.write:
         write(args.write, block)
     else:
