@@ -31,7 +31,7 @@ def tolerance(case: Case, strict: bool) -> Tolerance:
     if strict:
         return Tolerance(1e-6, 5e-6, 5e-5)
     in_sum = 1e-4 + case.classes * 2.0**-24  # what a sum of so many terms loses in f32, one after the other
-    return Tolerance(1e-4, in_sum, in_sum)
+    return Tolerance(1e-3, in_sum, in_sum)  # the loss is a sum over up to two million rows, too; wrong formulas show in the gradient
 
 
 @dataclass
