@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Prints a record as the README's table; `--write README.md` puts it between the markers there."""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+QUIET = 0.05  # cores that other programs may keep busy
+NAMES = {"forward_backward": "loss and gradient", "forward": "loss alone"}
+
+
+def times_as_long(theirs: dict[str, Any], ours: dict[str, Any]) -> float:
+    """The median over the rounds, in each of which both had their turn."""
+    pairs = zip(theirs["round_medians_ns"], ours["round_medians_ns"], strict=True)
+    return statistics.median(their / our for their, our in pairs)
+
+
+def significant(value: float) -> str:
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:.2f}"
+
+
+def peer_cell(results: dict[str, Any], peer: str, what: str) -> str:
+    """Both with memory that is new in each step, and in brackets both with memory that is kept."""
+    kept = results["xent"].get(what)
+    new = results.get("xent-new", {}).get(what, kept)
+    cells = [cell for key, ours in ((peer, new), (f"{peer}-kept", kept)) if (cell := one_cell(results.get(key), what, ours))]
+    return " ".join([cells[0], *(f"({cell})" for cell in cells[1:] if cell != cells[0])]) if cells else "–"
+
+
+def one_cell(result: dict[str, Any] | None, what: str, ours: dict[str, Any] | None) -> str | None:
+    if result is None:
+        return None
+    if "unsupported" in result:
+        return "–"
+    if "objection" in result.get("agreement", {}):
+        return "wrong"
+    if what not in result or ours is None:
+        return "failed"
+    return f"{significant(times_as_long(result[what], ours))}×"
+
+
+def label(case: dict[str, Any]) -> str:
+    if len(case["shape"]) == 2:
+        return f"{case['dtype']}, {case['classes']:,} classes"
+    return f"{case['dtype']}, {case['classes']} classes, [{', '.join(map(str, case['shape']))}]"
+
+
+def row(case: dict[str, Any], what: str, peers: list[str]) -> list[str]:
+    results = case["results"]
+    shown = [f"{ours['ns_per_element']:.2f}", f"{ours.get('copies', float('nan')):.1f}"] if (ours := results["xent"].get(what)) else ["failed", "–"]
+    return [label(case), *shown, *(peer_cell(results, peer, what) for peer in peers)]
+
+
+def table(record: dict[str, Any], what: str) -> str:
+    contenders = record["contenders"]
+    peers = list(dict.fromkeys(each["family"] for each in contenders.values() if each["family"] != "xent"))
+    names = [next(each["name"] for each in contenders.values() if each["family"] == peer).removesuffix(" (memory kept)") for peer in peers]
+    lines = [
+        [NAMES[what], "xent: ns a logit", "xent: copies", *names],
+        ["---", *["---:"] * (2 + len(peers))],
+        *(row(case, what, peers) for case in record["cases"]),
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def explanation(record: dict[str, Any], source: str) -> str:
+    machine, versions = record["machine"], record["versions"]
+    named = {"torch": "PyTorch", "jax": "JAX", "optax": "optax", "burn": "burn", "candle-core": "candle"}
+    against = ", ".join(f"{name} {versions[key].split('+')[0]}" for key, name in named.items() if key in versions)
+    return (
+        f"{record['date']}, {machine['cpu']}, {machine['threads']} threads, {record['settings']['rounds']} interleaved rounds; {against}. "
+        "A copy is the time in which the same threads copy the logits. The columns of peers say how many times as long as xent they take: "
+        "both with memory that is new in each step, and (in brackets) both with memory that is kept. "
+        f"Answers were compared with f64 first. [How it is measured](bench/README.md), [the record]({source})."
+    )
+
+
+def write(readme: Path, block: str) -> None:
+    text = readme.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        sys.exit(f"{readme}: needs the lines {BEGIN} and {END}, once each and in this order")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    readme.write_text(f"{before}{BEGIN}\n{block}\n{END}{after}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench/table.py", description=__doc__)
+    parser.add_argument("record", type=Path)
+    parser.add_argument("--what", choices=NAMES, default="forward_backward", help="%(default)s unless told")
+    parser.add_argument("--write", type=Path, metavar="README.md", help="put it between the markers of this file")
+    args = parser.parse_args()
+    record = json.loads(args.record.read_text())
+    block = f"{table(record, args.what)}\n\n{explanation(record, f'bench/records/{args.record.name}')}"
+    busy = max(case["strangers_busy_cores"] or 0.0 for case in record["cases"])
+    if record["settings"]["trial"] or busy > QUIET:
+        block = f"**Not a measurement: {'cut-down cases' if record['settings']['trial'] else f'other programs kept {busy:.2f} cores busy'}.**\n\n{block}"
+    if args.write:
+        write(args.write, block)
+    else:
+        print(block)
+
+
+if __name__ == "__main__":
+    main()
