@@ -4,7 +4,7 @@ use xent::{Element, Real, Rows, RowsMut, bf16, f16};
 use xent_spec::translate::{Call, answer};
 use xent_spec::{Answer, Case, Dtype, Subject, conformance};
 
-struct Cpu;
+pub(crate) struct Cpu;
 
 impl Subject for Cpu {
     const NAME: &'static str = "xent on the CPU";
