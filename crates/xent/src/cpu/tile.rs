@@ -94,7 +94,9 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
             let rows = start..rows.end.min(start + self.width);
             self.load(rows.clone());
             let v = prior(self.call);
-            let masked = columns::statistics(self.simd, &self.z, self.width, v, &mut self.e, &mut self.columns);
+            let next = self.call.source.tile_ahead(rows.end, self.width);
+            let ahead = |class, column| next.fetch(class, column);
+            let masked = columns::statistics(self.simd, &self.z, self.width, v, &mut self.e, &mut self.columns, ahead);
             self.hot.clear();
             self.whole.clear();
             if masked || !self.fold_alike(rows.clone(), parts) {
@@ -129,15 +131,17 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         let (call, width, n) = (self.call, self.width, rows.len());
         self.columns.copy_to(&mut self.alike_rows);
         let mut correct = 0;
-        for (lane, row) in rows.enumerate() {
-            let Some(class) = call.plan.kept_class(row) else {
-                (self.entries[lane], self.alike_rows.below[lane]) = (IGNORED, 0.0);
+        call.plan.kept_classes(rows, &mut self.entries[..n]);
+        for (lane, (entry, below)) in self.entries[..n].iter_mut().zip(&mut self.alike_rows.below).enumerate() {
+            let class = *entry;
+            if class == IGNORED {
+                *below = 0.0;
                 self.whole.push((lane, T::Real::ZERO));
                 continue;
-            };
+            }
             let (max, argmax) = self.columns.peak(lane);
-            self.entries[lane] = class * width + lane;
-            self.alike_rows.below[lane] = max - self.z[self.entries[lane]].to_f64();
+            *entry = class * width + lane;
+            *below = max - self.z[*entry].to_f64();
             correct += u32::from(argmax == class);
         }
         if !self.alike_rows.are_tame(n) {

@@ -14,6 +14,7 @@ pub trait Lane: SimdFloatElement {
     const ONE: Self;
     const NEG_INFINITY: Self;
     const SMALLEST_NORMAL: Self;
+    const MAX: Self;
     fn is_normal(self) -> bool;
 }
 
@@ -23,6 +24,7 @@ impl Lane for f32 {
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
     const SMALLEST_NORMAL: Self = f32::MIN_POSITIVE;
+    const MAX: Self = f32::MAX;
     fn is_normal(self) -> bool {
         f32::is_normal(self)
     }
@@ -34,6 +36,7 @@ impl Lane for f64 {
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
     const SMALLEST_NORMAL: Self = f64::MIN_POSITIVE;
+    const MAX: Self = f64::MAX;
     fn is_normal(self) -> bool {
         f64::is_normal(self)
     }
