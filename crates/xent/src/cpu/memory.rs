@@ -295,12 +295,14 @@ impl<'a, T: Element> Sink<'a, T> {
     /// Rounds neighbours; past the cache where that pays.
     #[inline(always)]
     fn round<S: Simd>(&self, simd: S, values: &[T::Real], out: &mut [T], rounded: &mut [T]) {
-        if self.streamed {
+        if !self.streamed {
+            T::narrow(simd, values, out);
+        } else if let Some(out) = T::as_real_mut(out) {
+            stream(simd, values, out);
+        } else {
             let rounded = &mut rounded[..values.len()];
             T::narrow(simd, values, rounded);
             stream(simd, rounded, out);
-        } else {
-            T::narrow(simd, values, out);
         }
     }
 

@@ -27,6 +27,8 @@ pub(super) struct Blocks<'a, S: Simd, T: Element> {
     call: &'a Call<'a, T>,
     z: Buffer<T::Real>,
     g: Buffer<T::Real>,
+    /// Exponentials of a row too long to keep them.
+    e: Buffer<T::Real>,
     /// The prior's v where rows do not share it, and without class weights.
     v: Buffer<T::Real>,
     plain_v: Buffer<T::Real>,
@@ -35,6 +37,9 @@ pub(super) struct Blocks<'a, S: Simd, T: Element> {
     wide: Buffer<f64>,
     rounded: Buffer<T>,
 }
+
+/// Exponentials are kept of rows up to this length, for which they stay in second-level cache; those of longer rows are taken again.
+const LONGEST_KEPT: usize = 1 << 19;
 
 /// What is kept of a row between its two sweeps: e^(z − reference), and each block's reference.
 pub(super) struct Kept<R> {
@@ -52,12 +57,14 @@ pub(super) struct KeptPiece<'k, R> {
 
 impl<R: Real> Kept<R> {
     pub(super) fn new(classes: usize) -> Self {
-        Self { e: Buffer::new(padded(classes), R::ZERO), references: vec![R::ZERO; classes.div_ceil(BLOCK)] }
+        let len = if classes <= LONGEST_KEPT { padded(classes) } else { 0 };
+        Self { e: Buffer::new(len, R::ZERO), references: vec![R::ZERO; classes.div_ceil(BLOCK)] }
     }
 
     pub(super) fn pieces(&mut self) -> impl Iterator<Item = KeptPiece<'_, R>> {
-        let references = self.references.chunks_mut(PIECE / BLOCK);
-        self.e.chunks_mut(PIECE).zip(references).enumerate().map(|(i, (e, references))| KeptPiece { start: i * PIECE, e, references })
+        let mut e = self.e.chunks_mut(PIECE);
+        let references = self.references.chunks_mut(PIECE / BLOCK).enumerate();
+        references.map(move |(i, references)| KeptPiece { start: i * PIECE, e: e.next().unwrap_or_default(), references })
     }
 }
 
@@ -71,6 +78,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             call,
             z: some(true),
             g: some(true),
+            e: Buffer::default(),
             v: some(own_prior),
             plain_v: some(own_prior && call.plan.renormalises() && call.plan.class_weights().is_some()),
             t: some(call.plan.dense_targets()),
@@ -156,10 +164,11 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             let e = match &mut kept {
                 Some(kept) => {
                     kept.references[block] = reference;
-                    &mut kept.e[block * BLOCK..][..padded(len)]
+                    kept.e.get_mut(block * BLOCK..).filter(|e| !e.is_empty()).unwrap_or(&mut self.g)
                 }
-                None => &mut self.g[..padded(len)],
+                None => &mut self.g[..],
             };
+            let e = &mut e[..padded(len)];
             let next = call.source.ahead(plan.row, start + len, BLOCK);
             let mut sums = block::exponentials(simd, z, reference, e, hole, min == T::Real::NEG_INFINITY, |from, len| next.fetch(from, len));
             running.add_exponentials(sums.rest);
@@ -333,7 +342,13 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             let hot = hot.map(|hot| hot.and_then(|(class, value)| Some((class.checked_sub(start).filter(|&k| k < len)?, value))));
             let next = call.source.ahead(plan.row + 1, start, BLOCK);
             let ahead = |from, len| next.fetch(from, len);
-            let e = &kept.e[block * BLOCK..][..whole];
+            let e = match kept.e.get(block * BLOCK..).filter(|e| !e.is_empty()) {
+                Some(e) => &e[..whole],
+                None => {
+                    self.exponentials_again(plan.row, start, len, kept.references[block]);
+                    &self.e[..whole]
+                }
+            };
             if let Some(sink) = call.sink.as_ref().filter(|_| plain) {
                 // SAFETY: as in `write`.
                 let written = unsafe { sink.write_scaled(simd, plan.row, start..start + len, e, on_block, everywhere, hot, ahead) };
@@ -366,6 +381,16 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             hot.into_iter().flatten().for_each(|(entry, value)| self.g[entry] = value);
             self.write(plan.row, start, len);
         }
+    }
+
+    /// What was not kept of a long row, to the same bits: e^(z − reference) of a block into `e`.
+    fn exponentials_again(&mut self, row: usize, start: usize, len: usize, reference: T::Real) {
+        if self.e.is_empty() {
+            self.e = Buffer::new(padded(BLOCK), T::Real::ZERO);
+        }
+        load(self.simd, self.call, row, start, len, &mut self.z);
+        let next = self.call.source.ahead(row, start + len, BLOCK);
+        block::exponentials(self.simd, &self.z[..len], reference, &mut self.e[..padded(len)], None, true, |from, len| next.fetch(from, len));
     }
 
     /// The class and entry of a target.
@@ -406,6 +431,7 @@ fn load<S: Simd, T: Element>(simd: S, call: &Call<'_, T>, row: usize, start: usi
 }
 
 /// Puts `value` on the classes from `start` on that the mask does not allow.
+#[inline(always)]
 pub(super) fn forbid<R: Real>(values: &mut [R], allowed: Option<&[bool]>, start: usize, value: R) {
     let Some(allowed) = allowed else { return };
     values.iter_mut().zip(&allowed[start..]).for_each(|(entry, allowed)| *entry = if *allowed { *entry } else { value });
