@@ -132,17 +132,17 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         self.columns.copy_to(&mut self.alike_rows);
         let mut correct = 0;
         call.plan.kept_classes(rows, &mut self.entries[..n]);
-        for (lane, (entry, below)) in self.entries[..n].iter_mut().zip(&mut self.alike_rows.below).enumerate() {
+        let rows = self.alike_rows.below.iter_mut().zip(&self.alike_rows.max).zip(self.columns.argmax());
+        for (lane, (entry, ((below, max), argmax))) in self.entries[..n].iter_mut().zip(rows).enumerate() {
             let class = *entry;
             if class == IGNORED {
                 *below = 0.0;
                 self.whole.push((lane, T::Real::ZERO));
                 continue;
             }
-            let (max, argmax) = self.columns.peak(lane);
             *entry = class * width + lane;
             *below = max - self.z[*entry].to_f64();
-            correct += u32::from(argmax == class);
+            correct += u32::from(argmax.to_f64() == class as f64);
         }
         if !self.alike_rows.are_tame(n) {
             self.whole.clear();
@@ -158,14 +158,13 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         }
         let on_prior = alike.gamma * factor;
         self.on_prior.fill(T::Real::from_f64(on_prior));
-        for lane in 0..width {
-            let softmax = self.alike_rows.alpha[lane] * factor / (1.0 + self.columns.rest(lane).0);
-            self.on_exp[lane] = T::Real::from_f64(softmax);
+        let rest = self.columns.rests();
+        for (on_exp, (alpha, rest)) in self.on_exp.iter_mut().zip(self.alike_rows.alpha.iter().zip(rest)) {
+            *on_exp = T::Real::from_f64(alpha * factor / (1.0 + rest));
         }
-        for lane in (0..n).filter(|&lane| self.entries[lane] != IGNORED) {
-            let p = self.e[self.entries[lane]].to_f64() / (1.0 + self.columns.rest(lane).0);
-            let value = (self.alike_rows.alpha[lane] * p - alike.gamma - alike.beta) * factor;
-            self.hot.push((self.entries[lane], T::to_be_rounded(value)));
+        for (&entry, (alpha, rest)) in self.entries[..n].iter().zip(self.alike_rows.alpha.iter().zip(rest)).filter(|(entry, _)| **entry != IGNORED) {
+            let p = self.e[entry].to_f64() / (1.0 + rest);
+            self.hot.push((entry, T::to_be_rounded((alpha * p - alike.gamma - alike.beta) * factor)));
         }
         true
     }

@@ -48,6 +48,18 @@ impl<R: Real> Columns<R> {
         (self.rest[row], self.log1p_rest[row])
     }
 
+    /// [`peak`](Self::peak)'s class of all rows.
+    #[inline(always)]
+    pub(in crate::cpu) fn argmax(&self) -> &[R] {
+        &self.argmax
+    }
+
+    /// [`rest`](Self::rest)'s sum of all rows.
+    #[inline(always)]
+    pub(in crate::cpu) fn rests(&self) -> &[f64] {
+        &self.rest
+    }
+
     /// The sums against v.
     #[inline(always)]
     pub(in crate::cpu) fn functional(&self, row: usize) -> Functional {
