@@ -91,9 +91,9 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
     #[inline(always)]
     pub(super) fn forward(&mut self, row: usize, memo: &mut FloorMemo) -> Option<RowParts> {
         let plan = self.call.plan.row(row)?;
-        let mut running = self.statistics(&plan, 0, None);
-        for start in (PIECE..self.call.classes()).step_by(PIECE) {
-            running.merge(self.statistics(&plan, start, None));
+        let mut running = Running::new();
+        for start in (0..self.call.classes()).step_by(PIECE) {
+            running = running.merged(self.statistics(&plan, start, None));
         }
         let folded = self.call.plan.fold(&plan, &running.stats(), memo);
         Some(folded.parts(self.floor(&plan, &folded)))
@@ -106,15 +106,11 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             self.fill(row, 0.0, None);
             return None;
         };
-        let mut running: Option<Running> = None;
+        let mut running = Running::new();
         for mut piece in kept.pieces() {
-            let next = self.statistics(&plan, piece.start, Some(&mut piece));
-            match &mut running {
-                Some(running) => running.merge(next),
-                None => running = Some(next),
-            }
+            running = running.merged(self.statistics(&plan, piece.start, Some(&mut piece)));
         }
-        let stats = running.unwrap_or(Running::new()).stats();
+        let stats = running.stats();
         let folded = self.call.plan.fold(&plan, &stats, memo);
         let parts = folded.parts(self.floor(&plan, &folded));
         match RowGradient::new(&plan, &stats, &folded, self.call.factors.of(row), self.call.transform) {
@@ -124,9 +120,25 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
         Some(parts)
     }
 
+    /// [`statistics`](Self::statistics) for a task of its own.
+    pub(super) fn statistics_of_piece(&mut self, plan: &RowPlan, start: usize, kept: Option<&mut KeptPiece<'_, T::Real>>) -> Running {
+        self.simd.vectorize(
+            #[inline(always)]
+            || self.statistics(plan, start, kept),
+        )
+    }
+
+    /// [`gradient`](Self::gradient) for a task of its own.
+    pub(super) fn gradient_of_piece(&mut self, row: &RowGradient<'_>, kept: &KeptPiece<'_, T::Real>) {
+        self.simd.vectorize(
+            #[inline(always)]
+            || self.gradient(row, kept),
+        );
+    }
+
     /// The statistics of the piece that starts at class `start`; keeps what its gradient needs.
     #[inline(always)]
-    pub(super) fn statistics(&mut self, plan: &RowPlan, start: usize, mut kept: Option<&mut KeptPiece<'_, T::Real>>) -> Running {
+    fn statistics(&mut self, plan: &RowPlan, start: usize, mut kept: Option<&mut KeptPiece<'_, T::Real>>) -> Running {
         let (simd, call) = (self.simd, self.call);
         let mut running = Running::new();
         let uniform = matches!(call.prior, PriorVector::Uniform);
@@ -325,7 +337,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
 
     /// The gradient of a piece, from what was kept of it.
     #[inline(always)]
-    pub(super) fn gradient(&mut self, row: &RowGradient<'_>, kept: &KeptPiece<'_, T::Real>) {
+    fn gradient(&mut self, row: &RowGradient<'_>, kept: &KeptPiece<'_, T::Real>) {
         let RowGradient { plan, stats, .. } = *row;
         let (simd, call) = (self.simd, self.call);
         let narrow = T::Real::from_f64;
