@@ -1,30 +1,59 @@
 //! The CPU engine judged by the textbook, through every way of calling it.
 
-use xent::{Element, Real, Rows, RowsMut, bf16, f16};
-use xent_spec::translate::{Call, answer};
+use std::sync::Once;
+
+use xent::{Element, Instructions, Real, Rows, RowsMut, bf16, f16};
+use xent_spec::translate::{Call, answer, config};
 use xent_spec::{Answer, Case, Dtype, Subject, conformance};
 
-struct Cpu;
+/// One suite for each instruction set. Where the processor lacks it, the portable kernels pass in its place, and the output says so.
+macro_rules! on {
+    ($module:ident: $instructions:ident) => {
+        mod $module {
+            use super::*;
 
-impl Subject for Cpu {
-    const NAME: &'static str = "xent on the CPU";
+            struct Cpu;
 
-    fn run(case: &Case) -> Result<Answer, String> {
-        match case.dtype {
-            Dtype::F64 => run::<f64>(case),
-            Dtype::F32 => run::<f32>(case),
-            Dtype::F16 => run::<f16>(case),
-            Dtype::Bf16 => run::<bf16>(case),
+            impl Subject for Cpu {
+                const NAME: &'static str = concat!("xent on the CPU, ", stringify!($module));
+
+                fn run(case: &Case) -> Result<Answer, String> {
+                    super::run_on(available(Instructions::$instructions), case)
+                }
+            }
+
+            conformance!(Cpu);
         }
+    };
+}
+
+on!(portable: Portable);
+on!(avx2: Avx2);
+on!(avx512: Avx512);
+
+fn available(asked: Instructions) -> Instructions {
+    static SAID: Once = Once::new();
+    if Instructions::available().contains(&asked) {
+        return asked;
+    }
+    SAID.call_once(|| println!("SKIPPED: {asked} is not to be had on this processor"));
+    Instructions::Portable
+}
+
+fn run_on(instructions: Instructions, case: &Case) -> Result<Answer, String> {
+    match case.dtype {
+        Dtype::F64 => run::<f64>(instructions, case),
+        Dtype::F32 => run::<f32>(instructions, case),
+        Dtype::F16 => run::<f16>(instructions, case),
+        Dtype::Bf16 => run::<bf16>(instructions, case),
     }
 }
 
-conformance!(Cpu);
-
 /// `forward`, `forward_backward` and `forward_backward_in_place` must agree to the last bit, write every position of the view and none beside it, and nothing at all
 /// when they refuse.
-fn run<T: Element>(case: &Case) -> Result<Answer, String> {
-    let call = Call::new(case)?;
+fn run<T: Element>(instructions: Instructions, case: &Case) -> Result<Answer, String> {
+    let mut call = Call::new(case)?;
+    call.criterion = config(case).and_then(|config| config.instructions(instructions).build()).map_err(|error| error.to_string())?;
     let strides: Vec<isize> = case.layout.strides(&case.shape).into_iter().map(|stride| stride as isize).collect();
     let offset = case.layout.offset;
     let buffer: Vec<T> = case.buffer(f64::NAN).into_iter().map(T::from_f64).collect();
