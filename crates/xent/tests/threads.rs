@@ -1,7 +1,7 @@
 //! The same bits for any number of threads.
 #![cfg(feature = "rayon")]
 
-use xent::{Config, Element, Rows, RowsMut, bf16};
+use xent::{Config, Element, Real, Rows, RowsMut, bf16};
 
 fn noise(len: usize) -> impl Iterator<Item = f64> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -41,4 +41,88 @@ fn many_short_rows() {
 fn few_long_rows() {
     bits_do_not_depend_on_threads::<f32>(9, 50_257);
     bits_do_not_depend_on_threads::<bf16>(33, 4_097);
+}
+
+#[test]
+fn rows_in_tiles() {
+    bits_do_not_depend_on_threads::<f32>(30_001, 3);
+    bits_do_not_depend_on_threads::<f32>(9_973, 64);
+    bits_do_not_depend_on_threads::<bf16>(9_973, 19);
+}
+
+#[test]
+fn one_row_shared_by_threads() {
+    bits_do_not_depend_on_threads::<f32>(1, 300_001);
+    bits_do_not_depend_on_threads::<bf16>(3, 131_075);
+    // Too long to keep its exponentials.
+    bits_do_not_depend_on_threads::<f32>(1, 600_011);
+}
+
+/// A gradient that is written past the cache, of rows that are also small batches of their own, whose gradients are not; from every offset.
+fn rows_alone_have_the_same_bits<T: Element>(rows: usize, classes: usize) {
+    let values: Vec<T> = noise(rows * classes + 20).map(T::from_f64).collect();
+    let targets: Vec<u32> = (0..rows as u32).map(|row| (row * 7919) % classes as u32).collect();
+    let criterion = Config::new().label_smoothing(0.1).reduction(xent::Reduction::None).build().unwrap();
+    for offset in [0, 1, 7, 19] {
+        let logits = &values[offset..][..rows * classes];
+        let mut grad = vec![T::from_f64(0.0); values.len()];
+        let mut view = RowsMut::strided(&mut grad, &[rows, classes], &[classes as isize, 1], offset, 1).unwrap();
+        let output = criterion.forward_backward(&Rows::new(logits, rows, classes).unwrap(), &targets, 1.0, &mut view).unwrap();
+        for row in [0, 1, rows / 2, rows - 2, rows - 1] {
+            let mut alone = vec![T::from_f64(0.0); classes];
+            let own = Rows::new(&logits[row * classes..][..classes], 1, classes).unwrap();
+            let loss = criterion.forward_backward(&own, &targets[row..=row], 1.0, &mut RowsMut::new(&mut alone, 1, classes).unwrap()).unwrap().loss;
+            assert_eq!(format!("{:?}", loss.as_slice()[0]), format!("{:?}", output.loss.as_slice()[row]), "loss of row {row} at offset {offset}");
+            let same = alone.iter().zip(&grad[offset + row * classes..]).all(|(a, b)| a.to_real().to_f64().to_bits() == b.to_real().to_f64().to_bits());
+            assert!(same, "gradient of row {row} of {classes} classes at offset {offset}");
+        }
+        assert!(
+            grad[..offset].iter().chain(&grad[offset + rows * classes..]).all(|g| g.to_real().to_f64() == 0.0),
+            "written beside the view at offset {offset}"
+        );
+    }
+}
+
+#[test]
+fn past_the_cache() {
+    rows_alone_have_the_same_bits::<f32>(2_400, 1_000);
+    rows_alone_have_the_same_bits::<bf16>(70, 65_537);
+    rows_alone_have_the_same_bits::<f64>(1_100, 1_001);
+    rows_alone_have_the_same_bits::<f32>(220_000, 10);
+}
+
+#[test]
+fn a_row_does_not_notice_its_neighbours() {
+    let classes = 10;
+    let plain: Vec<f32> = noise(512 * classes).map(|z| z as f32).collect();
+    let targets: Vec<i64> = (0..512).map(|row| (row * 7) % classes as i64).collect();
+    for config in [
+        Config::new().label_smoothing(0.1),
+        Config::new(),
+        Config::new().label_smoothing(1.0),
+        Config::new().label_smoothing(0.3).prior(xent::Prior::WrongClasses),
+        Config::new().label_smoothing(0.1).z_loss(1e-3).form(xent::Form::KlDivergence),
+    ] {
+        let criterion = config.reduction(xent::Reduction::None).ignore_index(-100).build().unwrap();
+        let run = |logits: &[f32], targets: &[i64]| {
+            let mut grad = vec![0f32; logits.len()];
+            let output = criterion
+                .forward_backward(&Rows::new(logits, 512, classes).unwrap(), targets, 1.0, &mut RowsMut::new(&mut grad, 512, classes).unwrap())
+                .unwrap();
+            (output, grad)
+        };
+        // Rows that send a tile by the slow way, and one to ignore.
+        let (mut odd, mut with_ignored) = (plain.clone(), targets.clone());
+        odd[30 * classes] = f32::NAN;
+        odd[300 * classes + 3] = f32::NEG_INFINITY;
+        with_ignored[77] = -100;
+        let ((a, grad_a), (b, grad_b)) = (run(&plain, &targets), run(&odd, &with_ignored));
+        for row in (0..512).filter(|row| ![30, 300, 77].contains(row)) {
+            let parts = |output: &xent::Output<f32>| {
+                [&output.loss, &output.nll, &output.smoothing, &output.floor, &output.z_loss].map(|part| part.as_slice()[row].to_bits())
+            };
+            assert_eq!(parts(&a), parts(&b), "row {row}");
+            assert_eq!(grad_a[row * classes..][..classes], grad_b[row * classes..][..classes], "gradient of row {row}");
+        }
+    }
 }

@@ -294,7 +294,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
                     PriorVector::Shared { weighted, .. } => weighted[start + k],
                     PriorVector::PerRow => self.v[k],
                 };
-                self.g[k] = self.g[k] + gamma * v;
+                self.g[k] += gamma * v;
             }
         }
         self.g[len..whole].fill(T::Real::ZERO);
