@@ -90,39 +90,3 @@ fn past_the_cache() {
     rows_alone_have_the_same_bits::<f64>(1_100, 1_001);
     rows_alone_have_the_same_bits::<f32>(220_000, 10);
 }
-
-#[test]
-fn a_row_does_not_notice_its_neighbours() {
-    let classes = 10;
-    let plain: Vec<f32> = noise(512 * classes).map(|z| z as f32).collect();
-    let targets: Vec<i64> = (0..512).map(|row| (row * 7) % classes as i64).collect();
-    for config in [
-        Config::new().label_smoothing(0.1),
-        Config::new(),
-        Config::new().label_smoothing(1.0),
-        Config::new().label_smoothing(0.3).prior(xent::Prior::WrongClasses),
-        Config::new().label_smoothing(0.1).z_loss(1e-3).form(xent::Form::KlDivergence),
-    ] {
-        let criterion = config.reduction(xent::Reduction::None).ignore_index(-100).build().unwrap();
-        let run = |logits: &[f32], targets: &[i64]| {
-            let mut grad = vec![0f32; logits.len()];
-            let output = criterion
-                .forward_backward(&Rows::new(logits, 512, classes).unwrap(), targets, 1.0, &mut RowsMut::new(&mut grad, 512, classes).unwrap())
-                .unwrap();
-            (output, grad)
-        };
-        // Rows that send a tile by the slow way, and one to ignore.
-        let (mut odd, mut with_ignored) = (plain.clone(), targets.clone());
-        odd[30 * classes] = f32::NAN;
-        odd[300 * classes + 3] = f32::NEG_INFINITY;
-        with_ignored[77] = -100;
-        let ((a, grad_a), (b, grad_b)) = (run(&plain, &targets), run(&odd, &with_ignored));
-        for row in (0..512).filter(|row| ![30, 300, 77].contains(row)) {
-            let parts = |output: &xent::Output<f32>| {
-                [&output.loss, &output.nll, &output.smoothing, &output.floor, &output.z_loss].map(|part| part.as_slice()[row].to_bits())
-            };
-            assert_eq!(parts(&a), parts(&b), "row {row}");
-            assert_eq!(grad_a[row * classes..][..classes], grad_b[row * classes..][..classes], "gradient of row {row}");
-        }
-    }
-}
