@@ -41,6 +41,7 @@ impl Instructions {
         match self {
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
+            Self::Portable if cfg!(xent_scalar) => "scalar",
             Self::Portable if cfg!(target_arch = "x86_64") => "sse2",
             Self::Portable if cfg!(target_arch = "aarch64") => "neon",
             Self::Portable if cfg!(target_feature = "simd128") => "simd128",
@@ -54,35 +55,48 @@ impl Instructions {
 
     /// What to compute with: the baseline, should the processor not have it.
     pub(super) fn level_or_baseline(self) -> Level {
-        self.level().unwrap_or(Level::baseline())
+        self.level().unwrap_or(baseline())
     }
 
     /// `None` where the processor does not have it.
     fn level(self) -> Option<Level> {
         match self {
-            Self::Portable => Some(Level::baseline()),
-            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Self::Portable => Some(baseline()),
+            #[cfg(all(any(target_arch = "x86", target_arch = "x86_64"), not(xent_scalar)))]
             Self::Avx2 => Level::new().as_avx2().map(Level::Avx2),
-            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            #[cfg(all(any(target_arch = "x86", target_arch = "x86_64"), not(xent_scalar)))]
             Self::Avx512 => Level::new().as_avx512().map(Level::Avx512),
-            #[cfg(not(any(target_arch = "x86", target_arch = "x86_64")))]
+            #[cfg(any(not(any(target_arch = "x86", target_arch = "x86_64")), xent_scalar))]
             Self::Avx2 | Self::Avx512 => None,
         }
     }
+}
+
+/// What [`Instructions::Portable`] computes with. `--cfg xent_scalar` makes that scalar code on any target, and the only choice, so that whole suites run on it.
+fn baseline() -> Level {
+    #[cfg(xent_scalar)]
+    return Level::fallback();
+    #[cfg(not(xent_scalar))]
+    return Level::baseline();
 }
 
 /// Runs an expression with the token of a level. Unlike `fearless_simd::dispatch` it makes nothing for levels that [`Instructions`] does not name: all kernels exist once for each.
 macro_rules! on_level {
     ($level:expr, $simd:ident => $body:expr) => {{
         let level: fearless_simd::Level = $level;
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(xent_scalar)]
+        match level {
+            fearless_simd::Level::Fallback($simd) => $body,
+            _ => unreachable!("scalar code is the only choice"),
+        }
+        #[cfg(all(target_arch = "x86_64", not(xent_scalar)))]
         match (level.as_avx512(), level.as_avx2(), level.as_sse2()) {
             (Some($simd), _, _) => $body,
             (_, Some($simd), _) => $body,
             (_, _, Some($simd)) => $body,
             _ => unreachable!("SSE2 is part of x86-64"),
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(not(any(target_arch = "x86_64", xent_scalar)))]
         fearless_simd::dispatch!(level, $simd => $body)
     }};
 }

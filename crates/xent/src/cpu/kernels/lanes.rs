@@ -69,12 +69,20 @@ pub trait Lanes<S: Simd>: SimdFloat<S> {
 
     fn add_to(self, sum: &mut Wide<S>);
 
+    /// The larger of x and `end`, NaN for NaN.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn at_least(self, end: Self::Element) -> Self {
+        let end = Self::splat(self.token(), end);
+        // In this order of operands x86 hands a NaN through, and NEON and WebAssembly do in any; scalar code takes the number, relaxed WebAssembly what it likes.
+        if self.token().level().is_fallback() || cfg!(target_feature = "relaxed-simd") { self.simd_lt(end).select(end, self) } else { end.max(self) }
+    }
+
     /// e^r − 1 and 2^n/[`SCALE`](Self::SCALE), for x ≤ 0, x = n·ln 2 + r, |r| ≤ ½ ln 2 (Cody and Waite 1980).
     #[inline(always)]
     fn exp_parts(self) -> (Self, Self) {
         let of = |value| Self::splat(self.token(), value);
-        // In this order of operands x86 hands a NaN through.
-        let x = of(Self::EXP_ENDS).max(self);
+        let x = self.at_least(Self::EXP_ENDS);
         let shifted = x.mul_add(of(Self::LOG2_E), of(Self::ROUND));
         let n = of(Self::ROUND) - shifted;
         let r = n.mul_add(of(Self::LN_2[0]), x);
@@ -97,8 +105,7 @@ pub trait Lanes<S: Simd>: SimdFloat<S> {
     /// tanh, to 3 ulp, near 0 too.
     #[inline(always)]
     fn tanh(self) -> Self {
-        let of = |value| Self::splat(self.token(), value);
-        let (tail, power) = (of(Self::TANH_ENDS).max(-(self.abs() + self.abs()))).exp_parts();
+        let (tail, power) = (-(self.abs() + self.abs())).at_least(Self::TANH_ENDS).exp_parts();
         // e^y − 1 = 2^n·(e^r − 1) + (2^n − 1): nothing cancels near y = 0, where n is 0.
         let power = power * Self::SCALE;
         let below = tail.mul_add(power, power - Self::ONE);
