@@ -163,7 +163,7 @@ fn on_every_set(number: usize, case: &Case) -> impl Fn(&Case) -> Answer {
 
 fn in_any_company(dtype: Dtype, classes: usize) {
     let rows = rows_of(classes);
-    let odd = |row: usize| row > rows / 2 && row % 5 == 0;
+    let odd = |row: usize| row > rows / 2 && row.is_multiple_of(5);
     let case = batch(dtype, rows, classes, odd, |row| row % 11 == 3);
     for (number, case) in options(&case).into_iter().enumerate() {
         let run = on_every_set(number, &case);
