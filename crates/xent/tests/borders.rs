@@ -32,7 +32,7 @@ fn positions(classes: usize) -> Vec<usize> {
     // Of the last block, whatever its length: a vector from its end, and what is left over.
     all.extend([0, 1, classes / 2, classes / 16 * 16, classes.saturating_sub(16), classes.saturating_sub(2), classes - 1]);
     // The ends of vectors are no different in a long row.
-    all.retain(|&class| class < classes && (classes < LONG || class < 1 || class > 2000));
+    all.retain(|&class| class < classes && (classes < LONG || !(1..=2000).contains(&class)));
     all.sort_unstable();
     all.dedup();
     all
