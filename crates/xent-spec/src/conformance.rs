@@ -26,6 +26,11 @@ pub trait Subject {
         true
     }
 
+    /// Why there is nothing to judge on this machine, if so: its checks print that, and pass.
+    fn skipped() -> Option<&'static str> {
+        None
+    }
+
     /// Its answer: losses as reported, gradient entries as stored.
     ///
     /// # Errors
@@ -38,6 +43,7 @@ pub trait Subject {
 pub struct Candidate {
     /// Its name in failure messages.
     pub name: String,
+    skipped: Option<&'static str>,
     supports: fn(&Case) -> bool,
     run: Box<Run>,
 }
@@ -47,12 +53,12 @@ type Run = dyn Fn(&Case) -> Result<Answer, String>;
 impl Candidate {
     /// The candidate for a subject.
     pub fn of<S: Subject + 'static>() -> Candidate {
-        Candidate { name: S::NAME.into(), supports: S::supports, run: Box::new(S::run) }
+        Candidate { name: S::NAME.into(), skipped: S::skipped(), supports: S::supports, run: Box::new(S::run) }
     }
 
     /// A candidate that supports every case.
     pub(crate) fn new(name: &str, run: impl Fn(&Case) -> Result<Answer, String> + 'static) -> Candidate {
-        Candidate { name: name.into(), supports: |_| true, run: Box::new(run) }
+        Candidate { name: name.into(), skipped: None, supports: |_| true, run: Box::new(run) }
     }
 
     pub(crate) fn supports(&self, case: &Case) -> bool {
@@ -142,6 +148,10 @@ checks! { ($)
 /// What was wrong, or that there is no such check.
 pub fn run_check(name: &str, candidate: &Candidate) -> Result<(), String> {
     let (_, check) = CHECKS.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("no check is called {name:?}"))?;
+    if let Some(why) = candidate.skipped {
+        println!("{}: skipped, {why}", candidate.name);
+        return Ok(());
+    }
     check(candidate).map_err(|why| format!("{}: {why}", candidate.name))
 }
 

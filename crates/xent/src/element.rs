@@ -66,7 +66,7 @@ impl Element for f64 {
     }
     #[inline]
     fn is_probability(self) -> bool {
-        (self >= 0.0) & (self <= f64::MAX)
+        (0.0..=f64::MAX).contains(&self)
     }
     fn from_real(value: f64) -> f64 {
         value
@@ -109,7 +109,7 @@ impl Element for f32 {
     }
     #[inline]
     fn is_probability(self) -> bool {
-        (self >= 0.0) & (self <= f32::MAX)
+        (0.0..=f32::MAX).contains(&self)
     }
     fn from_real(value: f32) -> f32 {
         value

@@ -23,9 +23,10 @@
 //! - [`Rows`] and [`RowsMut`] view logits and gradients in f32, f64, f16 or bf16, with any strides and the classes on any axis.
 //! - [`Batch`] carries the targets (class indices, probabilities, two labels) and what is given a row: ε, weights, masks.
 //! - [`Criterion::forward`], [`Criterion::forward_backward`] and [`Criterion::forward_backward_in_place`] return an [`Output`].
+//! - [`Instructions`] says what the kernels run on; the best that the processor has is found when the program runs.
 //! - [`plan`] is for backends.
 //!
-//! The repository's SEMANTICS.md has every formula, denominator and NaN/∞ rule. Memory beyond the caller's is O(N + K). Results have the same bits for any number of threads.
+//! The repository's SEMANTICS.md has every formula, denominator and NaN/∞ rule. Memory beyond the caller's is O(N + K) a thread. Results have the same bits for any number of threads.
 
 #![warn(missing_docs)]
 

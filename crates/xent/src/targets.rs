@@ -32,6 +32,7 @@ macro_rules! with_indices {
         }
     };
 }
+pub(crate) use with_indices;
 
 impl ClassIndices<'_> {
     /// Number of indices.
@@ -66,7 +67,7 @@ impl ClassIndices<'_> {
 }
 
 /// An integer type of class indices.
-trait Index: Copy {
+pub(crate) trait Index: Copy {
     /// What i64 does not hold is out of range either way.
     fn index(self) -> i64;
     fn class(self, classes: usize) -> Option<usize>;

@@ -1,78 +1,54 @@
-//! The CPU engine judged by the textbook, through every way of calling it.
+//! The CPU engine judged by the textbook, on every instruction set, through every way of calling it.
 
-use xent::{Element, Real, Rows, RowsMut, bf16, f16};
-use xent_spec::translate::{Call, answer};
-use xent_spec::{Answer, Case, Dtype, Subject, conformance};
+mod common;
 
-pub(crate) struct Cpu;
+use xent::Instructions;
+use xent_spec::{Answer, Case, Subject, conformance};
 
-impl Subject for Cpu {
-    const NAME: &'static str = "xent on the CPU";
+/// What users get: the best instruction set, without naming it.
+mod best {
+    use super::*;
 
-    fn run(case: &Case) -> Result<Answer, String> {
-        match case.dtype {
-            Dtype::F64 => run::<f64>(case),
-            Dtype::F32 => run::<f32>(case),
-            Dtype::F16 => run::<f16>(case),
-            Dtype::Bf16 => run::<bf16>(case),
+    struct Best;
+
+    impl Subject for Best {
+        const NAME: &'static str = "xent on the CPU";
+
+        fn run(case: &Case) -> Result<Answer, String> {
+            common::run(case, None)
         }
     }
+
+    conformance!(Best);
 }
 
-conformance!(Cpu);
+macro_rules! on {
+    ($module:ident, $instructions:expr) => {
+        mod $module {
+            use super::*;
 
-/// `forward`, `forward_backward` and `forward_backward_in_place` must agree to the last bit, write every position of the view and none beside it, and nothing at all
-/// when they refuse.
-fn run<T: Element>(case: &Case) -> Result<Answer, String> {
-    let call = Call::new(case)?;
-    let strides: Vec<isize> = case.layout.strides(&case.shape).into_iter().map(|stride| stride as isize).collect();
-    let offset = case.layout.offset;
-    let buffer: Vec<T> = case.buffer(f64::NAN).into_iter().map(T::from_f64).collect();
-    let sentinel = T::from_f64(-77.0);
-    let mut grad = vec![sentinel; buffer.len()];
-    let mut in_place = buffer.clone();
+            struct On;
 
-    let logits = Rows::strided(&buffer, &case.shape, &strides, offset, case.axis).map_err(|error| error.to_string())?;
-    let mut grad_view = RowsMut::strided(&mut grad, &case.shape, &strides, offset, case.axis).map_err(|error| error.to_string())?;
-    let mut in_place_view = RowsMut::strided(&mut in_place, &case.shape, &strides, offset, case.axis).map_err(|error| error.to_string())?;
+            impl Subject for On {
+                const NAME: &'static str = concat!("xent on the CPU, ", stringify!($module));
 
-    let output = call.criterion.forward_backward(&logits, call.batch()?, call.upstream(), &mut grad_view);
-    let over_logits = call.criterion.forward_backward_in_place(&mut in_place_view, call.batch()?, call.upstream());
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => {
-            assert!(grad.iter().all(|g| same_bits(*g, sentinel)), "{}: written although refused: {error}", case.name);
-            assert!(in_place.iter().zip(&buffer).all(|(a, b)| same_bits(*a, *b)), "{}: logits changed although refused: {error}", case.name);
-            assert_eq!(over_logits.unwrap_err().to_string(), error.to_string(), "{}", case.name);
-            return Err(error.to_string());
+                fn skipped() -> Option<&'static str> {
+                    match Instructions::available().iter().position(|set| *set == $instructions) {
+                        Some(0) => Some("it is the best one here, which is judged already"),
+                        Some(_) => None,
+                        None => Some("this processor does not have it"),
+                    }
+                }
+
+                fn run(case: &Case) -> Result<Answer, String> {
+                    common::run(case, Some($instructions))
+                }
+            }
+
+            conformance!(On);
         }
     };
-    let alone = call.criterion.forward(&logits, call.batch()?).map_err(|error| error.to_string())?;
-    let over_logits = over_logits.map_err(|error| error.to_string())?;
-    assert_same_output(case, "forward", &alone, &output);
-    assert_same_output(case, "in place", &over_logits, &output);
-
-    let mut in_view = vec![false; buffer.len()];
-    let mut values = Vec::with_capacity(case.logits.len());
-    for position in 0..case.logits.len() {
-        let place = case.layout.place(&case.shape, position);
-        in_view[place] = true;
-        values.push(grad[place].to_real().to_f64());
-        assert!(same_bits(grad[place], in_place[place]), "{}: in-place gradient differs at {position}", case.name);
-    }
-    for (place, _) in in_view.iter().enumerate().filter(|(_, in_view)| !**in_view) {
-        assert!(same_bits(grad[place], sentinel), "{}: element {place} beside the gradient written", case.name);
-        assert!(same_bits(in_place[place], buffer[place]), "{}: element {place} beside the logits written", case.name);
-    }
-    Ok(answer(&output, values))
 }
-
-fn same_bits<T: Element>(a: T, b: T) -> bool {
-    let (a, b) = (a.to_real().to_f64(), b.to_real().to_f64());
-    a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
-}
-
-/// Debug prints the shortest number that reads back as the same, so equal text is equal bits (and NaN equals NaN).
-fn assert_same_output<F: Real>(case: &Case, way: &str, a: &xent::Output<F>, b: &xent::Output<F>) {
-    assert_eq!(format!("{a:?}"), format!("{b:?}"), "{}: {way}", case.name);
-}
+on!(portable, Instructions::Portable);
+on!(avx2, Instructions::Avx2);
+on!(avx512, Instructions::Avx512);

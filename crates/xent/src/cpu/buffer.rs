@@ -21,12 +21,14 @@ impl<E: Copy> Buffer<E> {
 
 impl<E> Deref for Buffer<E> {
     type Target = [E];
+    #[inline(always)]
     fn deref(&self) -> &[E] {
         &self.memory[self.start..][..self.len]
     }
 }
 
 impl<E> DerefMut for Buffer<E> {
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut [E] {
         &mut self.memory[self.start..][..self.len]
     }

@@ -123,6 +123,21 @@ impl<'a, T: Element> Source<'a, T> {
         }
     }
 
+    /// The tile of up to `rows` rows from `row` on, to be fetched ahead of time; nothing where it is neither rows side by side nor one after another.
+    pub(super) fn tile_ahead(&self, row: usize, rows: usize) -> TileAhead<T> {
+        let (classes, nothing) = (self.layout.classes, TileAhead { first: self.first, class_stride: 0, classes: 0, len: 0 });
+        if row >= self.layout.rows {
+            return nothing;
+        }
+        let run = self.layout.run(row);
+        let (first, rows) = (self.first.wrapping_offset(run.start), rows.min(run.len));
+        match (run.stride, self.layout.class_stride) {
+            (1, class_stride) => TileAhead { first, class_stride, classes, len: rows },
+            (stride, 1) if stride == classes as isize => TileAhead { first, class_stride: 0, classes, len: rows * classes },
+            _ => nothing,
+        }
+    }
+
     /// Classes `start..` of a row, up to `len`, to be fetched ahead of time; those of the next row from the last class on; nothing where classes are not neighbours.
     pub(super) fn ahead(&self, row: usize, start: usize, len: usize) -> Ahead<T> {
         let (row, start) = if start < self.layout.classes { (row, start) } else { (row + 1, 0) };
@@ -130,6 +145,26 @@ impl<'a, T: Element> Source<'a, T> {
             return Ahead { first: self.first, len: 0 };
         }
         Ahead { first: self.first.wrapping_offset(self.layout.row_start(row) + start as isize), len: len.min(self.layout.classes - start) }
+    }
+}
+
+/// A tile that will be needed soon, where it lies in runs.
+pub(super) struct TileAhead<T> {
+    first: *const T,
+    /// From one class to the next, or 0 where rows lie one after another.
+    class_stride: isize,
+    classes: usize,
+    len: usize,
+}
+
+impl<T> TileAhead<T> {
+    /// Fetches class `class` of the sixteen rows from `column` on, or as much of the tile if rows lie one after another.
+    #[inline(always)]
+    pub(super) fn fetch(&self, class: usize, column: usize) {
+        const ROWS: usize = 16;
+        let (class_stride, start) = if self.class_stride == 0 { (0, column * self.classes + class * ROWS) } else { (self.class_stride, column) };
+        let ahead = Ahead { first: self.first.wrapping_offset(class as isize * class_stride), len: self.len };
+        ahead.fetch(start, ROWS);
     }
 }
 
@@ -260,12 +295,14 @@ impl<'a, T: Element> Sink<'a, T> {
     /// Rounds neighbours; past the cache where that pays.
     #[inline(always)]
     fn round<S: Simd>(&self, simd: S, values: &[T::Real], out: &mut [T], rounded: &mut [T]) {
-        if self.streamed {
+        if !self.streamed {
+            T::narrow(simd, values, out);
+        } else if let Some(out) = T::as_real_mut(out) {
+            stream(simd, values, out);
+        } else {
             let rounded = &mut rounded[..values.len()];
             T::narrow(simd, values, rounded);
             stream(simd, rounded, out);
-        } else {
-            T::narrow(simd, values, out);
         }
     }
 

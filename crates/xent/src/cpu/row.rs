@@ -27,6 +27,8 @@ pub(super) struct Blocks<'a, S: Simd, T: Element> {
     call: &'a Call<'a, T>,
     z: Buffer<T::Real>,
     g: Buffer<T::Real>,
+    /// Exponentials of a row too long to keep them.
+    e: Buffer<T::Real>,
     /// The prior's v where rows do not share it, and without class weights.
     v: Buffer<T::Real>,
     plain_v: Buffer<T::Real>,
@@ -35,6 +37,9 @@ pub(super) struct Blocks<'a, S: Simd, T: Element> {
     wide: Buffer<f64>,
     rounded: Buffer<T>,
 }
+
+/// Exponentials are kept of rows up to this length, for which they stay in second-level cache; those of longer rows are taken again.
+const LONGEST_KEPT: usize = 1 << 19;
 
 /// What is kept of a row between its two sweeps: e^(z − reference), and each block's reference.
 pub(super) struct Kept<R> {
@@ -52,12 +57,14 @@ pub(super) struct KeptPiece<'k, R> {
 
 impl<R: Real> Kept<R> {
     pub(super) fn new(classes: usize) -> Self {
-        Self { e: Buffer::new(padded(classes), R::ZERO), references: vec![R::ZERO; classes.div_ceil(BLOCK)] }
+        let len = if classes <= LONGEST_KEPT { padded(classes) } else { 0 };
+        Self { e: Buffer::new(len, R::ZERO), references: vec![R::ZERO; classes.div_ceil(BLOCK)] }
     }
 
     pub(super) fn pieces(&mut self) -> impl Iterator<Item = KeptPiece<'_, R>> {
-        let references = self.references.chunks_mut(PIECE / BLOCK);
-        self.e.chunks_mut(PIECE).zip(references).enumerate().map(|(i, (e, references))| KeptPiece { start: i * PIECE, e, references })
+        let mut e = self.e.chunks_mut(PIECE);
+        let references = self.references.chunks_mut(PIECE / BLOCK).enumerate();
+        references.map(move |(i, references)| KeptPiece { start: i * PIECE, e: e.next().unwrap_or_default(), references })
     }
 }
 
@@ -71,6 +78,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             call,
             z: some(true),
             g: some(true),
+            e: Buffer::default(),
             v: some(own_prior),
             plain_v: some(own_prior && call.plan.renormalises() && call.plan.class_weights().is_some()),
             t: some(call.plan.dense_targets()),
@@ -83,9 +91,9 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
     #[inline(always)]
     pub(super) fn forward(&mut self, row: usize, memo: &mut FloorMemo) -> Option<RowParts> {
         let plan = self.call.plan.row(row)?;
-        let mut running = self.statistics(&plan, 0, None);
-        for start in (PIECE..self.call.classes()).step_by(PIECE) {
-            running.merge(self.statistics(&plan, start, None));
+        let mut running = Running::new();
+        for start in (0..self.call.classes()).step_by(PIECE) {
+            running = running.merged(self.statistics(&plan, start, None));
         }
         let folded = self.call.plan.fold(&plan, &running.stats(), memo);
         Some(folded.parts(self.floor(&plan, &folded)))
@@ -98,15 +106,11 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             self.fill(row, 0.0, None);
             return None;
         };
-        let mut running: Option<Running> = None;
+        let mut running = Running::new();
         for mut piece in kept.pieces() {
-            let next = self.statistics(&plan, piece.start, Some(&mut piece));
-            match &mut running {
-                Some(running) => running.merge(next),
-                None => running = Some(next),
-            }
+            running = running.merged(self.statistics(&plan, piece.start, Some(&mut piece)));
         }
-        let stats = running.unwrap_or(Running::new()).stats();
+        let stats = running.stats();
         let folded = self.call.plan.fold(&plan, &stats, memo);
         let parts = folded.parts(self.floor(&plan, &folded));
         match RowGradient::new(&plan, &stats, &folded, self.call.factors.of(row), self.call.transform) {
@@ -116,9 +120,25 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
         Some(parts)
     }
 
+    /// [`statistics`](Self::statistics) for a task of its own.
+    pub(super) fn statistics_of_piece(&mut self, plan: &RowPlan, start: usize, kept: Option<&mut KeptPiece<'_, T::Real>>) -> Running {
+        self.simd.vectorize(
+            #[inline(always)]
+            || self.statistics(plan, start, kept),
+        )
+    }
+
+    /// [`gradient`](Self::gradient) for a task of its own.
+    pub(super) fn gradient_of_piece(&mut self, row: &RowGradient<'_>, kept: &KeptPiece<'_, T::Real>) {
+        self.simd.vectorize(
+            #[inline(always)]
+            || self.gradient(row, kept),
+        );
+    }
+
     /// The statistics of the piece that starts at class `start`; keeps what its gradient needs.
     #[inline(always)]
-    pub(super) fn statistics(&mut self, plan: &RowPlan, start: usize, mut kept: Option<&mut KeptPiece<'_, T::Real>>) -> Running {
+    fn statistics(&mut self, plan: &RowPlan, start: usize, mut kept: Option<&mut KeptPiece<'_, T::Real>>) -> Running {
         let (simd, call) = (self.simd, self.call);
         let mut running = Running::new();
         let uniform = matches!(call.prior, PriorVector::Uniform);
@@ -156,10 +176,11 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             let e = match &mut kept {
                 Some(kept) => {
                     kept.references[block] = reference;
-                    &mut kept.e[block * BLOCK..][..padded(len)]
+                    kept.e.get_mut(block * BLOCK..).filter(|e| !e.is_empty()).unwrap_or(&mut self.g)
                 }
-                None => &mut self.g[..padded(len)],
+                None => &mut self.g[..],
             };
+            let e = &mut e[..padded(len)];
             let next = call.source.ahead(plan.row, start + len, BLOCK);
             let mut sums = block::exponentials(simd, z, reference, e, hole, min == T::Real::NEG_INFINITY, |from, len| next.fetch(from, len));
             running.add_exponentials(sums.rest);
@@ -273,7 +294,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
                     PriorVector::Shared { weighted, .. } => weighted[start + k],
                     PriorVector::PerRow => self.v[k],
                 };
-                self.g[k] = self.g[k] + gamma * v;
+                self.g[k] += gamma * v;
             }
         }
         self.g[len..whole].fill(T::Real::ZERO);
@@ -316,7 +337,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
 
     /// The gradient of a piece, from what was kept of it.
     #[inline(always)]
-    pub(super) fn gradient(&mut self, row: &RowGradient<'_>, kept: &KeptPiece<'_, T::Real>) {
+    fn gradient(&mut self, row: &RowGradient<'_>, kept: &KeptPiece<'_, T::Real>) {
         let RowGradient { plan, stats, .. } = *row;
         let (simd, call) = (self.simd, self.call);
         let narrow = T::Real::from_f64;
@@ -333,7 +354,13 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             let hot = hot.map(|hot| hot.and_then(|(class, value)| Some((class.checked_sub(start).filter(|&k| k < len)?, value))));
             let next = call.source.ahead(plan.row + 1, start, BLOCK);
             let ahead = |from, len| next.fetch(from, len);
-            let e = &kept.e[block * BLOCK..][..whole];
+            let e = match kept.e.get(block * BLOCK..).filter(|e| !e.is_empty()) {
+                Some(e) => &e[..whole],
+                None => {
+                    self.exponentials_again(plan.row, start, len, kept.references[block]);
+                    &self.e[..whole]
+                }
+            };
             if let Some(sink) = call.sink.as_ref().filter(|_| plain) {
                 // SAFETY: as in `write`.
                 let written = unsafe { sink.write_scaled(simd, plan.row, start..start + len, e, on_block, everywhere, hot, ahead) };
@@ -366,6 +393,16 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             hot.into_iter().flatten().for_each(|(entry, value)| self.g[entry] = value);
             self.write(plan.row, start, len);
         }
+    }
+
+    /// What was not kept of a long row, to the same bits: e^(z − reference) of a block into `e`.
+    fn exponentials_again(&mut self, row: usize, start: usize, len: usize, reference: T::Real) {
+        if self.e.is_empty() {
+            self.e = Buffer::new(padded(BLOCK), T::Real::ZERO);
+        }
+        load(self.simd, self.call, row, start, len, &mut self.z);
+        let next = self.call.source.ahead(row, start + len, BLOCK);
+        block::exponentials(self.simd, &self.z[..len], reference, &mut self.e[..padded(len)], None, true, |from, len| next.fetch(from, len));
     }
 
     /// The class and entry of a target.
@@ -406,6 +443,7 @@ fn load<S: Simd, T: Element>(simd: S, call: &Call<'_, T>, row: usize, start: usi
 }
 
 /// Puts `value` on the classes from `start` on that the mask does not allow.
+#[inline(always)]
 pub(super) fn forbid<R: Real>(values: &mut [R], allowed: Option<&[bool]>, start: usize, value: R) {
     let Some(allowed) = allowed else { return };
     values.iter_mut().zip(&allowed[start..]).for_each(|(entry, allowed)| *entry = if *allowed { *entry } else { value });

@@ -67,8 +67,8 @@ fn shared_row<S: Simd, T: Element>(simd: S, call: &Call<'_, T>, row: usize, mut 
         return None;
     };
     let running: Vec<Running> = match &mut kept {
-        Some(kept) => parallel::map(kept.pieces().collect(), blocks, |blocks, mut piece| blocks.statistics(&plan, piece.start, Some(&mut piece))),
-        None => parallel::map((0..call.classes()).step_by(PIECE).collect(), blocks, |blocks, start| blocks.statistics(&plan, start, None)),
+        Some(kept) => parallel::map(kept.pieces().collect(), blocks, |blocks, mut piece| blocks.statistics_of_piece(&plan, piece.start, Some(&mut piece))),
+        None => parallel::map((0..call.classes()).step_by(PIECE).collect(), blocks, |blocks, start| blocks.statistics_of_piece(&plan, start, None)),
     };
     let stats = running.into_iter().fold(Running::new(), Running::merged).stats();
     let folded = call.plan.fold(&plan, &stats, memo);
@@ -77,7 +77,7 @@ fn shared_row<S: Simd, T: Element>(simd: S, call: &Call<'_, T>, row: usize, mut 
         match RowGradient::new(&plan, &stats, &folded, call.factors.of(row), call.transform) {
             Ok(gradient) => {
                 parallel::map(kept.pieces().collect(), blocks, |blocks, piece| {
-                    blocks.gradient(&gradient, &piece);
+                    blocks.gradient_of_piece(&gradient, &piece);
                     call.finish();
                 });
             }

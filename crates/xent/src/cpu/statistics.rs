@@ -69,14 +69,8 @@ impl Running {
     }
 
     /// With the classes that follow.
-    pub(super) fn merged(mut self, next: Self) -> Self {
-        self.merge(next);
-        self
-    }
-
-    /// Takes in the classes that follow.
     #[inline(always)]
-    pub(super) fn merge(&mut self, mut next: Self) {
+    pub(super) fn merged(mut self, mut next: Self) -> Self {
         match next.peak {
             Some((max, argmax)) if max > self.max() => self.rise(max, argmax),
             Some(_) => next.rise(self.max(), 0),
@@ -95,6 +89,7 @@ impl Running {
                 *hot = next;
             }
         }
+        self
     }
 
     #[inline(always)]

@@ -94,7 +94,9 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
             let rows = start..rows.end.min(start + self.width);
             self.load(rows.clone());
             let v = prior(self.call);
-            let masked = columns::statistics(self.simd, &self.z, self.width, v, &mut self.e, &mut self.columns);
+            let next = self.call.source.tile_ahead(rows.end, self.width);
+            let ahead = |class, column| next.fetch(class, column);
+            let masked = columns::statistics(self.simd, &self.z, self.width, v, &mut self.e, &mut self.columns, ahead);
             self.hot.clear();
             self.whole.clear();
             if masked || !self.fold_alike(rows.clone(), parts) {
@@ -129,16 +131,18 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         let (call, width, n) = (self.call, self.width, rows.len());
         self.columns.copy_to(&mut self.alike_rows);
         let mut correct = 0;
-        for (lane, row) in rows.enumerate() {
-            let Some(class) = call.plan.kept_class(row) else {
-                (self.entries[lane], self.alike_rows.below[lane]) = (IGNORED, 0.0);
+        call.plan.kept_classes(rows, &mut self.entries[..n]);
+        let rows = self.alike_rows.below.iter_mut().zip(&self.alike_rows.max).zip(self.columns.argmax());
+        for (lane, (entry, ((below, max), argmax))) in self.entries[..n].iter_mut().zip(rows).enumerate() {
+            let class = *entry;
+            if class == IGNORED {
+                *below = 0.0;
                 self.whole.push((lane, T::Real::ZERO));
                 continue;
-            };
-            let (max, argmax) = self.columns.peak(lane);
-            self.entries[lane] = class * width + lane;
-            self.alike_rows.below[lane] = max - self.z[self.entries[lane]].to_f64();
-            correct += u32::from(argmax == class);
+            }
+            *entry = class * width + lane;
+            *below = max - self.z[*entry].to_f64();
+            correct += u32::from(argmax.to_f64() == class as f64);
         }
         if !self.alike_rows.are_tame(n) {
             self.whole.clear();
@@ -154,14 +158,13 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         }
         let on_prior = alike.gamma * factor;
         self.on_prior.fill(T::Real::from_f64(on_prior));
-        for lane in 0..width {
-            let softmax = self.alike_rows.alpha[lane] * factor / (1.0 + self.columns.rest(lane).0);
-            self.on_exp[lane] = T::Real::from_f64(softmax);
+        let rest = self.columns.rests();
+        for (on_exp, (alpha, rest)) in self.on_exp.iter_mut().zip(self.alike_rows.alpha.iter().zip(rest)) {
+            *on_exp = T::Real::from_f64(alpha * factor / (1.0 + rest));
         }
-        for lane in (0..n).filter(|&lane| self.entries[lane] != IGNORED) {
-            let p = self.e[self.entries[lane]].to_f64() / (1.0 + self.columns.rest(lane).0);
-            let value = (self.alike_rows.alpha[lane] * p - alike.gamma - alike.beta) * factor;
-            self.hot.push((self.entries[lane], T::to_be_rounded(value)));
+        for (&entry, (alpha, rest)) in self.entries[..n].iter().zip(self.alike_rows.alpha.iter().zip(rest)).filter(|(entry, _)| **entry != IGNORED) {
+            let p = self.e[entry].to_f64() / (1.0 + rest);
+            self.hot.push((entry, T::to_be_rounded((alpha * p - alike.gamma - alike.beta) * factor)));
         }
         true
     }

@@ -1,7 +1,7 @@
 //! A row before its logits are read.
 
 use super::Plan;
-use crate::targets::Lambda;
+use crate::targets::{Index, Lambda, with_indices};
 use crate::{ClassWeighting, Targets};
 
 /// What is known of a kept row before its logits are read.
@@ -111,9 +111,17 @@ impl Plan<'_> {
         !self.batch.ignored.is_some_and(|ignored| ignored[row]) && (self.ignored_classes.is_empty() || !self.ignored_classes.contains(&class))
     }
 
+    /// The classes of rows that [`alike`](Self::alike) says are told apart by nothing else; `usize::MAX` for ignored ones.
+    #[inline]
+    pub(crate) fn kept_classes(&self, rows: std::ops::Range<usize>, out: &mut [usize]) {
+        if let Some(labels) = &self.labels {
+            with_indices!(labels, labels => out.iter_mut().zip(&labels[rows]).for_each(|(out, label)| *out = label.class(self.classes).unwrap_or(usize::MAX)));
+        }
+    }
+
     /// The class of a row with a class index; `None` if it is ignored.
     #[inline]
-    pub(crate) fn kept_class(&self, row: usize) -> Option<usize> {
+    pub(super) fn kept_class(&self, row: usize) -> Option<usize> {
         self.labels.as_ref()?.class(row, self.classes).filter(|&class| self.keeps(row, class))
     }
 

@@ -48,6 +48,18 @@ impl<R: Real> Columns<R> {
         (self.rest[row], self.log1p_rest[row])
     }
 
+    /// [`peak`](Self::peak)'s class of all rows.
+    #[inline(always)]
+    pub(in crate::cpu) fn argmax(&self) -> &[R] {
+        &self.argmax
+    }
+
+    /// [`rest`](Self::rest)'s sum of all rows.
+    #[inline(always)]
+    pub(in crate::cpu) fn rests(&self) -> &[f64] {
+        &self.rest
+    }
+
     /// The sums against v.
     #[inline(always)]
     pub(in crate::cpu) fn functional(&self, row: usize) -> Functional {
@@ -56,21 +68,28 @@ impl<R: Real> Columns<R> {
     }
 }
 
-/// Reads a tile: `columns` of each row against v (≡ 1 without one), and e^(z − max) into `e`. Returns whether any logit is −∞.
+/// Reads a tile: `columns` of each row against v (≡ 1 without one), and e^(z − max) into `e`. `ahead` is told how far it has come. Returns whether any logit is −∞.
 #[inline(always)]
-pub(in crate::cpu) fn statistics<S: Simd, R: Real>(simd: S, z: &[R], width: usize, v: Option<&[R]>, e: &mut [R], columns: &mut Columns<R>) -> bool {
+pub(in crate::cpu) fn statistics<S: Simd, R: Real>(
+    simd: S,
+    z: &[R],
+    width: usize,
+    v: Option<&[R]>,
+    e: &mut [R],
+    columns: &mut Columns<R>,
+    ahead: impl Fn(usize, usize),
+) -> bool {
     simd.vectorize(
         #[inline(always)]
         || {
             let mut any_masked = false;
             for column in (0..width).step_by(V::<S, R>::LEN) {
-                let masked = peak(simd, z, width, column, columns);
+                let masked = peak(simd, z, width, column, columns, &ahead);
                 any_masked |= masked;
                 match (v, masked) {
-                    (None, false) => sums::<S, R, false>(simd, z, width, column, |_| R::ONE, e, columns),
-                    (None, true) => sums::<S, R, true>(simd, z, width, column, |_| R::ONE, e, columns),
-                    (Some(v), false) => sums::<S, R, false>(simd, z, width, column, |k| v[k], e, columns),
-                    (Some(v), true) => sums::<S, R, true>(simd, z, width, column, |k| v[k], e, columns),
+                    (None, false) => sums::<S, R, false>(simd, z, width, column, None, e, columns),
+                    (_, false) => sums::<S, R, false>(simd, z, width, column, v, e, columns),
+                    (_, true) => sums::<S, R, true>(simd, z, width, column, v, e, columns),
                 }
             }
             for (log, rest) in columns.log1p_rest.chunks_exact_mut(8).zip(columns.rest.chunks_exact(8)) {
@@ -83,45 +102,44 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Real>(simd: S, z: &[R], width: usiz
 
 /// The largest logits of a column of rows; whether there is a −∞ among them all.
 #[inline(always)]
-fn peak<S: Simd, R: Real>(simd: S, z: &[R], width: usize, column: usize, columns: &mut Columns<R>) -> bool {
-    let first = V::<S, R>::from_slice(simd, &z[column..][..V::<S, R>::LEN]);
-    let (mut max, mut min, mut argmax) = (first, first, V::<S, R>::splat(simd, R::ZERO));
-    let mut class = argmax;
-    for z in z.chunks_exact(width).skip(1) {
-        let z = V::<S, R>::from_slice(simd, &z[column..][..V::<S, R>::LEN]);
-        class += V::<S, R>::ONE;
-        let larger = z.simd_gt(max);
-        (max, argmax, min) = (larger.select(z, max), larger.select(class, argmax), z.min(min));
+fn peak<S: Simd, R: Real>(simd: S, z: &[R], width: usize, column: usize, columns: &mut Columns<R>, ahead: &impl Fn(usize, usize)) -> bool {
+    let len = V::<S, R>::LEN;
+    let first = V::<S, R>::from_slice(simd, &z[column..][..len]);
+    let (mut max, mut min) = (first, first);
+    for (k, z) in z.chunks_exact(width).enumerate() {
+        ahead(k, column);
+        let z = V::<S, R>::from_slice(simd, &z[column..][..len]);
+        (max, min) = (z.max(max), z.min(min));
     }
-    max.store_slice(&mut columns.max[column..][..V::<S, R>::LEN]);
-    argmax.store_slice(&mut columns.argmax[column..][..V::<S, R>::LEN]);
+    max.store_slice(&mut columns.max[column..][..len]);
     // Lane by lane: the minimum of all may be one row's NaN.
     min.simd_eq(R::NEG_INFINITY).any_true()
 }
 
 #[inline(always)]
-fn sums<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], width: usize, column: usize, v: impl Fn(usize) -> R, e: &mut [R], columns: &mut Columns<R>) {
+fn sums<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], width: usize, column: usize, v: Option<&[R]>, e: &mut [R], columns: &mut Columns<R>) {
     let len = V::<S, R>::LEN;
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one) = (of(R::ZERO), of(R::ONE));
     let max = V::<S, R>::from_slice(simd, &columns.max[column..][..len]);
     // All masked: any finite reference serves.
-    let max = max.simd_eq(R::NEG_INFINITY).select(zero, max);
-    let argmax = V::<S, R>::from_slice(simd, &columns.argmax[column..][..len]);
-    let mut rest = Wide::zero(simd);
-    let mut functional = [Wide::zero(simd); 4];
-    let mut class = zero;
+    let reference = max.simd_eq(R::NEG_INFINITY).select(zero, max);
+    let (mut rest, mut functional) = (Wide::zero(simd), [Wide::zero(simd); 4]);
+    let (mut class, mut argmax, mut peaks) = (zero, of(R::MAX), zero);
     // Summed as the lanes are, so that a row's bits do not depend on masks in its neighbours.
     let (mut mass, mut k) = (0.0, 0);
     for (z, e) in z.chunks(DEPTH * width).zip(e.chunks_mut(DEPTH * width)) {
         let (mut exps, mut lanes, mut part) = (zero, [zero; 4], R::ZERO);
         for (z, e) in z.chunks_exact(width).zip(e.chunks_exact_mut(width)) {
             let z = V::<S, R>::from_slice(simd, &z[column..][..len]);
-            let x = z - max;
+            let x = z - reference;
             let exp = x.exp();
             exp.store_slice(&mut e[column..][..len]);
-            exps += class.simd_eq(argmax).select(zero, exp);
-            let weight = v(k);
+            let peak = z.simd_eq(max);
+            exps += peak.select(zero, exp);
+            peaks += peak.select(one, zero);
+            argmax = argmax.min(peak.select(class, of(R::MAX)));
+            let weight = v.map_or(R::ONE, |v| v[k]);
             if MASKED {
                 let masked = z.simd_eq(R::NEG_INFINITY);
                 let weight = of(weight);
@@ -131,8 +149,11 @@ fn sums<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], width: usize, co
                 lanes[1] += open;
                 lanes[2] += closed;
                 lanes[3] += closed.simd_gt(zero).select(one, zero);
+            } else if v.is_some() {
+                lanes[0] = of(weight).mul_add(-x, lanes[0]);
+                part += weight;
             } else {
-                lanes[0] = (-x).mul_add(of(weight), lanes[0]);
+                lanes[0] -= x;
                 part += weight;
             }
             class += V::<S, R>::ONE;
@@ -145,7 +166,10 @@ fn sums<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], width: usize, co
             (1..4).for_each(|i| lanes[i].add_to(&mut functional[i]));
         }
     }
+    // All that share the largest logit but the first have e^0 = 1. (All masked: e^(−∞) = 0.)
+    (peaks - V::<S, R>::ONE).add_to(&mut rest);
     rest.store(&mut columns.rest[column..][..len]);
+    argmax.store_slice(&mut columns.argmax[column..][..len]);
     for (i, (out, sums)) in columns.functional.iter_mut().zip(functional).enumerate() {
         let out = &mut out[column..][..len];
         if MASKED || i == 0 {

@@ -6,3 +6,6 @@ pub(crate) mod halves;
 mod lanes;
 
 pub use lanes::Lane;
+
+#[cfg(test)]
+mod tests;

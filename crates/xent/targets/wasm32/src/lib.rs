@@ -1,11 +1,21 @@
 //! The conformance suite as one WebAssembly module, for `run.mjs`: a module without an operating system has no test harness.
 
 mod batches;
-#[path = "../../../tests/conformance.rs"]
-mod suite;
+mod batches;
+#[path = "../../../tests/common/mod.rs"]
+mod common;
 
-use suite::Cpu;
-use xent_spec::{CHECKS, Candidate, run_check};
+use xent_spec::{Answer, CHECKS, Candidate, Case, Subject, run_check};
+
+struct Cpu;
+
+impl Subject for Cpu {
+    const NAME: &'static str = "xent in WebAssembly";
+
+    fn run(case: &Case) -> Result<Answer, String> {
+        common::run(case, None)
+    }
+}
 
 #[link(wasm_import_module = "host")]
 unsafe extern "C" {
