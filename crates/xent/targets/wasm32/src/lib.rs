@@ -1,7 +1,6 @@
 //! The conformance suite as one WebAssembly module, for `run.mjs`: a module without an operating system has no test harness.
 
 mod batches;
-mod batches;
 #[path = "../../../tests/common/mod.rs"]
 mod common;
 
