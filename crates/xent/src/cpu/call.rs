@@ -5,7 +5,7 @@ use fearless_simd::Simd;
 use super::buffer::Buffer;
 use super::kernels::Lane;
 use super::kernels::block::padded;
-use super::memory::{Sink, Source};
+use super::memory::{Ahead, Sink, Source};
 use crate::Element;
 use crate::plan::{GradientFactors, Plan, SharedPrior, Transform};
 use crate::targets::Probabilities;
@@ -19,6 +19,8 @@ pub struct Call<'a, T: Element> {
     pub(super) factors: GradientFactors<'a>,
     pub(super) transform: Transform,
     pub(super) prior: PriorVector<T::Real>,
+    /// A dense target of the type that is computed with.
+    target: Option<Source<'a, T::Real>>,
     /// Class weights of a dense target, 0 beyond the last class.
     pub(super) weights: Option<Buffer<T::Real>>,
 }
@@ -52,11 +54,17 @@ impl<'a, T: Element> Call<'a, T> {
             SharedPrior::PerRow => PriorVector::PerRow,
         };
         let weights = weights.filter(|_| plan.dense_targets()).map(|weights| vector(&|class| weights[class]));
-        Self { plan, source, sink, factors, transform: plan.transform(), prior, weights }
+        let target = plan.probabilities().and_then(T::Real::source);
+        Self { plan, source, sink, factors, transform: plan.transform(), prior, target, weights }
     }
 
     pub(super) fn classes(&self) -> usize {
         self.plan.classes()
+    }
+
+    /// Whether the gradient is more than a product of exponentials and a sum of targets.
+    pub(super) fn gradient_asks_for_logits(&self) -> bool {
+        self.transform.softcap.is_some() || self.plan.renormalises()
     }
 
     /// Classes `start..start + len` of a row where they lie, if they are neighbours and need no widening.
@@ -64,6 +72,20 @@ impl<'a, T: Element> Call<'a, T> {
     pub(super) fn logits(&self, row: usize, start: usize, len: usize) -> Option<&[T::Real]> {
         // SAFETY: every caller asks for what is its own; see `Source`.
         T::as_real(unsafe { self.source.neighbours(row, start, len) }?)
+    }
+
+    /// Classes `start..start + len` of a row's dense target where they lie, if they are neighbours, need no widening and have no weights.
+    #[inline(always)]
+    pub(super) fn target(&self, row: usize, start: usize, len: usize) -> Option<&[T::Real]> {
+        let target = self.target.as_ref().filter(|_| self.weights.is_none())?;
+        // SAFETY: the plan checked that probabilities have the shape of the logits, inside which the row and the classes are; nobody writes probabilities.
+        unsafe { target.neighbours(row, start, len) }
+    }
+
+    /// As [`Source::ahead`] for a dense target of the type that is computed with.
+    #[inline(always)]
+    pub(super) fn target_ahead(&self, row: usize, start: usize, len: usize) -> Ahead<T::Real> {
+        self.target.as_ref().map_or(Ahead::NOTHING, |target| target.ahead(row, start, len))
     }
 
     /// Makes what this thread wrote visible to whoever it tells next.
@@ -77,17 +99,27 @@ impl<'a, T: Element> Call<'a, T> {
 /// Dense targets whose type widens to this one.
 #[doc(hidden)]
 pub trait ReadTarget: Sized {
+    /// Targets of this very type.
+    fn source<'a>(probabilities: &'a Probabilities<'_>) -> Option<Source<'a, Self>>;
     /// Classes `start..start + out.len()` of a row's target before class weights; `false` if they have to be narrowed from f64.
     fn read_target<S: Simd>(simd: S, probabilities: &Probabilities<'_>, row: usize, start: usize, out: &mut [Self]) -> bool;
 }
 
 macro_rules! read_target {
-    ($real:ty: $($variant:ident),*) => {
+    ($real:ty, $own:ident: $($variant:ident),*) => {
         impl ReadTarget for $real {
+            #[inline(always)]
+            fn source<'a>(probabilities: &'a Probabilities<'_>) -> Option<Source<'a, Self>> {
+                match probabilities {
+                    Probabilities::$own(rows) => Some(Source::new(rows)),
+                    _ => None,
+                }
+            }
+
             #[inline(always)]
             fn read_target<S: Simd>(simd: S, probabilities: &Probabilities<'_>, row: usize, start: usize, out: &mut [Self]) -> bool {
                 match probabilities {
-                    // SAFETY: the plan checked that probabilities have the shape of the logits, inside which the row and the classes are; nobody writes probabilities.
+                    // SAFETY: as in `Call::target`.
                     $(Probabilities::$variant(rows) => unsafe { Source::new(rows).read(simd, row, start, out) },)*
                     _ => return false,
                 }
@@ -96,5 +128,5 @@ macro_rules! read_target {
         }
     };
 }
-read_target!(f32: F32, F16, Bf16);
-read_target!(f64: F64);
+read_target!(f32, F32: F32, F16, Bf16);
+read_target!(f64, F64: F64);

@@ -18,7 +18,8 @@ const LINE: usize = 64;
 const STREAMED: usize = 8 << 20;
 
 /// Rows to read.
-pub(super) struct Source<'a, T> {
+#[doc(hidden)]
+pub struct Source<'a, T> {
     first: *const T,
     layout: &'a Layout,
     _buffer: PhantomData<&'a [T]>,
@@ -142,7 +143,7 @@ impl<'a, T: Element> Source<'a, T> {
     pub(super) fn ahead(&self, row: usize, start: usize, len: usize) -> Ahead<T> {
         let (row, start) = if start < self.layout.classes { (row, start) } else { (row + 1, 0) };
         if row >= self.layout.rows || self.layout.class_stride != 1 {
-            return Ahead { first: self.first, len: 0 };
+            return Ahead::NOTHING;
         }
         Ahead { first: self.first.wrapping_offset(self.layout.row_start(row) + start as isize), len: len.min(self.layout.classes - start) }
     }
@@ -169,6 +170,8 @@ impl<T> TileAhead<T> {
 }
 
 impl<T> Ahead<T> {
+    pub(super) const NOTHING: Self = Self { first: std::ptr::null(), len: 0 };
+
     /// Fetches elements `start..start + len` as far as there are any.
     #[inline(always)]
     pub(super) fn fetch(&self, start: usize, len: usize) {

@@ -6,6 +6,8 @@
 //! Rows are cut into pieces of [`PIECE`] classes that know nothing of each other until their statistics merge. The tree of blocks and pieces depends on K alone, so that a
 //! row has the same bits alone or in a batch, on one thread or shared by many.
 
+use std::hint::select_unpredictable;
+
 use fearless_simd::Simd;
 
 use super::buffer::Buffer;
@@ -41,9 +43,10 @@ pub(super) struct Blocks<'a, S: Simd, T: Element> {
 /// Exponentials are kept of rows up to this length, for which they stay in second-level cache; those of longer rows are taken again.
 const LONGEST_KEPT: usize = 1 << 19;
 
-/// What is kept of a row between its two sweeps: e^(z − reference), and each block's reference.
+/// What is kept of a row between its two sweeps: e^(z − reference), each block's reference, and z where the gradient asks for it.
 pub(super) struct Kept<R> {
     e: Buffer<R>,
+    z: Buffer<R>,
     references: Vec<R>,
 }
 
@@ -52,19 +55,21 @@ pub(super) struct KeptPiece<'k, R> {
     /// Its first class.
     pub(super) start: usize,
     e: &'k mut [R],
+    z: &'k mut [R],
     references: &'k mut [R],
 }
 
 impl<R: Real> Kept<R> {
-    pub(super) fn new(classes: usize) -> Self {
-        let len = if classes <= LONGEST_KEPT { padded(classes) } else { 0 };
-        Self { e: Buffer::new(len, R::ZERO), references: vec![R::ZERO; classes.div_ceil(BLOCK)] }
+    pub(super) fn new<T: Element<Real = R>>(call: &Call<'_, T>) -> Self {
+        let classes = call.classes();
+        let kept = |needed: bool| Buffer::new(if needed && classes <= LONGEST_KEPT { padded(classes) } else { 0 }, R::ZERO);
+        Self { e: kept(true), z: kept(call.gradient_asks_for_logits()), references: vec![R::ZERO; classes.div_ceil(BLOCK)] }
     }
 
     pub(super) fn pieces(&mut self) -> impl Iterator<Item = KeptPiece<'_, R>> {
-        let mut e = self.e.chunks_mut(PIECE);
+        let (mut e, mut z) = (self.e.chunks_mut(PIECE), self.z.chunks_mut(PIECE));
         let references = self.references.chunks_mut(PIECE / BLOCK).enumerate();
-        references.map(move |(i, references)| KeptPiece { start: i * PIECE, e: e.next().unwrap_or_default(), references })
+        references.map(move |(i, references)| KeptPiece { start: i * PIECE, e: e.next().unwrap_or_default(), z: z.next().unwrap_or_default(), references })
     }
 }
 
@@ -145,14 +150,22 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
         let in_place = call.transform.is_identity() && call.plan.allowed(plan.row).is_none();
         let mut own = std::mem::take(&mut self.z);
         for (block, (start, len)) in self.blocks(start).enumerate() {
-            let z = match call.logits(plan.row, start, len).filter(|_| in_place) {
+            let (e, z, reference_of_block) = match &mut kept {
+                Some(kept) => {
+                    (kept.e.get_mut(block * BLOCK..).unwrap_or_default(), kept.z.get_mut(block * BLOCK..).unwrap_or_default(), kept.references.get_mut(block))
+                }
+                None => (&mut [][..], &mut [][..], None),
+            };
+            let z = match call.logits(plan.row, start, len).filter(|_| in_place && z.is_empty()) {
                 Some(z) => z,
                 None => {
-                    load(simd, call, plan.row, start, len, &mut own);
-                    &own[..len]
+                    let z = if z.is_empty() { &mut own[..] } else { z };
+                    load(simd, call, plan.row, start, len, z);
+                    &z[..len]
                 }
             };
             let (max, min) = block::extremes(simd, z);
+            let masked = min == T::Real::NEG_INFINITY;
             for (hot, class) in running.hot.iter_mut().zip(plan.hot()) {
                 if let Some(z) = class.class.checked_sub(start).and_then(|k| z.get(k)) {
                     *hot = z.to_f64();
@@ -166,23 +179,22 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             // All masked so far, or NaN: any finite reference serves, and NaN still reaches the sums.
             let reference = if running.max() == f64::NEG_INFINITY { T::Real::ZERO } else { T::Real::from_f64(running.max()) };
             if plan.prior_scale.is_some() && !uniform {
-                self.add_prior(plan, z, start, reference, &mut running);
+                self.add_prior(plan, z, start, reference, masked, &mut running);
             }
             if call.plan.dense_targets() {
-                let (peak, class) = self.load_target(plan.row, start, len);
-                running.target_peak(peak, start + class);
-                add(&mut running.target, block::against(simd, z, &self.t[..padded(len)], reference));
+                let t = target(simd, call, plan.row, start, len, &mut self.t, &mut self.wide, Some(&mut running));
+                add(&mut running.target, block::against(simd, z, t, reference, masked));
             }
-            let e = match &mut kept {
-                Some(kept) => {
-                    kept.references[block] = reference;
-                    kept.e.get_mut(block * BLOCK..).filter(|e| !e.is_empty()).unwrap_or(&mut self.g)
-                }
-                None => &mut self.g[..],
-            };
-            let e = &mut e[..padded(len)];
+            if let Some(kept) = reference_of_block {
+                *kept = reference;
+            }
+            let e = if e.is_empty() { &mut self.g[..padded(len)] } else { &mut e[..padded(len)] };
             let next = call.source.ahead(plan.row, start + len, BLOCK);
-            let mut sums = block::exponentials(simd, z, reference, e, hole, min == T::Real::NEG_INFINITY, |from, len| next.fetch(from, len));
+            let next_target = call.target_ahead(plan.row, start + len, BLOCK);
+            let mut sums = block::exponentials(simd, z, reference, e, hole, masked, |from, len| {
+                next.fetch(from, len);
+                next_target.fetch(from, len);
+            });
             running.add_exponentials(sums.rest);
             if plan.prior_scale.is_some() && uniform {
                 if !sums.shifted.is_finite() {
@@ -201,33 +213,13 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
         (start..end).step_by(BLOCK).map(move |start| (start, BLOCK.min(end - start)))
     }
 
-    /// A block of the dense target, weighted, into `t`; its largest entry before weights and the first place of that.
-    fn load_target(&mut self, row: usize, start: usize, len: usize) -> (f64, usize) {
-        let (t, beyond) = self.t[..padded(len)].split_at_mut(len);
-        beyond.fill(T::Real::ZERO);
-        let peak = if self.call.plan.probabilities().is_some_and(|probabilities| T::Real::read_target(self.simd, probabilities, row, start, t)) {
-            let (max, _) = block::extremes(self.simd, &self.t[..len]);
-            (max.to_f64(), block::position(self.simd, &self.t[..len], max).unwrap_or(0))
-        } else {
-            let wide = &mut self.wide[..len];
-            self.call.plan.fill_target(row, start, wide);
-            t.iter_mut().zip(&*wide).for_each(|(t, wide)| *t = T::Real::from_f64(*wide));
-            let (max, _) = block::extremes(self.simd, wide);
-            (max, block::position(self.simd, wide, max).unwrap_or(0))
-        };
-        if let Some(weights) = &self.call.weights {
-            block::multiply(self.simd, &mut self.t[..padded(len)], &weights[start..][..padded(len)]);
-        }
-        peak
-    }
-
     /// Sums a block against the prior's v.
-    fn add_prior(&mut self, plan: &RowPlan, z: &[T::Real], start: usize, reference: T::Real, running: &mut Running) {
+    fn add_prior(&mut self, plan: &RowPlan, z: &[T::Real], start: usize, reference: T::Real, masked: bool, running: &mut Running) {
         if matches!(self.call.prior, PriorVector::PerRow) {
             self.load_own_prior(plan, start, z.len());
         }
         let len = padded(z.len());
-        let against = |v: &[T::Real]| block::against(self.simd, z, v, reference);
+        let against = |v: &[T::Real]| block::against(self.simd, z, v, reference, masked);
         let (mut part, plain) = match &self.call.prior {
             PriorVector::Shared { weighted, plain } => (against(&weighted[start..][..len]), plain.as_ref().map(|plain| against(&plain[start..][..len]))),
             _ => (against(&self.v[..len]), self.plain_v.get(..len).map(against)),
@@ -273,21 +265,27 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
 
     /// A block's part of the floor where the target itself is K numbers a row.
     fn dense_floor(&mut self, plan: &RowPlan, folded: &Folded, start: usize, len: usize) -> f64 {
-        let (target, total) = (folded.gradient, folded.target_mass());
-        self.load_target(plan.row, start, len);
+        let (on, total) = (folded.gradient, folded.target_mass());
+        let (simd, whole, narrow) = (self.simd, padded(len), T::Real::from_f64);
+        let t = target(simd, self.call, plan.row, start, len, &mut self.t, &mut self.wide, None);
         let renormalises = self.call.plan.renormalises();
         let uniform = matches!(self.call.prior, PriorVector::Uniform);
-        let everywhere = if uniform && !renormalises { target.gamma } else { 0.0 };
-        let whole = padded(len);
-        block::scaled(self.simd, &self.t[..whole], T::Real::from_f64(target.tau), T::Real::from_f64(everywhere), &mut self.g[..whole], |_, _| ());
-        if target.gamma > 0.0 && (renormalises || !uniform) {
+        let everywhere = if uniform && !renormalises { on.gamma } else { 0.0 };
+        // Where quotients stay among f32's normal numbers.
+        let tame = (1e-20..1e20).contains(&total);
+        let scalars = on.gamma == 0.0 || (uniform && !renormalises);
+        if tame && scalars && len == whole {
+            return block::entropy(simd, t, narrow(on.tau), narrow(everywhere), total);
+        }
+        block::scaled(simd, t, narrow(on.tau), narrow(everywhere), &mut self.g[..whole], |_, _| ());
+        if !scalars {
             if renormalises {
                 load(self.simd, self.call, plan.row, start, len, &mut self.z);
             }
             if matches!(self.call.prior, PriorVector::PerRow) {
                 self.load_own_prior(plan, start, len);
             }
-            let gamma = T::Real::from_f64(target.gamma);
+            let gamma = T::Real::from_f64(on.gamma);
             for k in (0..len).filter(|&k| !renormalises || self.z[k] != T::Real::NEG_INFINITY) {
                 let v = match &self.call.prior {
                     PriorVector::Uniform => T::Real::ONE,
@@ -298,9 +296,8 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             }
         }
         self.g[len..whole].fill(T::Real::ZERO);
-        // Where quotients stay among f32's normal numbers.
-        if (1e-20..1e20).contains(&total) {
-            block::entropy(self.simd, &self.g[..whole], T::Real::from_f64(total))
+        if tame {
+            block::entropy(simd, &self.g[..whole], T::Real::ONE, T::Real::ZERO, total)
         } else {
             self.g[..len].iter().map(|y| -relative_entropy_term(y.to_f64(), total)).collect::<Sum>().total()
         }
@@ -329,7 +326,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             }
         }
         if (1e-200..1e200).contains(&total) {
-            block::entropy(self.simd, &self.wide[..whole], total)
+            block::entropy(self.simd, &self.wide[..whole], 1.0, 0.0, total)
         } else {
             self.wide[..len].iter().map(|&y| -relative_entropy_term(y, total)).collect::<Sum>().total()
         }
@@ -369,9 +366,6 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
                 }
             }
             block::scaled(simd, e, on_block, everywhere, &mut self.g[..whole], ahead);
-            if softcap.is_some() || renormalises {
-                load(simd, call, plan.row, start, len, &mut self.z);
-            }
             if !uniform {
                 if matches!(call.prior, PriorVector::PerRow) {
                     self.load_own_prior(plan, start, len);
@@ -380,16 +374,27 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
                 block::add_scaled(simd, &mut self.g[..whole], v, narrow(-row.on_prior()));
             }
             if call.plan.dense_targets() {
-                self.load_target(plan.row, start, len);
-                block::add_scaled(simd, &mut self.g[..whole], &self.t[..whole], narrow(-row.on_target()));
+                let t = target(simd, call, plan.row, start, len, &mut self.t, &mut self.wide, None);
+                block::add_scaled(simd, &mut self.g[..whole], t, narrow(-row.on_target()));
             }
-            if let Some(cap) = softcap {
-                block::softcap_slope(simd, &mut self.g[..whole], &self.z[..whole], narrow(1.0 / cap));
+            if call.gradient_asks_for_logits() {
+                let z = match kept.z.get(block * BLOCK..).filter(|z| !z.is_empty()) {
+                    Some(z) => &z[..whole],
+                    None => {
+                        load(simd, call, plan.row, start, len, &mut self.z);
+                        &self.z[..whole]
+                    }
+                };
+                if let Some(cap) = softcap {
+                    block::softcap_slope(simd, &mut self.g[..whole], z, narrow(1.0 / cap));
+                }
+                if renormalises {
+                    block::clear_masked(simd, &mut self.g[..whole], z);
+                }
             }
-            if renormalises {
-                block::clear_masked(simd, &mut self.g[..whole], &self.z[..whole]);
+            if !renormalises {
+                forbid(&mut self.g[..len], allowed, start, T::Real::ZERO);
             }
-            forbid(&mut self.g[..len], allowed, start, T::Real::ZERO);
             hot.into_iter().flatten().for_each(|(entry, value)| self.g[entry] = value);
             self.write(plan.row, start, len);
         }
@@ -442,9 +447,50 @@ fn load<S: Simd, T: Element>(simd: S, call: &Call<'_, T>, row: usize, start: usi
     forbid(&mut z[..len], call.plan.allowed(row), start, T::Real::NEG_INFINITY);
 }
 
+/// A block of the dense target, weighted, with zeros to the end of its last chunk: where it lies, or in `room`. Its largest entry before weights counts in `running`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn target<'t, S: Simd, T: Element>(
+    simd: S,
+    call: &'t Call<'_, T>,
+    row: usize,
+    start: usize,
+    len: usize,
+    room: &'t mut [T::Real],
+    wide: &mut [f64],
+    running: Option<&mut Running>,
+) -> &'t [T::Real] {
+    if let Some(t) = call.target(row, start, len).filter(|t| t.len() == padded(len)) {
+        running.into_iter().for_each(|running| target_peak(simd, t, start, running));
+        return t;
+    }
+    let room = &mut room[..padded(len)];
+    let (t, beyond) = room.split_at_mut(len);
+    beyond.fill(T::Real::ZERO);
+    if call.plan.probabilities().is_some_and(|probabilities| T::Real::read_target(simd, probabilities, row, start, t)) {
+        running.into_iter().for_each(|running| target_peak(simd, t, start, running));
+    } else {
+        let wide = &mut wide[..len];
+        call.plan.fill_target(row, start, wide);
+        t.iter_mut().zip(&*wide).for_each(|(t, wide)| *t = T::Real::from_f64(*wide));
+        running.into_iter().for_each(|running| target_peak(simd, wide, start, running));
+    }
+    if let Some(weights) = &call.weights {
+        block::multiply(simd, room, &weights[start..][..room.len()]);
+    }
+    room
+}
+
+/// The largest entry of a block of a dense target, and the first place of that.
+#[inline(always)]
+fn target_peak<S: Simd, R: Real>(simd: S, t: &[R], start: usize, running: &mut Running) {
+    let (max, _) = block::extremes(simd, t);
+    running.target_peak(max.to_f64(), || start + block::position(simd, t, max).unwrap_or(0));
+}
+
 /// Puts `value` on the classes from `start` on that the mask does not allow.
 #[inline(always)]
 pub(super) fn forbid<R: Real>(values: &mut [R], allowed: Option<&[bool]>, start: usize, value: R) {
     let Some(allowed) = allowed else { return };
-    values.iter_mut().zip(&allowed[start..]).for_each(|(entry, allowed)| *entry = if *allowed { *entry } else { value });
+    values.iter_mut().zip(&allowed[start..]).for_each(|(entry, allowed)| *entry = select_unpredictable(*allowed, *entry, value));
 }

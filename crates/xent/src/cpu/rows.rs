@@ -33,14 +33,14 @@ fn rows<S: Simd, T: Element>(simd: S, call: &Call<'_, T>) -> Parts<T::Real> {
         return parts;
     }
     if classes > PIECE && rows < 2 * threads() {
-        let (mut kept, mut memo) = (call.sink.as_ref().map(|_| Kept::new(classes)), call.plan.floor_memo());
+        let (mut kept, mut memo) = (call.sink.as_ref().map(|_| Kept::new(call)), call.plan.floor_memo());
         let mut all = parts.all();
         for row in all.rows() {
             all.push(shared_row(simd, call, row, kept.as_mut(), &mut memo));
         }
         return parts;
     }
-    let worker = || (Blocks::new(simd, call), call.sink.as_ref().map(|_| Kept::new(classes)), call.plan.floor_memo());
+    let worker = || (Blocks::new(simd, call), call.sink.as_ref().map(|_| Kept::new(call)), call.plan.floor_memo());
     parallel::for_each_chunk(&mut parts, rows, classes, worker, |(blocks, kept, memo), mut chunk| {
         simd.vectorize(
             #[inline(always)]

@@ -62,9 +62,9 @@ impl Running {
     }
 
     #[inline(always)]
-    pub(super) fn target_peak(&mut self, value: f64, class: usize) {
+    pub(super) fn target_peak(&mut self, value: f64, class: impl Fn() -> usize) {
         if self.target_peak.is_none_or(|(peak, _)| value > peak) {
-            self.target_peak = Some((value, class));
+            self.target_peak = Some((value, class()));
         }
     }
 
@@ -82,7 +82,7 @@ impl Running {
         self.open_prior += next.open_prior;
         self.closed_prior += next.closed_prior;
         if let Some((value, class)) = next.target_peak {
-            self.target_peak(value, class);
+            self.target_peak(value, || class);
         }
         for (hot, next) in self.hot.iter_mut().zip(next.hot) {
             if !next.is_nan() {

@@ -113,11 +113,13 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Real>(
                 let start = i * segment;
                 ahead(start, segment);
                 let hole = hole.and_then(|hole| hole.checked_sub(start)).filter(|&hole| hole < z.len());
-                if hole.is_none() && !masked {
-                    exp_segment(simd, z, reference, e, &mut sums);
-                    open += z.len();
-                } else {
+                if hole.is_some() {
                     exp_special(simd, z, reference, e, hole, 0, &mut sums);
+                } else if masked {
+                    exp_segment::<S, R, true>(simd, z, reference, e, &mut sums);
+                } else {
+                    exp_segment::<S, R, false>(simd, z, reference, e, &mut sums);
+                    open += z.len();
                 }
             }
             if whole < z.len() {
@@ -140,27 +142,37 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Real>(
 struct ExpLanes<S: Simd> {
     rest: Wide<S>,
     shifted: Wide<S>,
-    /// Of special vectors.
+    /// Of vectors that may hold masked classes.
     open: Wide<S>,
 }
 
-/// Vectors in which every class counts.
+/// Vectors in which every class counts, but for those that `MASKED` says there may be.
 #[inline(always)]
-fn exp_segment<S: Simd, R: Real>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], sums: &mut ExpLanes<S>) {
-    let zero = V::<S, R>::splat(simd, R::ZERO);
-    let (mut exps, mut below) = (zero, zero);
+fn exp_segment<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], sums: &mut ExpLanes<S>) {
+    let (zero, one) = (V::<S, R>::splat(simd, R::ZERO), V::<S, R>::splat(simd, R::ONE));
+    let (mut exps, mut below, mut open) = (zero, zero, zero);
     for (z, e) in z.chunks_exact(V::<S, R>::LEN).zip(e.chunks_exact_mut(V::<S, R>::LEN)) {
-        let x = V::<S, R>::from_slice(simd, z) - reference;
+        let z = V::<S, R>::from_slice(simd, z);
+        let x = z - reference;
         let exp = x.exp();
         exp.store_slice(e);
         exps += exp;
-        below -= x;
+        if MASKED {
+            let masked = z.simd_eq(R::NEG_INFINITY);
+            open += masked.select(zero, one);
+            below -= masked.select(zero, x);
+        } else {
+            below -= x;
+        }
     }
     exps.add_to(&mut sums.rest);
     below.add_to(&mut sums.shifted);
+    if MASKED {
+        open.add_to(&mut sums.open);
+    }
 }
 
-/// Vectors with masked classes, or the hole, or (one alone) of which the first `counted` lanes count elsewhere.
+/// Vectors with the hole, or (one alone) of which the first `counted` lanes count elsewhere; there may be masked classes.
 #[inline(always)]
 fn exp_special<S: Simd, R: Real>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], hole: Option<usize>, counted: usize, sums: &mut ExpLanes<S>) {
     let of = |value| V::<S, R>::splat(simd, value);
@@ -189,44 +201,53 @@ fn exp_special<S: Simd, R: Real>(simd: S, z: &[R], reference: V<S, R>, e: &mut [
     open.add_to(&mut sums.open);
 }
 
-/// Sums against v ≥ 0, one entry a class; `mass` and `masked` alone know of the masked classes. `v` goes on with zeros to the end of its last chunk.
+/// Sums against v ≥ 0, one entry a class; `mass` and `masked` alone know of the masked classes. `v` goes on with zeros to the end of its last chunk. `masked` says whether there may
+/// be −∞ in z.
 #[inline(always)]
-pub(in crate::cpu) fn against<S: Simd, R: Real>(simd: S, z: &[R], v: &[R], reference: R) -> Functional {
-    let [mut shifted, mass, masked_mass, masked] = simd.vectorize(
+pub(in crate::cpu) fn against<S: Simd, R: Real>(simd: S, z: &[R], v: &[R], reference: R, masked: bool) -> Functional {
+    let [mut shifted, mass, masked_mass, closed] = simd.vectorize(
         #[inline(always)]
-        || {
-            let of = |value| V::<S, R>::splat(simd, value);
-            let (zero, one, reference) = (of(R::ZERO), of(R::ONE), of(reference));
-            let segment = DEPTH * V::<S, R>::LEN;
-            let mut sums = [Wide::zero(simd); 4];
-            for (z, v) in z.chunks(segment).zip(v.chunks(segment)) {
-                let mut own = [R::NEG_INFINITY; SEGMENT];
-                let z = if z.len() == segment {
-                    z
-                } else {
-                    own[..z.len()].copy_from_slice(z);
-                    &own[..v.len()]
-                };
-                let mut lanes = [zero; 4];
-                for (z, v) in z.chunks_exact(V::<S, R>::LEN).zip(v.chunks_exact(V::<S, R>::LEN)) {
-                    let (z, v) = (V::<S, R>::from_slice(simd, z), V::<S, R>::from_slice(simd, v));
-                    let masked = z.simd_eq(R::NEG_INFINITY);
-                    let open = masked.select(zero, v);
-                    lanes[0] = open.mul_add(masked.select(zero, reference - z), lanes[0]);
-                    lanes[1] += open;
-                    let closed = v - open;
-                    lanes[2] += closed;
-                    lanes[3] += closed.simd_gt(zero).select(one, zero);
-                }
-                lanes.into_iter().zip(&mut sums).for_each(|(lanes, sum)| lanes.add_to(sum));
-            }
-            sums.map(Wide::total)
-        },
+        || if masked { against_lanes::<S, R, true>(simd, z, v, reference) } else { against_lanes::<S, R, false>(simd, z, v, reference) },
     );
     if !shifted.is_finite() {
         shifted = shifted_wide(z, |i| v[i].to_f64(), reference);
     }
-    Functional { shifted, mass, masked_mass, masked: masked as usize }
+    Functional { shifted, mass, masked_mass, masked: closed as usize }
+}
+
+#[inline(always)]
+fn against_lanes<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], v: &[R], reference: R) -> [f64; 4] {
+    let mut own = [reference; SEGMENT];
+    let of = |value| V::<S, R>::splat(simd, value);
+    let (zero, one, reference) = (of(R::ZERO), of(R::ONE), of(reference));
+    let segment = DEPTH * V::<S, R>::LEN;
+    let mut sums = [Wide::zero(simd); 4];
+    for (z, v) in z.chunks(segment).zip(v.chunks(segment)) {
+        let z = if z.len() == segment {
+            z
+        } else {
+            own[..z.len()].copy_from_slice(z);
+            &own[..v.len()]
+        };
+        let mut lanes = [zero; 4];
+        for (z, v) in z.chunks_exact(V::<S, R>::LEN).zip(v.chunks_exact(V::<S, R>::LEN)) {
+            let (z, v) = (V::<S, R>::from_slice(simd, z), V::<S, R>::from_slice(simd, v));
+            if MASKED {
+                let masked = z.simd_eq(R::NEG_INFINITY);
+                let open = masked.select(zero, v);
+                lanes[0] = open.mul_add(masked.select(zero, reference - z), lanes[0]);
+                lanes[1] += open;
+                let closed = v - open;
+                lanes[2] += closed;
+                lanes[3] += closed.simd_gt(zero).select(one, zero);
+            } else {
+                lanes[0] = v.mul_add(reference - z, lanes[0]);
+                lanes[1] += v;
+            }
+        }
+        lanes.into_iter().zip(&mut sums).take(if MASKED { 4 } else { 2 }).for_each(|(lanes, sum)| lanes.add_to(sum));
+    }
+    sums.map(Wide::total)
 }
 
 /// Σ v_k·(reference − z_k) in f64, for logits so far apart (−3e38 as a home-made mask) that differences or their sum leave f32.
@@ -236,22 +257,25 @@ pub(in crate::cpu) fn shifted_wide<R: Real>(z: &[R], v: impl Fn(usize) -> f64, r
     terms.map(|(i, z)| v(i) * (reference.to_f64() - z.to_f64())).sum()
 }
 
-/// Σ −y ln(y/total) over y ≥ 0.
+/// Σ −y ln(y/total) over y = a·x + b ≥ 0.
 #[inline(always)]
-pub(in crate::cpu) fn entropy<S: Simd, R: Real>(simd: S, y: &[R], total: R) -> f64 {
+pub(in crate::cpu) fn entropy<S: Simd, R: Real>(simd: S, x: &[R], a: R, b: R, total: f64) -> f64 {
     simd.vectorize(
         #[inline(always)]
         || {
             let zero = V::<S, R>::splat(simd, R::ZERO);
             let one = V::<S, R>::splat(simd, R::ONE);
-            let total = V::<S, R>::splat(simd, total);
+            // 1/total in two parts, so that the share of the total itself is 1 to the last bit and its logarithm 0.
+            let first = R::from_f64(1.0 / total);
+            let second = R::from_f64((-total).mul_add(first.to_f64(), 1.0) / total);
+            let [a, b, first, second] = [a, b, first, second].map(|scalar| V::<S, R>::splat(simd, scalar));
             let segment = DEPTH * V::<S, R>::LEN;
             let mut sum = Wide::zero(simd);
-            for y in y.chunks(segment) {
+            for x in x.chunks(segment) {
                 let mut lanes = zero;
-                for y in y.chunks_exact(V::<S, R>::LEN) {
-                    let y = V::<S, R>::from_slice(simd, y);
-                    let share = y.simd_gt(R::SMALLEST_NORMAL).select(y / total, one);
+                for x in x.chunks_exact(V::<S, R>::LEN) {
+                    let y = V::<S, R>::from_slice(simd, x).mul_add(a, b);
+                    let share = y.simd_gt(R::SMALLEST_NORMAL).select(y.mul_add(first, y * second), one);
                     lanes -= y * share.ln();
                 }
                 lanes.add_to(&mut sum);
@@ -363,20 +387,22 @@ pub(in crate::cpu) fn clear_masked<S: Simd, R: Real>(simd: S, g: &mut [R], z: &[
 /// z ← cap·tanh(z/(temperature·cap)), or z/temperature without a cap; −∞ stays −∞.
 #[inline(always)]
 pub(in crate::cpu) fn transform<S: Simd, R: Real>(simd: S, z: &mut [R], temperature: f64, cap: Option<f64>) {
-    let factor = R::from_f64(1.0 / (temperature * cap.unwrap_or(1.0)));
+    let factor = R::from_f64(cap.map_or(1.0, |cap| 2.0 / cap) / temperature);
     if !factor.is_normal() {
         return transform_wide(z, temperature, cap);
     }
     simd.vectorize(
         #[inline(always)]
         || {
+            let factor = V::<S, R>::splat(simd, factor);
+            let Some(cap) = cap else {
+                return z.chunks_exact_mut(V::<S, R>::LEN).for_each(|z| (V::<S, R>::from_slice(simd, z) * factor).store_slice(z));
+            };
+            let cap = V::<S, R>::splat(simd, R::from_f64(cap));
             for z in z.chunks_exact_mut(V::<S, R>::LEN) {
                 let logits = V::<S, R>::from_slice(simd, z);
-                let scaled = logits * factor;
-                match cap {
-                    None => scaled.store_slice(z),
-                    Some(cap) => logits.simd_eq(R::NEG_INFINITY).select(logits, scaled.tanh() * R::from_f64(cap)).store_slice(z),
-                }
+                let capped = (logits * factor).tanh_of_half() * cap;
+                logits.simd_eq(R::NEG_INFINITY).select(logits, capped).store_slice(z);
             }
         },
     );

@@ -51,11 +51,13 @@ pub trait Lanes<S: Simd>: SimdFloat<S> {
     const LN_2: [Self::Element; 2];
     const LOG2_E: Self::Element;
     const MANTISSA_BITS: u32;
-    /// 1.5·2^[`MANTISSA_BITS`](Self::MANTISSA_BITS), which rounds what is added to it to an integer, and in its low bits the exponent's bias, less that of [`SCALE`](Self::SCALE).
+    /// 1.5·2^[`MANTISSA_BITS`](Self::MANTISSA_BITS), which rounds what is added to it to an integer, and in its low bits the exponent's bias.
     const ROUND: Self::Element;
+    /// The same for 2^n/[`SCALE`](Self::SCALE).
+    const ROUND_SCALED: Self::Element;
     /// Taken out of 2^n, so that n stays among the normal exponents where e^x does not.
     const SCALE: Self::Element;
-    /// e^x is 0 from here down.
+    /// Where 2^n/[`SCALE`](Self::SCALE) is 0. Results are 0 from higher up, but by a product that underflows, for which processors take some hundred cycles; masked classes must not cost that.
     const EXP_ENDS: Self::Element;
     /// tanh(x/2) is ±1 to the last bit from here down.
     const TANH_ENDS: Self::Element;
@@ -78,14 +80,14 @@ pub trait Lanes<S: Simd>: SimdFloat<S> {
         if self.token().level().is_fallback() || cfg!(target_feature = "relaxed-simd") { self.simd_lt(end).select(end, self) } else { end.max(self) }
     }
 
-    /// e^r − 1 and 2^n/[`SCALE`](Self::SCALE), for x ≤ 0, x = n·ln 2 + r, |r| ≤ ½ ln 2 (Cody and Waite 1980).
+    /// e^r − 1 and 2^n times a power of two that the rounding constant `round` brings in, for x ≤ 0, x = n·ln 2 + r, |r| ≤ ½ ln 2 (Cody and Waite 1980).
+    #[doc(hidden)]
     #[inline(always)]
-    fn exp_parts(self) -> (Self, Self) {
+    fn exp_parts(self, round: Self::Element) -> (Self, Self) {
         let of = |value| Self::splat(self.token(), value);
-        let x = self.at_least(Self::EXP_ENDS);
-        let shifted = x.mul_add(of(Self::LOG2_E), of(Self::ROUND));
-        let n = of(Self::ROUND) - shifted;
-        let r = n.mul_add(of(Self::LN_2[0]), x);
+        let shifted = self.mul_add(of(Self::LOG2_E), of(round));
+        let n = of(round) - shifted;
+        let r = n.mul_add(of(Self::LN_2[0]), self);
         let r = n.mul_add(of(Self::LN_2[1]), r);
         let mut p = of(Self::EXP_SERIES[0]);
         for &coefficient in &Self::EXP_SERIES[1..] {
@@ -98,18 +100,17 @@ pub trait Lanes<S: Simd>: SimdFloat<S> {
     /// e^x for x ≤ 0, subnormal results too: to 1 ulp; 0 for −∞, NaN for NaN.
     #[inline(always)]
     fn exp(self) -> Self {
-        let (tail, power) = self.exp_parts();
+        let (tail, power) = self.at_least(Self::EXP_ENDS).exp_parts(Self::ROUND_SCALED);
         (tail + Self::ONE) * power * Self::SCALE
     }
 
-    /// tanh, to 3 ulp, near 0 too.
+    /// tanh(x/2) by x, to 3 ulp, near 0 too.
     #[inline(always)]
-    fn tanh(self) -> Self {
-        let (tail, power) = (-(self.abs() + self.abs())).at_least(Self::TANH_ENDS).exp_parts();
+    fn tanh_of_half(self) -> Self {
+        let (tail, power) = (-self.abs()).at_least(Self::TANH_ENDS).exp_parts(Self::ROUND);
         // e^y − 1 = 2^n·(e^r − 1) + (2^n − 1): nothing cancels near y = 0, where n is 0.
-        let power = power * Self::SCALE;
         let below = tail.mul_add(power, power - Self::ONE);
-        (-below / (below + Self::TWO)).copysign(self)
+        (below / (below + Self::TWO)).copysign(self)
     }
 
     /// ln of a positive normal number, to 1 ulp.
@@ -150,9 +151,10 @@ impl<S: Simd> Lanes<S> for f32x16<S> {
     const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const MANTISSA_BITS: u32 = 23;
-    const ROUND: f32 = 12_582_912.0 + 127.0 + 64.0;
+    const ROUND: f32 = 12_582_912.0 + 127.0;
+    const ROUND_SCALED: f32 = Self::ROUND + 64.0;
     const SCALE: f32 = f32::from_bits((127 - 64) << 23);
-    const EXP_ENDS: f32 = -104.0;
+    const EXP_ENDS: f32 = -132.4;
     const TANH_ENDS: f32 = -20.0;
     /// Minimax on |r| ≤ ½ ln 2, the cubic term a few last places lower: the largest errors, where r is near −½ ln 2, then stay within 1 ulp with and without fused products.
     const EXP_SERIES: &'static [f32] = &[1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666e-1, 5e-1];
@@ -181,9 +183,10 @@ impl<S: Simd> Lanes<S> for f64x8<S> {
     const LN_2: [f64; 2] = [0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10];
     const LOG2_E: f64 = std::f64::consts::LOG2_E;
     const MANTISSA_BITS: u32 = 52;
-    const ROUND: f64 = 6_755_399_441_055_744.0 + 1023.0 + 512.0;
+    const ROUND: f64 = 6_755_399_441_055_744.0 + 1023.0;
+    const ROUND_SCALED: f64 = Self::ROUND + 512.0;
     const SCALE: f64 = f64::from_bits((1023 - 512) << 52);
-    const EXP_ENDS: f64 = -746.0;
+    const EXP_ENDS: f64 = -1064.0;
     const TANH_ENDS: f64 = -40.0;
     /// 1/k!, to the last term that counts.
     const EXP_SERIES: &'static [f64] = &[
