@@ -159,14 +159,44 @@ pub(super) struct TileAhead<T> {
 }
 
 impl<T> TileAhead<T> {
-    /// Fetches class `class` of the sixteen rows from `column` on, or as much of the tile if rows lie one after another.
+    /// What to fetch beside the sixteen rows from `column` on: as many elements for each class, these rows' or as much of the tile if rows lie one after another.
     #[inline(always)]
-    pub(super) fn fetch(&self, class: usize, column: usize) {
-        const ROWS: usize = 16;
-        let (class_stride, start) = if self.class_stride == 0 { (0, column * self.classes + class * ROWS) } else { (self.class_stride, column) };
-        let ahead = Ahead { first: self.first.wrapping_offset(class as isize * class_stride), len: self.len };
-        ahead.fetch(start, ROWS);
+    pub(super) fn column(&self, column: usize) -> Steps<T> {
+        const ROWS: isize = 16;
+        if self.class_stride == 0 {
+            // Nothing at all: the same line again and again.
+            let step = if self.len == 0 { 0 } else { ROWS };
+            Steps { next: self.first.wrapping_add(column * self.classes.min(self.len)), step }
+        } else {
+            Steps { next: self.first.wrapping_add(column), step: self.class_stride }
+        }
     }
+}
+
+/// Sixteen elements at a time, to be fetched ahead of time. Where there are fewer left it goes on into what follows.
+pub(super) struct Steps<T> {
+    next: *const T,
+    step: isize,
+}
+
+impl<T> Steps<T> {
+    #[inline(always)]
+    pub(super) fn fetch(&mut self) {
+        prefetch(self.next.cast());
+        self.next = self.next.wrapping_offset(self.step);
+    }
+}
+
+/// A hint for any address whatever.
+#[inline(always)]
+fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of the target, and nothing is read.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 impl<T> Ahead<T> {
@@ -175,17 +205,10 @@ impl<T> Ahead<T> {
     /// Fetches elements `start..start + len` as far as there are any.
     #[inline(always)]
     pub(super) fn fetch(&self, start: usize, len: usize) {
-        #[cfg(target_arch = "x86_64")]
-        if start < self.len {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        if cfg!(target_arch = "x86_64") && start < self.len {
             let first = self.first.wrapping_add(start);
-            for line in 0..(len * size_of::<T>()).div_ceil(LINE) {
-                // SAFETY: a prefetch is a hint for any address whatever, and SSE is part of the target.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(first.wrapping_byte_add(line * LINE).cast()) };
-            }
+            (0..(len * size_of::<T>()).div_ceil(LINE)).for_each(|line| prefetch(first.wrapping_byte_add(line * LINE).cast()));
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (start, len, self.first, self.len, LINE);
     }
 }
 

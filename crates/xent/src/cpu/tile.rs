@@ -10,7 +10,7 @@ use fearless_simd::Simd;
 use super::buffer::Buffer;
 use super::call::{Call, PriorVector};
 use super::gradient::RowGradient;
-use super::kernels::columns::{self, COLUMN, Columns};
+use super::kernels::columns::{self, COLUMN, Columns, Factors};
 use super::kernels::{Lane, block};
 use crate::plan::{Alike, AlikeRows, FloorMemo, Functional, PartsMut, RowPlan, RowStats};
 use crate::{Element, Real};
@@ -22,8 +22,8 @@ const TILE: usize = 4096;
 /// More rows than this do no good.
 const WIDEST: usize = 256;
 
-/// The entry of an ignored row.
-const IGNORED: usize = usize::MAX;
+/// f32 counts classes up to here.
+const MOST: usize = 1 << 24;
 
 /// A thread's memory for the tile it works on.
 pub(super) struct Tiles<'a, S: Simd, T: Element> {
@@ -36,13 +36,11 @@ pub(super) struct Tiles<'a, S: Simd, T: Element> {
     flat: Buffer<T::Real>,
     rounded: Buffer<T>,
     columns: Columns<T::Real>,
-    /// What the rows have in common, and the factor of their gradients, where nothing but their statistics tells them apart.
+    /// What the rows have in common, and the factor of their gradients, where nothing but their classes and statistics tells them apart.
     alike: Option<(Alike, f64)>,
     alike_rows: AlikeRows,
-    /// Where in the tile each row's class is.
-    entries: Vec<usize>,
-    on_exp: Buffer<T::Real>,
-    on_prior: Buffer<T::Real>,
+    classes: Vec<i32>,
+    factors: Factors<T::Real>,
     /// Entries of the gradient to be put where they belong: at the hot classes, and everywhere in a row.
     hot: Vec<(usize, T::Real)>,
     whole: Vec<(usize, T::Real)>,
@@ -57,7 +55,7 @@ pub(super) fn suits<T: Element>(call: &Call<'_, T>) -> bool {
         PriorVector::Shared { .. } => !call.plan.renormalises(),
         PriorVector::PerRow => false,
     };
-    shape && prior && !call.plan.dense_targets()
+    shape && prior && !call.plan.dense_targets() && call.classes() <= MOST
 }
 
 impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
@@ -67,6 +65,7 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         let tile = || Buffer::new(width * classes, T::Real::ZERO);
         let column = || Buffer::new(width, T::Real::ZERO);
         let rounded = Buffer::new(width * classes, T::from_f64(0.0));
+        let alike = alike(call);
         Self {
             simd,
             call,
@@ -76,11 +75,10 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
             flat: tile(),
             rounded,
             columns: Columns::new(width),
-            alike: alike(call),
-            alike_rows: AlikeRows::new(width),
-            entries: vec![0; width],
-            on_exp: column(),
-            on_prior: column(),
+            alike_rows: alike.as_ref().map_or_else(AlikeRows::default, |(alike, _)| alike.rows(width)),
+            alike,
+            classes: vec![-1; width],
+            factors: Factors { on_exp: column(), on_prior: column(), at_class: column() },
             hot: Vec::with_capacity(2 * width),
             whole: Vec::with_capacity(width),
         }
@@ -93,13 +91,18 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         for start in rows.clone().step_by(self.width) {
             let rows = start..rows.end.min(start + self.width);
             self.load(rows.clone());
+            if self.alike.is_some() {
+                self.call.plan.kept_classes(rows.clone(), &mut self.classes[..rows.len()]);
+                self.columns.ask(&self.classes);
+            }
             let v = prior(self.call);
             let next = self.call.source.tile_ahead(rows.end, self.width);
-            let ahead = |class, column| next.fetch(class, column);
-            let masked = columns::statistics(self.simd, &self.z, self.width, v, &mut self.e, &mut self.columns, ahead);
+            let masked = columns::statistics(self.simd, &self.z, self.width, v, &mut self.e, &mut self.columns, &next);
             self.hot.clear();
             self.whole.clear();
-            if masked || !self.fold_alike(rows.clone(), parts) {
+            if masked || !self.fold_alike(rows.len(), parts) {
+                self.classes.fill(-1);
+                self.columns.ask(&self.classes);
                 for row in rows.clone() {
                     self.fold(row, row - start, parts, memo);
                 }
@@ -124,47 +127,37 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         forbid(call, &mut self.z, self.width, start, len, T::Real::NEG_INFINITY);
     }
 
-    /// As [`fold`](Self::fold) for all rows of the tile at once, where the plan offers that; `false` where it has to be row by row.
+    /// As [`fold`](Self::fold) for the `n` rows of the tile at once, where the plan offers that; `false` where it has to be row by row.
     #[inline(always)]
-    fn fold_alike(&mut self, rows: Range<usize>, parts: &mut PartsMut<'_, T::Real>) -> bool {
-        let Some((alike, factor)) = &self.alike else { return false };
-        let (call, width, n) = (self.call, self.width, rows.len());
-        self.columns.copy_to(&mut self.alike_rows);
-        let mut correct = 0;
-        call.plan.kept_classes(rows, &mut self.entries[..n]);
-        let rows = self.alike_rows.below.iter_mut().zip(&self.alike_rows.max).zip(self.columns.argmax());
-        for (lane, (entry, ((below, max), argmax))) in self.entries[..n].iter_mut().zip(rows).enumerate() {
-            let class = *entry;
-            if class == IGNORED {
-                *below = 0.0;
-                self.whole.push((lane, T::Real::ZERO));
-                continue;
-            }
-            *entry = class * width + lane;
-            *below = max - self.z[*entry].to_f64();
-            correct += u32::from(argmax.to_f64() == class as f64);
-        }
-        if !self.alike_rows.are_tame(n) {
-            self.whole.clear();
+    fn fold_alike(&mut self, n: usize, parts: &mut PartsMut<'_, T::Real>) -> bool {
+        let (Some((alike, factor)), rows) = (&self.alike, &mut self.alike_rows) else { return false };
+        self.columns.copy_to(rows);
+        if !rows.are_tame(n) {
             return false;
         }
-        alike.fold(&mut self.alike_rows);
-        for &(lane, _) in &self.whole {
-            self.alike_rows.ignore(lane);
+        alike.fold(&self.classes, rows);
+        let any_ignored = self.classes[..n].iter().fold(0, |signs, class| signs | class) < 0;
+        if any_ignored {
+            (0..n).filter(|&lane| self.classes[lane] < 0).for_each(|lane| rows.ignore(lane));
         }
-        parts.push_alike(&self.alike_rows, n, correct);
-        if call.sink.is_none() {
+        parts.push_alike(rows, n, self.columns.correct(n));
+        if self.call.sink.is_none() {
             return true;
         }
-        let on_prior = alike.gamma * factor;
-        self.on_prior.fill(T::Real::from_f64(on_prior));
-        let rest = self.columns.rests();
-        for (on_exp, (alpha, rest)) in self.on_exp.iter_mut().zip(self.alike_rows.alpha.iter().zip(rest)) {
+        let (rests, factors) = (self.columns.rests(), &mut self.factors);
+        for ((on_exp, on_prior), ((alpha, gamma), rest)) in factors.on_exp.iter_mut().zip(factors.on_prior.iter_mut()).zip(rows.alpha.iter().zip(&rows.gamma).zip(rests)) {
             *on_exp = T::Real::from_f64(alpha * factor / (1.0 + rest));
+            *on_prior = T::Real::from_f64(gamma * factor);
         }
-        for (&entry, (alpha, rest)) in self.entries[..n].iter().zip(self.alike_rows.alpha.iter().zip(rest)).filter(|(entry, _)| **entry != IGNORED) {
-            let p = self.e[entry].to_f64() / (1.0 + rest);
-            self.hot.push((entry, T::to_be_rounded((alpha * p - alike.gamma - alike.beta) * factor)));
+        let taken = rows.gamma_v.iter().zip(&rows.beta);
+        for ((entry, e), ((alpha, rest), (gamma_v, beta))) in factors.at_class.iter_mut().zip(self.columns.exp_at_class()).zip(rows.alpha.iter().zip(rests).zip(taken)) {
+            let p = e.to_f64() / (1.0 + rest);
+            *entry = T::to_be_rounded((alpha * p - gamma_v - beta) * factor);
+        }
+        if any_ignored {
+            for lane in (0..n).filter(|&lane| self.classes[lane] < 0) {
+                (factors.on_exp[lane], factors.on_prior[lane]) = (T::Real::ZERO, T::Real::ZERO);
+            }
         }
         true
     }
@@ -173,7 +166,7 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
     #[inline(always)]
     fn fold(&mut self, row: usize, lane: usize, parts: &mut PartsMut<'_, T::Real>, memo: &mut FloorMemo) {
         let call = self.call;
-        (self.on_exp[lane], self.on_prior[lane]) = (T::Real::ZERO, T::Real::ZERO);
+        (self.factors.on_exp[lane], self.factors.on_prior[lane]) = (T::Real::ZERO, T::Real::ZERO);
         let Some(plan) = call.plan.row(row) else {
             self.whole.push((lane, T::Real::ZERO));
             return parts.push(None);
@@ -186,7 +179,7 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         }
         match RowGradient::new(&plan, &stats, &folded, call.factors.of(row), call.transform) {
             Ok(gradient) => {
-                (self.on_exp[lane], self.on_prior[lane]) = (T::Real::from_f64(gradient.on_exp()), T::Real::from_f64(gradient.on_prior()));
+                (self.factors.on_exp[lane], self.factors.on_prior[lane]) = (T::Real::from_f64(gradient.on_exp()), T::Real::from_f64(gradient.on_prior()));
                 for (j, hot) in plan.hot().iter().enumerate() {
                     let entry = hot.class * self.width + lane;
                     let p = self.e[entry].to_f64() / (1.0 + stats.rest);
@@ -233,7 +226,7 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
     #[inline(always)]
     fn gradient(&mut self, rows: Range<usize>) {
         let (simd, call, width) = (self.simd, self.call, self.width);
-        columns::gradient(simd, &mut self.e, &self.on_exp, &self.on_prior, prior(call));
+        columns::gradient(simd, &mut self.e, &self.columns, &self.factors, prior(call));
         if let Some(cap) = call.transform.softcap {
             block::softcap_slope(simd, &mut self.e, &self.z, T::Real::from_f64(1.0 / cap));
         }
@@ -254,11 +247,10 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
     }
 }
 
-/// What rows have in common, if it is all but their statistics.
+/// What rows have in common, if it is all but their classes and statistics.
 fn alike<T: Element>(call: &Call<'_, T>) -> Option<(Alike, f64)> {
     let factor = if call.sink.is_some() { call.factors.shared()? } else { 0.0 };
-    let plain = call.transform.softcap.is_none() && prior(call).is_none();
-    let alike = if plain { call.plan.alike(call.classes() as f64) } else { None };
+    let alike = if call.transform.softcap.is_some() { None } else { call.plan.alike(prior(call).map_or(call.classes() as f64, columns::mass)) };
     alike.map(|alike| (alike, factor / call.transform.temperature))
 }
 

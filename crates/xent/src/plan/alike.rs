@@ -1,24 +1,39 @@
-//! Many rows at once, where nothing but their statistics tells them apart: one class each, one ε, no weights, nothing masked. [`Plan::fold`] on arrays, operation by operation, so
-//! that a row has the same bits whichever of the two it goes through.
+//! Many rows at once, where only their classes and statistics tell them apart: one class each, one ε, nothing masked. [`Plan::fold`] on arrays, operation by operation, so that a row
+//! has the same bits whichever of the two it goes through.
 
 use super::{FloorMemo, Plan, RowPlan, RowStats};
 use crate::Form;
+
+/// Rows for which it pays to know every class's terms.
+const ROWS_PER_CLASS: usize = 4;
 
 /// What the rows of such a batch have in common.
 pub(crate) struct Alike {
     epsilon: f64,
     z_loss: f64,
-    /// On v, and beyond that on the true class.
+    form: Form,
+    /// On v.
     prior_scale: f64,
-    prior: f64,
     /// The mass of v.
     mass: f64,
-    /// Of the gradient.
-    pub(crate) alpha: f64,
-    pub(crate) gamma: f64,
-    pub(crate) beta: f64,
+    /// One a class, or one for all.
+    terms: Vec<Terms>,
+}
+
+/// What follows from a row's class.
+#[derive(Clone, Copy, Default)]
+struct Terms {
+    /// The class weight where it is one on terms, and where it is one on rows.
+    weight: f64,
+    class_scale: f64,
+    /// Of the prior, beyond v.
+    prior: f64,
     floor: f64,
-    excess: f64,
+    /// Of the gradient: on softmax without z-loss, on v, and what is taken off at the class.
+    alpha: f64,
+    gamma: f64,
+    gamma_v: f64,
+    beta: f64,
 }
 
 /// Statistics of some rows, and their parts; see [`RowStats`] and [`RowParts`](super::RowParts).
@@ -29,35 +44,24 @@ pub(crate) struct AlikeRows {
     /// max − z at the class.
     pub(crate) below: Vec<f64>,
     pub(crate) shifted: Vec<f64>,
+    weight: Vec<f64>,
+    class_scale: Vec<f64>,
+    prior: Vec<f64>,
+    pub(crate) floor: Vec<f64>,
+    alpha_without_z_loss: Vec<f64>,
+    pub(crate) gamma: Vec<f64>,
+    pub(crate) gamma_v: Vec<f64>,
+    pub(crate) beta: Vec<f64>,
     pub(crate) loss: Vec<f64>,
     pub(crate) nll: Vec<f64>,
     pub(crate) smoothing: Vec<f64>,
     pub(crate) z_loss: Vec<f64>,
-    pub(crate) floor: Vec<f64>,
     pub(crate) lse: Vec<f64>,
-    /// α of each row: z-loss makes it the row's own.
+    /// α.
     pub(crate) alpha: Vec<f64>,
 }
 
 impl AlikeRows {
-    /// Room for so many.
-    pub(crate) fn new(rows: usize) -> Self {
-        let room = || vec![0.0; rows];
-        Self {
-            max: room(),
-            log1p_rest: room(),
-            below: room(),
-            shifted: room(),
-            loss: room(),
-            nll: room(),
-            smoothing: room(),
-            z_loss: room(),
-            floor: room(),
-            lse: room(),
-            alpha: room(),
-        }
-    }
-
     /// Whether the first `n` are so far from f64's ends that all parts will be finite.
     #[inline(always)]
     pub(crate) fn are_tame(&self, n: usize) -> bool {
@@ -75,59 +79,112 @@ impl AlikeRows {
 }
 
 impl Plan<'_> {
-    /// What rows have in common, where that is all but their statistics; `v_mass` is the mass of v as backends sum it.
+    /// What rows have in common, where that is all but their classes and statistics; `v_mass` is the mass of v as backends sum it.
     pub(crate) fn alike(&self, v_mass: f64) -> Option<Alike> {
-        if self.labels.is_none() || self.rows_differ || self.renormalises || self.batch.allowed.is_some() {
+        let (config, batch) = (&self.criterion.config, self.batch);
+        let given = batch.epsilon.is_some() || batch.row_weights.is_some() || batch.ignored.is_some() || batch.allowed.is_some();
+        if self.labels.is_none() || given || self.renormalises || !(self.excluded.is_empty() && self.ignored_classes.is_empty()) {
             return None;
         }
-        // The fold of any row says what they share.
-        let plan: RowPlan = self.template;
+        let classes = if config.class_weights.is_none() && self.uniform { 1 } else { self.classes };
+        if classes > 1 && self.rows / ROWS_PER_CLASS < classes {
+            return None;
+        }
+        let terms = (0..classes).map(|class| self.terms(class, v_mass)).collect::<Option<_>>()?;
+        Some(Alike { epsilon: config.epsilon, z_loss: config.z_loss, form: config.form, prior_scale: self.template.prior_scale.unwrap_or(0.0), mass: v_mass, terms })
+    }
+
+    /// The fold of any row of a class says what such rows share.
+    fn terms(&self, class: usize, v_mass: f64) -> Option<Terms> {
+        let mut plan = RowPlan { row: 0, ..self.template };
+        plan.hot[0].class = class;
+        self.put_options(&mut plan, class);
         let mut stats = RowStats::new(0.0, 0, 0.0);
         if plan.prior_scale.is_some() {
             stats.prior.mass = v_mass;
         }
         let folded = self.fold(&plan, &stats, &mut FloorMemo::new(1));
-        let (gradient, floor) = (folded.gradient, folded.floor?);
-        // A vector v has other values at other classes, and the floor with them.
-        if !self.uniform && gradient.gamma > 0.0 {
-            return None;
-        }
-        Some(Alike {
-            epsilon: plan.epsilon,
-            z_loss: self.criterion.config.z_loss,
-            prior_scale: plan.prior_scale.unwrap_or(0.0),
-            prior: plan.hot()[0].prior,
-            mass: v_mass,
+        let (gradient, hot, mut v) = (folded.gradient, plan.hot()[0], [0.0]);
+        self.fill_prior(&plan, class, &mut v);
+        Some(Terms {
+            weight: hot.weight,
+            class_scale: plan.class_scale,
+            prior: hot.prior * hot.weight,
+            floor: folded.floor?,
+            // At lse = 0 z-loss has no part in it.
             alpha: gradient.alpha,
             gamma: gradient.gamma,
+            gamma_v: gradient.gamma * v[0] * hot.weight,
             beta: gradient.beta[0],
-            floor,
-            excess: if self.criterion.config.form == Form::KlDivergence { floor } else { 0.0 },
         })
     }
 }
 
 impl Alike {
-    /// The parts of the rows from their statistics.
+    /// Room for so many rows.
+    pub(crate) fn rows(&self, rows: usize) -> AlikeRows {
+        let room = || vec![0.0; rows];
+        let all = |term: fn(&Terms) -> f64| vec![self.terms.first().map_or(0.0, term); rows];
+        AlikeRows {
+            max: room(),
+            log1p_rest: room(),
+            below: room(),
+            shifted: room(),
+            weight: all(|terms| terms.weight),
+            class_scale: all(|terms| terms.class_scale),
+            prior: all(|terms| terms.prior),
+            floor: room(),
+            alpha_without_z_loss: all(|terms| terms.alpha),
+            gamma: all(|terms| terms.gamma),
+            gamma_v: all(|terms| terms.gamma_v),
+            beta: all(|terms| terms.beta),
+            loss: room(),
+            nll: room(),
+            smoothing: room(),
+            z_loss: room(),
+            lse: room(),
+            alpha: room(),
+        }
+    }
+
+    /// The parts of rows of these classes (negative: ignored, and of no meaning) from their statistics.
     #[inline(always)]
-    pub(crate) fn fold(&self, rows: &mut AlikeRows) {
+    pub(crate) fn fold(&self, classes: &[i32], rows: &mut AlikeRows) {
+        if let [terms] = self.terms[..] {
+            rows.floor.fill(terms.floor);
+        } else {
+            self.put_terms(classes, rows);
+        }
         let n = rows.max.len();
         let (max, log1p_rest, below, shifted) = (&rows.max[..n], &rows.log1p_rest[..n], &rows.below[..n], &rows.shifted[..n]);
+        let (weight, class_scale, prior, floor) = (&rows.weight[..n], &rows.class_scale[..n], &rows.prior[..n], &rows.floor[..n]);
         let (loss, nll, smoothing, z_loss) = (&mut rows.loss[..n], &mut rows.nll[..n], &mut rows.smoothing[..n], &mut rows.z_loss[..n]);
-        let (lse, alpha) = (&mut rows.lse[..n], &mut rows.alpha[..n]);
-        let mass = self.prior_scale * self.mass + self.prior;
+        let (lse, alpha, alpha_without) = (&mut rows.lse[..n], &mut rows.alpha[..n], &rows.alpha_without_z_loss[..n]);
+        let mass = self.prior_scale * self.mass;
         let smooth = if self.epsilon == 0.0 { 0.0 } else { 1.0 };
+        let hard = if self.epsilon == 1.0 { 0.0 } else { 1.0 - self.epsilon };
+        let floors = if self.form == Form::KlDivergence { 1.0 } else { 0.0 };
         for i in 0..n {
             let r = log1p_rest[i];
             lse[i] = max[i] + r;
-            nll[i] = r + below[i];
-            let cross_entropy = mass * r + (self.prior_scale * shifted[i] + self.prior * below[i]);
-            smoothing[i] = smooth * (self.epsilon * cross_entropy);
+            nll[i] = class_scale[i] * (weight[i] * r + weight[i] * below[i]);
+            let cross_entropy = (mass + prior[i]) * r + (self.prior_scale * shifted[i] + prior[i] * below[i]);
+            smoothing[i] = smooth * (class_scale[i] * (self.epsilon * cross_entropy));
             z_loss[i] = self.z_loss * lse[i] * lse[i];
-            let kept = if self.epsilon == 1.0 { 0.0 } else { (1.0 - self.epsilon) * nll[i] };
-            loss[i] = (kept + smoothing[i] + z_loss[i]) - self.excess;
-            alpha[i] = self.alpha + 2.0 * self.z_loss * lse[i];
+            loss[i] = (hard * nll[i] + smoothing[i] + z_loss[i]) - floors * floor[i];
+            alpha[i] = alpha_without[i] + 2.0 * self.z_loss * lse[i];
         }
-        rows.floor[..n].fill(self.floor);
+    }
+
+    /// Where classes differ, each row's terms.
+    #[inline(always)]
+    fn put_terms(&self, classes: &[i32], rows: &mut AlikeRows) {
+        let first = rows.weight.iter_mut().zip(&mut rows.class_scale).zip(&mut rows.prior).zip(&mut rows.floor);
+        let second = rows.alpha_without_z_loss.iter_mut().zip(&mut rows.gamma).zip(&mut rows.gamma_v).zip(&mut rows.beta);
+        for ((class, (((weight, class_scale), prior), floor)), (((alpha, gamma), gamma_v), beta)) in classes.iter().zip(first).zip(second) {
+            let terms = self.terms[(*class).max(0) as usize];
+            (*weight, *class_scale, *prior, *floor) = (terms.weight, terms.class_scale, terms.prior, terms.floor);
+            (*alpha, *gamma, *gamma_v, *beta) = (terms.alpha, terms.gamma, terms.gamma_v, terms.beta);
+        }
     }
 }

@@ -152,9 +152,8 @@ impl<F: Real> PartsMut<'_, F> {
                 let group = (first + done) >> self.shift;
                 let end = (((group + 1) << self.shift) - first).min(len);
                 let mut sums = self.groups[group].sums;
-                let [a, b, c, d, e] = columns.map(|column| &column[done..end]);
-                for ((((a, b), c), d), e) in a.iter().zip(b).zip(c).zip(d).zip(e) {
-                    sums.iter_mut().zip([a, b, c, d, e]).for_each(|(sum, part)| *sum += part);
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    column[done..end].iter().for_each(|part| *sum += part);
                 }
                 self.groups[group].sums = sums;
                 done = end;

@@ -75,7 +75,7 @@ impl Plan<'_> {
 
     /// What is particular to a row of one class. Whether it is kept.
     #[inline]
-    fn put_options(&self, plan: &mut RowPlan, class: usize) -> bool {
+    pub(super) fn put_options(&self, plan: &mut RowPlan, class: usize) -> bool {
         if !self.keeps(plan.row, class) {
             return false;
         }
@@ -111,11 +111,11 @@ impl Plan<'_> {
         !self.batch.ignored.is_some_and(|ignored| ignored[row]) && (self.ignored_classes.is_empty() || !self.ignored_classes.contains(&class))
     }
 
-    /// The classes of rows that [`alike`](Self::alike) says are told apart by nothing else; `usize::MAX` for ignored ones.
+    /// The classes of rows that [`alike`](Self::alike) says are told apart by nothing else; −1 for ignored ones. There are no more classes than i32 holds.
     #[inline]
-    pub(crate) fn kept_classes(&self, rows: std::ops::Range<usize>, out: &mut [usize]) {
+    pub(crate) fn kept_classes(&self, rows: std::ops::Range<usize>, out: &mut [i32]) {
         if let Some(labels) = &self.labels {
-            with_indices!(labels, labels => out.iter_mut().zip(&labels[rows]).for_each(|(out, label)| *out = label.class(self.classes).unwrap_or(usize::MAX)));
+            with_indices!(labels, labels => out.iter_mut().zip(&labels[rows]).for_each(|(out, label)| *out = label.class(self.classes).map_or(-1, |class| class as i32)));
         }
     }
 

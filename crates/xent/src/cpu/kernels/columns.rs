@@ -4,6 +4,8 @@ use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask, f64x8};
 
 use super::lanes::{Lane, Lanes, Wide};
 use crate::Real;
+use crate::cpu::buffer::Buffer;
+use crate::cpu::memory::{Steps, TileAhead};
 use crate::plan::{AlikeRows, Functional};
 
 /// A tile's width is a multiple of this.
@@ -20,18 +22,43 @@ pub(in crate::cpu) struct Columns<R> {
     rest: Vec<f64>,
     log1p_rest: Vec<f64>,
     functional: [Vec<f64>; 4],
+    /// The class at which each row is asked for, negative for none: its logit (the largest, for none) and e^(z − max).
+    class: Vec<R>,
+    at_class: Vec<R>,
+    exp_at_class: Vec<R>,
 }
 
 impl<R: Real> Columns<R> {
     pub(in crate::cpu) fn new(width: usize) -> Self {
         let (own, wide) = (|| vec![R::ZERO; width], || vec![0.0; width]);
-        Self { max: own(), argmax: own(), rest: wide(), log1p_rest: wide(), functional: std::array::from_fn(|_| wide()) }
+        Self { max: own(), argmax: own(), rest: wide(), log1p_rest: wide(), functional: std::array::from_fn(|_| wide()), class: vec![R::from_class(-1); width], at_class: own(), exp_at_class: own() }
+    }
+
+    /// Asks for each row's class.
+    #[inline(always)]
+    pub(in crate::cpu) fn ask(&mut self, classes: &[i32]) {
+        self.class.iter_mut().zip(classes).for_each(|(out, class)| *out = R::from_class(*class));
+    }
+
+    /// How many of the first rows have the largest logit at the class that was asked for.
+    #[inline(always)]
+    pub(in crate::cpu) fn correct(&self, rows: usize) -> u32 {
+        self.argmax[..rows].iter().zip(&self.class).map(|(argmax, class)| u32::from(argmax == class)).sum()
+    }
+
+    /// e^(z − max) at the classes that were asked for.
+    #[inline(always)]
+    pub(in crate::cpu) fn exp_at_class(&self) -> &[R] {
+        &self.exp_at_class
     }
 
     /// What rows that are alike are folded from.
     #[inline(always)]
     pub(in crate::cpu) fn copy_to(&self, rows: &mut AlikeRows) {
-        rows.max.iter_mut().zip(&self.max).for_each(|(out, max)| *out = max.to_f64());
+        for ((out, below), (max, at_class)) in rows.max.iter_mut().zip(&mut rows.below).zip(self.max.iter().zip(&self.at_class)) {
+            *out = max.to_f64();
+            *below = *out - at_class.to_f64();
+        }
         rows.log1p_rest.copy_from_slice(&self.log1p_rest);
         rows.shifted.copy_from_slice(&self.functional[0]);
     }
@@ -48,12 +75,6 @@ impl<R: Real> Columns<R> {
         (self.rest[row], self.log1p_rest[row])
     }
 
-    /// [`peak`](Self::peak)'s class of all rows.
-    #[inline(always)]
-    pub(in crate::cpu) fn argmax(&self) -> &[R] {
-        &self.argmax
-    }
-
     /// [`rest`](Self::rest)'s sum of all rows.
     #[inline(always)]
     pub(in crate::cpu) fn rests(&self) -> &[f64] {
@@ -68,28 +89,29 @@ impl<R: Real> Columns<R> {
     }
 }
 
-/// Reads a tile: `columns` of each row against v (≡ 1 without one), and e^(z − max) into `e`. `ahead` is told how far it has come. Returns whether any logit is −∞.
+/// Reads a tile: `columns` of each row against v (≡ 1 without one), and e^(z − max) into `e`. Meanwhile the tile `ahead` is fetched. Returns whether any logit is −∞.
 #[inline(always)]
-pub(in crate::cpu) fn statistics<S: Simd, R: Real>(
+pub(in crate::cpu) fn statistics<S: Simd, R: Real, T>(
     simd: S,
     z: &[R],
     width: usize,
     v: Option<&[R]>,
     e: &mut [R],
     columns: &mut Columns<R>,
-    ahead: impl Fn(usize, usize),
+    ahead: &TileAhead<T>,
 ) -> bool {
     simd.vectorize(
         #[inline(always)]
         || {
             let mut any_masked = false;
+            let mass = v.map_or((z.len() / width) as f64, mass);
             for column in (0..width).step_by(V::<S, R>::LEN) {
-                let masked = peak(simd, z, width, column, columns, &ahead);
+                let masked = peak(simd, z, width, column, columns, ahead.column(column));
                 any_masked |= masked;
                 match (v, masked) {
-                    (None, false) => sums::<S, R, false>(simd, z, width, column, None, e, columns),
-                    (_, false) => sums::<S, R, false>(simd, z, width, column, v, e, columns),
-                    (_, true) => sums::<S, R, true>(simd, z, width, column, v, e, columns),
+                    (None, false) => sums::<S, R, false>(simd, z, width, column, None, mass, e, columns),
+                    (_, false) => sums::<S, R, false>(simd, z, width, column, v, mass, e, columns),
+                    (_, true) => sums::<S, R, true>(simd, z, width, column, v, mass, e, columns),
                 }
             }
             for (log, rest) in columns.log1p_rest.chunks_exact_mut(8).zip(columns.rest.chunks_exact(8)) {
@@ -100,49 +122,64 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Real>(
     )
 }
 
-/// The largest logits of a column of rows; whether there is a −∞ among them all.
+/// The largest logits of a column of rows and their first classes; whether there is a −∞ among all logits.
 #[inline(always)]
-fn peak<S: Simd, R: Real>(simd: S, z: &[R], width: usize, column: usize, columns: &mut Columns<R>, ahead: &impl Fn(usize, usize)) -> bool {
+fn peak<S: Simd, R: Real, T>(simd: S, z: &[R], width: usize, column: usize, columns: &mut Columns<R>, mut ahead: Steps<T>) -> bool {
     let len = V::<S, R>::LEN;
     let first = V::<S, R>::from_slice(simd, &z[column..][..len]);
-    let (mut max, mut min) = (first, first);
-    for (k, z) in z.chunks_exact(width).enumerate() {
-        ahead(k, column);
-        let z = V::<S, R>::from_slice(simd, &z[column..][..len]);
-        (max, min) = (z.max(max), z.min(min));
+    let zero = V::<S, R>::splat(simd, R::ZERO);
+    let (mut max, mut min, mut class, mut argmax) = (first, first, zero, zero);
+    for start in (column..z.len()).step_by(width) {
+        ahead.fetch();
+        let z = V::<S, R>::from_slice(simd, &z[start..][..len]);
+        let larger = z.simd_gt(max);
+        (max, argmax) = (larger.select(z, max), larger.select(class, argmax));
+        min = z.min(min);
+        class += V::<S, R>::ONE;
     }
     max.store_slice(&mut columns.max[column..][..len]);
+    argmax.store_slice(&mut columns.argmax[column..][..len]);
     // Lane by lane: the minimum of all may be one row's NaN.
     min.simd_eq(R::NEG_INFINITY).any_true()
 }
 
 #[inline(always)]
-fn sums<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], width: usize, column: usize, v: Option<&[R]>, e: &mut [R], columns: &mut Columns<R>) {
+#[allow(clippy::too_many_arguments)]
+fn sums<S: Simd, R: Real, const MASKED: bool>(
+    simd: S,
+    z: &[R],
+    width: usize,
+    column: usize,
+    v: Option<&[R]>,
+    mass: f64,
+    e: &mut [R],
+    columns: &mut Columns<R>,
+) {
     let len = V::<S, R>::LEN;
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one) = (of(R::ZERO), of(R::ONE));
-    let max = V::<S, R>::from_slice(simd, &columns.max[column..][..len]);
+    let of_rows = |values: &[R]| V::<S, R>::from_slice(simd, &values[column..][..len]);
+    let (max, argmax, asked) = (of_rows(&columns.max), of_rows(&columns.argmax), of_rows(&columns.class));
     // All masked: any finite reference serves.
     let reference = max.simd_eq(R::NEG_INFINITY).select(zero, max);
     let (mut rest, mut functional) = (Wide::zero(simd), [Wide::zero(simd); 4]);
-    let (mut class, mut argmax, mut peaks) = (zero, of(R::MAX), zero);
-    // Summed as the lanes are, so that a row's bits do not depend on masks in its neighbours.
-    let (mut mass, mut k) = (0.0, 0);
-    for (z, e) in z.chunks(DEPTH * width).zip(e.chunks_mut(DEPTH * width)) {
-        let (mut exps, mut lanes, mut part) = (zero, [zero; 4], R::ZERO);
-        for (z, e) in z.chunks_exact(width).zip(e.chunks_exact_mut(width)) {
-            let z = V::<S, R>::from_slice(simd, &z[column..][..len]);
+    let (mut class, mut at_class, mut exp_at_class) = (zero, max, zero);
+    let (mut k, mut start) = (0, column);
+    while start < z.len() {
+        let (mut exps, mut lanes) = (zero, [zero; 4]);
+        let end = z.len().min(start + DEPTH * width);
+        while start < end {
+            let z = V::<S, R>::from_slice(simd, &z[start..][..len]);
             let x = z - reference;
             let exp = x.exp();
-            exp.store_slice(&mut e[column..][..len]);
-            let peak = z.simd_eq(max);
-            exps += peak.select(zero, exp);
-            peaks += peak.select(one, zero);
-            argmax = argmax.min(peak.select(class, of(R::MAX)));
-            let weight = v.map_or(R::ONE, |v| v[k]);
+            exp.store_slice(&mut e[start..][..len]);
+            // The largest is left out: it is the 1 to which the others are added at the very end.
+            exps += class.simd_eq(argmax).select(zero, exp);
+            let here = class.simd_eq(asked);
+            (at_class, exp_at_class) = (here.select(z, at_class), here.select(exp, exp_at_class));
+            let weight = v.map_or(one, |v| of(v[k]));
             if MASKED {
                 let masked = z.simd_eq(R::NEG_INFINITY);
-                let weight = of(weight);
                 let open = masked.select(zero, weight);
                 let closed = weight - open;
                 lanes[0] = open.mul_add(masked.select(zero, -x), lanes[0]);
@@ -150,26 +187,22 @@ fn sums<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], width: usize, co
                 lanes[2] += closed;
                 lanes[3] += closed.simd_gt(zero).select(one, zero);
             } else if v.is_some() {
-                lanes[0] = of(weight).mul_add(-x, lanes[0]);
-                part += weight;
+                lanes[0] = weight.mul_add(-x, lanes[0]);
             } else {
                 lanes[0] -= x;
-                part += weight;
             }
             class += V::<S, R>::ONE;
-            k += 1;
+            (k, start) = (k + 1, start + width);
         }
         exps.add_to(&mut rest);
-        mass += part.to_f64();
         lanes[0].add_to(&mut functional[0]);
         if MASKED {
             (1..4).for_each(|i| lanes[i].add_to(&mut functional[i]));
         }
     }
-    // All that share the largest logit but the first have e^0 = 1. (All masked: e^(−∞) = 0.)
-    (peaks - V::<S, R>::ONE).add_to(&mut rest);
     rest.store(&mut columns.rest[column..][..len]);
-    argmax.store_slice(&mut columns.argmax[column..][..len]);
+    at_class.store_slice(&mut columns.at_class[column..][..len]);
+    exp_at_class.store_slice(&mut columns.exp_at_class[column..][..len]);
     for (i, (out, sums)) in columns.functional.iter_mut().zip(functional).enumerate() {
         let out = &mut out[column..][..len];
         if MASKED || i == 0 {
@@ -180,21 +213,38 @@ fn sums<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], width: usize, co
     }
 }
 
-/// e ← a·e − b·v, a and b one a row, v one a class (≡ 1 without one).
+/// What makes a tile's gradient, one a row.
+pub(in crate::cpu) struct Factors<R> {
+    pub(in crate::cpu) on_exp: Buffer<R>,
+    pub(in crate::cpu) on_prior: Buffer<R>,
+    /// The whole entry at the class that was asked for.
+    pub(in crate::cpu) at_class: Buffer<R>,
+}
+
+/// e ← on_exp·e − on_prior·v, v one a class (≡ 1 without one), but for the classes that were asked for.
 #[inline(always)]
-pub(in crate::cpu) fn gradient<S: Simd, R: Real>(simd: S, e: &mut [R], a: &[R], b: &[R], v: Option<&[R]>) {
+pub(in crate::cpu) fn gradient<S: Simd, R: Real>(simd: S, e: &mut [R], columns: &Columns<R>, factors: &Factors<R>, v: Option<&[R]>) {
     simd.vectorize(
         #[inline(always)]
         || {
-            let len = V::<S, R>::LEN;
-            for column in (0..a.len()).step_by(len) {
-                let (on_exp, on_prior) = (V::<S, R>::from_slice(simd, &a[column..][..len]), V::<S, R>::from_slice(simd, &b[column..][..len]));
-                for (k, e) in e.chunks_exact_mut(a.len()).enumerate() {
-                    let e = &mut e[column..][..len];
-                    let prior = v.map_or(on_prior, |v| on_prior * v[k]);
-                    V::<S, R>::from_slice(simd, e).mul_add(on_exp, -prior).store_slice(e);
+            let (len, width) = (V::<S, R>::LEN, columns.class.len());
+            let mut class = V::<S, R>::splat(simd, R::ZERO);
+            for (k, e) in e.chunks_exact_mut(width).enumerate() {
+                let v = v.map_or(R::ONE, |v| v[k]);
+                let rows = factors.on_exp.chunks_exact(len).zip(factors.on_prior.chunks_exact(len));
+                let asked = factors.at_class.chunks_exact(len).zip(columns.class.chunks_exact(len));
+                for (e, ((on_exp, on_prior), (at_class, asked))) in e.chunks_exact_mut(len).zip(rows.zip(asked)) {
+                    let [on_exp, on_prior, at_class, asked] = [on_exp, on_prior, at_class, asked].map(|values| V::<S, R>::from_slice(simd, values));
+                    let entry = V::<S, R>::from_slice(simd, e).mul_add(on_exp, -(on_prior * v));
+                    class.simd_eq(asked).select(at_class, entry).store_slice(e);
                 }
+                class += V::<S, R>::ONE;
             }
         },
     );
+}
+
+/// Σ v, summed as it is where something is masked.
+pub(in crate::cpu) fn mass<R: Real>(v: &[R]) -> f64 {
+    v.chunks(DEPTH).map(|v| v.iter().fold(R::ZERO, |sum, v| sum + *v).to_f64()).sum()
 }

@@ -16,6 +16,7 @@ pub trait Lane: SimdFloatElement {
     const SMALLEST_NORMAL: Self;
     const MAX: Self;
     fn is_normal(self) -> bool;
+    fn from_class(class: i32) -> Self;
 }
 
 impl Lane for f32 {
@@ -28,6 +29,9 @@ impl Lane for f32 {
     fn is_normal(self) -> bool {
         f32::is_normal(self)
     }
+    fn from_class(class: i32) -> Self {
+        class as Self
+    }
 }
 
 impl Lane for f64 {
@@ -39,6 +43,9 @@ impl Lane for f64 {
     const MAX: Self = f64::MAX;
     fn is_normal(self) -> bool {
         f64::is_normal(self)
+    }
+    fn from_class(class: i32) -> Self {
+        class as Self
     }
 }
 
