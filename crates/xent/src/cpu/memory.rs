@@ -363,19 +363,19 @@ fn write_scaled<S: Simd, R: Real>(simd: S, out: &mut [R], e: &[R], a: R, b: R, h
     for (i, (out, e)) in out[head..body].chunks_exact_mut(lanes).zip(e[head..].chunks_exact(lanes)).enumerate() {
         let from = head + i * lanes;
         ahead(from, lanes);
-        let mut line = R::Lanes::<S>::from_slice(simd, e).mul_add(a, b);
-        if i == special[0] || i == special[1] {
-            for (class, value) in hot.into_iter().flatten() {
-                if let Some(entry) = class.checked_sub(from).and_then(|k| line.as_mut_slice().get_mut(k)) {
-                    *entry = value;
-                }
+        let line = R::Lanes::<S>::from_slice(simd, e).mul_add(a, b);
+        let put = |line: R::Lanes<S>, out: &mut [R]| if streamed { stream_line(simd, line.as_slice(), out) } else { line.store_slice(out) };
+        if i != special[0] && i != special[1] {
+            put(line, out);
+            continue;
+        }
+        let mut line = line;
+        for (class, value) in hot.into_iter().flatten() {
+            if let Some(entry) = class.checked_sub(from).and_then(|k| line.as_mut_slice().get_mut(k)) {
+                *entry = value;
             }
         }
-        if streamed {
-            stream_line(simd, line.as_slice(), out);
-        } else {
-            line.store_slice(out);
-        }
+        put(line, out);
     }
     for (class, value) in hot.into_iter().flatten() {
         if class < head || class >= body {

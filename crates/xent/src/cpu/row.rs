@@ -94,31 +94,31 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
 
     /// The loss of a row; `None` if it is ignored.
     #[inline(always)]
-    pub(super) fn forward(&mut self, row: usize, memo: &mut FloorMemo) -> Option<RowParts> {
-        let plan = self.call.plan.row(row)?;
+    pub(super) fn forward(&mut self, row: usize, plan: &mut RowPlan, memo: &mut FloorMemo) -> Option<RowParts> {
+        self.call.plan.row_into(row, plan).then_some(())?;
         let mut running = Running::new();
         for start in (0..self.call.classes()).step_by(PIECE) {
-            running = running.merged(self.statistics(&plan, start, None));
+            running = running.merged(self.statistics(plan, start, None));
         }
-        let folded = self.call.plan.fold(&plan, &running.stats(), memo);
-        Some(folded.parts(self.floor(&plan, &folded)))
+        let folded = self.call.plan.fold(plan, &running.stats(), memo);
+        Some(folded.parts(self.floor(plan, &folded)))
     }
 
     /// The loss of a row and its gradient.
     #[inline(always)]
-    pub(super) fn forward_backward(&mut self, row: usize, kept: &mut Kept<T::Real>, memo: &mut FloorMemo) -> Option<RowParts> {
-        let Some(plan) = self.call.plan.row(row) else {
+    pub(super) fn forward_backward(&mut self, row: usize, plan: &mut RowPlan, kept: &mut Kept<T::Real>, memo: &mut FloorMemo) -> Option<RowParts> {
+        if !self.call.plan.row_into(row, plan) {
             self.fill(row, 0.0, None);
             return None;
-        };
+        }
         let mut running = Running::new();
         for mut piece in kept.pieces() {
-            running = running.merged(self.statistics(&plan, piece.start, Some(&mut piece)));
+            running = running.merged(self.statistics(plan, piece.start, Some(&mut piece)));
         }
         let stats = running.stats();
-        let folded = self.call.plan.fold(&plan, &stats, memo);
-        let parts = folded.parts(self.floor(&plan, &folded));
-        match RowGradient::new(&plan, &stats, &folded, self.call.factors.of(row), self.call.transform) {
+        let folded = self.call.plan.fold(plan, &stats, memo);
+        let parts = folded.parts(self.floor(plan, &folded));
+        match RowGradient::new(plan, &stats, &folded, self.call.factors.of(row), self.call.transform) {
             Ok(gradient) => kept.pieces().for_each(|piece| self.gradient(&gradient, &piece)),
             Err(value) => self.fill(row, value, self.call.plan.allowed(row).filter(|_| value.is_nan())),
         }

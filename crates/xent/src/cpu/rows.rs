@@ -11,7 +11,7 @@ use super::row::{Blocks, Kept, PIECE};
 use super::statistics::Running;
 use super::tile::{self, Tiles};
 use crate::Element;
-use crate::plan::{FloorMemo, Parts, RowParts};
+use crate::plan::{FloorMemo, Parts, RowParts, RowPlan};
 
 /// The parts of all rows and, where the call has a sink, their gradients.
 pub(crate) fn run<T: Element>(instructions: Instructions, call: &Call<'_, T>) -> Parts<T::Real> {
@@ -45,10 +45,11 @@ fn rows<S: Simd, T: Element>(simd: S, call: &Call<'_, T>) -> Parts<T::Real> {
         simd.vectorize(
             #[inline(always)]
             || {
+                let mut plan = RowPlan::default();
                 for row in chunk.rows() {
                     chunk.push(match kept {
-                        Some(kept) => blocks.forward_backward(row, kept, memo),
-                        None => blocks.forward(row, memo),
+                        Some(kept) => blocks.forward_backward(row, &mut plan, kept, memo),
+                        None => blocks.forward(row, &mut plan, memo),
                     });
                 }
             },
