@@ -1,0 +1,148 @@
+"""xent's engine under autograd: for plain tensors on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+from xent._options import Options, criterion
+from xent._xent import Output
+from xent.torch import _composed
+from xent.torch._batch import Batch, Stats, compute_dtype, row_shape
+
+_PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
+
+
+def sees(*tensors: Tensor | None) -> bool:
+    """Whether these hold numbers in main memory, and nobody traces or transforms what is done with them."""
+    return not (
+        torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None or is_in_torch_dispatch_mode()
+    ) and all(
+        tensor is None or (type(tensor) in _PLAIN and tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_nested)
+        for tensor in tensors
+    )
+
+
+def differentiates(logits: Tensor, batch: Batch) -> bool:
+    """Whether the engine has the derivatives that may be asked for: with respect to the logits, by backward."""
+    if forward_ad._current_level >= 0 and any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in (logits, *batch)):
+        return False
+    return not (torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in batch))
+
+
+def cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, loss_dtype: torch.dtype, want_stats: bool) -> tuple[Tensor, Stats | None]:
+    if torch.is_grad_enabled() and logits.requires_grad:
+        stats: list[Stats] = []
+        loss = CrossEntropy.apply(logits, options, axis, loss_dtype, stats if want_stats else None, *batch)
+        return loss, stats[0] if want_stats else None
+    output = run(logits, options, batch, axis)
+    return _loss(output, logits, axis, loss_dtype), _stats(output, logits, axis) if want_stats else None
+
+
+def run(logits: Tensor, options: Options, batch: Batch, axis: int, gradient: Tensor | None = None, upstream: Tensor | float | None = None) -> Output:
+    batch = Batch(*(None if tensor is None else _exported(tensor) for tensor in batch))
+    return criterion(options).call(
+        _exported(logits),
+        axis,
+        batch.target,
+        second_targets=batch.target_b,
+        lam=batch.lam,
+        label_smoothing=batch.label_smoothing,
+        row_weights=batch.row_weight,
+        ignored_rows=batch.ignored_rows,
+        allowed_classes=batch.allowed_classes,
+        denominator=batch.denominator,
+        class_weights=batch.weight,
+        prior=batch.prior,
+        gradient=gradient,
+        upstream=upstream,
+        threads=torch.get_num_threads(),
+    )
+
+
+def _exported(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
+
+
+def _loss(output: Output, logits: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
+    if output.loss is None:
+        return _rows(output, "loss", logits, axis, dtype)
+    return torch.tensor(output.loss, dtype=dtype, device="cpu")
+
+
+def _rows(output: Output, name: str, logits: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
+    rows = torch.empty(row_shape(logits, axis), dtype=dtype, device="cpu")
+    output.copy_rows(name, rows)
+    return rows
+
+
+def _stats(output: Output, logits: Tensor, axis: int) -> Stats:
+    dtype = compute_dtype(logits)
+
+    def number(value: float | int, dtype: torch.dtype) -> Tensor:
+        return torch.tensor(value, dtype=dtype, device="cpu")
+
+    _, *parts = output.scalars
+    nll, smoothing, z_loss, floor = (
+        _rows(output, name, logits, axis, dtype) if part is None else number(part, dtype)
+        for name, part in zip(("nll", "smoothing", "z_loss", "floor"), parts)
+    )
+    first = output.first_non_finite
+    return Stats(
+        nll,
+        smoothing,
+        z_loss,
+        floor,
+        _rows(output, "lse", logits, axis, dtype),
+        number(output.correct, torch.int64),
+        number(output.denominator, dtype),
+        number(output.ignored, torch.int64),
+        number(output.non_finite, torch.int64),
+        number(-1 if first is None else first, torch.int64),
+    )
+
+
+class CrossEntropy(torch.autograd.Function):
+    """A reduced loss almost always meets backward, and its gradient comes from the same pass. A loss a row waits for what comes back."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, options: Options, axis: int, loss_dtype: torch.dtype, stats: list[Stats] | None, *tensors: Tensor | None) -> Tensor:  # type: ignore[override]
+        batch = Batch(*tensors)  # type: ignore[arg-type]
+        gradient = None if options.reduction == "none" else torch.empty_like(logits)
+        output = run(logits, options, batch, axis, gradient)
+        ctx.save_for_backward(logits, *tensors)
+        ctx.call = (options, axis, loss_dtype)
+        # Not among what autograd keeps: it has to be given away without a copy, the first time.
+        ctx.gradient = gradient
+        if stats is not None:
+            stats.append(_stats(output, logits, axis))
+        return _loss(output, logits, axis, loss_dtype)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return (_gradient(ctx, upstream), *(None for _ in range(4 + len(Batch._fields))))
+
+
+def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
+    options, axis, loss_dtype = ctx.call
+    if torch.is_grad_enabled() or not sees(upstream):
+        logits, *tensors = ctx.saved_tensors
+        with torch.enable_grad():
+            loss, _ = _composed.cross_entropy(logits, options, Batch(*tensors), axis, loss_dtype, False)
+            return torch.autograd.grad(loss, logits, upstream, create_graph=True)[0]
+    gradient, ctx.gradient = ctx.gradient, None
+    factor: Tensor | float = upstream if options.reduction == "none" else upstream.item()
+    if gradient is not None and factor == 1.0:
+        return gradient
+    if gradient is not None and gradient.dtype in (torch.float32, torch.float64) and abs(factor) < float("inf"):
+        return gradient.mul_(factor)
+    # In half precision, what a large upstream gradient is to save from underflow would be lost already.
+    logits, *tensors = ctx.saved_tensors
+    gradient = torch.empty_like(logits) if gradient is None else gradient
+    run(logits, options, Batch(*tensors), axis, gradient, _exported(factor) if isinstance(factor, Tensor) else factor)
+    return gradient
