@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
 class Batch(NamedTuple):
@@ -60,3 +61,14 @@ def compute_dtype(logits: Tensor) -> torch.dtype:
 
 def row_shape(logits: Tensor, axis: int) -> torch.Size:
     return logits.shape[:axis] + logits.shape[axis + 1 :]
+
+
+def is_transformed() -> bool:
+    """Whether what is done with tensors is traced, batched or differentiated by somebody, so that their numbers are not to be looked at."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._functorch.peek_interpreter_stack() is not None  # torch.func
+        or is_in_torch_dispatch_mode()  # fake tensors, torch.fx
+        or torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")  # is_grads_batched
+        or torch.jit.is_tracing()
+    )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from xent._options import Options, criterion
 from xent.torch import _composed_target
-from xent.torch._batch import Batch, Stats, compute_dtype, row_shape
+from xent.torch._batch import Batch, Stats, compute_dtype, is_transformed, row_shape
 
 
 class _Rows(NamedTuple):
@@ -37,9 +37,28 @@ def cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, los
     return loss.to(loss_dtype), stats
 
 
-@torch.compiler.assume_constant_result
+_WORDS = {
+    "reduction": ("none", "mean", "sum"),
+    "prior": ("uniform", "wrong_classes"),
+    "weighting": ("per_class", "per_row"),
+    "masked": ("pytorch", "renormalise"),
+    "denominator": ("pytorch", "kept_rows", "rows"),
+    "empty_mean": ("nan", "zero", "error"),
+    "form": ("cross_entropy", "kl"),
+}
+
+
 def _check(options: Options) -> None:
-    criterion(options)
+    if not torch.compiler.is_compiling():
+        criterion(options)
+        return
+    # torch.compile cannot follow into Rust. Whatever it raises it runs again uncompiled, so that Rust has the last word there, too.
+    inf = float("inf")
+    numbers = 0.0 <= options.label_smoothing <= 1.0 and 0.0 <= options.z_loss < inf and 0.0 < options.temperature < inf
+    cap = options.softcap is None or 0.0 < options.softcap < inf
+    words = all(getattr(options, name) in words for name, words in _WORDS.items())
+    if not (numbers and cap and words):
+        raise ValueError(f"an option is outside its range: {options}")
 
 
 def _check_shapes(logits: Tensor, batch: Batch, axis: int) -> None:
@@ -74,21 +93,27 @@ def _cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, wa
     kept = ~target.ignored
 
     # S1, S5: ignored rows and forbidden classes are cut off before anything looks at them.
-    z = z.masked_fill(target.ignored.unsqueeze(-1), 0.0)
+    unread = target.ignored.unsqueeze(-1)
+    forbidden = None
+    if batch.allowed_classes is not None:
+        allowed = batch.allowed_classes.bool()
+        forbidden = kept.unsqueeze(-1) & ~(allowed if allowed.dim() == 1 else allowed.movedim(axis, -1))
+        unread = unread | forbidden
+    z = z.masked_fill(unread, 0.0)
     minus_infinity = z == -torch.inf
     z = z / options.temperature
     if options.softcap is not None:
-        z = options.softcap * torch.tanh(z / options.softcap)
-        z = z.masked_fill(minus_infinity, -torch.inf)
-    if batch.allowed_classes is not None:
-        allowed = batch.allowed_classes.bool()
-        allowed = allowed if allowed.dim() == 1 and z.dim() != 1 else allowed.movedim(axis, -1)
-        z = z.masked_fill(~allowed & kept.unsqueeze(-1), -torch.inf)
+        # −∞ is added, not filled in: the slope is 0 there, and a NaN still comes through it.
+        z = options.softcap * torch.tanh(z / options.softcap) + torch.where(minus_infinity, -torch.inf, 0.0).to(z.dtype)
+    if forbidden is not None:
+        z = z.masked_fill(forbidden, -torch.inf)
     masked = z == -torch.inf
+    # S8: such a row is NaN, and so is all of its gradient.
+    bad = ~torch.isfinite(z.amax(-1))
+    if options.masked == "renormalise":
+        z = z.masked_fill(masked & ~bad.unsqueeze(-1), -torch.inf)
 
     lse = torch.logsumexp(z, -1)
-    # S8: such a row is NaN, and so is all of its gradient.
-    bad = ~torch.isfinite(lse)
     good_or_nan = torch.where(bad, torch.nan, 1.0).to(z.dtype)
     surprise = lse.unsqueeze(-1) - z  # ℓ
 
@@ -149,7 +174,7 @@ def _closed_form(target: _composed_target.Target, surprise: Tensor, masked: Tens
     if weights is None:
         spread = surprise.sum(-1)
     else:
-        of_label = weights[target.index]
+        of_label = _composed_target.at(weights, target.index)
         # 0·∞ is 0.
         nll = of_label * nll.masked_fill(of_label == 0.0, 0.0)
         spread = (weights * surprise.masked_fill(masked & (weights == 0.0), 0.0)).sum(-1)
@@ -164,14 +189,14 @@ def _reduced(rows: Tensor, options: Options, denominator: Tensor) -> Tensor:
         return rows
     if options.reduction == "sum":
         return rows.sum()
-    if options.empty_mean == "nan":
-        return rows.sum() / denominator
     empty = denominator == 0.0
+    if options.empty_mean == "nan":
+        return rows.sum() / denominator.masked_fill(empty, torch.nan)
     return (rows.sum() / denominator.masked_fill(empty, 1.0)).masked_fill(empty, 0.0)
 
 
 def _expect_not_empty(denominator: Tensor) -> None:
-    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None or denominator.device.type == "meta":
+    if denominator.device.type == "meta" or is_transformed():
         raise ValueError("empty_mean='error' has to look at numbers, which nobody can here (torch.compile, torch.func, meta tensors); 'nan' and 'zero' need not")
     if denominator.item() == 0.0:
         raise ValueError("the mean's denominator is 0: every row is ignored or weighs nothing")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -39,7 +38,7 @@ class Target:
     def _by_row(self) -> bool:
         return self.class_weights is not None and self.options.weighting == "per_row"
 
-    @cached_property
+    @property
     def dense(self) -> Tensor:
         """t, S2."""
         if self.probabilities is not None:
@@ -70,10 +69,10 @@ class Target:
             return None
         if self.index is None:
             return self.dense @ self.class_weights
-        first = self.class_weights[self.index]
+        first = at(self.class_weights, self.index)
         if self.index_b is None or self.lam is None:
             return first
-        return self.lam * first + (1.0 - self.lam) * self.class_weights[self.index_b]
+        return self.lam * first + (1.0 - self.lam) * at(self.class_weights, self.index_b)
 
     @property
     def share(self) -> Tensor | float:
@@ -109,17 +108,17 @@ class Target:
         # How many classes a true class leaves its prior; none: it keeps all of its mass (S3.6).
         room = outside.sum() - outside.to(torch.int64)
         alone = room == 0
-        given = t * (1.0 / room.masked_fill(alone, 1)).masked_fill(alone, 0.0).to(t.dtype)
+        given = t * (1.0 / room.masked_fill(alone, 1).to(t.dtype)).masked_fill(alone, 0.0)
         return (given.sum(-1, keepdim=True) - given).masked_fill(~outside, 0.0) + t.masked_fill(~alone, 0.0)
 
     def _by_true_class(self, t: Tensor, rows: Tensor) -> Tensor:
         if self.index is None:
             return t @ rows
-        first = rows[self.index]
+        first = at(rows, self.index)
         if self.index_b is None or self.lam is None:
             return first
         lam = self.lam.unsqueeze(-1)
-        return lam * first + (1.0 - lam) * rows[self.index_b]
+        return lam * first + (1.0 - lam) * at(rows, self.index_b)
 
     def denominator(self, options: Options, batch: Batch) -> Tensor:
         """D, S6."""
@@ -134,16 +133,21 @@ class Target:
         return counted.sum().to(self.dtype)
 
 
+def at(values: Tensor, index: Tensor) -> Tensor:
+    """``values[index]`` that neither counts from the end nor looks at a number."""
+    return values.index_select(0, index.reshape(-1)).reshape((*index.shape, *values.shape[1:]))
+
+
 def of(z: Tensor, options: Options, batch: Batch, axis: int) -> Target:
     """The targets of logits whose classes are on the last axis, once on ``axis``."""
     rows, dtype, device = z.shape[:-1], z.dtype, z.device
 
-    def number(tensor: Tensor | None, highest: float = torch.inf) -> Tensor | None:
-        """What has to be in [0, highest] and finite, NaN where it is not."""
+    def number(tensor: Tensor | None, highest: float = torch.inf, lowest: float = 0.0) -> Tensor | None:
+        """What has to be in [lowest, highest] and finite, NaN where it is not."""
         if tensor is None:
             return None
         tensor = tensor.to(device, dtype)
-        return torch.where((tensor >= 0.0) & (tensor <= highest) & (tensor < torch.inf), tensor, torch.nan)
+        return torch.where((tensor >= lowest) & (tensor <= highest) & (tensor.abs() < torch.inf), tensor, torch.nan)
 
     ignored = torch.zeros(rows, dtype=torch.bool, device=device)
     if batch.ignored_rows is not None:
@@ -178,7 +182,7 @@ def of(z: Tensor, options: Options, batch: Batch, axis: int) -> Target:
         index_b,
         of_kept(number(batch.lam, 1.0)),
         probabilities,
-        number(batch.weight),
+        number(batch.weight, lowest=-torch.inf),
         _distribution(number(batch.prior)),
         of_kept(number(batch.row_weight)),
     )

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from xent._options import Options, criterion
 from xent._xent import Output
 from xent.torch import _composed
-from xent.torch._batch import Batch, Stats, compute_dtype, row_shape
+from xent.torch._batch import Batch, Stats, compute_dtype, is_transformed, row_shape
 
 _PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
 
 def sees(*tensors: Tensor | None) -> bool:
     """Whether these hold numbers in main memory, and nobody traces or transforms what is done with them."""
-    return not (
-        torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None or is_in_torch_dispatch_mode()
-    ) and all(
+    return not is_transformed() and all(
         tensor is None or (type(tensor) in _PLAIN and tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_nested)
         for tensor in tensors
     )
@@ -116,7 +114,7 @@ class CrossEntropy(torch.autograd.Function):
         gradient = None if options.reduction == "none" else torch.empty_like(logits)
         output = run(logits, options, batch, axis, gradient)
         ctx.save_for_backward(logits, *tensors)
-        ctx.call = (options, axis, loss_dtype)
+        ctx.call = (options, axis, loss_dtype, logits.dtype)
         # Not among what autograd keeps: it has to be given away without a copy, the first time.
         ctx.gradient = gradient
         if stats is not None:
@@ -129,20 +127,27 @@ class CrossEntropy(torch.autograd.Function):
 
 
 def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
-    options, axis, loss_dtype = ctx.call
+    options, axis, loss_dtype, dtype = ctx.call
     if torch.is_grad_enabled() or not sees(upstream):
         logits, *tensors = ctx.saved_tensors
         with torch.enable_grad():
             loss, _ = _composed.cross_entropy(logits, options, Batch(*tensors), axis, loss_dtype, False)
             return torch.autograd.grad(loss, logits, upstream, create_graph=True)[0]
     gradient, ctx.gradient = ctx.gradient, None
-    factor: Tensor | float = upstream if options.reduction == "none" else upstream.item()
-    if gradient is not None and factor == 1.0:
-        return gradient
-    if gradient is not None and gradient.dtype in (torch.float32, torch.float64) and abs(factor) < float("inf"):
-        return gradient.mul_(factor)
-    # In half precision, what a large upstream gradient is to save from underflow would be lost already.
+    if options.reduction == "none":
+        return _formed(ctx, None, upstream.detach())
+    factor = upstream.item()
+    # In half precision, what a large upstream gradient is to save from underflow would be lost already; and ∞ makes a NaN of an ignored row's 0.
+    if factor != 1.0 and (dtype.itemsize < 4 or not isfinite(factor)):
+        return _formed(ctx, gradient, factor)
+    if gradient is None:
+        gradient = _formed(ctx, None, 1.0)
+    return gradient if factor == 1.0 else gradient.mul_(factor)
+
+
+def _formed(ctx: Any, into: Tensor | None, upstream: Tensor | float) -> Tensor:
+    options, axis, _, _ = ctx.call
     logits, *tensors = ctx.saved_tensors
-    gradient = torch.empty_like(logits) if gradient is None else gradient
-    run(logits, options, Batch(*tensors), axis, gradient, _exported(factor) if isinstance(factor, Tensor) else factor)
+    gradient = torch.empty_like(logits) if into is None else into
+    run(logits, options, Batch(*tensors), axis, gradient, upstream)
     return gradient

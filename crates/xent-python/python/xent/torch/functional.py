@@ -66,7 +66,7 @@ def cross_entropy(
     As in PyTorch:
         input: logits ``[C]``, ``[N, C]`` or ``[N, C, d1, …]`` in float32, float64, float16 or bfloat16, with any strides; ``class_axis`` says where the classes are if not there.
         target: class indices of any integer dtype, in the logits' shape without the class axis; or probabilities of a float dtype, in the logits' shape.
-        weight: one weight a class, finite and ≥ 0.
+        weight: one weight a class, finite. (Negative ones are PyTorch's nonsense, too, by PyTorch's operations.)
         ignore_index: a class index whose rows are ignored: loss 0, gradient exactly 0, not in the denominator, never read. Or several, or None.
         reduction: "mean", "sum" or "none"; size_average and reduce are PyTorch's deprecated spelling of it.
         label_smoothing: ε in [0, 1], also −0.1 or NaN being errors; or a tensor of one a row.
@@ -165,10 +165,12 @@ def _cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, wa
         loss_dtype = torch.float32
     if not _engine.sees(logits, *batch):
         return _composed.cross_entropy(logits, options, batch, axis, loss_dtype, want_stats)
-    if _engine.differentiates(logits, batch):
+    # Nonsense, but PyTorch takes them, and its own tests do.
+    negative = batch.weight is not None and bool((batch.weight < 0.0).any())
+    if not negative and _engine.differentiates(logits, batch):
         return _engine.cross_entropy(logits, options, batch, axis, loss_dtype, want_stats)
     # The engine names what is wrong; PyTorch's operations would go on with it.
-    _engine.run(logits, options, batch, axis)
+    _engine.run(logits, options, batch._replace(weight=batch.weight.abs()) if negative and batch.weight is not None else batch, axis)
     return _composed.cross_entropy(logits, options, batch, axis, loss_dtype, want_stats)
 
 
