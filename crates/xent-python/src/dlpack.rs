@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_void};
 
 use half::{bf16, f16};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyCapsule, PyDict, PyTuple};
 
@@ -311,9 +311,13 @@ fn import(object: Borrowed<'_, '_, PyAny>, bfloat16: bool) -> PyResult<Array> {
     // Only the newer protocol lends arrays that cannot be written.
     let options: Bound<'_, PyDict> = [(pyo3::intern!(py, "max_version"), (1u32, 0u32))].into_py_dict(py)?;
     let capsule = match method.call((), Some(&options)) {
-        Err(error) if error.is_instance_of::<PyTypeError>(py) => method.call0()?,
-        capsule => capsule?,
+        Err(error) if error.is_instance_of::<PyTypeError>(py) => method.call0(),
+        capsule => capsule,
     };
+    let capsule = capsule.map_err(|error| match error.is_instance_of::<PyBufferError>(py) {
+        true => type_error(format!("an array that cannot be lent: {}", error.value(py))),
+        false => error,
+    })?;
     let capsule = capsule.cast_into::<PyCapsule>()?;
     if capsule.is_valid_checked(Some(NAME_VERSIONED)) {
         let pointer = capsule.pointer_checked(Some(NAME_VERSIONED))?.cast::<ManagedVersioned>();

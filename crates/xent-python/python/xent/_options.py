@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from operator import index
 from typing import NamedTuple
 
 from xent._xent import Criterion
@@ -33,13 +34,15 @@ def criterion(options: Options) -> Criterion:
     return Criterion(**options._asdict())
 
 
-def integers(name: str, value: int | Sequence[int] | None) -> tuple[int, ...]:
+def integers(name: str, value: int | Sequence[int] | None, lowest: int = -(2**63)) -> tuple[int, ...]:
     """One integer, several, or none, as a tuple."""
     if value is None:
         return ()
-    if isinstance(value, int):
-        return (value,)
     try:
-        return tuple(int(index) for index in value)
+        indices = (index(value),) if not isinstance(value, Iterable) else tuple(index(entry) for entry in value)
     except TypeError:
         raise TypeError(f"{name} is {value!r}, expected an integer, several or None") from None
+    for entry in indices:
+        if not lowest <= entry < 2**63:
+            raise ValueError(f"{name} is {entry}, expected at least {lowest} and less than 2**63")
+    return indices

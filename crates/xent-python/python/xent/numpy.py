@@ -119,13 +119,13 @@ class _Call:
         self.rows = self.shape[: self.axis] + self.shape[self.axis + 1 :]
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}, expected at least 1")
-        scalar_eps = isinstance(label_smoothing, (int, float))
+        eps, share = _number(label_smoothing), _number(lam)
         self.criterion = criterion(
             Options(
                 reduction,
-                float(label_smoothing) if scalar_eps else 0.0,
+                0.0 if eps is None else eps,
                 prior if isinstance(prior, str) else "uniform",
-                None if exclude is None else integers("exclude", exclude),
+                None if exclude is None else integers("exclude", exclude, 0),
                 integers("ignore_index", ignore_index),
                 weighting,
                 masked,
@@ -140,8 +140,8 @@ class _Call:
         self.targets = _array(targets)
         self.arrays = {
             "second_targets": _optional(second_targets),
-            "lam": lam if isinstance(lam, (int, float)) else _optional(lam),
-            "label_smoothing": None if scalar_eps else _array(label_smoothing),
+            "lam": _optional(lam) if share is None else share,
+            "label_smoothing": _array(label_smoothing) if eps is None else None,
             "row_weights": _optional(row_weights),
             "ignored_rows": _optional(ignored_rows),
             "allowed_classes": _optional(allowed_classes),
@@ -156,14 +156,12 @@ class _Call:
         # What other frameworks lend tells its dtype as a view of numpy's does; bfloat16 alone is not numpy's.
         view = self.logits if isinstance(self.logits, np.ndarray) else _as_numpy(self.logits)
         gradient = np.empty_like(view) if want_gradient else None
-        if upstream is not None and not isinstance(upstream, (int, float)):
-            upstream = _exported(_array(upstream))
         output = self.criterion.call(
             _exported(self.logits),
             self.axis,
             _exported(self.targets),
             gradient=None if gradient is None else _exported(gradient),
-            upstream=upstream,
+            upstream=_exported(_optional(upstream)) if _number(upstream) is None else _number(upstream),
             **{name: _exported(value) for name, value in self.arrays.items()},
         )
         dtype = np.float64 if view.dtype == np.float64 else np.float32
@@ -187,23 +185,28 @@ class _Call:
 
 
 def _array(value: Any) -> Any:
-    """An array as it came, if it is one."""
-    return value if hasattr(value, "__dlpack__") else np.asarray(value)
+    """An array as it came, if it is one that can be read where it lies: aligned, in this machine's byte order."""
+    if not isinstance(value, np.ndarray):
+        if hasattr(value, "__dlpack__") and not isinstance(value, np.generic):
+            return value
+        value = np.asarray(value)
+    if not value.dtype.isnative:
+        value = value.astype(value.dtype.newbyteorder("="))
+    return value if value.flags.aligned else value.copy()
 
 
 def _optional(value: Any) -> Any:
     return None if value is None else _array(value)
 
 
+def _number(value: Any) -> float | None:
+    """A number for all rows, if it is one."""
+    return float(value) if value is not None and np.ndim(value) == 0 else None
+
+
 def _exported(value: Any) -> Any:
-    """What the engine takes: arrays aligned and in this machine's byte order, bfloat16 by its bits."""
-    if not isinstance(value, np.ndarray):
-        return value
-    if not value.dtype.isnative:
-        value = value.astype(value.dtype.newbyteorder("="))
-    if not value.flags.aligned:
-        value = value.copy()
-    return (value.view(np.uint16), "bfloat16") if value.dtype.name == "bfloat16" else value
+    """bfloat16 goes by its bits: numpy cannot lend it otherwise."""
+    return (value.view(np.uint16), "bfloat16") if isinstance(value, np.ndarray) and value.dtype.name == "bfloat16" else value
 
 
 def _as_numpy(array: Any) -> np.ndarray:

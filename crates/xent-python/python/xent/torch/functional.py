@@ -144,7 +144,7 @@ def cross_entropy(
         reduction,
         0.0 if isinstance(label_smoothing, Tensor) else float(label_smoothing),
         "uniform" if isinstance(prior, Tensor) else prior,
-        None if exclude is None else integers("exclude", exclude),
+        None if exclude is None else integers("exclude", exclude, 0),
         _ignored_indices(ignore_index, batch),
         weighting,
         masked,

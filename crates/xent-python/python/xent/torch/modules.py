@@ -73,7 +73,7 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
                 self.reduction,
                 label_smoothing,
                 "uniform" if isinstance(prior, Tensor) else prior,
-                None if exclude is None else integers("exclude", exclude),
+                None if exclude is None else integers("exclude", exclude, 0),
                 integers("ignore_index", ignore_index),
                 weighting,
                 masked,
