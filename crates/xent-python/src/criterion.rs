@@ -10,7 +10,7 @@ use crate::dlpack::{Array, Dtype, Number};
 use crate::error::{config_error, input_error, panicked, type_error, value_error, view_error};
 use crate::output::Output;
 use crate::read::with_float;
-use crate::threads;
+use crate::{pages, threads};
 
 /// What is measured, but for class weights and priors that are arrays: those come with each call.
 #[pyclass(frozen, module = "xent._xent")]
@@ -170,6 +170,7 @@ fn run<F: Element + Number>(
     // SAFETY: Python's side made the array for this, and no array that is read has any of its memory.
     let buffer = unsafe { gradient.buffer_mut::<F>("gradient") }?;
     let buffer = buffer.ok_or_else(|| type_error(format!("gradient of dtype {dtype}, expected the logits' {}", logits.dtype)))?;
+    pages::advise(buffer);
     let mut gradient = RowsMut::strided(buffer, &dims, &strides, offset, shape.axis).map_err(view_error)?;
     catch(py, || pool.install(|| criterion.forward_backward(&rows, batch, upstream, &mut gradient)))
 }

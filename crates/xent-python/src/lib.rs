@@ -7,6 +7,7 @@ mod criterion;
 mod dlpack;
 mod error;
 mod output;
+mod pages;
 mod read;
 mod threads;
 

@@ -7,6 +7,7 @@ from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
+import xent.torch
 from xent.torch import _engine
 from xent.torch.functional import cross_entropy
 
@@ -147,3 +148,35 @@ def test_threads_of_python():
     with ThreadPoolExecutor(8) as pool:
         for ours, theirs in pool.map(step, range(64)):
             assert_close(ours, theirs)
+
+
+def test_memory_of_gradients_is_used_again_once_nobody_has_it(monkeypatch):
+    from xent.torch import _memory
+
+    def gradient(keep=None):
+        x = torch.zeros(1024, 2048, requires_grad=True)  # 8 MiB
+        cross_entropy(x, torch.arange(1024)).backward()
+        return x.grad
+
+    monkeypatch.setattr(_memory, "_kept", [])
+    first = gradient()
+    place, numbers = first.data_ptr(), first.clone()
+    del first
+    second = gradient()
+    assert second.data_ptr() == place and torch.equal(second, numbers)
+    for hold in (lambda g: g, lambda g: g[5:], lambda g: g.numpy(), lambda g: torch.utils.dlpack.from_dlpack(g), lambda g: g.storage()):
+        held = hold(second)
+        del second
+        second = gradient()
+        assert second.data_ptr() != place
+        place = second.data_ptr()
+        del held
+    second.share_memory_()
+    place = second.data_ptr()
+    del second
+    assert gradient().data_ptr() != place  # another process may have it
+    xent.torch.keep_gradient_memory(False)
+    assert not _memory._kept
+    gradient()
+    assert not _memory._kept
+    xent.torch.keep_gradient_memory()

@@ -15,6 +15,7 @@ Tensors on the CPU go to xent's engine, which reads them where they lie and make
 
 from xent.torch import functional
 from xent.torch._batch import Stats
+from xent.torch._memory import keep_gradient_memory
 from xent.torch.modules import CrossEntropyLoss, SmoothLabelCriterion
 
-__all__ = ["CrossEntropyLoss", "SmoothLabelCriterion", "Stats", "functional"]
+__all__ = ["CrossEntropyLoss", "SmoothLabelCriterion", "Stats", "functional", "keep_gradient_memory"]

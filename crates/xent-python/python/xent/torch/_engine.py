@@ -13,6 +13,7 @@ from xent._options import Options, criterion
 from xent._xent import Output
 from xent.torch import _composed
 from xent.torch._batch import Batch, Stats, compute_dtype, is_transformed, row_shape
+from xent.torch._memory import gradient_like
 
 _PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
@@ -111,7 +112,7 @@ class CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, options: Options, axis: int, loss_dtype: torch.dtype, stats: list[Stats] | None, *tensors: Tensor | None) -> Tensor:  # type: ignore[override]
         batch = Batch(*tensors)  # type: ignore[arg-type]
-        gradient = None if options.reduction == "none" else torch.empty_like(logits)
+        gradient = None if options.reduction == "none" else gradient_like(logits)
         output = run(logits, options, batch, axis, gradient)
         ctx.save_for_backward(logits, *tensors)
         ctx.call = (options, axis, loss_dtype, logits.dtype)
@@ -148,6 +149,6 @@ def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
 def _formed(ctx: Any, into: Tensor | None, upstream: Tensor | float) -> Tensor:
     options, axis, _, _ = ctx.call
     logits, *tensors = ctx.saved_tensors
-    gradient = torch.empty_like(logits) if into is None else into
+    gradient = gradient_like(logits) if into is None else into
     run(logits, options, Batch(*tensors), axis, gradient, upstream)
     return gradient
