@@ -13,7 +13,6 @@ import time
 
 import torch
 import torch.nn.functional as F
-
 from xent.torch import keep_gradient_memory
 from xent.torch.functional import cross_entropy
 

@@ -3,11 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import xent.torch
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
-
-import xent.torch
 from xent.torch import _engine
 from xent.torch.functional import cross_entropy
 
@@ -16,8 +15,18 @@ OPTIONS = [
     {"reduction": "none", "label_smoothing": 0.1},
     {"reduction": "sum", "label_smoothing": 0.1, "weight": torch.tensor([0.5, 1.0, 0.0, 2.0], dtype=torch.float64)},
     {"prior": "wrong_classes", "label_smoothing": 0.3, "form": "kl", "z_loss": 0.1, "softcap": 3.0, "temperature": 2.0},
-    {"prior": torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64), "label_smoothing": 0.2, "row_weight": torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64)},
-    {"target_b": torch.tensor([3, 3, 0]), "lam": 0.3, "masked": "renormalise", "allowed_classes": torch.tensor([True, False, True, True]), "label_smoothing": 0.1},
+    {
+        "prior": torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64),
+        "label_smoothing": 0.2,
+        "row_weight": torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64),
+    },
+    {
+        "target_b": torch.tensor([3, 3, 0]),
+        "lam": 0.3,
+        "masked": "renormalise",
+        "allowed_classes": torch.tensor([True, False, True, True]),
+        "label_smoothing": 0.1,
+    },
 ]
 
 

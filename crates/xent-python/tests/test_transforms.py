@@ -5,19 +5,20 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as F
+import xent.torch
 from cases import pytorch_case, xent_case
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
-
-import xent.torch
 from xent.torch.functional import cross_entropy
 
 X = torch.randn(3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 Y = torch.tensor([[0, 1, 4, -100], [2, 2, 2, 2], [3, -100, 0, 4]])
 
 
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "reduction": "none"}, {"label_smoothing": 0.1, "reduction": "sum", "weight": torch.rand(5).double()}])
+@pytest.mark.parametrize(
+    "options", [{}, {"label_smoothing": 0.1, "reduction": "none"}, {"label_smoothing": 0.1, "reduction": "sum", "weight": torch.rand(5).double()}]
+)
 def test_vmap_and_its_kin(options):
     def ours(x, y):
         return cross_entropy(x, y, **options)
@@ -42,7 +43,9 @@ def test_jacobians(vectorize):
     assert_close(ours, torch.autograd.functional.hessian(lambda x: F.cross_entropy(x, Y[0]), x))
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler"))])
+@pytest.mark.parametrize(
+    "backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler"))]
+)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_compile(backend, dtype):
     torch._dynamo.reset()

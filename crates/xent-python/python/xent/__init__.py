@@ -9,7 +9,9 @@ Nothing is imported that is not asked for: ``import xent`` loads neither.
 import sysconfig as _sysconfig
 
 if _sysconfig.get_config_var("Py_GIL_DISABLED"):
-    raise ImportError("xent has not been tested on free-threaded builds of CPython and does not load there; use a build with the GIL (python3.14, not python3.14t)")
+    raise ImportError(
+        "xent has not been tested on free-threaded builds of CPython and does not load there; use a build with the GIL (python3.14, not python3.14t)"
+    )
 
 from xent._xent import __version__
 

@@ -179,9 +179,7 @@ class _Call:
         names = ("loss", "nll", "smoothing", "z_loss", "floor")
         _, nll, smoothing, z_loss, floor = (self._part(output, name, value, dtype) for name, value in zip(names, output.scalars))
         lse = self._rows(output, "lse", dtype)
-        return Stats(
-            nll, smoothing, z_loss, floor, lse, output.correct, output.denominator, output.ignored, output.non_finite, output.first_non_finite
-        )
+        return Stats(nll, smoothing, z_loss, floor, lse, output.correct, output.denominator, output.ignored, output.non_finite, output.first_non_finite)
 
 
 def _array(value: Any) -> Any:

@@ -70,5 +70,5 @@ def is_transformed() -> bool:
         or torch._C._functorch.peek_interpreter_stack() is not None  # torch.func
         or is_in_torch_dispatch_mode()  # fake tensors, torch.fx
         or torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")  # is_grads_batched
-        or torch.jit.is_tracing()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     )

@@ -131,7 +131,7 @@ def _cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, wa
     zero = torch.zeros_like(lse)
     z_loss = options.z_loss * lse.square() if options.z_loss else zero
     if target.closed_form and not want_stats:
-        rows = _Rows(row(target.share * _closed_form(target, surprise, masked, classes) + z_loss), *[zero] * 4)
+        rows = _Rows(row(target.share * _closed_form(target, surprise, masked, classes) + z_loss), zero, zero, zero, zero)
     else:
         before, prior = target.distributions(masked)
         eps = target.eps.unsqueeze(-1)
@@ -154,9 +154,12 @@ def _cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, wa
         return loss, None
     not_finite = kept & ~torch.isfinite(rows.loss)
     nobody = torch.full((), -1, dtype=torch.int64, device=z.device)
-    parts = (_reduced(part, options, denominator).detach() for part in rows[1:])
+    nll, smoothing, z_loss, floor = (_reduced(part, options, denominator).detach() for part in rows[1:])
     return loss, Stats(
-        *parts,
+        nll,
+        smoothing,
+        z_loss,
+        floor,
         (lse * good_or_nan).masked_fill(target.ignored, 0.0).detach(),
         ((z.argmax(-1) == target.label) & kept & ~bad).sum(),
         denominator.detach(),
@@ -197,6 +200,8 @@ def _reduced(rows: Tensor, options: Options, denominator: Tensor) -> Tensor:
 
 def _expect_not_empty(denominator: Tensor) -> None:
     if denominator.device.type == "meta" or is_transformed():
-        raise ValueError("empty_mean='error' has to look at numbers, which nobody can here (torch.compile, torch.func, meta tensors); 'nan' and 'zero' need not")
+        raise ValueError(
+            "empty_mean='error' has to look at numbers, which nobody can here (torch.compile, torch.func, meta tensors); 'nan' and 'zero' need not"
+        )
     if denominator.item() == 0.0:
         raise ValueError("the mean's denominator is 0: every row is ignored or weighs nothing")

@@ -28,9 +28,13 @@ def sees(*tensors: Tensor | None) -> bool:
 
 def differentiates(logits: Tensor, batch: Batch) -> bool:
     """Whether the engine has the derivatives that may be asked for: with respect to the logits, by backward."""
-    if forward_ad._current_level >= 0 and any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in (logits, *batch)):
+    if forward_ad._current_level >= 0 and any(tensor is not None and _has_tangent(tensor) for tensor in (logits, *batch)):
         return False
     return not (torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in batch))
+
+
+def _has_tangent(tensor: Tensor) -> bool:
+    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, loss_dtype: torch.dtype, want_stats: bool) -> tuple[Tensor, Stats | None]:
@@ -43,20 +47,22 @@ def cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, los
 
 
 def run(logits: Tensor, options: Options, batch: Batch, axis: int, gradient: Tensor | None = None, upstream: Tensor | float | None = None) -> Output:
-    batch = Batch(*(None if tensor is None else _exported(tensor) for tensor in batch))
+    target, target_b, lam, label_smoothing, row_weight, ignored_rows, allowed_classes, denominator, weight, prior = (
+        None if tensor is None else _exported(tensor) for tensor in batch
+    )
     return criterion(options).call(
         _exported(logits),
         axis,
-        batch.target,
-        second_targets=batch.target_b,
-        lam=batch.lam,
-        label_smoothing=batch.label_smoothing,
-        row_weights=batch.row_weight,
-        ignored_rows=batch.ignored_rows,
-        allowed_classes=batch.allowed_classes,
-        denominator=batch.denominator,
-        class_weights=batch.weight,
-        prior=batch.prior,
+        target,
+        second_targets=target_b,
+        lam=lam,
+        label_smoothing=label_smoothing,
+        row_weights=row_weight,
+        ignored_rows=ignored_rows,
+        allowed_classes=allowed_classes,
+        denominator=None if denominator is None else denominator.item(),
+        class_weights=weight,
+        prior=prior,
         gradient=gradient,
         upstream=upstream,
         threads=torch.get_num_threads(),
@@ -88,8 +94,7 @@ def _stats(output: Output, logits: Tensor, axis: int) -> Stats:
 
     _, *parts = output.scalars
     nll, smoothing, z_loss, floor = (
-        _rows(output, name, logits, axis, dtype) if part is None else number(part, dtype)
-        for name, part in zip(("nll", "smoothing", "z_loss", "floor"), parts)
+        _rows(output, name, logits, axis, dtype) if part is None else number(part, dtype) for name, part in zip(("nll", "smoothing", "z_loss", "floor"), parts)
     )
     first = output.first_non_finite
     return Stats(
@@ -110,7 +115,7 @@ class CrossEntropy(torch.autograd.Function):
     """A reduced loss almost always meets backward, and its gradient comes from the same pass. A loss a row waits for what comes back."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, options: Options, axis: int, loss_dtype: torch.dtype, stats: list[Stats] | None, *tensors: Tensor | None) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, logits: Tensor, options: Options, axis: int, loss_dtype: torch.dtype, stats: list[Stats] | None, *tensors: Tensor | None) -> Tensor:
         batch = Batch(*tensors)  # type: ignore[arg-type]
         gradient = None if options.reduction == "none" else gradient_like(logits)
         output = run(logits, options, batch, axis, gradient)
@@ -123,7 +128,7 @@ class CrossEntropy(torch.autograd.Function):
         return _loss(output, logits, axis, loss_dtype)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         return (_gradient(ctx, upstream), *(None for _ in range(4 + len(Batch._fields))))
 
 
@@ -133,8 +138,10 @@ def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
         logits, *tensors = ctx.saved_tensors
         with torch.enable_grad():
             loss, _ = _composed.cross_entropy(logits, options, Batch(*tensors), axis, loss_dtype, False)
-            return torch.autograd.grad(loss, logits, upstream, create_graph=True)[0]
-    gradient, ctx.gradient = ctx.gradient, None
+            second: Tensor = torch.autograd.grad(loss, logits, upstream, create_graph=True)[0]
+            return second
+    gradient: Tensor | None = ctx.gradient
+    ctx.gradient = None
     if options.reduction == "none":
         return _formed(ctx, None, upstream.detach())
     factor = upstream.item()

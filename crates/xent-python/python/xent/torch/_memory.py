@@ -32,7 +32,7 @@ def gradient_like(logits: Tensor) -> Tensor:
     storage = _kept.pop() if _kept else None
     if storage is not None and storage.nbytes() == size and _nobody_has(storage):
         strides = torch.empty_like(logits, device="meta").stride()
-        gradient = torch.empty(0, dtype=logits.dtype, device="cpu").set_(storage, 0, logits.shape, strides)  # type: ignore[call-overload]
+        gradient = torch.empty(0, dtype=logits.dtype, device="cpu").set_(storage, 0, logits.shape, strides)
     else:
         del storage  # first, so that there is never more than one
         gradient = torch.empty_like(logits)
@@ -46,7 +46,7 @@ def _nobody_has(storage: UntypedStorage) -> bool:
 
 
 def _references_of_ours() -> int:
-    storage = [UntypedStorage(0)].pop()
+    storage = [UntypedStorage(0)].pop()  # type: ignore[no-untyped-call]
     return _references(storage)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypedDict, overload
 
 import torch
 from torch import Tensor
@@ -22,9 +22,62 @@ Denominator = Literal["pytorch", "kept_rows", "rows"]
 EmptyMean = Literal["nan", "zero", "error"]
 Form = Literal["cross_entropy", "kl"]
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class Further(TypedDict, total=False):
+    """What PyTorch's function does not have; :func:`cross_entropy` says what each is."""
+
+    class_axis: int | None
+    target_b: Tensor | None
+    lam: float | Tensor | None
+    prior: Prior | Tensor
+    exclude: int | Sequence[int] | None
+    weighting: Weighting
+    row_weight: Tensor | None
+    ignored_rows: Tensor | None
+    allowed_classes: Tensor | None
+    masked: Masked
+    denominator: Denominator | float | Tensor
+    empty_mean: EmptyMean
+    form: Form
+    z_loss: float
+    softcap: float | None
+    temperature: float
+
+
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
+@overload
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int | Sequence[int] | None = -100,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    label_smoothing: float | Tensor = 0.0,
+    *,
+    return_stats: Literal[False] = False,
+    **further: Unpack[Further],
+) -> Tensor: ...
+@overload
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int | Sequence[int] | None = -100,
+    reduce: bool | None = None,
+    reduction: Reduction = "mean",
+    label_smoothing: float | Tensor = 0.0,
+    *,
+    return_stats: Literal[True],
+    **further: Unpack[Further],
+) -> tuple[Tensor, Stats]: ...
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -94,8 +147,8 @@ def cross_entropy(
     row's loss NaN. SEMANTICS.md in the repository has every formula.
     """
     if has_torch_function_variadic(input, target, weight):
-        return handle_torch_function(  # type: ignore[no-any-return]
-            cross_entropy,
+        result: Tensor | tuple[Tensor, Stats] = handle_torch_function(
+            cross_entropy,  # type: ignore[arg-type]
             (input, target, weight),
             input,
             target,
@@ -123,6 +176,7 @@ def cross_entropy(
             temperature=temperature,
             return_stats=return_stats,
         )
+        return result
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)  # type: ignore[assignment]
     axis = _class_axis(input, class_axis)

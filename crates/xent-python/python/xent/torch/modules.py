@@ -100,12 +100,12 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         denominator: float | Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Stats]:
         """The loss of a batch; ``(loss, stats)`` if the module was made with ``return_stats``. ``label_smoothing`` and ``denominator`` stand in for the module's."""
-        return F.cross_entropy(
+        result: Tensor | tuple[Tensor, Stats] = F.cross_entropy(  # type: ignore[call-overload,misc]
             input,
             target,
             self.weight,
             ignore_index=self.ignore_index,
-            reduction=self.reduction,  # type: ignore[arg-type]
+            reduction=self.reduction,
             label_smoothing=self.label_smoothing if label_smoothing is None else label_smoothing,
             class_axis=self.class_axis,
             target_b=target_b,
@@ -125,6 +125,7 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
             temperature=self.temperature,
             return_stats=self.return_stats,
         )
+        return result
 
     def extra_repr(self) -> str:
         """What differs from PyTorch's defaults."""
