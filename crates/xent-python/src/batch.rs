@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use pyo3::prelude::*;
 use xent::{AllowedClasses, Batch, Targets};
 
-use crate::dlpack::{Array, Dtype};
+use crate::array::{Array, Dtype};
 use crate::error::{type_error, value_error};
 use crate::read::{Indices, with_float};
 
@@ -155,9 +155,9 @@ impl<'a> HostTargets<'a> {
 }
 
 fn indices<'a>(name: &str, array: &'a Array, shape: &Shape) -> PyResult<Indices<'a>> {
-    let indices = array.indices(name)?;
+    // Before anything of that size is made of it: a broadcast array may have any number of positions.
     shape.expect_rows(name, array)?;
-    Ok(indices)
+    array.indices(name)
 }
 
 fn row_numbers<'a>(name: &str, array: &'a Array, shape: &Shape) -> PyResult<Cow<'a, [f64]>> {

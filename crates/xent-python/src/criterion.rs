@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pyo3::prelude::*;
 use xent::{ClassWeighting, Config, Denominator, Element, EmptyMean, Form, Masked, Prior, PriorMatrix, Reduction, Rows, RowsMut, Upstream};
 
+use crate::array::{Array, Dtype, Number};
 use crate::batch::{Arrays, Given, HostBatch, Shape};
-use crate::dlpack::{Array, Dtype, Number};
 use crate::error::{config_error, input_error, panicked, type_error, value_error, view_error};
 use crate::output::Output;
 use crate::read::with_float;
@@ -103,7 +103,7 @@ impl Criterion {
     ) -> PyResult<Output> {
         let arrays = Arrays { targets, second_targets, lam, label_smoothing, row_weights, ignored_rows, allowed_classes, denominator };
         let shape = Shape::new(&logits, class_axis)?;
-        let criterion = self.with_arrays(class_weights, prior)?;
+        let criterion = self.with_arrays(class_weights, prior, shape.classes())?;
         let batch = HostBatch::new(&arrays, &shape)?;
         let output = with_float!("logits", logits.dtype, F => run::<F>(py, &criterion, &logits, &shape, &arrays, &batch, gradient, upstream, threads)?);
         Ok(Output(output))
@@ -111,20 +111,23 @@ impl Criterion {
 }
 
 impl Criterion {
-    fn with_arrays(&self, class_weights: Option<Array>, prior: Option<Array>) -> PyResult<xent::Criterion> {
+    fn with_arrays(&self, class_weights: Option<Array>, prior: Option<Array>, classes: usize) -> PyResult<xent::Criterion> {
         let mut config = self.0.clone();
         if let Some(weights) = class_weights {
-            if weights.shape.len() != 1 {
-                return Err(value_error(format!("class weights of shape {:?}, expected one a class", weights.shape)));
-            }
+            weights.expect_shape("class weights", &[classes], "one a class")?;
             config = config.class_weights(weights.numbers("class weights")?);
         }
         if let Some(prior) = prior {
+            if prior.shape != [classes] && prior.shape != [classes, classes] {
+                return Err(value_error(format!(
+                    "prior of shape {:?}, expected [{classes}], one a class, or [{classes}, {classes}], a row for each true class",
+                    prior.shape
+                )));
+            }
             let entries = prior.numbers("prior")?.into_owned();
-            config = config.prior(match prior.shape[..] {
-                [_] => Prior::Fixed(entries),
-                [classes, _] => Prior::ByTrueClass(PriorMatrix::new(classes, entries).map_err(config_error)?),
-                _ => return Err(value_error(format!("prior of shape {:?}, expected [K], one a class, or [K, K], a row for each true class", prior.shape))),
+            config = config.prior(match prior.shape.len() {
+                1 => Prior::Fixed(entries),
+                _ => Prior::ByTrueClass(PriorMatrix::new(classes, entries).map_err(config_error)?),
             });
         }
         config.build().map_err(config_error)

@@ -2,6 +2,7 @@
 //!
 //! Python allocates whatever is written to: gradients, and what is one number a row.
 
+mod array;
 mod batch;
 mod criterion;
 mod dlpack;

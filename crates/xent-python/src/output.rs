@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use xent::{Element, Reduced};
 
-use crate::dlpack::{Array, Dtype};
+use crate::array::{Array, Dtype};
 use crate::error::value_error;
 use crate::read::with_float;
 

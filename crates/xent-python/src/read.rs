@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use pyo3::PyResult;
 use xent::{ClassIndices, Rows};
 
-use crate::dlpack::{Array, Number, c_strides};
+use crate::array::{Array, Number, c_strides};
 use crate::error::{type_error, value_error, view_error};
 
 /// Class indices, one a row.

@@ -220,7 +220,7 @@ def _cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, wa
     if not _engine.sees(logits, *batch):
         return _composed.cross_entropy(logits, options, batch, axis, loss_dtype, want_stats)
     # Nonsense, but PyTorch takes them, and its own tests do.
-    negative = batch.weight is not None and bool((batch.weight < 0.0).any())
+    negative = batch.weight is not None and batch.weight.numel() == logits.shape[axis] and bool((batch.weight < 0.0).any())
     if not negative and _engine.differentiates(logits, batch):
         return _engine.cross_entropy(logits, options, batch, axis, loss_dtype, want_stats)
     # The engine names what is wrong; PyTorch's operations would go on with it.
