@@ -13,6 +13,7 @@ import time
 
 import torch
 import torch.nn.functional as F
+
 from xent.torch import keep_gradient_memory
 from xent.torch.functional import cross_entropy
 

@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import torch
+
 import xent.torch
 
 torch.set_num_threads(1)  # a network this small is quicker so
@@ -48,7 +49,7 @@ def network():
     )
 
 
-def fit(label_smoothing, seed, epochs=25, batch=50):
+def fit(label_smoothing, seed, epochs=15, batch=50):
     torch.manual_seed(seed)
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)

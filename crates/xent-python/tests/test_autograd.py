@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-import xent.torch
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
+
+import xent.torch
 from xent.torch import _engine
 from xent.torch.functional import cross_entropy
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 import xent.numpy
 import xent.torch
 from xent.torch.functional import cross_entropy

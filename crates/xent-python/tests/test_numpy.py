@@ -4,8 +4,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from cases import xent_case
 from torch.testing import assert_close
+
+from cases import xent_case
 from xent.numpy import cross_entropy, cross_entropy_with_grad
 from xent.torch.functional import cross_entropy as torch_cross_entropy
 

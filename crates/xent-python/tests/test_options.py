@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-import xent.torch
-from cases import xent_case
 from torch import nan
 from torch.testing import assert_close
+
+import xent.torch
+from cases import xent_case
 from xent.torch import _engine
 from xent.torch.functional import cross_entropy
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, Dataset
+
 from xent.torch.functional import cross_entropy
 
 # Rows enough that the engine shares them out.

@@ -5,9 +5,10 @@ import random
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.testing import assert_close
+
 import xent.torch
 from cases import FLOATS, pytorch_case
-from torch.testing import assert_close
 from xent.torch.functional import cross_entropy
 
 with pytest.warns():  # it calls torch.jit.script

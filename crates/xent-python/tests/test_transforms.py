@@ -5,11 +5,12 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as F
-import xent.torch
-from cases import pytorch_case, xent_case
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
+
+import xent.torch
+from cases import pytorch_case, xent_case
 from xent.torch.functional import cross_entropy
 
 X = torch.randn(3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))

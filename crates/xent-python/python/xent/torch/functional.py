@@ -190,7 +190,11 @@ def cross_entropy(
         row_weight,
         ignored_rows,
         allowed_classes,
-        None if isinstance(denominator, str) else torch.as_tensor(denominator, dtype=torch.float64),
+        None
+        if isinstance(denominator, str)
+        else denominator
+        if isinstance(denominator, Tensor)
+        else torch.tensor(float(denominator), dtype=torch.float64, device="cpu"),
         weight,
         prior if isinstance(prior, Tensor) else None,
     )
