@@ -72,3 +72,8 @@ def is_transformed() -> bool:
         or torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")  # is_grads_batched
         or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     )
+
+
+def is_autocast(logits: Tensor) -> bool:
+    # The meta device has no autocast, not even one to ask about.
+    return logits.device.type != "meta" and torch.is_autocast_enabled(logits.device.type)

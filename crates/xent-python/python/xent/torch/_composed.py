@@ -14,7 +14,7 @@ from torch import Tensor
 
 from xent._options import Options, criterion
 from xent.torch import _composed_target
-from xent.torch._batch import Batch, Stats, compute_dtype, is_transformed, row_shape
+from xent.torch._batch import Batch, Stats, compute_dtype, is_autocast, is_transformed, row_shape
 
 
 class _Rows(NamedTuple):
@@ -30,9 +30,8 @@ class _Rows(NamedTuple):
 def cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, loss_dtype: torch.dtype, want_stats: bool) -> tuple[Tensor, Stats | None]:
     _check(options)
     _check_shapes(logits, batch, axis)
-    kind = logits.device.type
     # Halves are widened; autocast is not to narrow them again.
-    with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
+    with torch.autocast(logits.device.type, enabled=False) if is_autocast(logits) else nullcontext():
         loss, stats = _cross_entropy(logits, options, batch, axis, want_stats)
     return loss.to(loss_dtype), stats
 

@@ -12,7 +12,7 @@ from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from xent._options import Options, integers
 from xent.torch import _composed, _engine
-from xent.torch._batch import Batch, Stats, row_shape
+from xent.torch._batch import Batch, Stats, is_autocast, row_shape
 
 Reduction = Literal["none", "mean", "sum"]
 Prior = Literal["uniform", "wrong_classes"]
@@ -219,7 +219,7 @@ def cross_entropy(
 
 def _cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, want_stats: bool) -> tuple[Tensor, Stats | None]:
     loss_dtype = logits.dtype
-    if loss_dtype in (torch.float16, torch.bfloat16) and torch.is_autocast_enabled(logits.device.type):
+    if loss_dtype in (torch.float16, torch.bfloat16) and is_autocast(logits):
         loss_dtype = torch.float32
     if not _engine.sees(logits, *batch):
         return _composed.cross_entropy(logits, options, batch, axis, loss_dtype, want_stats)
