@@ -1,0 +1,57 @@
+"""The engine behind xent.torch and xent.numpy; see src/criterion.rs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+__version__: str
+
+# Whatever has __dlpack__, or such an array of uint16 with the word "bfloat16".
+_Array = Any
+
+class Criterion:
+    def __new__(
+        cls,
+        *,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+        prior: str = "uniform",
+        exclude: Sequence[int] | None = None,
+        ignore_index: Sequence[int] = (),
+        weighting: str = "per_class",
+        masked: str = "pytorch",
+        denominator: str = "pytorch",
+        empty_mean: str = "nan",
+        form: str = "cross_entropy",
+        z_loss: float = 0.0,
+        softcap: float | None = None,
+        temperature: float = 1.0,
+    ) -> Criterion: ...
+    def call(
+        self,
+        logits: _Array,
+        class_axis: int,
+        targets: _Array,
+        *,
+        second_targets: _Array | None = None,
+        lam: _Array | float | None = None,
+        label_smoothing: _Array | None = None,
+        row_weights: _Array | None = None,
+        ignored_rows: _Array | None = None,
+        allowed_classes: _Array | None = None,
+        denominator: float | None = None,
+        class_weights: _Array | None = None,
+        prior: _Array | None = None,
+        gradient: _Array | None = None,
+        upstream: _Array | float | None = None,
+        threads: int = 0,
+    ) -> Output: ...
+
+class Output:
+    scalars: list[float | None]
+    loss: float | None
+    correct: int
+    denominator: float
+    ignored: int
+    non_finite: int
+    first_non_finite: int | None
+    def copy_rows(self, name: str, into: _Array) -> None: ...

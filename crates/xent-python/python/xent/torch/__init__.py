@@ -1,0 +1,21 @@
+"""Cross-entropy for PyTorch.
+
+>>> import torch, xent.torch
+>>> logits = torch.tensor([[2.0, -1.0, 0.5, 0.0], [0.0, 1.0, -2.0, 3.0], [5.0, 5.0, 5.0, 5.0]], requires_grad=True)
+>>> loss = xent.torch.CrossEntropyLoss(label_smoothing=0.1)(logits, torch.tensor([0, 3, -100]))
+>>> loss
+tensor(0.4652, grad_fn=<CrossEntropyBackward>)
+>>> loss.backward()
+>>> logits.grad[2]  # ignored, never read
+tensor([0., 0., 0., 0.])
+
+Tensors on the CPU go to xent's engine, which reads them where they lie and makes loss and gradient in one pass, on ``torch.get_num_threads()`` threads. On other devices, under
+``torch.compile``, ``vmap``, forward-mode differentiation, for second derivatives, and where something but the logits is differentiated, PyTorch's own operations compute the same.
+"""
+
+from xent.torch import functional
+from xent.torch._batch import Stats
+from xent.torch._memory import keep_gradient_memory
+from xent.torch.modules import CrossEntropyLoss, SmoothLabelCriterion
+
+__all__ = ["CrossEntropyLoss", "SmoothLabelCriterion", "Stats", "functional", "keep_gradient_memory"]
