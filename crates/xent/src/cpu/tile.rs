@@ -145,12 +145,16 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
             return true;
         }
         let (rests, factors) = (self.columns.rests(), &mut self.factors);
-        for ((on_exp, on_prior), ((alpha, gamma), rest)) in factors.on_exp.iter_mut().zip(factors.on_prior.iter_mut()).zip(rows.alpha.iter().zip(&rows.gamma).zip(rests)) {
+        for ((on_exp, on_prior), ((alpha, gamma), rest)) in
+            factors.on_exp.iter_mut().zip(factors.on_prior.iter_mut()).zip(rows.alpha.iter().zip(&rows.gamma).zip(rests))
+        {
             *on_exp = T::Real::from_f64(alpha * factor / (1.0 + rest));
             *on_prior = T::Real::from_f64(gamma * factor);
         }
         let taken = rows.gamma_v.iter().zip(&rows.beta);
-        for ((entry, e), ((alpha, rest), (gamma_v, beta))) in factors.at_class.iter_mut().zip(self.columns.exp_at_class()).zip(rows.alpha.iter().zip(rests).zip(taken)) {
+        for ((entry, e), ((alpha, rest), (gamma_v, beta))) in
+            factors.at_class.iter_mut().zip(self.columns.exp_at_class()).zip(rows.alpha.iter().zip(rests).zip(taken))
+        {
             let p = e.to_f64() / (1.0 + rest);
             *entry = T::to_be_rounded((alpha * p - gamma_v - beta) * factor);
         }

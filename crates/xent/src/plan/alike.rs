@@ -91,7 +91,14 @@ impl Plan<'_> {
             return None;
         }
         let terms = (0..classes).map(|class| self.terms(class, v_mass)).collect::<Option<_>>()?;
-        Some(Alike { epsilon: config.epsilon, z_loss: config.z_loss, form: config.form, prior_scale: self.template.prior_scale.unwrap_or(0.0), mass: v_mass, terms })
+        Some(Alike {
+            epsilon: config.epsilon,
+            z_loss: config.z_loss,
+            form: config.form,
+            prior_scale: self.template.prior_scale.unwrap_or(0.0),
+            mass: v_mass,
+            terms,
+        })
     }
 
     /// The fold of any row of a class says what such rows share.

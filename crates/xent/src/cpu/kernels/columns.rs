@@ -31,7 +31,16 @@ pub(in crate::cpu) struct Columns<R> {
 impl<R: Real> Columns<R> {
     pub(in crate::cpu) fn new(width: usize) -> Self {
         let (own, wide) = (|| vec![R::ZERO; width], || vec![0.0; width]);
-        Self { max: own(), argmax: own(), rest: wide(), log1p_rest: wide(), functional: std::array::from_fn(|_| wide()), class: vec![R::from_class(-1); width], at_class: own(), exp_at_class: own() }
+        Self {
+            max: own(),
+            argmax: own(),
+            rest: wide(),
+            log1p_rest: wide(),
+            functional: std::array::from_fn(|_| wide()),
+            class: vec![R::from_class(-1); width],
+            at_class: own(),
+            exp_at_class: own(),
+        }
     }
 
     /// Asks for each row's class.
