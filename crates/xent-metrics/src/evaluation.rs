@@ -227,6 +227,16 @@ impl Evaluation {
         &self.tallies.settings
     }
 
+    /// The sums of the logits as they are.
+    pub fn raw(&self) -> &Tally {
+        &self.tallies.raw
+    }
+
+    /// The sums over the temperature that was known beforehand.
+    pub fn scaled(&self) -> Option<&Tally> {
+        self.tallies.scaled.as_ref()
+    }
+
     /// The files that rows came from, and how many from each.
     pub fn sources(&self) -> &BTreeMap<String, u64> {
         &self.tallies.sources

@@ -3,7 +3,7 @@
 //! Everything is computed in f64 from logits, in one pass, into an [`Evaluation`] that merges: evaluations of parts of a data set, on any machines and in any order, merge to
 //! the bits of one evaluation of all of it. Memory does not grow with the rows. [`Evaluation::scores`] then says what the sums mean, with chance levels and intervals.
 //!
-//! What is exact, and when: counts, means and equal-width bins always. What needs confidences sorted (bins of equal mass, risk by coverage) up to 2²⁰ different
+//! What is exact, and when: counts, means and equal-width bins always. What needs confidences sorted (bins of equal mass, risk by coverage) up to 2¹⁹ different
 //! confidences, above which they are rounded ([`Cells`]). What needs whole rows again (the temperature, and all numbers after it, unless it is given) as long
 //! as all rows fit into the budget, else from a sample of them ([`Kept`]). [`Scores`] says which.
 #![forbid(unsafe_code)]

@@ -11,7 +11,7 @@ use crate::row::{Reader, Row};
 use crate::sum::ExactSum;
 
 /// Different confidences that are told apart: risks by coverage and bins of equal mass are exact up to here.
-pub const CONFIDENCES: usize = 1 << 20;
+pub const CONFIDENCES: usize = 1 << 19;
 /// Different values of the others, which only intervals and quantiles need.
 const VALUES: usize = 1 << 14;
 /// A label among so many largest logits counts as found.
@@ -60,6 +60,11 @@ impl Tally {
             classes: Classes::new(classes, binning),
             mistakes: Mistakes::default(),
         }
+    }
+
+    /// Whether no row has been taken in.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
     }
 
     /// Takes in the row that `reader` has just read, which is a row of a file.

@@ -1,6 +1,7 @@
 //! `xent train`: small networks with and without label smoothing, compared.
 
 mod findings;
+mod logits;
 mod measures;
 mod network;
 mod options;
@@ -8,11 +9,10 @@ mod page;
 mod run;
 mod schedule;
 mod summary;
-mod theory;
 
 use std::time::Instant;
 
-pub use options::TrainOptions;
+pub use options::{PriorName, TrainOptions, count, positive, share};
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};

@@ -100,7 +100,7 @@ pub struct Scored {
     pub reliability: Reliability,
     /// Risk at coverages from 1 % to 100 %.
     pub risk_coverage: RiskCoverage,
-    /// How far confidences are rounded, relative to themselves, in what needs them sorted (`ece_equal_mass`, `aurc`): 0 up to 2²⁰ different confidences.
+    /// How far confidences are rounded, relative to themselves, in what needs them sorted (`ece_equal_mass`, `aurc`): 0 up to 2¹⁹ different confidences.
     pub confidence_rounding: f64,
     /// For each class.
     pub classes: Vec<ClassScores>,

@@ -32,6 +32,16 @@ pub fn read(path: &Path) -> Result<Array, NpyError> {
 
 /// Reads an array from `size` bytes.
 fn read_sized(mut reader: impl Read, size: u64) -> Result<Array, NpyError> {
+    let header = read_header(&mut reader, size)?;
+    let values = values(&mut reader, header.dtype, header.entries()?, header.byte_order)?;
+    Ok(Array::new(header.shape, header.fortran_order, values))
+}
+
+/// Reads what comes before an array's numbers, of `size` bytes in all: exactly the numbers are left.
+///
+/// # Errors
+/// [`NpyError`] unless as many bytes follow as the header says.
+pub fn read_header(reader: &mut impl Read, size: u64) -> Result<Header, NpyError> {
     let mut start = [0u8; 8];
     let whole = usize::try_from(size).map_or(start.len(), |size| size.min(start.len()));
     reader.read_exact(&mut start[..whole])?;
@@ -63,8 +73,7 @@ fn read_sized(mut reader: impl Read, size: u64) -> Result<Array, NpyError> {
     if size - before != bytes {
         return Err(NpyError::Size { shape: Shape(&header.shape).to_string(), dtype: header.dtype.name(), expected: bytes, found: size - before });
     }
-    let values = values(&mut reader, header.dtype, entries, header.byte_order)?;
-    Ok(Array::new(header.shape, header.fortran_order, values))
+    Ok(header)
 }
 
 fn values(reader: &mut impl Read, dtype: Dtype, entries: usize, order: ByteOrder) -> Result<Values, NpyError> {

@@ -13,8 +13,10 @@ mod values;
 mod write;
 
 pub use array::{Array, Shape};
-pub use read::read;
-pub use values::Values;
+pub use error::NpyError;
+pub use header::Header;
+pub use read::{read, read_header};
+pub use values::{ByteOrder, Dtype, Number, Values};
 pub use write::encode;
 
 /// What every `.npy` file begins with.
