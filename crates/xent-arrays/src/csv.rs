@@ -113,7 +113,7 @@ impl LogitRows for Logits {
 
     fn row_bytes(&self) -> u64 {
         // Before anything is known, ten characters a number.
-        if self.table.row > 0 { self.table.bytes / self.table.row } else { 10 * self.columns.len() as u64 }
+        self.table.bytes.checked_div(self.table.row).unwrap_or(10 * self.columns.len() as u64)
     }
 
     fn next(&mut self, most: usize) -> Result<Block, ArrayError> {

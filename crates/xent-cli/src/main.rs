@@ -10,6 +10,7 @@ mod loss;
 mod report;
 mod seed;
 mod spread;
+mod sweep;
 mod terminal;
 mod train;
 
@@ -37,6 +38,8 @@ enum Command {
     Loss(loss::LossOptions),
     /// What a model's logits say about it: accuracy, calibration, risk by coverage, temperature, logit gap.
     Eval(eval::EvalOptions),
+    /// Train over a grid of amounts of smoothing, resumably, and say which differences are more than noise.
+    Sweep(sweep::SweepOptions),
     /// How long the loss takes on this machine, for the shapes that you have.
     Bench(bench::BenchOptions),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Some(Command::Train(options)) => train::train(options),
         Some(Command::Loss(options)) => loss::loss(&options),
         Some(Command::Eval(options)) => eval::eval(&options),
+        Some(Command::Sweep(options)) => sweep::sweep(&options),
         Some(Command::Bench(options)) => bench::bench(&options),
         None => train::train(cli.train),
     };

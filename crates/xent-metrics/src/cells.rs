@@ -100,6 +100,7 @@ impl Cells {
     pub fn merge(&mut self, other: &Self) {
         self.most = self.most.min(other.most);
         self.drop_bits(self.dropped.max(other.dropped));
+        self.cells.reserve(other.cells.len().min(self.most));
         for (key, (rows, correct)) in &other.cells {
             self.insert(key >> (self.dropped - other.dropped), *rows, *correct);
             self.shrink();
@@ -136,18 +137,32 @@ impl Cells {
         cell.1 += correct;
     }
 
-    /// Drops bits until there are few enough cells.
+    /// Drops as few bits as leave few enough cells.
     fn shrink(&mut self) {
-        while self.cells.len() > self.most && self.dropped < MANTISSA {
-            self.drop_bits(self.dropped + 1);
+        if self.cells.len() <= self.most || self.dropped >= MANTISSA {
+            return;
         }
+        let mut keys: Vec<u64> = self.cells.keys().copied().collect();
+        keys.sort_unstable();
+        // Neighbours stay apart until the bits are dropped up to the highest in which they differ.
+        let mut apart = [0usize; 65];
+        keys.windows(2).for_each(|pair| apart[64 - (pair[0] ^ pair[1]).leading_zeros() as usize] += 1);
+        let (mut cells, mut more) = (keys.len(), 0);
+        while cells > self.most && self.dropped + more < MANTISSA {
+            more += 1;
+            cells -= apart[more as usize];
+        }
+        self.drop_bits(self.dropped + more);
     }
 
     fn drop_bits(&mut self, dropped: u32) {
         let more = dropped - self.dropped;
         if more > 0 {
             self.dropped = dropped;
-            for (key, (rows, correct)) in std::mem::take(&mut self.cells) {
+            let old = std::mem::take(&mut self.cells);
+            // At once: keys come in the order of their hashes, in which a table that grows has to look far for room.
+            self.cells.reserve(old.len());
+            for (key, (rows, correct)) in old {
                 self.insert(key >> more, rows, correct);
             }
         }

@@ -103,6 +103,11 @@ macro_rules! entry_types {
                 }
             }
 
+            /// Whether there are none.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
             /// Those at `positions`, in that order. The positions exist.
             pub fn gather(&self, positions: impl Iterator<Item = usize>) -> Self {
                 match self {

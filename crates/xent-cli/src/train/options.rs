@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use xent::{Config, Criterion};
 use xent_metrics::UniformPrior;
 
@@ -61,7 +61,7 @@ pub struct TrainOptions {
 }
 
 /// Where smoothing puts its mass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PriorName {
     /// ε/K on every class, the true one too

@@ -38,6 +38,8 @@ pub struct Run {
     pub scaled: Probabilities,
     /// Share of the test rows that are right; no temperature changes it.
     pub accuracy: f64,
+    /// Mean risk over coverages, raw.
+    pub aurc: f64,
     /// What the best possible classifier would score on the test part, where the truth is known.
     pub best: Option<Best>,
 }
@@ -116,13 +118,13 @@ pub fn run(settings: &Settings, dataset: &Dataset, epsilon: f64, seed: u64, save
     let temperature = validation.fit_temperature(&parts.validation.labels)?;
     let test = network.logits(&parts.test.features)?;
     let evaluation = test.evaluation(&parts.test.labels, temperature.value)?;
-    let (raw, accuracy) = (evaluation.raw(), evaluation.raw().accuracy());
+    let (raw, accuracy, aurc) = (evaluation.raw(), evaluation.raw().accuracy(), evaluation.raw().mean_risk());
     let scaled = evaluation.scaled().unwrap_or(raw);
     let kl = |temperature: f64| parts.test.truth.as_ref().map(|truth| test.kl_and_entropy(truth, temperature)).transpose();
     let raw = probabilities(raw, kl(1.0)?, seed);
     let scaled = probabilities(scaled, kl(temperature.value)?, seed);
     let best = parts.test.truth.as_ref().map(|truth| best(&test, truth)).transpose()?;
-    Ok(Run { epsilon, seed, rows: parts.rows(), curve, temperature, raw, scaled, accuracy, best })
+    Ok(Run { epsilon, seed, rows: parts.rows(), curve, temperature, raw, scaled, accuracy, aurc, best })
 }
 
 impl Run {

@@ -25,7 +25,8 @@ pub struct Estimate {
     /// is (for AURC: one whose confidences say nothing).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chance: Option<Chance>,
-    /// Basic bootstrap interval, 95 % (Davison and Hinkley 1997, section 5.2), from 500 resamplings with Poisson weights.
+    /// Basic bootstrap interval, 95 % (Davison and Hinkley 1997, section 5.2), from 500 resamplings with Poisson weights (40 or more for
+    /// the classwise error of many classes).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<(f64, f64)>,
 }
@@ -166,6 +167,11 @@ impl Tally {
     /// Share of the rows that are right.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.rows as f64
+    }
+
+    /// AURC: mean over coverages 1/N, 2/N, … of the share of wrong rows among the surest.
+    pub fn mean_risk(&self) -> f64 {
+        sorted::aurc(&sorted::counted(&self.confidence))
     }
 
     /// The ECE that these confidences would score if every one of them were exactly the probability of being right. It is above 0 because a finite number of rows scatters.

@@ -18,7 +18,7 @@ const DRAWS: usize = 500;
 /// Cells that are drawn from, at most: what lies closer is taken together.
 const CELLS: usize = 1 << 12;
 /// Cells of the classes that are drawn in all: with many classes there are fewer draws.
-const CLASS_DRAWS: usize = 1 << 25;
+const CLASS_DRAWS: usize = 1 << 21;
 /// Fewest draws.
 const LEAST_DRAWS: usize = 40;
 
