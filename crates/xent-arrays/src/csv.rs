@@ -76,8 +76,9 @@ impl Table {
     }
 
     fn text(&self, column: usize) -> Result<&str, Problem> {
-        let text = std::str::from_utf8(&self.record[column]).map(str::trim);
-        text.map_err(|_| self.cell(column, "a number"))
+        // A quote that is never closed takes the rest of the file in: no number has lines.
+        let text = std::str::from_utf8(&self.record[column]).ok().filter(|text| !text.contains('\n'));
+        text.map(str::trim).ok_or_else(|| self.cell(column, "a number"))
     }
 
     /// What is wrong with a cell of the line that was just read.

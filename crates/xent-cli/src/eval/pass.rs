@@ -61,9 +61,7 @@ pub fn evaluate(logits: &[Place], labels: Vec<Place>, settings: &dyn Fn(usize) -
                 fail(number, Error::input(error));
                 break;
             }
-            if settings.temperature.is_none() {
-                lock(&kept).offer_rows(&rows, &sound);
-            }
+            lock(&kept).offer_rows(&rows, &sound);
             bar.inc(bytes);
         }
         tallies
