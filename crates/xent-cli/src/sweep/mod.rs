@@ -76,7 +76,8 @@ pub fn sweep(options: &SweepOptions) -> Result<()> {
     lines.extend(
         page::findings(&summary).iter().filter(|finding| finding.brief).map(|finding| wrapped(&format!("{}. {}", finding.topic, finding.shown()), "  ", width)),
     );
-    let resumed = if resumed > 0 { format!(", {resumed} of {} runs were there already", runs.len()) } else { String::new() };
-    lines.push(format!("\nReport: {} and {} ({:.1} s{resumed})", html.display(), json.display(), started.elapsed().as_secs_f64()));
+    lines.push(format!("\nReport: {} and {}", html.display(), json.display()));
+    let resumed = if resumed > 0 { format!("; {resumed} of {} runs were there already", runs.len()) } else { String::new() };
+    lines.push(format!("{:.1} s{resumed}", started.elapsed().as_secs_f64()));
     print(&lines.join("\n"))
 }
