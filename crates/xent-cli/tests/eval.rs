@@ -38,7 +38,7 @@ fn report(path: &Path) -> Value {
 fn table(folder: &Path, name: &str, from: usize, to: usize, scale: f64) {
     let row = |i: usize| {
         let label = (i * 7) % 3;
-        let logit = |k: usize| scale * (((i * 31 + k * 17) % 23) as f64 / 10.0 + f64::from(u8::from(k == label && i % 5 > 0)));
+        let logit = |k: usize| scale * (((i * 31 + k * 17) % 23) as f64 / 10.0 + f64::from(u8::from(k == label && !i.is_multiple_of(5))));
         format!("{},{},{},{label}\n", logit(0), logit(1), logit(2))
     };
     std::fs::write(folder.join(name), format!("a,b,c,label\n{}", (from..to).map(row).collect::<String>())).unwrap();

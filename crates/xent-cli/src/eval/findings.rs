@@ -5,14 +5,14 @@ use xent_metrics::Estimate;
 use super::report::{ModelReport, Report};
 use crate::report::Finding;
 
-/// All there is to say.
+/// All there is to say; a line a model.
 pub fn findings(report: &Report) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut say = |topic, text: String| findings.push(Finding { topic, text, brief: true });
     let each = |about: &dyn Fn(&ModelReport) -> Option<String>| {
         let several = report.models.len() > 1;
         let said = report.models.iter().filter_map(|model| about(model).map(|text| if several { format!("{}: {text}", model.name) } else { text }));
-        said.collect::<Vec<_>>().join(" ")
+        said.collect::<Vec<_>>().join("\n")
     };
     say("Calibration", each(&calibration));
     say("Temperature", each(&temperature));

@@ -16,7 +16,7 @@ pub fn page(report: &Report, seconds: f64) -> Result<String> {
             "What these logits say",
             html! {
                 div.beside {
-                    dl.findings { @for finding in findings::findings(report) { dt { (finding.topic) } dd { (finding.shown()) } } }
+                    dl.findings { @for finding in findings::findings(report) { dt { (finding.topic) } @for line in finding.shown().lines() { dd { (line) } } } }
                     (table::table(report).to_html())
                 }
             },
