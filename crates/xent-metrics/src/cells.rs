@@ -1,5 +1,6 @@
 //! Numbers sorted and counted, in memory that does not grow without end.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -25,11 +26,12 @@ const LEAST: usize = 2 << (63 - MANTISSA);
 /// let cells = cells.sorted();
 /// assert_eq!((cells[1].value, cells[1].rows, cells[1].correct), (0.5, 2, 1));
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(into = "Packed", try_from = "Packed")]
 pub struct Cells {
     most: usize,
-    /// How many of the last bits are dropped.
+    /// How many of the last bits are dropped so far. While numbers come in there may be up to twice as many cells as there are in the end: were bits dropped one by one as soon as
+    /// there is a cell too many, the next number would often be one too many again.
     dropped: u32,
     /// By the bits that are left: rows, and how many of them are right.
     cells: HashMap<u64, (u64, u64), BuildHasherDefault<Spread>>,
@@ -93,7 +95,7 @@ impl Cells {
         // −0 and NaN become 0, too.
         let bits = if value > 0.0 { value.to_bits() } else { 0 };
         self.insert(bits >> self.dropped, 1, u64::from(correct));
-        self.shrink();
+        self.limit();
     }
 
     /// Takes others in.
@@ -103,32 +105,43 @@ impl Cells {
         self.cells.reserve(other.cells.len().min(self.most));
         for (key, (rows, correct)) in &other.cells {
             self.insert(key >> (self.dropped - other.dropped), *rows, *correct);
-            self.shrink();
+            self.limit();
         }
-        self.shrink();
     }
 
     /// The cells from low to high.
     pub fn sorted(&self) -> Vec<Cell> {
-        self.keys().into_iter().map(|(key, rows, correct)| Cell { value: middle(key, self.dropped), rows, correct }).collect()
+        let settled = self.settled();
+        settled.keys().into_iter().map(|(key, rows, correct)| Cell { value: middle(key, settled.dropped), rows, correct }).collect()
     }
 
     /// The same in at most `most` cells.
     pub fn coarsened(&self, most: usize) -> Self {
-        let mut coarse = self.clone();
-        coarse.most = most.max(LEAST);
+        let mut coarse = Self { most: most.max(LEAST).min(self.most), ..self.clone() };
         coarse.shrink();
         coarse
     }
 
     /// How far a number may be from its cell's, relative to it: 0 if every number has its own.
     pub fn rounding(&self) -> f64 {
-        if self.dropped == 0 { 0.0 } else { 2f64.powi(self.dropped as i32 - 1 - MANTISSA as i32) }
+        let dropped = self.settled().dropped;
+        if dropped == 0 { 0.0 } else { 2f64.powi(dropped as i32 - 1 - MANTISSA as i32) }
     }
 
     /// How many rows.
     pub fn rows(&self) -> u64 {
         self.cells.values().map(|cell| cell.0).sum()
+    }
+
+    /// With as few cells as there are in the end.
+    fn settled(&self) -> Cow<'_, Self> {
+        if self.cells.len() <= self.most { Cow::Borrowed(self) } else { Cow::Owned(self.coarsened(self.most)) }
+    }
+
+    fn limit(&mut self) {
+        if self.cells.len() > 2 * self.most {
+            self.shrink();
+        }
     }
 
     fn insert(&mut self, key: u64, rows: u64, correct: u64) {
@@ -184,8 +197,16 @@ fn middle(key: u64, dropped: u32) -> f64 {
     f64::from_bits((low + half).min(INFINITY))
 }
 
+impl PartialEq for Cells {
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (self.settled(), other.settled());
+        (a.most, a.dropped, &a.cells) == (b.most, b.dropped, &b.cells)
+    }
+}
+
 impl From<Cells> for Packed {
-    fn from(cells: Cells) -> Self {
+    fn from(mut cells: Cells) -> Self {
+        cells.shrink();
         let keys = cells.keys();
         let part = |part: fn(&(u64, u64, u64)) -> u64| keys.iter().map(part).collect();
         Self { most: cells.most, dropped: cells.dropped, keys: part(|cell| cell.0), rows: part(|cell| cell.1), correct: part(|cell| cell.2) }

@@ -109,7 +109,10 @@ impl Classes {
         if reader.spread(edge, &mut self.fresh) {
             let (e, scale) = reader.weights();
             let least = edge / scale;
-            for class in (0..self.counts.len()).filter(|class| e[*class] >= least) {
+            // Most of the row is below: whole pieces are passed over at once.
+            const PIECE: usize = 32;
+            let pieces = e.chunks(PIECE).enumerate().filter(|(_, piece)| piece.iter().fold(0.0, |most: f64, e| if *e > most { *e } else { most }) >= least);
+            for class in pieces.flat_map(|(piece, es)| piece * PIECE..piece * PIECE + es.len()).filter(|class| e[*class] >= least) {
                 let p = e[class] * scale;
                 let bin = self.binning.bin_of(p, BINS);
                 if bin > 0 {
