@@ -10,8 +10,8 @@ use crate::kept::Kept;
 use crate::row::{Logits, Reader};
 use crate::tally::Tally;
 
-/// Logits that are kept whole by default: 256 MiB of f32.
-pub const KEPT_LOGITS: usize = 1 << 26;
+/// Logits that are kept whole by default: 128 MiB of f32.
+pub const KEPT_LOGITS: usize = 1 << 25;
 
 /// What is measured; evaluations with the same settings merge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! Long arrays in JSON: base64 of little-endian numbers, which reads back bit for bit.
 
 use base64::Engine;
+use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serializer};
@@ -28,7 +29,8 @@ macro_rules! pack {
 pack!(u32, u64, f32, f64, u128);
 
 pub fn serialize<T: Pack, S: Serializer>(numbers: &[T], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&STANDARD.encode(T::pack(numbers)))
+    // Straight to where it goes, without the text in memory.
+    serializer.collect_str(&Base64Display::new(&T::pack(numbers), &STANDARD))
 }
 
 pub fn deserialize<'de, T: Pack, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {

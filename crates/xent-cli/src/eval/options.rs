@@ -68,7 +68,7 @@ pub struct EvalOptions {
 
 const AFTER_HELP: &str = "\
 Data sets larger than memory are read once, a block at a time. Bins of equal mass and AURC are exact up
-to 524288 different confidences; the temperature and what follows it are exact up to 67108864 logits and
+to 524288 different confidences; the temperature and what follows it are exact up to 33554432 logits and
 are found from a sample of rows beyond, which the report says. --temperature T needs no sample.
 
 On a cluster: xent eval --logits a.npy --targets ya.npy --partial a.json, and so on for each shard, then

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use xent_metrics::Evaluation;
 
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::files::write_whole_with;
 
 /// Changes when an older program could not read it, or would read it wrongly.
 const FORMAT: &str = "xent evaluation 1";
@@ -28,9 +28,8 @@ struct File<M> {
 
 /// Writes models.
 pub fn write(path: &Path, models: &[Evaluated]) -> Result<()> {
-    let mut text = serde_json::to_vec(&File { format: FORMAT.to_string(), models }).map_err(Error::failed)?;
-    text.push(b'\n');
-    write_whole(path, &text)
+    let file = File { format: FORMAT.to_string(), models };
+    write_whole_with(path, |writer| serde_json::to_writer(writer, &file).map_err(std::io::Error::from))
 }
 
 /// Reads files and merges them, one after the other, so that memory is taken for two at most.
