@@ -1,6 +1,6 @@
 //! Writing files whole or not at all.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -15,16 +15,21 @@ pub fn make_folder(path: &Path) -> Result<()> {
 
 /// Writes a file by way of a temporary one beside it, so that whoever reads it sees the old file or the new one and never a part.
 pub fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
+    write_whole_with(path, |writer| writer.write_all(contents))
+}
+
+/// The same of what is written bit by bit.
+pub fn write_whole_with(path: &Path, contents: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
+    let write = move || -> std::io::Result<()> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".xent-");
         // Less the umask, as for any other file; temporary files are private unless told.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let mut file = builder.tempfile_in(folder)?;
-        file.write_all(contents)?;
-        file.persist(path)?;
+        let mut file = BufWriter::with_capacity(1 << 16, builder.tempfile_in(folder)?);
+        contents(&mut file)?;
+        file.into_inner().map_err(std::io::IntoInnerError::into_error)?.persist(path)?;
         Ok(())
     };
     write().map_err(|error| Error::writing(path, error))

@@ -4,13 +4,13 @@
 mod bench;
 mod data;
 mod error;
+mod eval;
 mod files;
 mod loss;
-mod metrics;
-mod npy;
 mod report;
 mod seed;
 mod spread;
+mod sweep;
 mod terminal;
 mod train;
 
@@ -36,6 +36,10 @@ enum Command {
     Train(train::TrainOptions),
     /// The label-smoothed cross-entropy, and its gradient, of arrays in .npy files.
     Loss(loss::LossOptions),
+    /// What a model's logits say about it: accuracy, calibration, risk by coverage, temperature, logit gap.
+    Eval(eval::EvalOptions),
+    /// Train over a grid of amounts of smoothing, resumably, and say which differences are more than noise.
+    Sweep(sweep::SweepOptions),
     /// How long the loss takes on this machine, for the shapes that you have.
     Bench(bench::BenchOptions),
 }
@@ -45,6 +49,8 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Some(Command::Train(options)) => train::train(options),
         Some(Command::Loss(options)) => loss::loss(&options),
+        Some(Command::Eval(options)) => eval::eval(&options),
+        Some(Command::Sweep(options)) => sweep::sweep(&options),
         Some(Command::Bench(options)) => bench::bench(&options),
         None => train::train(cli.train),
     };

@@ -14,10 +14,8 @@ pub enum Purpose {
     Weights,
     /// The order of the training rows.
     Batches,
-    /// Labels that a perfectly calibrated model would see.
-    Chance,
-    /// A generated data set.
-    Generation,
+    /// A generated data set. Its number stays, so that the data do.
+    Generation = 5,
     /// Logits and targets that are only timed.
     Bench,
 }

@@ -1,7 +1,7 @@
 //! Training, validation and test parts, and what a network sees of them.
 
 use rand::{RngExt, seq::SliceRandom};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Dataset, Features};
 use crate::seed::{Purpose, stream};
@@ -51,7 +51,7 @@ impl Parts {
 }
 
 /// Number of rows in each part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartRows {
     /// Fit the weights.
     pub train: usize,

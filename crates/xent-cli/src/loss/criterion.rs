@@ -8,7 +8,7 @@ use super::entries::numbers;
 use super::layout::{Layout, in_file, read};
 use super::options::{Divisor, LossOptions, NumberOrFile, PriorChoice};
 use crate::error::{Error, Result};
-use crate::npy::Shape;
+use xent_arrays::npy::Shape;
 
 /// ε where a prior is asked for and no amount.
 const USUAL_EPSILON: f64 = 0.1;

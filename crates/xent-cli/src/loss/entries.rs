@@ -2,7 +2,7 @@
 
 use xent::ClassIndices;
 
-use crate::npy::Values;
+use xent_arrays::npy::Values;
 
 /// Class indices, in a type that holds all that the file has.
 #[derive(Debug)]

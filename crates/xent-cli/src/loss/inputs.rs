@@ -8,7 +8,7 @@ use super::entries::{Labels, numbers, truths};
 use super::layout::{Layout, in_file, read};
 use super::options::{Divisor, LossOptions, NumberOrFile};
 use crate::error::{Error, Result};
-use crate::npy::{Array, Shape, Values};
+use xent_arrays::npy::{Array, Shape, Values};
 
 /// The files beside the logits, read and of the right shapes and types.
 #[derive(Debug)]

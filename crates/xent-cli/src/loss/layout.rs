@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::npy::{self, Array, Shape, Values};
+use xent_arrays::npy::{self, Array, Shape, Values};
 
 /// The shape of the logits and which of its axes is the classes'.
 #[derive(Debug, Clone)]

@@ -15,10 +15,10 @@ pub use options::LossOptions;
 
 use crate::error::Result;
 use crate::files::write_whole;
-use crate::npy::{self, Array, Values};
 use inputs::Inputs;
 use layout::{Layout, in_file};
 use report::{Figure, Report};
+use xent_arrays::npy::{self, Array, Values};
 
 /// Computes the loss that the options describe, writes its gradient if asked to, and prints.
 ///

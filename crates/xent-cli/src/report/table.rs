@@ -19,7 +19,7 @@ pub struct Table {
 pub struct Group {
     /// The title.
     pub title: String,
-    /// Name and one cell a column.
+    /// Name and one cell a column; a name that begins with spaces belongs to the row above.
     pub rows: Vec<(String, Vec<Cell>)>,
 }
 
@@ -107,7 +107,7 @@ impl Table {
                             tr.group { th scope="rowgroup" colspan=(self.columns.len() + 1) { (group.title) } }
                             @for (name, cells) in &group.rows {
                                 tr {
-                                    th scope="row" { (name) }
+                                    th.part[name.starts_with(' ')] scope="row" { (name.trim_start()) }
                                     @for cell in cells {
                                         td { (cell.main) @if let Some(spread) = &cell.spread { " " small { (spread) } } }
                                     }

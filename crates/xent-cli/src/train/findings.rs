@@ -1,30 +1,10 @@
 //! What a run shows and what it does not, in sentences made from its own numbers.
 
-use serde::Serialize;
-
 use super::measures::Measure;
 use super::run::{Probabilities, Run};
 use super::summary::{Arm, Summary};
+use crate::report::Finding;
 use crate::spread::Spread;
-
-/// A sentence or two about one thing.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Finding {
-    /// The thing.
-    pub topic: &'static str,
-    /// What there is to say.
-    pub text: String,
-    /// Whether it is said on the terminal, too, and not only in the report.
-    #[serde(skip)]
-    pub brief: bool,
-}
-
-impl Finding {
-    /// With numbers kept together with what belongs to them where lines break.
-    pub fn shown(&self) -> String {
-        self.text.replace("ε = ", "ε\u{a0}=\u{a0}").replace(" ±", "\u{a0}±").replace(" %", "\u{a0}%")
-    }
-}
 
 /// All there is to say, the surest first.
 pub fn findings(summary: &Summary) -> Vec<Finding> {
@@ -159,7 +139,7 @@ fn against_chance(summary: &Summary) -> Option<String> {
         let of_arm = |arm: &Arm| {
             let each: Vec<&Probabilities> = arm.runs.iter().map(probabilities).collect();
             let mean = |value: fn(&Probabilities) -> f64| each.iter().map(|it| value(it)).sum::<f64>() / each.len() as f64;
-            let beyond = each.iter().filter(|it| it.ece > it.chance_ece.usual).count();
+            let beyond = each.iter().filter(|it| it.chance_ece.usual.is_some_and(|usual| it.ece > usual)).count();
             let number = format!("{:.3} against {:.3} at ε = {}", mean(|it| it.ece), mean(|it| it.chance_ece.mean), arm.epsilon);
             (number, format!("beyond chance on {beyond} of {}", seeds(each.len())))
         };

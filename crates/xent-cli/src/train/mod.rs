@@ -1,6 +1,7 @@
 //! `xent train`: small networks with and without label smoothing, compared.
 
 mod findings;
+mod logits;
 mod measures;
 mod network;
 mod options;
@@ -8,11 +9,12 @@ mod page;
 mod run;
 mod schedule;
 mod summary;
-mod theory;
 
 use std::time::Instant;
 
-pub use options::TrainOptions;
+pub use options::{PriorName, Settings, TrainOptions, count, positive, share};
+pub use run::{Run, run};
+pub use schedule::{in_parallel, progress_bar};
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
@@ -30,7 +32,7 @@ pub fn train(options: TrainOptions) -> Result<()> {
 
     let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)).min(settings.seeds * settings.epsilon.len());
     let started = Instant::now();
-    let bar = schedule::progress_bar(options.quiet);
+    let bar = progress_bar(options.quiet);
     let runs = schedule::run_all(&settings, &dataset, threads, options.save.then_some(&*weights), &bar);
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();

@@ -7,8 +7,8 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{Linear, Module};
 use rand::RngExt;
 
+use super::logits::Logits;
 use crate::error::{Error, Result};
-use crate::metrics::Logits;
 use crate::seed::{Purpose, stream};
 
 /// Rows that are evaluated at once: few enough that layers of up to 255 units stay below the size at which candle takes to threads of its own.

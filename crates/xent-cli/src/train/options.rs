@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use serde::Serialize;
-use xent::{Config, Criterion, Prior};
+use serde::{Deserialize, Serialize};
+use xent::{Config, Criterion};
+use xent_metrics::UniformPrior;
 
 use crate::data::Source;
 use crate::error::{Error, Result};
@@ -60,13 +61,22 @@ pub struct TrainOptions {
 }
 
 /// Where smoothing puts its mass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PriorName {
     /// ε/K on every class, the true one too
     Uniform,
     /// ε/(K−1) on every class but the true one
     Others,
+}
+
+impl From<PriorName> for UniformPrior {
+    fn from(name: PriorName) -> Self {
+        match name {
+            PriorName::Uniform => Self::Uniform,
+            PriorName::Others => Self::Others,
+        }
+    }
 }
 
 /// What decides the numbers: everything but threads, places and talk.
@@ -123,11 +133,7 @@ impl TrainOptions {
 impl Settings {
     /// The loss with an amount of smoothing.
     pub fn loss(&self, epsilon: f64) -> Config {
-        let prior = match self.prior {
-            PriorName::Uniform => Prior::Uniform,
-            PriorName::Others => Prior::WrongClasses,
-        };
-        Config::new().label_smoothing(epsilon).prior(prior)
+        Config::new().label_smoothing(epsilon).prior(UniformPrior::from(self.prior).prior())
     }
 
     /// The same, checked and ready.
@@ -157,7 +163,8 @@ fn quoted(text: &str) -> String {
     if !text.is_empty() && text.chars().all(plain) { text.to_string() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-fn share(text: &str) -> std::result::Result<f64, String> {
+/// Parses an option's value.
+pub fn share(text: &str) -> std::result::Result<f64, String> {
     match text.trim().parse::<f64>() {
         // −0 is 0 here, and would print as another number.
         Ok(value) if (0.0..=1.0).contains(&value) => Ok(value + 0.0),
@@ -165,14 +172,16 @@ fn share(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
-fn positive(text: &str) -> std::result::Result<f64, String> {
+/// Parses an option's value.
+pub fn positive(text: &str) -> std::result::Result<f64, String> {
     match text.trim().parse::<f64>() {
         Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
         _ => Err("expected a finite number above 0".to_string()),
     }
 }
 
-fn count(text: &str) -> std::result::Result<usize, String> {
+/// Parses an option's value.
+pub fn count(text: &str) -> std::result::Result<usize, String> {
     match text.trim().parse::<u64>() {
         Ok(value) if (1..=MOST).contains(&value) => Ok(value as usize),
         _ => Err(format!("expected a whole number from 1 to {MOST}")),

@@ -2,15 +2,15 @@
 
 use maud::html;
 use serde_json::{Value, json};
+use xent_metrics::{BINS, Reliability};
 
-use super::findings::{Finding, seeds};
+use super::findings::seeds;
 use super::measures::Measure;
 use super::options::PriorName;
 use super::run::Point;
 use super::summary::{Arm, Summary};
 use crate::error::Result;
-use crate::metrics::{BINS, Bin, Reliability};
-use crate::report::{Axis, Cell, Chart, Group, Ink, Mark, Page, Section, Stroke, Table, Versions, key, small_multiples};
+use crate::report::{Axis, Cell, Chart, Finding, Group, Ink, Mark, Page, Section, Stroke, Table, Versions, key, reliability_chart, small_multiples};
 use crate::spread::Spread;
 
 /// Quantities as rows and ε as columns, so that it fits 80 columns of a terminal and a phone.
@@ -138,23 +138,9 @@ fn both_reliabilities(arm: &Arm) -> [(Ink, Reliability); 2] {
 
 fn reliability_charts(summary: &Summary) -> Vec<Chart> {
     let chart = |arm: &Arm| {
-        let mut marks = vec![Mark::Line(Ink::Reference, Stroke::Dashed, vec![(0.0, 0.0), (1.0, 1.0)])];
-        for (ink, reliability) in both_reliabilities(arm) {
-            let filled = || reliability.bins.iter().filter(|bin| bin.rows > 0);
-            let interval = |bin: &Bin| (bin.mean_confidence(), bin.accuracy_interval().0, bin.accuracy_interval().1);
-            marks.push(Mark::Whiskers(ink, filled().map(interval).collect()));
-            // Area by number of rows, so that a bin with two rows in it does not look like one with a thousand.
-            let radius = |bin: &Bin| 2.0 + 6.0 * (bin.rows as f64 / reliability.rows() as f64).sqrt();
-            marks.push(Mark::Dots(ink, filled().map(|bin| (bin.mean_confidence(), bin.accuracy(), radius(bin))).collect()));
-        }
         let mean = |measure| arm.spread(measure).map_or(f64::NAN, |spread| spread.mean);
-        Chart {
-            title: title(arm),
-            alt: format!("Reliability at {}: mean ECE {:.3} raw, {:.3} after temperature scaling.", title(arm), mean(Measure::Ece), mean(Measure::ScaledEce)),
-            x: Axis::linear("confidence", 0.0..1.0),
-            y: Axis::linear("share right", 0.0..1.0),
-            marks,
-        }
+        let alt = format!("Reliability at {}: mean ECE {:.3} raw, {:.3} after temperature scaling.", title(arm), mean(Measure::Ece), mean(Measure::ScaledEce));
+        reliability_chart(title(arm), alt, &both_reliabilities(arm))
     };
     summary.arms.iter().map(chart).collect()
 }

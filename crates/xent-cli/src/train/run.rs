@@ -7,12 +7,13 @@ use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use rand::seq::SliceRandom;
 use serde::Serialize;
 use xent_candle::CrossEntropy;
+use xent_metrics::{Chance, Reliability, Tally, Temperature};
 
+use super::logits::Logits;
 use super::network::Network;
 use super::options::Settings;
 use crate::data::{Dataset, Part, PartRows, Parts};
 use crate::error::{Error, Result};
-use crate::metrics::{ChanceEce, Logits, Reliability, Temperature, chance_ece, fit_temperature, mean_logit_gap};
 use crate::seed::{Purpose, stream};
 
 /// Most points of a curve, beside its start.
@@ -37,6 +38,8 @@ pub struct Run {
     pub scaled: Probabilities,
     /// Share of the test rows that are right; no temperature changes it.
     pub accuracy: f64,
+    /// Mean risk over coverages, raw.
+    pub aurc: f64,
     /// What the best possible classifier would score on the test part, where the truth is known.
     pub best: Option<Best>,
 }
@@ -66,7 +69,7 @@ pub struct Probabilities {
     /// Expected calibration error.
     pub ece: f64,
     /// What a perfectly calibrated model with these confidences would score.
-    pub chance_ece: ChanceEce,
+    pub chance_ece: Chance,
     /// The bins behind it.
     pub reliability: Reliability,
     /// KL(truth ‖ model), where the truth is known.
@@ -112,12 +115,16 @@ pub fn run(settings: &Settings, dataset: &Dataset, epsilon: f64, seed: u64, save
     }
 
     let validation = network.logits(&parts.validation.features)?;
-    let temperature = fit_temperature(&validation, &parts.validation.labels);
+    let temperature = validation.fit_temperature(&parts.validation.labels)?;
     let test = network.logits(&parts.test.features)?;
-    let (raw, accuracy) = probabilities(&test, &parts.test, seed)?;
-    let (scaled, _) = probabilities(&test.over(temperature.value), &parts.test, seed)?;
+    let evaluation = test.evaluation(&parts.test.labels, temperature.value)?;
+    let (raw, accuracy, aurc) = (evaluation.raw(), evaluation.raw().accuracy(), evaluation.raw().mean_risk());
+    let scaled = evaluation.scaled().unwrap_or(raw);
+    let kl = |temperature: f64| parts.test.truth.as_ref().map(|truth| test.kl_and_entropy(truth, temperature)).transpose();
+    let raw = probabilities(raw, kl(1.0)?, seed);
+    let scaled = probabilities(scaled, kl(temperature.value)?, seed);
     let best = parts.test.truth.as_ref().map(|truth| best(&test, truth)).transpose()?;
-    Ok(Run { epsilon, seed, rows: parts.rows(), curve, temperature, raw, scaled, accuracy, best })
+    Ok(Run { epsilon, seed, rows: parts.rows(), curve, temperature, raw, scaled, accuracy, aurc, best })
 }
 
 impl Run {
@@ -194,23 +201,20 @@ impl Observer<'_> {
             epoch,
             train_loss: on_train.loss.scalar().unwrap_or(f64::NAN),
             train_nll: on_train.nll.scalar().unwrap_or(f64::NAN),
-            test_nll: test.nll_and_accuracy(&self.parts.test.labels)?.0,
-            train_gap: mean_logit_gap(&train),
-            test_gap: mean_logit_gap(&test),
+            test_nll: test.nll(&self.parts.test.labels)?,
+            train_gap: train.mean_gap(),
+            test_gap: test.mean_gap(),
         })
     }
 }
 
-fn probabilities(logits: &Logits, test: &Part, seed: u64) -> Result<(Probabilities, f64)> {
-    let (nll, accuracy) = logits.nll_and_accuracy(&test.labels)?;
-    let reliability = Reliability::new(logits, &test.labels);
-    let chance_ece = chance_ece(logits, &mut stream(seed, Purpose::Chance));
-    let kl = test.truth.as_ref().map(|truth| logits.kl_and_entropy(truth)).transpose()?.map(|(kl, _)| kl);
-    Ok((Probabilities { nll, ece: reliability.ece(), chance_ece, reliability, kl }, accuracy))
+fn probabilities(tally: &Tally, kl: Option<(f64, f64)>, seed: u64) -> Probabilities {
+    let reliability = tally.reliability();
+    Probabilities { nll: tally.mean_nll(), ece: reliability.ece(), chance_ece: tally.chance_ece(seed), reliability, kl: kl.map(|(kl, _)| kl) }
 }
 
 fn best(logits: &Logits, truth: &[f64]) -> Result<Best> {
-    let (_, nll) = logits.kl_and_entropy(truth)?;
+    let (_, nll) = logits.kl_and_entropy(truth, 1.0)?;
     let largest = truth.chunks_exact(logits.classes()).map(|row| row.iter().copied().fold(0.0, f64::max));
     Ok(Best { nll, accuracy: largest.sum::<f64>() / logits.len() as f64 })
 }

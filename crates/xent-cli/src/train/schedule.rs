@@ -17,19 +17,31 @@ use crate::error::{Error, Result};
 /// The first failure by order of the runs; runs that have not begun by then are left out.
 pub fn run_all(settings: &Settings, dataset: &Dataset, threads: usize, weights: Option<&Path>, bar: &ProgressBar) -> Result<Vec<Run>> {
     let jobs: Vec<(f64, u64)> = (0..settings.seeds as u64).flat_map(|seed| settings.epsilon.iter().map(move |&epsilon| (epsilon, seed))).collect();
+    bar.set_length((jobs.len() * settings.epochs) as u64);
+    let mut runs = in_parallel(&jobs, threads, bar, &|&(epsilon, seed)| {
+        let save = weights.map(|folder| weights_path(folder, epsilon, seed));
+        run(settings, dataset, epsilon, seed, save.as_deref(), &|| bar.inc(1))
+    })?;
+    let place = |run: &Run| settings.epsilon.iter().position(|epsilon| *epsilon == run.epsilon);
+    runs.sort_by_key(|run| (place(run), run.seed));
+    Ok(runs)
+}
+
+/// Does the jobs on some threads, each job on one; the results are in the jobs' order.
+///
+/// # Errors
+/// The first failure by order of the jobs; jobs that have not begun by then are left out.
+pub fn in_parallel<J: Sync, R: Send>(jobs: &[J], threads: usize, bar: &ProgressBar, job: &(dyn Fn(&J) -> Result<R> + Sync)) -> Result<Vec<R>> {
     let next = AtomicUsize::new(0);
     let done = AtomicUsize::new(0);
-    let outcomes: Mutex<Vec<(usize, Result<Run>)>> = Mutex::new(Vec::with_capacity(jobs.len()));
-    bar.set_length((jobs.len() * settings.epochs) as u64);
+    let outcomes: Mutex<Vec<(usize, Result<R>)>> = Mutex::new(Vec::with_capacity(jobs.len()));
     let say = |done: usize| bar.set_message(format!("{done} of {} runs", jobs.len()));
     say(0);
-
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(&(epsilon, seed)) = jobs.get(index) else { return };
-            let save = weights.map(|folder| weights_path(folder, epsilon, seed));
-            let outcome = run(settings, dataset, epsilon, seed, save.as_deref(), &|| bar.inc(1));
+            let Some(next_job) = jobs.get(index) else { return };
+            let outcome = job(next_job);
             if outcome.is_err() {
                 next.store(jobs.len(), Ordering::Relaxed);
             }
@@ -48,14 +60,9 @@ pub fn run_all(settings: &Settings, dataset: &Dataset, threads: usize, weights: 
             scope.spawn(|| pool.install(work));
         }
     });
-
     let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
     outcomes.sort_by_key(|(index, _)| *index);
-    let runs = outcomes.into_iter().map(|(_, outcome)| outcome).collect::<Result<Vec<Run>>>()?;
-    let place = |run: &Run| settings.epsilon.iter().position(|epsilon| *epsilon == run.epsilon);
-    let mut sorted = runs;
-    sorted.sort_by_key(|run| (place(run), run.seed));
-    Ok(sorted)
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
 fn weights_path(folder: &Path, epsilon: f64, seed: u64) -> PathBuf {

@@ -1,14 +1,13 @@
 //! The runs, gathered by amount of smoothing.
 
 use serde_json::{Map, Value, json};
+use xent_metrics::{Optimum, Reliability};
 
 use super::measures::Measure;
 use super::options::Settings;
 use super::run::{Point, Run};
-use super::theory::Optimum;
 use crate::data::{Dataset, PartRows};
-use crate::error::Result;
-use crate::metrics::Reliability;
+use crate::error::{Error, Result};
 use crate::spread::Spread;
 
 /// Everything that a run of the program found out.
@@ -48,7 +47,13 @@ impl Summary {
         let arms = settings
             .epsilon
             .iter()
-            .map(|&epsilon| Ok(Arm { epsilon, optimum: Optimum::new(&settings, epsilon, classes)?, runs: runs.by_ref().take(settings.seeds).collect() }))
+            .map(|&epsilon| {
+                Ok(Arm {
+                    epsilon,
+                    optimum: Optimum::new(settings.prior.into(), epsilon, classes).map_err(Error::failed)?,
+                    runs: runs.by_ref().take(settings.seeds).collect(),
+                })
+            })
             .collect::<Result<_>>()?;
         Ok(Self { about: dataset.about.clone(), given_test: dataset.given_test.is_some(), width: dataset.width, classes, rows, arms, settings })
     }

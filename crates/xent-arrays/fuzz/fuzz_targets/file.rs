@@ -1,0 +1,41 @@
+//! A file of some format, read to its end as logits and as labels.
+
+use std::cell::OnceCell;
+
+use tempfile::TempDir;
+use xent_arrays::{Place, open_labels, open_logits};
+
+thread_local! {
+    static FOLDER: OnceCell<TempDir> = const { OnceCell::new() };
+}
+
+/// Rows that are read at most: an archive may hold a thousand times its size, which is no error.
+const MOST: usize = 100_000;
+
+pub fn read(extension: &str, bytes: &[u8]) {
+    if extension == "parquet" {
+        // The reader turns panics of the Parquet crate into errors; libFuzzer's hook would end the program before. One that is not caught still ends it.
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+    FOLDER.with(|folder| {
+        let folder = folder.get_or_init(|| tempfile::tempdir().expect("a temporary folder"));
+        let file = folder.path().join("file").with_extension(extension);
+        std::fs::write(&file, bytes).expect("a temporary file");
+        let place = |name: Option<&str>| Place { file: file.clone(), name: name.map(str::to_string) };
+        let label = place((extension == "csv").then_some("label"));
+        if let Ok(mut rows) = open_logits(&place(None), Some(&label)) {
+            let mut read = 0;
+            while let Ok(block) = rows.next(64) {
+                read += block.rows;
+                if block.rows == 0 || read > MOST {
+                    break;
+                }
+                let _ = block.floats.decode();
+            }
+        }
+        if let Ok(mut rows) = open_labels(&label) {
+            let mut all = Vec::new();
+            while rows.next(64, &mut all).is_ok_and(|read| read > 0) && all.len() < MOST {}
+        }
+    });
+}

@@ -1,0 +1,179 @@
+//! CSV: a header, then a row a line. Every column but the labels' is a class.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use csv::{ByteRecord, Reader, ReaderBuilder};
+
+use crate::error::{ArrayError, Problem, excerpt, names};
+use crate::numbers::open_regular;
+use crate::rows::{Block, Floats, LabelRows, LogitRows};
+
+/// Longest line: a quarter of a million classes with a hundred characters each.
+const LONGEST_LINE: usize = 1 << 25;
+
+/// The logits of a table: all columns but that of the labels, if it has one.
+pub fn open_logits(path: &Path, labels: Option<&str>) -> Result<Box<dyn LogitRows>, Problem> {
+    let table = Table::open(path)?;
+    let label = labels.map(|name| table.column(name)).transpose()?;
+    let columns: Vec<usize> = (0..table.header.len()).filter(|column| Some(*column) != label).collect();
+    if columns.len() < 2 {
+        return Err(Problem::Shape { what: "the table".to_string(), shape: format!("[rows, {}]", columns.len()) });
+    }
+    Ok(Box::new(Logits { table, columns }))
+}
+
+/// The labels of a table: the column with the name, or the only one.
+pub fn open_labels(path: &Path, name: Option<&str>) -> Result<Box<dyn LabelRows>, Problem> {
+    let table = Table::open(path)?;
+    let column = match name {
+        Some(name) => table.column(name)?,
+        None if table.header.len() == 1 => 0,
+        None => return Err(Problem::Ambiguous { has: names("column", table.header.iter().map(String::as_str)) }),
+    };
+    Ok(Box::new(Labels { table, column }))
+}
+
+struct Table {
+    path: PathBuf,
+    reader: Reader<LineLimit<BufReader<File>>>,
+    header: Vec<String>,
+    record: ByteRecord,
+    row: u64,
+    bytes: u64,
+}
+
+impl Table {
+    fn open(path: &Path) -> Result<Self, Problem> {
+        let (file, _) = open_regular(path)?;
+        let mut reader = ReaderBuilder::new().flexible(true).from_reader(LineLimit { inner: BufReader::with_capacity(1 << 16, file), line: 0 });
+        let header = reader.byte_headers().map_err(problem)?;
+        let header: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).trim().trim_start_matches('\u{feff}').to_string()).collect();
+        for (index, name) in header.iter().enumerate() {
+            if header[..index].contains(name) {
+                return Err(Problem::Csv(format!("two columns are named '{}'", excerpt(name))));
+            }
+        }
+        Ok(Self { path: path.to_path_buf(), reader, header, record: ByteRecord::new(), row: 0, bytes: 0 })
+    }
+
+    fn column(&self, name: &str) -> Result<usize, Problem> {
+        let has = || names("column", self.header.iter().map(String::as_str));
+        self.header.iter().position(|header| header == name).ok_or_else(|| Problem::Missing { what: "column", name: name.to_string(), has: has() })
+    }
+
+    /// The next line into `record`; false at the end.
+    fn next(&mut self) -> Result<bool, Problem> {
+        let more = self.reader.read_byte_record(&mut self.record).map_err(problem)?;
+        if more && self.record.len() != self.header.len() {
+            let found = format!("{} fields", self.record.len());
+            return Err(Problem::Ragged { row: self.row, found, expected: self.header.len() });
+        }
+        self.bytes += self.record.as_slice().len() as u64 + self.record.len() as u64;
+        self.row += u64::from(more);
+        Ok(more)
+    }
+
+    fn text(&self, column: usize) -> Result<&str, Problem> {
+        // A quote that is never closed takes the rest of the file in: no number has lines.
+        let text = std::str::from_utf8(&self.record[column]).ok().filter(|text| !text.contains('\n'));
+        text.map(str::trim).ok_or_else(|| self.cell(column, "a number"))
+    }
+
+    /// What is wrong with a cell of the line that was just read.
+    fn cell(&self, column: usize, expected: &'static str) -> Problem {
+        let found = excerpt(&String::from_utf8_lossy(&self.record[column]));
+        Problem::Cell { row: self.row - 1, column: excerpt(&self.header[column]), found, expected }
+    }
+}
+
+fn problem(error: csv::Error) -> Problem {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => match error.downcast::<Problem>() {
+            Ok(problem) => problem,
+            Err(error) => Problem::Io(error),
+        },
+        other => Problem::Csv(format!("{other:?}")),
+    }
+}
+
+struct Logits {
+    table: Table,
+    columns: Vec<usize>,
+}
+
+impl LogitRows for Logits {
+    fn classes(&self) -> usize {
+        self.columns.len()
+    }
+
+    fn rows(&self) -> Option<u64> {
+        None
+    }
+
+    fn row_bytes(&self) -> u64 {
+        // Before anything is known, ten characters a number.
+        self.table.bytes.checked_div(self.table.row).unwrap_or(10 * self.columns.len() as u64)
+    }
+
+    fn next(&mut self, most: usize) -> Result<Block, ArrayError> {
+        let (mut rows, mut values) = (0, Vec::new());
+        let mut read = || -> Result<(), Problem> {
+            while rows < most && self.table.next()? {
+                for column in &self.columns {
+                    values.push(self.table.text(*column)?.parse::<f64>().map_err(|_| self.table.cell(*column, "a number"))?);
+                }
+                rows += 1;
+            }
+            Ok(())
+        };
+        read().map_err(|problem| problem.in_file(&self.table.path))?;
+        Ok(Block { rows, floats: Floats::F64(values) })
+    }
+}
+
+struct Labels {
+    table: Table,
+    column: usize,
+}
+
+impl LabelRows for Labels {
+    fn rows(&self) -> Option<u64> {
+        None
+    }
+
+    fn next(&mut self, most: usize, into: &mut Vec<i64>) -> Result<usize, ArrayError> {
+        let mut rows = 0;
+        let mut read = || -> Result<(), Problem> {
+            while rows < most && self.table.next()? {
+                let text = self.table.text(self.column)?;
+                into.push(text.parse::<i64>().map_err(|_| self.table.cell(self.column, "an integer"))?);
+                rows += 1;
+            }
+            Ok(())
+        };
+        read().map_err(|problem| problem.in_file(&self.table.path))?;
+        Ok(rows)
+    }
+}
+
+/// Fails on a line longer than any table's, before memory is taken for it.
+struct LineLimit<R> {
+    inner: R,
+    line: usize,
+}
+
+impl<R: Read> Read for LineLimit<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        match buffer[..read].iter().rposition(|byte| *byte == b'\n') {
+            Some(last) => self.line = read - last,
+            None => self.line += read,
+        }
+        if self.line > LONGEST_LINE {
+            return Err(std::io::Error::other(Problem::LongLine(LONGEST_LINE)));
+        }
+        Ok(read)
+    }
+}

@@ -1,0 +1,130 @@
+//! From a file's name to its rows.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::error::{ArrayError, Problem, excerpt};
+use crate::npy::{self, Header};
+use crate::numbers::{Bytes, Numbers, open_regular};
+use crate::rows::{LabelRows, LogitRows};
+use crate::{csv, npz, parquet, safetensors};
+
+/// An array in a file: `FILE`, or `FILE:NAME` where a file has several.
+///
+/// ```
+/// let place: xent_arrays::Place = "run.npz:logits".parse().unwrap();
+/// assert_eq!((place.file.to_str(), place.name.as_deref()), (Some("run.npz"), Some("logits")));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The file.
+    pub file: PathBuf,
+    /// Which of its arrays, tensors or columns.
+    pub name: Option<String>,
+}
+
+const EXTENSIONS: [(&str, Format); 5] =
+    [("npy", Format::Npy), ("npz", Format::Npz), ("safetensors", Format::Safetensors), ("csv", Format::Csv), ("parquet", Format::Parquet)];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Npy,
+    Npz,
+    Safetensors,
+    Csv,
+    Parquet,
+}
+
+impl FromStr for Place {
+    type Err = std::convert::Infallible;
+
+    /// Splits behind the last `.npy:`, `.npz:` and so on.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let split = EXTENSIONS.iter().filter_map(|(extension, _)| text.rfind(&format!(".{extension}:")).map(|at| at + extension.len() + 1)).max();
+        Ok(match split {
+            Some(at) => Self { file: text[..at].into(), name: Some(text[at + 1..].to_string()) },
+            None => Self { file: text.into(), name: None },
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{}:{name}", self.file.display()),
+            None => write!(f, "{}", self.file.display()),
+        }
+    }
+}
+
+impl Place {
+    fn format(&self) -> Result<Format, Problem> {
+        let extension = self.file.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+        let known = EXTENSIONS.iter().find(|(name, _)| Some(*name) == extension.as_deref());
+        let ends = || extension.as_deref().map_or("nothing".to_string(), |extension| format!("'.{}'", excerpt(extension)));
+        known.map(|(_, format)| *format).ok_or_else(|| Problem::Extension(ends()))
+    }
+
+    /// Whether labels may be found in the same file without being asked for.
+    pub fn is_table(&self) -> bool {
+        self.format().is_ok_and(|format| format != Format::Npy)
+    }
+}
+
+/// Opens logits. `labels` is where the labels are: a CSV file's other columns are the classes.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let file = folder.path().join("z.csv");
+/// std::fs::write(&file, "a,b,label\n1.5,0,0\n0,2,1\n")?;
+/// let labels = format!("{}:label", file.display()).parse()?;
+/// let mut logits = xent_arrays::open_logits(&format!("{}", file.display()).parse()?, Some(&labels))?;
+/// assert_eq!((logits.classes(), logits.next(100)?.rows), (2, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// The file is not what its name says, has no such array, or none that logits can be.
+pub fn open_logits(place: &Place, labels: Option<&Place>) -> Result<Box<dyn LogitRows>, ArrayError> {
+    let name = place.name.as_deref();
+    let path = place.file.as_path();
+    let fits = |header: &Header| header.dtype.is_float() && header.shape.len() >= 2;
+    let open = || match place.format()? {
+        Format::Npy => npy_numbers(path, name)?.into_logits(),
+        Format::Npz => npz::open(path, name, fits)?.into_logits(),
+        Format::Safetensors => safetensors::open(path, name, fits)?.into_logits(),
+        Format::Csv if name.is_some() => Err(Problem::Csv("logits are all its columns but the labels', none can be named".to_string())),
+        Format::Csv => csv::open_logits(path, labels.filter(|labels| labels.file == place.file).and_then(|labels| labels.name.as_deref())),
+        Format::Parquet => parquet::open_logits(path, name),
+    };
+    open().map_err(|problem: Problem| problem.in_file(path))
+}
+
+/// Opens labels.
+///
+/// # Errors
+/// The file is not what its name says, has no such array, or none that labels can be.
+pub fn open_labels(place: &Place) -> Result<Box<dyn LabelRows>, ArrayError> {
+    let name = place.name.as_deref();
+    let path = place.file.as_path();
+    let fits = |header: &Header| !header.dtype.is_float();
+    let open = || match place.format()? {
+        Format::Npy => npy_numbers(path, name)?.into_labels(),
+        Format::Npz => npz::open(path, name, fits)?.into_labels(),
+        Format::Safetensors => safetensors::open(path, name, fits)?.into_labels(),
+        Format::Csv => csv::open_labels(path, name),
+        Format::Parquet => parquet::open_labels(path, name),
+    };
+    open().map_err(|problem: Problem| problem.in_file(path))
+}
+
+fn npy_numbers(path: &Path, name: Option<&str>) -> Result<Numbers, Problem> {
+    if let Some(name) = name {
+        return Err(Problem::Nameless(excerpt(name)));
+    }
+    let (mut file, size) = open_regular(path)?;
+    let header = npy::read_header(&mut file, size)?;
+    let start = size - (header.entries()? * header.dtype.size()) as u64;
+    Ok(Numbers { file: path.to_path_buf(), name: "the array".to_string(), header, bytes: Bytes::File(file, start) })
+}

@@ -1,0 +1,99 @@
+//! Files written by NumPy, safetensors, pandas' way of CSV and Arrow give the same rows.
+
+use std::path::PathBuf;
+
+use xent_arrays::{ArrayError, Floats, Place, open_labels, open_logits};
+
+const LOGITS: [[f64; 3]; 5] = [[0.5, -1.0, 2.0], [0.0, 0.0, 0.0], [-4.0, 3.5, 1.0], [1.0, 2.0, -0.25], [8.0, -8.0, 0.0]];
+const LABELS: [i64; 5] = [2, 0, 1, 1, 0];
+
+fn place(text: &str) -> Place {
+    let Ok(place) = PathBuf::from("tests/fixtures").join(text).display().to_string().parse();
+    place
+}
+
+fn logits(text: &str, labels: Option<&str>, most: usize) -> Result<Vec<Vec<f64>>, ArrayError> {
+    let mut rows = open_logits(&place(text), labels.map(place).as_ref())?;
+    let classes = rows.classes();
+    let mut all = Vec::new();
+    loop {
+        let block = rows.next(most)?;
+        if block.rows == 0 {
+            return Ok(all);
+        }
+        assert!(block.rows <= most);
+        let values: Vec<f64> = match block.floats.decode() {
+            Floats::F32(values) => values.into_iter().map(f64::from).collect(),
+            Floats::F64(values) => values,
+            Floats::Encoded(..) => panic!("decoded"),
+        };
+        assert_eq!(values.len(), block.rows * classes);
+        all.extend(values.chunks(classes).map(<[f64]>::to_vec));
+    }
+}
+
+fn labels(text: &str, most: usize) -> Result<Vec<i64>, ArrayError> {
+    let mut rows = open_labels(&place(text))?;
+    let mut all = Vec::new();
+    while rows.next(most, &mut all)? > 0 {}
+    Ok(all)
+}
+
+#[test]
+fn every_format_has_the_same_rows() {
+    for most in [1, 2, 100] {
+        for file in [
+            "z64.npy",
+            "z16.npy",
+            "fortran.npy",
+            "big_endian.npy",
+            "tokens.npy",
+            "stored.npz",
+            "deflated.npz:logits",
+            "several.npz:a",
+            "f32.safetensors",
+            "f16.safetensors:logits",
+            "bf16.safetensors",
+            "several.safetensors:z",
+            "list.parquet",
+            "fixed.parquet:logits",
+            "large.parquet",
+        ] {
+            assert_eq!(logits(file, None, most).unwrap(), LOGITS, "{file}");
+        }
+        assert_eq!(logits("table.csv", Some("table.csv:label"), most).unwrap(), LOGITS);
+        for file in [
+            "y.npy",
+            "y8.npy",
+            "stored.npz",
+            "deflated.npz:y",
+            "f16.safetensors:labels",
+            "f32.safetensors",
+            "labels.csv",
+            "table.csv:label",
+            "list.parquet:label",
+            "fixed.parquet",
+        ] {
+            assert_eq!(labels(file, most).unwrap(), LABELS, "{file}");
+        }
+    }
+}
+
+#[test]
+fn a_file_says_how_many_rows_it_has() {
+    for file in ["z64.npy", "deflated.npz", "bf16.safetensors", "list.parquet"] {
+        assert_eq!(open_logits(&place(file), None).unwrap().rows(), Some(5), "{file}");
+    }
+}
+
+#[test]
+fn names_are_told_from_paths() {
+    let parse = |text: &str| {
+        let Ok(place) = text.parse::<Place>();
+        (place.file.display().to_string(), place.name)
+    };
+    assert_eq!(parse("C:\\runs\\a.npz:z"), ("C:\\runs\\a.npz".into(), Some("z".into())));
+    assert_eq!(parse("C:/runs/a.npy"), ("C:/runs/a.npy".into(), None));
+    assert_eq!(parse("a.npz:x:y"), ("a.npz".into(), Some("x:y".into())));
+    assert_eq!(parse("a.b.parquet:label"), ("a.b.parquet".into(), Some("label".into())));
+}

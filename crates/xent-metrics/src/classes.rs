@@ -1,0 +1,258 @@
+//! What is counted for each class.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bins::{BINS, Bin, Binning, ShareSum};
+use crate::packed;
+use crate::row::{Reader, Row};
+use crate::sum::ExactSum;
+
+/// Rows whose probabilities, multiples of 2^−40, an f64 adds up exactly.
+const EXACT_ROWS: u32 = 1 << 13;
+/// Bins above the first, and the extra one of torchmetrics.
+const UPPER: usize = BINS;
+
+/// Counts for each class, and its probabilities in all rows by equal-width bins.
+///
+/// With many classes nearly every probability lies in the first bin, so that bin is a sum for each class and the others exist where something is in them.
+/// Probabilities are rounded to multiples of 2^−40 for these sums, which makes them exact in any order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(into = "Packed", try_from = "Packed")]
+pub struct Classes {
+    binning: Binning,
+    rows: u64,
+    counts: Vec<Counts>,
+    /// Σ p in the first bin, and rows of the class there.
+    first: Vec<(ShareSum, u64)>,
+    upper: Vec<Option<Box<[Bin; UPPER]>>>,
+    /// Σ p of the last rows, those of [`spread`](Reader::spread).
+    fresh: Vec<f64>,
+    fresh_rows: u32,
+}
+
+/// Rows of a class.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Counts {
+    /// With this label.
+    pub rows: u64,
+    /// With this label, and predicted so.
+    pub correct: u64,
+    /// Predicted so.
+    pub predicted: u64,
+    /// −ln p of the label, over the rows with this label.
+    pub nll: ExactSum,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Packed {
+    binning: Binning,
+    rows: u64,
+    #[serde(with = "packed")]
+    class_rows: Vec<u64>,
+    #[serde(with = "packed")]
+    class_correct: Vec<u64>,
+    #[serde(with = "packed")]
+    class_predicted: Vec<u64>,
+    class_nll: Vec<ExactSum>,
+    #[serde(with = "packed")]
+    first_shares: Vec<u128>,
+    #[serde(with = "packed")]
+    first_correct: Vec<u64>,
+    /// class·UPPER + bin.
+    #[serde(with = "packed")]
+    upper: Vec<u64>,
+    #[serde(with = "packed")]
+    upper_rows: Vec<u64>,
+    #[serde(with = "packed")]
+    upper_correct: Vec<u64>,
+    #[serde(with = "packed")]
+    upper_shares: Vec<u128>,
+}
+
+impl Classes {
+    pub(crate) fn new(classes: usize, binning: Binning) -> Self {
+        Self {
+            binning,
+            rows: 0,
+            counts: vec![Counts::default(); classes],
+            first: vec![Default::default(); classes],
+            upper: vec![None; classes],
+            fresh: vec![0.0; classes.next_multiple_of(8)],
+            fresh_rows: 0,
+        }
+    }
+
+    /// K.
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// For each class.
+    pub fn counts(&self) -> &[Counts] {
+        &self.counts
+    }
+
+    pub(crate) fn add(&mut self, reader: &Reader, row: &Row, label: usize) {
+        self.rows += 1;
+        let counts = &mut self.counts[label];
+        counts.rows += 1;
+        counts.correct += u64::from(row.predicted == label);
+        counts.nll.add(row.nll);
+        self.counts[row.predicted].predicted += 1;
+        // A little below the edge: rounding may not hide a class from the exact look.
+        let edge = 0.999_999 / BINS as f64;
+        if reader.spread(edge, &mut self.fresh) {
+            let (e, scale) = reader.weights();
+            let least = edge / scale;
+            // Most of the row is below: whole pieces are passed over at once.
+            const PIECE: usize = 32;
+            let pieces = e.chunks(PIECE).enumerate().filter(|(_, piece)| piece.iter().fold(0.0, |most: f64, e| if *e > most { *e } else { most }) >= least);
+            for class in pieces.flat_map(|(piece, es)| piece * PIECE..piece * PIECE + es.len()).filter(|class| e[*class] >= least) {
+                let p = e[class] * scale;
+                let bin = self.binning.bin_of(p, BINS);
+                if bin > 0 {
+                    self.fresh[class] -= share(p);
+                    let upper = self.upper[class].get_or_insert_with(|| Box::new([Bin::default(); UPPER]));
+                    upper[bin - 1].add(p, class == label);
+                }
+            }
+        }
+        if self.binning.bin_of(row.probability, BINS) == 0 {
+            self.first[label].1 += 1;
+        }
+        self.fresh_rows += 1;
+        if self.fresh_rows == EXACT_ROWS {
+            self.settle();
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.settle();
+        let mut other = other.clone();
+        other.settle();
+        self.rows += other.rows;
+        for (a, b) in self.counts.iter_mut().zip(&other.counts) {
+            a.rows += b.rows;
+            a.correct += b.correct;
+            a.predicted += b.predicted;
+            a.nll.merge(&b.nll);
+        }
+        for (a, b) in self.first.iter_mut().zip(&other.first) {
+            a.0.0 += b.0.0;
+            a.1 += b.1;
+        }
+        for (a, b) in self.upper.iter_mut().zip(&other.upper) {
+            match (a, b) {
+                (Some(a), Some(b)) => a.iter_mut().zip(&b[..]).for_each(|(a, b)| a.merge(b)),
+                (a @ None, b) => *a = b.clone(),
+                (_, None) => {}
+            }
+        }
+    }
+
+    /// For each class its bins, from the lowest up, as (class, bin) cells that have rows in them.
+    pub(crate) fn cells(&self) -> Vec<(usize, Bin)> {
+        let mut settled = self.clone();
+        settled.settle();
+        let mut cells = Vec::new();
+        for (class, (first, upper)) in settled.first.iter().zip(&settled.upper).enumerate() {
+            let bins = upper.iter().flat_map(|bins| bins.iter());
+            let above: u64 = bins.clone().map(|bin| bin.rows).sum();
+            let first = Bin { rows: settled.rows.saturating_sub(above), correct: first.1, confidence: first.0 };
+            cells.extend(std::iter::once(&first).chain(bins).filter(|bin| bin.rows > 0).map(|bin| (class, *bin)));
+        }
+        cells
+    }
+
+    /// One-vs-rest ECE of each class: Σ over bins of |rows of the class − Σ p| over the rows.
+    pub fn errors(&self) -> Vec<f64> {
+        let mut errors = vec![0.0; self.len()];
+        self.cells().iter().for_each(|(class, bin)| errors[*class] += bin.gap() / self.rows as f64);
+        errors
+    }
+
+    fn settle(&mut self) {
+        for (first, fresh) in self.first.iter_mut().zip(&mut self.fresh) {
+            // A class that has just moved all its mass to other bins may be a rounding below 0, by less than the sums before are above.
+            let units = (*fresh * (1u64 << 40) as f64) as i64;
+            first.0.0 = first.0.0.wrapping_add_signed(i128::from(units) << 20);
+            *fresh = 0.0;
+        }
+        self.fresh_rows = 0;
+    }
+}
+
+/// As the kernel rounds it.
+fn share(p: f64) -> f64 {
+    const ROUND: f64 = 1.5 * (1u64 << 12) as f64;
+    (p + ROUND) - ROUND
+}
+
+impl PartialEq for Classes {
+    fn eq(&self, other: &Self) -> bool {
+        (self.rows, &self.counts, self.cells()) == (other.rows, &other.counts, other.cells())
+    }
+}
+
+impl From<Classes> for Packed {
+    fn from(mut classes: Classes) -> Self {
+        classes.settle();
+        let count = |count: fn(&Counts) -> u64| classes.counts.iter().map(count).collect();
+        let upper = || {
+            let bins = classes.upper.iter().enumerate().flat_map(|(class, bins)| bins.iter().map(move |bins| (class, bins)));
+            bins.flat_map(|(class, bins)| bins.iter().enumerate().map(move |(bin, cell)| (class * UPPER + bin, cell))).filter(|(_, bin)| bin.rows > 0)
+        };
+        Self {
+            binning: classes.binning,
+            rows: classes.rows,
+            class_rows: count(|counts| counts.rows),
+            class_correct: count(|counts| counts.correct),
+            class_predicted: count(|counts| counts.predicted),
+            first_shares: classes.first.iter().map(|first| first.0.0).collect(),
+            first_correct: classes.first.iter().map(|first| first.1).collect(),
+            upper: upper().map(|(place, _)| place as u64).collect(),
+            upper_rows: upper().map(|(_, bin)| bin.rows).collect(),
+            upper_correct: upper().map(|(_, bin)| bin.correct).collect(),
+            upper_shares: upper().map(|(_, bin)| bin.confidence.0).collect(),
+            class_nll: classes.counts.into_iter().map(|counts| counts.nll).collect(),
+        }
+    }
+}
+
+impl TryFrom<Packed> for Classes {
+    type Error = &'static str;
+
+    fn try_from(packed: Packed) -> Result<Self, Self::Error> {
+        /// Above any count, and such that thousands of them still add up.
+        const MOST: u64 = 1 << 50;
+        let len = packed.class_rows.len();
+        let same = [packed.class_correct.len(), packed.class_predicted.len(), packed.class_nll.len(), packed.first_shares.len(), packed.first_correct.len()];
+        let places = packed.upper.len();
+        let same_places = [packed.upper_rows.len(), packed.upper_correct.len(), packed.upper_shares.len()];
+        if same.iter().any(|other| *other != len) || same_places.iter().any(|other| *other != places) {
+            return Err("classes whose arrays differ in length");
+        }
+        let counts = [&packed.class_rows, &packed.class_correct, &packed.class_predicted, &packed.first_correct, &packed.upper_rows, &packed.upper_correct];
+        let shares = packed.first_shares.iter().chain(&packed.upper_shares);
+        let sound = counts.iter().all(|counts| counts.iter().all(|count| *count <= packed.rows)) && packed.rows <= MOST;
+        let limit = u128::from(packed.rows + 1) << 60;
+        if !sound || shares.clone().any(|share| *share > limit) || packed.upper.iter().any(|place| *place >= (len * UPPER) as u64) {
+            return Err("classes with more than all rows in one place");
+        }
+        let mut classes = Self::new(len, packed.binning);
+        classes.rows = packed.rows;
+        let each = packed.class_rows.into_iter().zip(packed.class_correct).zip(packed.class_predicted).zip(packed.class_nll);
+        classes.counts = each.map(|(((rows, correct), predicted), nll)| Counts { rows, correct, predicted, nll }).collect();
+        classes.first = packed.first_shares.into_iter().map(ShareSum).zip(packed.first_correct).collect();
+        for (i, place) in packed.upper.into_iter().enumerate() {
+            let bins = classes.upper[place as usize / UPPER].get_or_insert_with(|| Box::new([Bin::default(); UPPER]));
+            bins[place as usize % UPPER] = Bin { rows: packed.upper_rows[i], correct: packed.upper_correct[i], confidence: ShareSum(packed.upper_shares[i]) };
+        }
+        Ok(classes)
+    }
+}

@@ -1,0 +1,224 @@
+//! What one row of logits says.
+
+use crate::vectors::{Extremes, Vectors};
+
+/// The numbers of a row from which everything else is made. All are computed in f64; formulas as SEMANTICS.md has them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Row {
+    /// The class with the largest logit, the first on ties.
+    pub predicted: usize,
+    /// How many classes are ahead of the label: larger, or equal and earlier. 0 is right.
+    pub rank: usize,
+    /// `p_max`.
+    pub confidence: f64,
+    /// `p_y`.
+    pub probability: f64,
+    /// `−ln p_y`.
+    pub nll: f64,
+    /// `−Σ_k ln p_k / K`: the cross-entropy to the uniform distribution.
+    pub uniform: f64,
+    /// `Σ_k (p_k − [k = y])²`, in \[0, 2\].
+    pub brier: f64,
+    /// `max z − ln mean exp` of the other logits, which is `logit(p_max) + ln(K−1)`.
+    pub gap: f64,
+    /// `max z − mean` of the other logits.
+    pub plain_gap: f64,
+}
+
+/// Logits as they are stored.
+#[derive(Debug, Clone, Copy)]
+pub enum Logits<'a> {
+    /// Single precision; half precision is widened to it without loss.
+    F32(&'a [f32]),
+    /// Double precision.
+    F64(&'a [f64]),
+}
+
+impl<'a> Logits<'a> {
+    /// How many numbers.
+    pub fn len(self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::F64(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Some of them.
+    pub(crate) fn part(self, range: std::ops::Range<usize>) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(&values[range]),
+            Self::F64(values) => Self::F64(&values[range]),
+        }
+    }
+}
+
+/// A row cannot be judged: it has a NaN or +∞, or nothing but −∞.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotFinite;
+
+/// Takes rows apart; keeps its buffers from one row to the next.
+#[derive(Debug, Clone, Default)]
+pub struct Reader {
+    vectors: Vectors,
+    z: Vec<f64>,
+    e: Vec<f64>,
+    /// Σ e of the last row.
+    mass: f64,
+    top: usize,
+}
+
+impl Reader {
+    /// Reads a row of at least two logits, over a temperature.
+    pub fn read(&mut self, row: Logits<'_>, label: usize, temperature: f64) -> Result<Row, NotFinite> {
+        let Extremes { max, bad, masked } = self.prepare(row, temperature);
+        if bad || max == f64::NEG_INFINITY {
+            return Err(NotFinite);
+        }
+        let classes = row.len();
+        let top = self.z.iter().position(|z| *z == max).unwrap_or(0);
+        let logit = self.z[label];
+        let rank = if label == top { 0 } else { self.vectors.ahead(&self.z, logit, label) };
+        // Without the largest, whose e^0 = 1 would swallow the others' digits.
+        self.z[top] = f64::NEG_INFINITY;
+        let others = self.vectors.exponentials(&self.z, max, &mut self.e);
+        let rest = others.mass;
+        let mass = 1.0 + rest;
+        let below = if masked { f64::INFINITY } else { others.below };
+        let log_mass = libm::log1p(rest);
+        let (weight, brier) = if label == top {
+            (1.0, others.squares + rest * rest)
+        } else {
+            let weight = self.e[label];
+            (weight, 1.0 + (others.squares - weight * weight) + (mass - weight) * (mass - weight))
+        };
+        let gap = if rest > 1e-280 { 0.0 - libm::log(rest / (classes - 1) as f64) } else { self.wide_gap(max, classes) };
+        self.e[top] = 1.0;
+        (self.mass, self.top) = (mass, top);
+        Ok(Row {
+            predicted: top,
+            rank,
+            confidence: 1.0 / mass,
+            probability: weight / mass,
+            nll: log_mass + (max - logit),
+            uniform: log_mass + below / classes as f64,
+            brier: brier / (mass * mass),
+            gap,
+            plain_gap: below / (classes - 1) as f64,
+        })
+    }
+
+    /// e^(z − max) of the row that was read, and 1 over their sum.
+    pub(crate) fn weights(&self) -> (&[f64], f64) {
+        (&self.e, 1.0 / self.mass)
+    }
+
+    /// Adds the row's probabilities, rounded to multiples of 2^−40, to `sums`; says whether any reaches `threshold`.
+    pub(crate) fn spread(&self, threshold: f64, sums: &mut [f64]) -> bool {
+        let (e, scale) = self.weights();
+        self.vectors.spread(e, scale, threshold * self.mass, sums)
+    }
+
+    /// First and second derivative in β = 1/T of −ln softmax(βz)\[label\], of finite logits.
+    pub(crate) fn slopes(&mut self, row: Logits<'_>, label: usize, beta: f64) -> (f64, f64) {
+        let max = self.prepare(row, 1.0).max;
+        let logit = self.z[label];
+        // The kernel takes exponentials of differences: scale these, then their sums.
+        self.z.iter_mut().for_each(|z| *z = if *z == f64::NEG_INFINITY { *z } else { (*z - max) * beta });
+        let sums = self.vectors.exponentials(&self.z, 0.0, &mut self.e);
+        let mean = sums.first / sums.mass;
+        let variance = (sums.second / sums.mass - mean * mean).max(0.0);
+        (((max - logit) * beta - mean) / beta, variance / (beta * beta))
+    }
+
+    fn prepare(&mut self, row: Logits<'_>, temperature: f64) -> Extremes {
+        match row {
+            Logits::F32(row) => self.vectors.prepare(row, temperature, &mut self.z),
+            Logits::F64(row) => self.vectors.prepare(row, temperature, &mut self.z),
+        }
+    }
+
+    /// The gap where the exponentials below the largest are next to nothing: relative to the second largest, whose class is still in `z`.
+    fn wide_gap(&mut self, max: f64, classes: usize) -> f64 {
+        let second = self.z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        if second == f64::NEG_INFINITY {
+            return f64::INFINITY;
+        }
+        let mass: f64 = self.z.iter().map(|z| libm::exp(z - second)).sum();
+        (max - second) - libm::log(mass / (classes - 1) as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(row: &[f64], label: usize) -> Row {
+        Reader::default().read(Logits::F64(row), label, 1.0).unwrap()
+    }
+
+    #[test]
+    fn by_hand() {
+        // p = (¼, ¾).
+        let row = read(&[0.0, 3f64.ln()], 0);
+        let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-15, "{a} {b}");
+        assert_eq!((row.predicted, row.rank), (1, 1));
+        near(row.confidence, 0.75);
+        near(row.probability, 0.25);
+        near(row.nll, 4f64.ln());
+        near(row.uniform, (4f64.ln() + (4.0 / 3.0f64).ln()) / 2.0);
+        near(row.brier, 2.0 * 0.75 * 0.75);
+        near(row.gap, 3f64.ln());
+        near(row.plain_gap, 3f64.ln());
+    }
+
+    #[test]
+    fn ties_go_to_the_first() {
+        assert_eq!((read(&[1.0, 1.0, 0.0], 0).rank, read(&[1.0, 1.0, 0.0], 1).rank, read(&[1.0, 1.0, 0.0], 2).rank), (0, 1, 2));
+        assert_eq!(read(&[0.0, 1.0, 1.0], 2).predicted, 1);
+    }
+
+    #[test]
+    fn confident_rows_keep_their_digits() {
+        let row = read(&[60.0, 0.0, 0.0], 0);
+        assert!((row.nll / (2.0 * (-60f64).exp()) - 1.0).abs() < 1e-14);
+        assert_eq!(read(&[1e4, 0.0, 0.0], 1).gap, 1e4);
+        assert_eq!(read(&[1e300, 0.0], 1).nll, 1e300);
+        assert_eq!(read(&[5.0, f64::NEG_INFINITY], 0).gap, f64::INFINITY);
+    }
+
+    #[test]
+    fn masked_classes_have_no_probability() {
+        let row = read(&[0.0, f64::NEG_INFINITY, 0.0], 0);
+        assert_eq!((row.confidence, row.nll, row.uniform, row.plain_gap), (0.5, 2f64.ln(), f64::INFINITY, f64::INFINITY));
+        assert_eq!(row.gap, 2f64.ln());
+        assert_eq!(read(&[0.0, f64::NEG_INFINITY, 0.0], 1).nll, f64::INFINITY);
+        for bad in [[f64::NAN, 0.0], [f64::INFINITY, 0.0], [f64::NEG_INFINITY; 2], [0.0, f64::NAN]] {
+            assert_eq!(Reader::default().read(Logits::F64(&bad), 0, 1.0), Err(NotFinite), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_textbook_agrees(row in prop::collection::vec(-30.0..30.0f64, 2..40), label in 0..40usize, temperature in 0.3..3.0f64) {
+            let label = label % row.len();
+            let found = Reader::default().read(Logits::F64(&row), label, temperature).unwrap();
+            let exponentials: Vec<f64> = row.iter().map(|z| (z / temperature).exp()).collect();
+            let sum: f64 = exponentials.iter().sum();
+            let p: Vec<f64> = exponentials.iter().map(|e| e / sum).collect();
+            let near = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b.abs().max(1.0);
+            prop_assert!(near(found.nll, -p[label].ln()));
+            prop_assert!(near(found.uniform, -p.iter().map(|p| p.ln()).sum::<f64>() / row.len() as f64));
+            prop_assert!(near(found.confidence, p.iter().copied().fold(0.0, f64::max)));
+            let brier: f64 = p.iter().enumerate().map(|(k, p)| (p - f64::from(u8::from(k == label))).powi(2)).sum();
+            prop_assert!(near(found.brier, brier));
+            prop_assert_eq!(found.rank, row.iter().filter(|z| **z > row[label]).count());
+        }
+    }
+}

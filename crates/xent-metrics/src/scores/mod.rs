@@ -1,0 +1,237 @@
+//! From sums to what they mean.
+
+mod resample;
+mod sorted;
+
+use serde::Serialize;
+
+pub use resample::Chance;
+pub use sorted::RiskCoverage;
+
+use crate::bins::Reliability;
+use crate::evaluation::Evaluation;
+use crate::mistakes::{Mistake, finite_or_text};
+use crate::tally::{TOP, Tally};
+use crate::temperature::{Temperature, fit_temperature};
+use resample::Resampled;
+
+/// A number with what to hold it against.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Estimate {
+    /// The number.
+    #[serde(serialize_with = "finite_or_text")]
+    pub value: f64,
+    /// What chance alone scores: for a calibration error, a perfectly calibrated model with the same confidences; for the others, a model that knows only how frequent each class
+    /// is (for AURC: one whose confidences say nothing).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chance: Option<Chance>,
+    /// Basic bootstrap interval, 95 % (Davison and Hinkley 1997, section 5.2), from 500 resamplings with Poisson weights (40 or more for
+    /// the classwise error of many classes).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<(f64, f64)>,
+}
+
+/// How far predicted classes stand above the others.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Gaps {
+    /// Mean of max − log-mean-exp of the others, which is logit(p_max) + ln(K−1).
+    #[serde(serialize_with = "finite_or_text")]
+    pub mean: f64,
+    /// Mean of max − mean of the others, which is larger.
+    #[serde(serialize_with = "finite_or_text")]
+    pub plain_mean: f64,
+    /// 5, 25, 50, 75 and 95 % of the rows have at most this gap (the first kind).
+    pub quantiles: [Quantile; 5],
+}
+
+/// A number that may be infinite.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Quantile(#[serde(serialize_with = "finite_or_text")] pub f64);
+
+/// A class's own numbers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClassScores {
+    /// Rows with this label.
+    pub rows: u64,
+    /// Rows predicted so.
+    pub predicted: u64,
+    /// Share of the rows with this label that are predicted so.
+    pub recall: Option<f64>,
+    /// Share of the rows predicted so that have this label.
+    pub precision: Option<f64>,
+    /// Mean of −ln p of the label over the rows with it.
+    pub nll: Option<Quantile>,
+    /// One-vs-rest calibration error, 15 bins.
+    pub ece: f64,
+}
+
+/// All numbers at one temperature.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scored {
+    /// Rows that they are of.
+    pub rows: u64,
+    /// Share of the rows whose label has the largest logit.
+    pub accuracy: Estimate,
+    /// Share of the rows whose label is among the five largest; none with five classes or fewer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top5: Option<Estimate>,
+    /// Mean of −ln p of the label.
+    pub nll: Estimate,
+    /// Mean of Σ_k (p_k − \[k = y\])², in \[0, 2\].
+    pub brier: Estimate,
+    /// Expected calibration error, 15 bins of equal width.
+    pub ece: Estimate,
+    /// The same with 15 bins of as many rows each; rows with equal confidences are shared out in proportion where a border runs through them.
+    pub ece_equal_mass: Estimate,
+    /// One-vs-rest calibration error, mean over the classes. Its chance and interval treat the classes as independent.
+    pub ece_classwise: Estimate,
+    /// Largest calibration error of a bin.
+    pub mce: Estimate,
+    /// Mean over coverages 1/N, 2/N, … of the share of wrong rows among the surest; ties count with their mean.
+    pub aurc: Estimate,
+    /// Mean of −Σ_k ln p_k / K: smoothed losses are mixtures of it and the NLL.
+    #[serde(serialize_with = "finite_or_text")]
+    pub uniform_nll: f64,
+    /// How far predictions stand out.
+    pub gap: Gaps,
+    /// Gaps in up to 60 bins of equal width from 0 to their 99.5 % quantile: the width, and shares of the rows.
+    pub gap_histogram: (f64, Vec<f64>),
+    /// The bins behind `ece` and `mce`.
+    pub reliability: Reliability,
+    /// Risk at coverages from 1 % to 100 %.
+    pub risk_coverage: RiskCoverage,
+    /// How far confidences are rounded, relative to themselves, in what needs them sorted (`ece_equal_mass`, `aurc`): 0 up to 2¹⁹ different confidences.
+    pub confidence_rounding: f64,
+    /// For each class.
+    pub classes: Vec<ClassScores>,
+    /// The wrong rows with the largest gaps.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// What an [`Evaluation`] says.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scores {
+    /// K.
+    pub classes: usize,
+    /// Rows left out for their label.
+    pub ignored: u64,
+    /// Rows left out for NaN or infinite logits.
+    pub not_finite: u64,
+    /// The first of these: file and row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_not_finite: Option<(String, u64)>,
+    /// As the logits are.
+    pub raw: Scored,
+    /// The temperature; none if there are no rows to fit it to.
+    pub temperature: Option<Temperature>,
+    /// Over the temperature. All rows if it was known beforehand, else those that it was fitted to.
+    pub scaled: Option<Scored>,
+}
+
+impl Evaluation {
+    /// The numbers. Random ones (chance, intervals) are drawn from a fixed seed: the same evaluation has the same numbers.
+    pub fn scores(&self) -> Scores {
+        let tallies = &self.tallies;
+        let (temperature, scaled) = match (tallies.settings.temperature, &tallies.scaled) {
+            (Some(value), Some(scaled)) => (Some(Temperature::known(value)), Some(scaled.scored())),
+            _ => {
+                let temperature = fit_temperature(self.kept.len(), &|place| self.kept.row(place));
+                let scaled = temperature.map(|temperature| self.kept.tally(temperature.value, tallies.settings.binning).scored());
+                (temperature, scaled)
+            }
+        };
+        Scores {
+            classes: tallies.settings.classes,
+            ignored: tallies.ignored,
+            not_finite: tallies.not_finite,
+            first_not_finite: tallies.first_not_finite.clone(),
+            raw: tallies.raw.scored(),
+            temperature,
+            scaled,
+        }
+    }
+}
+
+impl Tally {
+    /// The rows by equal-width bins of their confidences.
+    pub fn reliability(&self) -> Reliability {
+        Reliability { bins: self.bins.clone() }
+    }
+
+    /// Mean of −ln p of the label.
+    pub fn mean_nll(&self) -> f64 {
+        self.nll.value() / self.rows as f64
+    }
+
+    /// Share of the rows that are right.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.rows as f64
+    }
+
+    /// AURC: mean over coverages 1/N, 2/N, … of the share of wrong rows among the surest.
+    pub fn mean_risk(&self) -> f64 {
+        sorted::aurc(&sorted::counted(&self.confidence))
+    }
+
+    /// The ECE that these confidences would score if every one of them were exactly the probability of being right. It is above 0 because a finite number of rows scatters.
+    pub fn chance_ece(&self, seed: u64) -> Chance {
+        resample::chance_ece(self, seed)
+    }
+
+    /// All numbers.
+    pub fn scored(&self) -> Scored {
+        let resampled = Resampled::new(self);
+        let n = self.rows as f64;
+        let reliability = self.reliability();
+        let cells = sorted::counted(&self.confidence);
+        let frequencies = || self.classes.counts().iter().map(|counts| counts.rows as f64 / n);
+        let mut by_frequency: Vec<f64> = frequencies().collect();
+        by_frequency.sort_by(|a, b| b.total_cmp(a));
+        let entropy = frequencies().filter(|share| *share > 0.0).map(|share| -share * share.ln()).sum::<f64>();
+        let fixed = |mean: f64| Some(Chance { mean, usual: None });
+        let estimate = |value: f64, chance, draws: &resample::Draws, range| Estimate { value, chance, interval: draws.interval(value, range) };
+        let share = self.correct as f64 / n;
+        let aurc = sorted::aurc(&cells);
+        let errors = self.classes.errors();
+        let k = errors.len();
+        Scored {
+            rows: self.rows,
+            accuracy: estimate(share, fixed(by_frequency[0]), &resampled.accuracy, (0.0, 1.0)),
+            top5: (k > TOP).then(|| estimate(self.top as f64 / n, fixed(by_frequency[..TOP].iter().sum()), &resampled.top, (0.0, 1.0))),
+            nll: estimate(self.mean_nll(), fixed(entropy), &resampled.nll, (0.0, f64::INFINITY)),
+            brier: estimate(self.brier.value() / n, fixed(1.0 - frequencies().map(|share| share * share).sum::<f64>()), &resampled.brier, (0.0, 2.0)),
+            ece: estimate(reliability.ece(), Some(resampled.ece.1), &resampled.ece.0, (0.0, 1.0)),
+            ece_equal_mass: estimate(sorted::equal_mass_error(&cells), Some(resampled.equal_mass.1), &resampled.equal_mass.0, (0.0, 1.0)),
+            ece_classwise: estimate(errors.iter().sum::<f64>() / k as f64, Some(resampled.classwise.1), &resampled.classwise.0, (0.0, 1.0)),
+            mce: estimate(reliability.mce(), Some(resampled.mce.1), &resampled.mce.0, (0.0, 1.0)),
+            aurc: estimate(aurc, fixed(1.0 - share), &resampled.aurc, (0.0, 1.0)),
+            uniform_nll: self.uniform.value() / n,
+            gap: Gaps {
+                mean: self.gap.value() / n,
+                plain_mean: self.plain_gap.value() / n,
+                quantiles: sorted::quantiles(&self.gap_cells, [0.05, 0.25, 0.5, 0.75, 0.95]).map(Quantile),
+            },
+            gap_histogram: sorted::histogram(&self.gap_cells),
+            risk_coverage: sorted::risk_coverage(&cells),
+            confidence_rounding: self.confidence.rounding(),
+            classes: self.class_scores(&errors),
+            mistakes: self.mistakes.surest().to_vec(),
+            reliability,
+        }
+    }
+
+    fn class_scores(&self, errors: &[f64]) -> Vec<ClassScores> {
+        let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
+        let each = self.classes.counts().iter().zip(errors);
+        each.map(|(counts, ece)| ClassScores {
+            rows: counts.rows,
+            predicted: counts.predicted,
+            recall: share(counts.correct, counts.rows),
+            precision: share(counts.correct, counts.predicted),
+            nll: (counts.rows > 0).then(|| Quantile(counts.nll.value() / counts.rows as f64)),
+            ece: *ece,
+        })
+        .collect()
+    }
+}

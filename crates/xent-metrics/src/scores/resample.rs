@@ -1,0 +1,284 @@
+//! What chance makes of the numbers: labels redrawn from the confidences, and rows redrawn.
+//!
+//! Both work on cells of tied rows instead of rows, so that their time does not grow with the data: of `n` rows with confidence p, Binomial(n, p) are right by chance; and when every row is
+//! drawn a Poisson(1) number of times (the bootstrap for streams: Chamandy et al. 2012), n rows are drawn Poisson(n) times, the right and the wrong ones independently.
+
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Binomial, Distribution, Poisson};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::sorted::{Counted, aurc, counted, equal_mass_error};
+use crate::bins::{BINS, Bin};
+use crate::tally::Tally;
+
+/// How often is drawn.
+const DRAWS: usize = 500;
+/// Cells that are drawn from, at most: what lies closer is taken together.
+const CELLS: usize = 1 << 12;
+/// Cells of the classes that are drawn in all: with many classes there are fewer draws.
+const CLASS_DRAWS: usize = 1 << 21;
+/// Fewest draws.
+const LEAST_DRAWS: usize = 40;
+
+/// What chance scores.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Chance {
+    /// Its mean.
+    pub mean: f64,
+    /// What it stays below 19 times in 20, where it scatters: more than this is more than chance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usual: Option<f64>,
+}
+
+/// A statistic of resampled rows, sorted, and of the cells as they are.
+pub struct Draws {
+    sorted: Vec<f64>,
+    observed: f64,
+}
+
+/// Everything that is drawn.
+pub struct Resampled {
+    pub accuracy: Draws,
+    pub top: Draws,
+    pub nll: Draws,
+    pub brier: Draws,
+    pub aurc: Draws,
+    pub ece: (Draws, Chance),
+    pub mce: (Draws, Chance),
+    pub equal_mass: (Draws, Chance),
+    pub classwise: (Draws, Chance),
+}
+
+/// One stream of random numbers for each purpose and draw.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Chance,
+    Rows,
+    ClassChance,
+    ClassRows,
+}
+
+fn stream(seed: u64, purpose: Purpose, draw: usize) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream((purpose as u64) << 32 | draw as u64);
+    rng
+}
+
+impl Draws {
+    fn new(mut draws: Vec<f64>, observed: f64) -> Self {
+        draws.sort_by(f64::total_cmp);
+        Self { sorted: draws, observed }
+    }
+
+    /// Basic interval: the estimate less what resampling adds to it. It moves the estimate's own upward bias, which resampling has once more, out of the interval.
+    pub fn interval(&self, value: f64, (low, high): (f64, f64)) -> Option<(f64, f64)> {
+        let at = |share: f64| self.sorted[((share * self.sorted.len() as f64) as usize).min(self.sorted.len() - 1)];
+        let sound = value.is_finite() && self.observed.is_finite() && self.sorted.first()?.is_finite() && self.sorted.last()?.is_finite();
+        let shift = value + self.observed;
+        sound.then(|| ((shift - at(0.975)).clamp(low, high), (shift - at(0.025)).clamp(low, high)))
+    }
+
+    fn chance(&self) -> Chance {
+        let n = self.sorted.len();
+        let mean = self.sorted.iter().sum::<f64>() / n as f64;
+        Chance { mean, usual: self.sorted.get(n * 19 / 20).copied() }
+    }
+}
+
+/// Cells with the equal-width bin of each.
+struct Binned {
+    cells: Vec<Counted>,
+    bins: Vec<usize>,
+    slots: usize,
+}
+
+impl Binned {
+    fn new(tally: &Tally) -> Self {
+        let cells = counted(&tally.confidence.coarsened(CELLS));
+        let bins = cells.iter().map(|cell| tally.binning.bin_of(cell.value, BINS)).collect();
+        Self { cells, bins, slots: tally.bins.len() }
+    }
+
+    /// ECE and MCE of these cells, some of which have been redrawn.
+    fn errors(&self, cells: &[Counted]) -> (f64, f64) {
+        let mut bins = vec![(0.0, 0.0); self.slots];
+        for (cell, bin) in cells.iter().zip(&self.bins) {
+            bins[*bin].0 += cell.rows;
+            bins[*bin].1 += cell.correct - cell.rows * cell.value;
+        }
+        let n: f64 = bins.iter().map(|bin| bin.0).sum();
+        let errors = bins.iter().filter(|bin| bin.0 > 0.0);
+        (errors.clone().map(|bin| bin.1.abs()).sum::<f64>() / n, errors.map(|bin| bin.1.abs() / bin.0).fold(0.0, f64::max))
+    }
+
+    fn by_chance(&self, rng: &mut impl Rng) -> Vec<Counted> {
+        self.cells.iter().map(|cell| Counted { correct: binomial(rng, cell.rows as u64, cell.value), ..*cell }).collect()
+    }
+
+    fn redrawn(&self, rng: &mut impl Rng) -> Vec<Counted> {
+        let redraw = |cell: &Counted| {
+            let (right, wrong) = (poisson(rng, cell.correct), poisson(rng, cell.rows - cell.correct));
+            Counted { value: cell.value, rows: right + wrong, correct: right }
+        };
+        self.cells.iter().map(redraw).collect()
+    }
+}
+
+/// See [`Tally::chance_ece`].
+pub fn chance_ece(tally: &Tally, seed: u64) -> Chance {
+    let binned = Binned::new(tally);
+    let draws = (0..DRAWS).into_par_iter().map(|draw| binned.errors(&binned.by_chance(&mut stream(seed, Purpose::Chance, draw))).0);
+    Draws::new(draws.collect(), 0.0).chance()
+}
+
+impl Resampled {
+    pub fn new(tally: &Tally) -> Self {
+        let binned = Binned::new(tally);
+        let by_chance: Vec<[f64; 3]> = (0..DRAWS)
+            .into_par_iter()
+            .map(|draw| {
+                let cells = binned.by_chance(&mut stream(0, Purpose::Chance, draw));
+                let (ece, mce) = binned.errors(&cells);
+                [ece, mce, equal_mass_error(&cells)]
+            })
+            .collect();
+        let (nll, brier) = (counted(&tally.nll_cells.coarsened(CELLS)), counted(&tally.brier_cells.coarsened(CELLS)));
+        let top = [tally.top as f64, (tally.rows - tally.top) as f64];
+        let statistics = |cells: &[Counted]| {
+            let (ece, mce) = binned.errors(cells);
+            let share = cells.iter().map(|cell| cell.correct).sum::<f64>() / cells.iter().map(|cell| cell.rows).sum::<f64>();
+            [share, ece, mce, equal_mass_error(cells), aurc(cells)]
+        };
+        let redrawn: Vec<[f64; 8]> = (0..DRAWS)
+            .into_par_iter()
+            .map(|draw| {
+                let rng = &mut stream(0, Purpose::Rows, draw);
+                let [share, ece, mce, mass, risk] = statistics(&binned.redrawn(rng));
+                let [found, missed] = top.map(|rows| poisson(rng, rows));
+                [share, ece, mce, mass, risk, found / (found + missed), redrawn_mean(&nll, rng), redrawn_mean(&brier, rng)]
+            })
+            .collect();
+        let [share, ece, mce, mass, risk] = statistics(&binned.cells);
+        let rows = |which: usize, observed: f64| Draws::new(redrawn.iter().map(|draw| draw[which]).collect(), observed);
+        let chance = |which: usize| Draws::new(by_chance.iter().map(|draw| draw[which]).collect(), 0.0).chance();
+        Self {
+            accuracy: rows(0, share),
+            ece: (rows(1, ece), chance(0)),
+            mce: (rows(2, mce), chance(1)),
+            equal_mass: (rows(3, mass), chance(2)),
+            aurc: rows(4, risk),
+            top: rows(5, tally.top as f64 / tally.rows as f64),
+            nll: rows(6, mean(&nll)),
+            brier: rows(7, mean(&brier)),
+            classwise: classwise(tally),
+        }
+    }
+}
+
+fn mean(cells: &[Counted]) -> f64 {
+    cells.iter().map(|cell| cell.rows * cell.value).sum::<f64>() / cells.iter().map(|cell| cell.rows).sum::<f64>()
+}
+
+fn redrawn_mean(cells: &[Counted], rng: &mut impl Rng) -> f64 {
+    let (mut rows, mut sum) = (0.0, 0.0);
+    for cell in cells {
+        let drawn = poisson(rng, cell.rows);
+        if drawn > 0.0 {
+            (rows, sum) = (rows + drawn, sum + drawn * cell.value);
+        }
+    }
+    sum / rows
+}
+
+fn classwise(tally: &Tally) -> (Draws, Chance) {
+    let cells = tally.classes.cells();
+    let k = tally.classes.len() as f64;
+    let draws = (CLASS_DRAWS / cells.len().max(1)).clamp(LEAST_DRAWS, DRAWS);
+    let error = |gaps: f64, rows: f64| gaps / (rows * k);
+    let by_chance = (0..draws).into_par_iter().map(|draw| {
+        let rng = &mut stream(0, Purpose::ClassChance, draw);
+        let gap = |bin: &Bin| (binomial(rng, bin.rows, bin.mean_confidence()) - bin.confidence.value()).abs();
+        error(cells.iter().map(|(_, bin)| bin).map(gap).sum(), tally.rows as f64)
+    });
+    let by_chance = Draws::new(by_chance.collect(), 0.0).chance();
+    let redrawn = (0..draws).into_par_iter().map(|draw| {
+        let rng = &mut stream(0, Purpose::ClassRows, draw);
+        let (mut gaps, mut rows) = (0.0, 0.0);
+        for (_, bin) in &cells {
+            let (right, wrong) = (poisson(rng, bin.correct as f64), poisson(rng, (bin.rows - bin.correct) as f64));
+            gaps += f64::abs(right - (right + wrong) * bin.mean_confidence());
+            rows += right + wrong;
+        }
+        // Every row is in one bin of each class.
+        error(gaps, rows / k)
+    });
+    let observed = error(cells.iter().map(|(_, bin)| bin.gap()).sum(), tally.rows as f64);
+    (Draws::new(redrawn.collect(), observed), by_chance)
+}
+
+/// How many of `n` come true with probability p.
+fn binomial(rng: &mut impl Rng, n: u64, p: f64) -> f64 {
+    const FEW: u64 = 8;
+    if n <= FEW {
+        return (0..n).filter(|_| rng.random::<f64>() < p).count() as f64;
+    }
+    // The only errors are of p outside [0, 1].
+    Binomial::new(n, p.clamp(0.0, 1.0)).map_or(f64::NAN, |binomial| binomial.sample(rng) as f64)
+}
+
+/// A Poisson number of this mean.
+fn poisson(rng: &mut impl Rng, mean: f64) -> f64 {
+    if mean > 0.0 { Poisson::new(mean).map_or(f64::NAN, |poisson| poisson.sample(rng)) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bins::Binning;
+    use crate::row::{Logits, Reader};
+
+    fn tally(rows: &[[f64; 2]], labels: &[usize]) -> Tally {
+        let (mut tally, mut reader) = (Tally::new(2, Binning::RightClosed), Reader::default());
+        for (number, (row, label)) in rows.iter().zip(labels).enumerate() {
+            let read = reader.read(Logits::F64(row), *label, 1.0).unwrap();
+            tally.add(&reader, &read, *label, "rows", number as u64);
+        }
+        tally
+    }
+
+    #[test]
+    fn chance_is_what_scatter_makes() {
+        // All confidences are 1/2: a bin of n rows is off by E|Binomial(n, ½)/n − ½| ≈ √(1/(2πn)).
+        let rows = 1000;
+        let chance = chance_ece(&tally(&vec![[0.0; 2]; rows], &vec![0; rows]), 1);
+        let expected = (1.0 / (2.0 * std::f64::consts::PI * rows as f64)).sqrt();
+        assert!((chance.mean / expected - 1.0).abs() < 0.2, "{chance:?}, expected about {expected}");
+        // 95 % of a normal distribution lie within 1.96 deviations, whose mean size is 0.798 deviations.
+        assert!((chance.usual.unwrap() / chance.mean / (1.96 / 0.798) - 1.0).abs() < 0.2, "{chance:?}");
+        // Certain rows leave nothing to chance.
+        assert_eq!(chance_ece(&tally(&[[800.0, 0.0]; 10], &[0; 10]), 1), Chance { mean: 0.0, usual: Some(0.0) });
+    }
+
+    #[test]
+    fn intervals_have_the_width_that_theory_gives() {
+        // 400 rows, 300 of them right: the sd of the share is √(.75·.25/400) = .02165.
+        let labels: Vec<usize> = (0..400).map(|row| usize::from(row % 4 == 0)).collect();
+        let scored = tally(&vec![[1.0, 0.0]; 400], &labels).scored();
+        let (low, high) = scored.accuracy.interval.unwrap();
+        assert!(low < 0.75 && 0.75 < high && ((high - low) / (2.0 * 1.96 * 0.02165) - 1.0).abs() < 0.15, "{low} {high}");
+        // The NLL is ln(1+e^−1) or 1 + that: the same sd.
+        let (low, high) = scored.nll.interval.unwrap();
+        assert!(((high - low) / (2.0 * 1.96 * 0.02165) - 1.0).abs() < 0.15, "{low} {high}");
+    }
+
+    #[test]
+    fn redrawn_means_scatter_around_the_mean() {
+        let cells = [1.0, 2.0, 6.0].map(|value| Counted { value, rows: 1.0, correct: 0.0 });
+        let mean_of = (0..4000).map(|draw| redrawn_mean(&cells, &mut stream(3, Purpose::Rows, draw))).filter(|mean| mean.is_finite());
+        let (count, sum) = mean_of.fold((0.0, 0.0), |(count, sum), mean| (count + 1.0, sum + mean));
+        assert!((sum / count - 3.0).abs() < 0.1, "{}", sum / count);
+        assert_eq!(mean(&cells), 3.0);
+    }
+}

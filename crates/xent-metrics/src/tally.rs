@@ -1,0 +1,155 @@
+//! Everything that is counted and added up at one temperature.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bins::{BINS, Bin, Binning};
+use crate::cells::Cells;
+use crate::classes::Classes;
+use crate::mistakes::Mistakes;
+use crate::packed;
+use crate::row::{Reader, Row};
+use crate::sum::ExactSum;
+
+/// Different confidences that are told apart: risks by coverage and bins of equal mass are exact up to here.
+pub const CONFIDENCES: usize = 1 << 19;
+/// Different values of the others, which only intervals and quantiles need.
+const VALUES: usize = 1 << 14;
+/// A label among so many largest logits counts as found.
+pub(crate) const TOP: usize = 5;
+
+/// Sums over rows at one temperature; a commutative monoid.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    pub(crate) rows: u64,
+    pub(crate) correct: u64,
+    pub(crate) top: u64,
+    pub(crate) nll: ExactSum,
+    pub(crate) uniform: ExactSum,
+    pub(crate) brier: ExactSum,
+    pub(crate) gap: ExactSum,
+    pub(crate) plain_gap: ExactSum,
+    pub(crate) confidence: Cells,
+    pub(crate) nll_cells: Cells,
+    pub(crate) brier_cells: Cells,
+    pub(crate) gap_cells: Cells,
+    pub(crate) binning: Binning,
+    #[serde(with = "bins")]
+    pub(crate) bins: Vec<Bin>,
+    pub(crate) classes: Classes,
+    pub(crate) mistakes: Mistakes,
+}
+
+impl Tally {
+    /// Of no rows yet.
+    pub fn new(classes: usize, binning: Binning) -> Self {
+        Self {
+            rows: 0,
+            correct: 0,
+            top: 0,
+            nll: ExactSum::default(),
+            uniform: ExactSum::default(),
+            brier: ExactSum::default(),
+            gap: ExactSum::default(),
+            plain_gap: ExactSum::default(),
+            confidence: Cells::new(CONFIDENCES),
+            nll_cells: Cells::new(VALUES),
+            brier_cells: Cells::new(VALUES),
+            gap_cells: Cells::new(VALUES),
+            binning,
+            bins: vec![Bin::default(); binning.slots(BINS)],
+            classes: Classes::new(classes, binning),
+            mistakes: Mistakes::default(),
+        }
+    }
+
+    /// Whether no row has been taken in.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Takes in the row that `reader` has just read, which is a row of a file.
+    pub(crate) fn add(&mut self, reader: &Reader, row: &Row, label: usize, source: &str, number: u64) {
+        self.add_unnamed(reader, row, label);
+        if row.rank > 0 {
+            self.mistakes.add(row, label, source, number);
+        }
+    }
+
+    /// Takes in the row that `reader` has just read.
+    pub(crate) fn add_unnamed(&mut self, reader: &Reader, row: &Row, label: usize) {
+        let correct = row.rank == 0;
+        self.rows += 1;
+        self.correct += u64::from(correct);
+        self.top += u64::from(row.rank < TOP);
+        self.nll.add(row.nll);
+        self.uniform.add(row.uniform);
+        self.brier.add(row.brier);
+        self.gap.add(row.gap);
+        self.plain_gap.add(row.plain_gap);
+        self.confidence.add(row.confidence, correct);
+        self.nll_cells.add(row.nll, correct);
+        self.brier_cells.add(row.brier, correct);
+        self.gap_cells.add(row.gap, correct);
+        self.bins[self.binning.bin_of(row.confidence, BINS)].add(row.confidence, correct);
+        self.classes.add(reader, row, label);
+    }
+
+    /// Takes others in, of as many classes and the same binning.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.correct += other.correct;
+        self.top += other.top;
+        self.nll.merge(&other.nll);
+        self.uniform.merge(&other.uniform);
+        self.brier.merge(&other.brier);
+        self.gap.merge(&other.gap);
+        self.plain_gap.merge(&other.plain_gap);
+        self.confidence.merge(&other.confidence);
+        self.nll_cells.merge(&other.nll_cells);
+        self.brier_cells.merge(&other.brier_cells);
+        self.gap_cells.merge(&other.gap_cells);
+        self.bins.iter_mut().zip(&other.bins).for_each(|(bin, other)| bin.merge(other));
+        self.classes.merge(&other.classes);
+        self.mistakes.merge(&other.mistakes);
+    }
+
+    /// Whether its parts count the same rows, as those of a file might not.
+    pub(crate) fn is_sound(&self, classes: usize, binning: Binning) -> bool {
+        let cells = [&self.confidence, &self.nll_cells, &self.brier_cells, &self.gap_cells];
+        let counts = self.classes.counts();
+        self.correct <= self.top
+            && self.top <= self.rows
+            && cells.iter().all(|cells| cells.rows() == self.rows)
+            && self.binning == binning
+            && self.bins.len() == binning.slots(BINS)
+            && self.bins.iter().map(|bin| bin.rows).sum::<u64>() == self.rows
+            && counts.len() == classes
+            && counts.iter().map(|counts| counts.rows).sum::<u64>() == self.rows
+            && counts.iter().all(|counts| counts.correct <= counts.rows)
+    }
+}
+
+/// Bins as rows, right rows and shares, one after the other.
+mod bins {
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
+
+    use super::{Bin, packed};
+    use crate::bins::ShareSum;
+
+    pub fn serialize<S: Serializer>(bins: &[Bin], serializer: S) -> Result<S::Ok, S::Error> {
+        let numbers: Vec<u128> = bins.iter().flat_map(|bin| [u128::from(bin.rows), u128::from(bin.correct), bin.confidence.0]).collect();
+        packed::serialize(&numbers, serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bin>, D::Error> {
+        let numbers: Vec<u128> = packed::deserialize(deserializer)?;
+        let (bins, rest) = numbers.as_chunks::<3>();
+        let bin = |[rows, correct, share]: &[u128; 3]| -> Option<Bin> {
+            let (rows, correct) = (u64::try_from(*rows).ok().filter(|rows| *rows < 1 << 50)?, u64::try_from(*correct).ok()?);
+            (correct <= rows && *share <= u128::from(rows + 1) << 60).then_some(Bin { rows, correct, confidence: ShareSum(*share) })
+        };
+        let bins: Option<Vec<Bin>> = bins.iter().map(bin).collect();
+        bins.filter(|_| rest.is_empty()).ok_or_else(|| D::Error::custom("bins that no rows fill"))
+    }
+}
