@@ -107,7 +107,7 @@ impl Table {
                             tr.group { th scope="rowgroup" colspan=(self.columns.len() + 1) { (group.title) } }
                             @for (name, cells) in &group.rows {
                                 tr {
-                                    th.part[name.starts_with(' ')] scope="row" { (name.trim_start()) }
+                                    th class=[name.starts_with(' ').then_some("part")] scope="row" { (name.trim_start()) }
                                     @for cell in cells {
                                         td { (cell.main) @if let Some(spread) = &cell.spread { " " small { (spread) } } }
                                     }
