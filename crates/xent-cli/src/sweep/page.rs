@@ -13,7 +13,7 @@ const CHARTED: [Measure; 5] = [Measure::Accuracy, Measure::ScaledNll, Measure::E
 
 /// Of what, in a line.
 pub fn headline(summary: &Summary, about: &str) -> String {
-    format!("{about}: {} amounts of smoothing, {} seeds each, {} test rows.", summary.arms.len(), summary.seeds, summary.rows.test)
+    format!("{}: {} amounts of smoothing, {} seeds each, {} test rows.", about.trim_end_matches('.'), summary.arms.len(), summary.seeds, summary.rows.test)
 }
 
 fn name(prior: PriorName, epsilon: f64, priors: bool) -> String {
@@ -142,7 +142,7 @@ fn charts(summary: &Summary) -> Vec<Chart> {
 pub fn page(summary: &Summary, about: &str, command: &str) -> Result<String> {
     let inks = [
         (PriorName::Uniform, (Ink::First, Stroke::Solid, "uniform over all classes")),
-        (PriorName::Others, (Ink::Second, Stroke::Solid, "uniform over the others than the true one")),
+        (PriorName::Others, (Ink::Second, Stroke::Solid, "uniform over all but the true class")),
     ];
     let shown: Vec<(Ink, Stroke, &str)> =
         inks.into_iter().filter(|(prior, _)| summary.arms.iter().any(|arm| arm.prior == *prior)).map(|(_, entry)| entry).collect();
