@@ -24,7 +24,7 @@ use summary::{Measure, Summary};
 pub fn sweep(options: &SweepOptions) -> Result<()> {
     let started = Instant::now();
     let arms = options.arms()?;
-    let dataset = Dataset::load(&options.data, options.label.as_deref())?;
+    let dataset = Dataset::load(&options.data.data, options.data.label.as_deref())?;
     let folder = options.out.join("runs");
     make_folder(&folder)?;
     store::clean(&folder)?;
@@ -40,7 +40,7 @@ pub fn sweep(options: &SweepOptions) -> Result<()> {
 
     let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let bar = progress_bar(options.quiet);
-    bar.set_length((jobs.len() * options.epochs) as u64);
+    bar.set_length((jobs.len() * options.network.epochs) as u64);
     let done = in_parallel(&jobs, threads, &bar, &|(index, job)| {
         let (prior, epsilon, seed) = *job;
         let run = run(&options.settings(prior), &dataset, epsilon, seed, None, &|| bar.inc(1))?;
@@ -67,7 +67,7 @@ pub fn sweep(options: &SweepOptions) -> Result<()> {
     let width = width();
     let table = page::table(&summary);
     let mut lines = vec![
-        wrapped(&page::headline(&summary, &options.data.to_string()), "", width),
+        wrapped(&page::headline(&summary, &options.data.data.to_string()), "", width),
         wrapped(&table.caption, "", width),
         String::new(),
         table.to_text(width),

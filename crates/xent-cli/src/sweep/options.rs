@@ -4,40 +4,22 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::data::Source;
 use crate::error::{Error, Result};
-use crate::train::{PriorName, Settings, count, positive, share};
+use crate::train::{DataOptions, NetworkOptions, PriorName, Settings, count, share};
 
 /// Options of `xent sweep`.
 #[derive(Debug, Clone, Args)]
 pub struct SweepOptions {
-    /// What to train on: digits, mixture, a CSV file, or a folder with IDX files as MNIST has them (plain or .gz)
-    #[arg(long, value_name = "DATA", default_value = "digits")]
-    pub data: Source,
-    /// Column of the CSV file with the class: its name, or its position counted from 1 [default: the last]
-    #[arg(long, value_name = "COLUMN")]
-    pub label: Option<String>,
-    /// Share of the training labels that are given a wrong class, from 0 to 1
-    #[arg(long, value_name = "P", default_value = "0", value_parser = share, allow_negative_numbers = true)]
-    pub label_noise: f64,
+    #[command(flatten)]
+    pub data: DataOptions,
     /// Amounts of label smoothing, each from 0 to 1
     #[arg(long, value_name = "LIST", default_value = "0,0.02,0.05,0.1,0.2,0.3,0.4", value_delimiter = ',', value_parser = share, allow_negative_numbers = true, alias = "label-smoothing")]
     pub epsilon: Vec<f64>,
     /// Where smoothing puts its mass; with both, every ε is trained with each
     #[arg(long, value_name = "LIST", default_value = "uniform", value_delimiter = ',')]
     pub prior: Vec<PriorName>,
-    /// Width of each hidden layer
-    #[arg(long, value_name = "LIST", default_value = "128", value_delimiter = ',', value_parser = count, allow_negative_numbers = true)]
-    pub hidden: Vec<usize>,
-    /// Passes over the training part
-    #[arg(long, value_name = "N", default_value = "100", value_parser = count, allow_negative_numbers = true)]
-    pub epochs: usize,
-    /// Rows a step
-    #[arg(long, value_name = "N", default_value = "64", value_parser = count, allow_negative_numbers = true)]
-    pub batch_size: usize,
-    /// Learning rate of Adam
-    #[arg(long, value_name = "RATE", default_value = "0.001", value_parser = positive, allow_negative_numbers = true)]
-    pub lr: f64,
+    #[command(flatten)]
+    pub network: NetworkOptions,
     /// Repetitions of each, with seeds 0, 1, 2, …
     #[arg(long, value_name = "N", default_value = "8", value_parser = count, allow_negative_numbers = true)]
     pub seeds: usize,
@@ -56,15 +38,15 @@ impl SweepOptions {
     /// What is trained under a prior.
     pub fn settings(&self, prior: PriorName) -> Settings {
         Settings {
-            data: self.data.to_string(),
-            label: self.label.clone(),
-            label_noise: self.label_noise,
+            data: self.data.data.to_string(),
+            label: self.data.label.clone(),
+            label_noise: self.data.label_noise,
             epsilon: self.epsilon.clone(),
             prior,
-            hidden: self.hidden.clone(),
-            epochs: self.epochs,
-            batch_size: self.batch_size,
-            lr: self.lr,
+            hidden: self.network.hidden.clone(),
+            epochs: self.network.epochs,
+            batch_size: self.network.batch_size,
+            lr: self.network.lr,
             seeds: self.seeds,
         }
     }

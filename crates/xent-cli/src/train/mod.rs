@@ -12,7 +12,7 @@ mod summary;
 
 use std::time::Instant;
 
-pub use options::{PriorName, Settings, TrainOptions, count, positive, share};
+pub use options::{DataOptions, NetworkOptions, PriorName, Settings, TrainOptions, count, positive, share};
 pub use run::{Run, run};
 pub use schedule::{in_parallel, progress_bar};
 
@@ -25,7 +25,7 @@ use summary::Summary;
 /// Trains, prints and writes the report.
 pub fn train(options: TrainOptions) -> Result<()> {
     let settings = options.settings()?;
-    let dataset = Dataset::load(&options.data, options.label.as_deref())?;
+    let dataset = Dataset::load(&options.data.data, options.data.label.as_deref())?;
     // Before the work rather than after it: the folder may not be writable.
     let weights = options.out.join("weights");
     make_folder(if options.save { &weights } else { &options.out })?;

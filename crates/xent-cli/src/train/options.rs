@@ -13,9 +13,9 @@ use crate::error::{Error, Result};
 /// Most seeds, epochs, rows in a batch or units in a layer: what is beyond is a slip of the finger.
 const MOST: u64 = 1_000_000;
 
-/// Options of `xent train`.
+/// What networks are trained on.
 #[derive(Debug, Clone, Args)]
-pub struct TrainOptions {
+pub struct DataOptions {
     /// What to train on: digits, mixture, a CSV file, or a folder with IDX files as MNIST has them (plain or .gz)
     #[arg(long, value_name = "DATA", default_value = "digits")]
     pub data: Source,
@@ -25,12 +25,11 @@ pub struct TrainOptions {
     /// Share of the training labels that are given a wrong class, from 0 to 1
     #[arg(long, value_name = "P", default_value = "0", value_parser = share, allow_negative_numbers = true)]
     pub label_noise: f64,
-    /// Amounts of label smoothing to compare, each from 0 to 1
-    #[arg(long, value_name = "LIST", default_value = "0,0.05,0.1,0.2", value_delimiter = ',', value_parser = share, allow_negative_numbers = true, alias = "label-smoothing")]
-    pub epsilon: Vec<f64>,
-    /// Where smoothing puts its mass: on all classes alike, or on the others than the true one
-    #[arg(long, value_name = "PRIOR", default_value = "uniform")]
-    pub prior: PriorName,
+}
+
+/// A network and how it is trained.
+#[derive(Debug, Clone, Args)]
+pub struct NetworkOptions {
     /// Width of each hidden layer
     #[arg(long, value_name = "LIST", default_value = "128", value_delimiter = ',', value_parser = count, allow_negative_numbers = true)]
     pub hidden: Vec<usize>,
@@ -43,6 +42,21 @@ pub struct TrainOptions {
     /// Learning rate of Adam
     #[arg(long, value_name = "RATE", default_value = "0.001", value_parser = positive, allow_negative_numbers = true)]
     pub lr: f64,
+}
+
+/// Options of `xent train`.
+#[derive(Debug, Clone, Args)]
+pub struct TrainOptions {
+    #[command(flatten)]
+    pub data: DataOptions,
+    /// Amounts of label smoothing to compare, each from 0 to 1
+    #[arg(long, value_name = "LIST", default_value = "0,0.05,0.1,0.2", value_delimiter = ',', value_parser = share, allow_negative_numbers = true, alias = "label-smoothing")]
+    pub epsilon: Vec<f64>,
+    /// Where smoothing puts its mass: on all classes alike, or on the others than the true one
+    #[arg(long, value_name = "PRIOR", default_value = "uniform")]
+    pub prior: PriorName,
+    #[command(flatten)]
+    pub network: NetworkOptions,
     /// Repetitions of each, with seeds 0, 1, 2, …: other split, other initial weights, other order of the rows
     #[arg(long, value_name = "N", default_value = "8", value_parser = count, allow_negative_numbers = true)]
     pub seeds: usize,
@@ -116,15 +130,15 @@ impl TrainOptions {
             }
         }
         Ok(Settings {
-            data: self.data.to_string(),
-            label: self.label.clone(),
-            label_noise: self.label_noise,
+            data: self.data.data.to_string(),
+            label: self.data.label.clone(),
+            label_noise: self.data.label_noise,
             epsilon: self.epsilon.clone(),
             prior: self.prior,
-            hidden: self.hidden.clone(),
-            epochs: self.epochs,
-            batch_size: self.batch_size,
-            lr: self.lr,
+            hidden: self.network.hidden.clone(),
+            epochs: self.network.epochs,
+            batch_size: self.network.batch_size,
+            lr: self.network.lr,
             seeds: self.seeds,
         })
     }
