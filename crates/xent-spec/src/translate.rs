@@ -48,51 +48,84 @@ pub enum Floats {
     Bf16(Vec<bf16>),
 }
 
+/// What a case configures, in xent's types: for bindings that have a configuration of their own.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct Options {
+    pub epsilon: f64,
+    pub prior: xent::Prior,
+    pub class_weighting: xent::ClassWeighting,
+    pub masked: xent::Masked,
+    pub reduction: xent::Reduction,
+    pub denominator: xent::Denominator,
+    pub empty_mean: xent::EmptyMean,
+    pub form: xent::Form,
+}
+
+impl Options {
+    /// The options of a case.
+    ///
+    /// # Errors
+    /// xent's, for a matrix that is none of priors.
+    pub fn new(case: &Case) -> Result<Self, ConfigError> {
+        Ok(Self {
+            epsilon: match case.epsilon {
+                RowValue::Shared(epsilon) => epsilon,
+                RowValue::Each(_) => 0.0,
+            },
+            prior: match &case.prior {
+                case::Prior::Uniform => xent::Prior::Uniform,
+                case::Prior::WrongClasses => xent::Prior::WrongClasses,
+                case::Prior::Excluding(classes) => xent::Prior::Excluding(classes.clone()),
+                case::Prior::Fixed(u) => xent::Prior::Fixed(u.clone()),
+                case::Prior::ByTrueClass(u) => xent::Prior::ByTrueClass(PriorMatrix::new(case.class_count(), u.clone())?),
+            },
+            class_weighting: match case.class_weighting {
+                case::ClassWeighting::PerClass => xent::ClassWeighting::PerClass,
+                case::ClassWeighting::PerRow => xent::ClassWeighting::PerRow,
+            },
+            masked: match case.masked {
+                case::Masked::PyTorch => xent::Masked::PyTorch,
+                case::Masked::Renormalise => xent::Masked::Renormalise,
+            },
+            reduction: match case.reduction {
+                case::Reduction::None => xent::Reduction::None,
+                case::Reduction::Sum => xent::Reduction::Sum,
+                case::Reduction::Mean => xent::Reduction::Mean,
+            },
+            denominator: match case.denominator {
+                case::Denominator::PyTorch | case::Denominator::Given(_) => xent::Denominator::PyTorch,
+                case::Denominator::KeptRows => xent::Denominator::KeptRows,
+                case::Denominator::Rows => xent::Denominator::Rows,
+            },
+            empty_mean: match case.empty_mean {
+                case::EmptyMean::Nan => xent::EmptyMean::Nan,
+                case::EmptyMean::Zero => xent::EmptyMean::Zero,
+                case::EmptyMean::Error => xent::EmptyMean::Error,
+            },
+            form: match case.form {
+                case::Form::CrossEntropy => xent::Form::CrossEntropy,
+                case::Form::KlDivergence => xent::Form::KlDivergence,
+            },
+        })
+    }
+}
+
 /// The criterion that a case configures.
 ///
 /// # Errors
 /// xent's.
 pub fn config(case: &Case) -> Result<Config, ConfigError> {
-    let epsilon = match case.epsilon {
-        RowValue::Shared(epsilon) => epsilon,
-        RowValue::Each(_) => 0.0,
-    };
+    let Options { epsilon, prior, class_weighting, masked, reduction, denominator, empty_mean, form } = Options::new(case)?;
     let mut config = Config::new()
         .label_smoothing(epsilon)
-        .prior(match &case.prior {
-            case::Prior::Uniform => xent::Prior::Uniform,
-            case::Prior::WrongClasses => xent::Prior::WrongClasses,
-            case::Prior::Excluding(classes) => xent::Prior::Excluding(classes.clone()),
-            case::Prior::Fixed(u) => xent::Prior::Fixed(u.clone()),
-            case::Prior::ByTrueClass(u) => xent::Prior::ByTrueClass(PriorMatrix::new(case.class_count(), u.clone())?),
-        })
-        .class_weighting(match case.class_weighting {
-            case::ClassWeighting::PerClass => xent::ClassWeighting::PerClass,
-            case::ClassWeighting::PerRow => xent::ClassWeighting::PerRow,
-        })
-        .masked(match case.masked {
-            case::Masked::PyTorch => xent::Masked::PyTorch,
-            case::Masked::Renormalise => xent::Masked::Renormalise,
-        })
-        .reduction(match case.reduction {
-            case::Reduction::None => xent::Reduction::None,
-            case::Reduction::Sum => xent::Reduction::Sum,
-            case::Reduction::Mean => xent::Reduction::Mean,
-        })
-        .denominator(match case.denominator {
-            case::Denominator::PyTorch | case::Denominator::Given(_) => xent::Denominator::PyTorch,
-            case::Denominator::KeptRows => xent::Denominator::KeptRows,
-            case::Denominator::Rows => xent::Denominator::Rows,
-        })
-        .empty_mean(match case.empty_mean {
-            case::EmptyMean::Nan => xent::EmptyMean::Nan,
-            case::EmptyMean::Zero => xent::EmptyMean::Zero,
-            case::EmptyMean::Error => xent::EmptyMean::Error,
-        })
-        .form(match case.form {
-            case::Form::CrossEntropy => xent::Form::CrossEntropy,
-            case::Form::KlDivergence => xent::Form::KlDivergence,
-        })
+        .prior(prior)
+        .class_weighting(class_weighting)
+        .masked(masked)
+        .reduction(reduction)
+        .denominator(denominator)
+        .empty_mean(empty_mean)
+        .form(form)
         .z_loss(case.z_loss)
         .temperature(case.temperature.unwrap_or(1.0));
     if let Some(weights) = &case.class_weights {

@@ -4,6 +4,7 @@ use crate::{ConfigError, Denominator, EmptyMean, Instructions, Prior, Reduction}
 
 /// How class weights enter a smoothed row. See SEMANTICS.md S4.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ClassWeighting {
     /// Each class's term by its own weight, the prior's terms too: PyTorch's meaning.
@@ -15,10 +16,12 @@ pub enum ClassWeighting {
 
 /// The prior beside masked classes. See SEMANTICS.md S7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Masked {
     /// It keeps its mass on them, which makes the loss +∞: PyTorch's meaning.
     #[default]
+    #[cfg_attr(feature = "serde", serde(rename = "pytorch"))]
     PyTorch,
     /// It is renormalised over the classes that are not masked; the gradient on masked ones is exactly 0.
     Renormalise,
@@ -26,6 +29,7 @@ pub enum Masked {
 
 /// What is measured. See SEMANTICS.md S4.4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Form {
     /// −Σ y ln p.

@@ -4,6 +4,7 @@ use crate::ConfigError;
 
 /// Where smoothing puts its mass ε.
 #[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Prior {
     /// ε/K on every class, the true one too: Szegedy et al. 2015, PyTorch, Keras, optax.
@@ -21,6 +22,7 @@ pub enum Prior {
 
 /// A K×K matrix of priors, one row for each true class.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "stored::Matrix"))]
 pub struct PriorMatrix {
     classes: usize,
     entries: Vec<f64>,
@@ -45,6 +47,11 @@ impl PriorMatrix {
     /// K.
     pub fn classes(&self) -> usize {
         self.classes
+    }
+
+    /// The K·K entries, row by row.
+    pub fn entries(&self) -> &[f64] {
+        &self.entries
     }
 
     /// The prior for true class `class`, which is less than K.
@@ -76,4 +83,25 @@ fn check_entries(name: &'static str, entries: &[f64]) -> Result<(), ConfigError>
 fn check_sum(name: impl FnOnce() -> String, entries: &[f64]) -> Result<(), ConfigError> {
     let sum: f64 = entries.iter().sum();
     if (sum - 1.0).abs() <= 1e-4 { Ok(()) } else { Err(ConfigError::Sum { name: name(), sum }) }
+}
+
+/// A matrix that was stored is checked as one that is made.
+#[cfg(feature = "serde")]
+mod stored {
+    use super::PriorMatrix;
+    use crate::ConfigError;
+
+    #[derive(serde::Deserialize)]
+    pub(super) struct Matrix {
+        classes: usize,
+        entries: Vec<f64>,
+    }
+
+    impl TryFrom<Matrix> for PriorMatrix {
+        type Error = ConfigError;
+
+        fn try_from(stored: Matrix) -> Result<Self, ConfigError> {
+            Self::new(stored.classes, stored.entries)
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 /// How the rows' losses become the batch's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Reduction {
     /// One loss a row.
@@ -15,10 +16,12 @@ pub enum Reduction {
 
 /// What [`Reduction::Mean`] divides by, unless the batch gives a number ([`Batch::denominator`](crate::Batch::denominator)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Denominator {
     /// PyTorch's: the sum of the kept rows' class weights w_y (their number without weights); for probability targets the number of kept rows.
     #[default]
+    #[cfg_attr(feature = "serde", serde(rename = "pytorch"))]
     PyTorch,
     /// The number of rows that are not ignored.
     KeptRows,
@@ -28,6 +31,7 @@ pub enum Denominator {
 
 /// The mean when the denominator is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum EmptyMean {
     /// NaN, as PyTorch.
