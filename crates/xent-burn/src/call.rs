@@ -143,7 +143,7 @@ impl<const D: usize> Call<'_, D> {
         let on_host = engine::runs_on(&logits) && !criterion.is_composed() || shape.rows() == 0;
         let host = if on_host || criterion.is_checked() { Some(HostBatch::new(&batch, &shape)?) } else { None };
         match host {
-            Some(host) if on_host => engine::forward(criterion.xent(reduction), host, shape, logits, batch.probabilities()),
+            Some(host) if on_host => engine::forward(criterion.job(host, shape, reduction), logits, batch.probabilities()),
             host => {
                 match host {
                     Some(host) => host.check(criterion.xent(reduction), &shape, batch.probabilities())?,

@@ -1,12 +1,16 @@
 //! `CrossEntropy`: the loss as a module of burn's.
 
+use std::fmt;
 use std::sync::Arc;
 
-use burn::module::Module;
+use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::tensor::Tensor;
 use xent::{Criterion, Reduction};
 
 use crate::batch::{DeviceBatch, Targets};
+use crate::engine::{GradientMemory, Job};
+use crate::host::HostBatch;
+use crate::shape::LogitsShape;
 use crate::{Call, CrossEntropyConfig};
 
 /// Label-smoothed cross-entropy of burn's tensors. Made by [`CrossEntropyConfig::init`].
@@ -26,7 +30,8 @@ use crate::{Call, CrossEntropyConfig};
 /// assert_eq!(loss.clone().into_scalar::<f32>(), 4f32.ln()); // four classes, all equally likely
 /// let gradient = logits.grad(&loss.backward()).unwrap();
 /// ```
-#[derive(Module, Debug)]
+#[derive(Module)]
+#[module(custom_display)]
 pub struct CrossEntropy {
     #[module(skip)]
     config: CrossEntropyConfig,
@@ -35,14 +40,39 @@ pub struct CrossEntropy {
     #[module(skip)]
     rows: Arc<Criterion>,
     #[module(skip)]
+    memory: Arc<GradientMemory>,
+    #[module(skip)]
     composed: bool,
     #[module(skip)]
     checked: bool,
 }
 
+impl ModuleDisplay for CrossEntropy {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new().with_new_line_after_attribute(false).optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        let CrossEntropyConfig { label_smoothing, prior, reduction, class_axis, .. } = &self.config;
+        content
+            .add_debug_attribute("label_smoothing", label_smoothing)
+            .add_debug_attribute("prior", prior)
+            .add_debug_attribute("reduction", reduction)
+            .add_debug_attribute("class_axis", class_axis)
+            .optional()
+    }
+}
+
+impl fmt::Debug for CrossEntropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { config, composed, checked, .. } = self;
+        f.debug_struct("CrossEntropy").field("config", config).field("composed", composed).field("checked", checked).finish_non_exhaustive()
+    }
+}
+
 impl CrossEntropy {
     pub(crate) fn new(config: CrossEntropyConfig, reduced: Arc<Criterion>, rows: Arc<Criterion>) -> Self {
-        Self { config, reduced, rows, composed: false, checked: false }
+        Self { config, reduced, rows, memory: Arc::default(), composed: false, checked: false }
     }
 
     /// What it was made from.
@@ -99,6 +129,10 @@ impl CrossEntropy {
     /// A mean that is an error where nothing is kept cannot be computed without a look.
     pub(crate) fn is_checked(&self) -> bool {
         self.checked || self.config.empty_mean == xent::EmptyMean::Error
+    }
+
+    pub(crate) fn job(&self, batch: HostBatch, shape: LogitsShape, reduction: Reduction) -> Job {
+        Job { criterion: self.xent(reduction).clone(), batch, shape, memory: self.memory.clone() }
     }
 
     pub(crate) fn xent(&self, reduction: Reduction) -> &Arc<Criterion> {

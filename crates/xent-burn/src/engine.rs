@@ -1,9 +1,9 @@
 //! On the CPU: xent's own engine, reading the logits where they lie.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{Bytes, DType, Int, Tensor, TensorData};
 use xent::{Criterion, Output, Reduced, Reduction, Rows};
 
 use crate::backend::{Chain, CrossEntropyBackend, maybe};
@@ -17,6 +17,22 @@ pub(crate) struct Job {
     pub(crate) criterion: Arc<Criterion>,
     pub(crate) batch: HostBatch,
     pub(crate) shape: LogitsShape,
+    pub(crate) memory: Arc<GradientMemory>,
+}
+
+/// The last gradient's memory, which serves the next one when nobody has it any more: pages fresh from the system cost more than the arithmetic.
+#[derive(Debug, Default)]
+pub(crate) struct GradientMemory(Mutex<Option<Arc<Bytes>>>);
+
+impl GradientMemory {
+    fn take(&self) -> Option<Bytes> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Arc::try_unwrap(kept).ok()
+    }
+
+    fn keep(&self, memory: Arc<Bytes>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(memory);
+    }
 }
 
 /// dL/dloss: one number, or one a row.
@@ -49,19 +65,13 @@ pub(crate) fn runs_on<const D: usize>(logits: &Tensor<D>) -> bool {
 ///
 /// A reduced loss almost always meets an upstream gradient of 1, so its gradient comes from the same pass. A loss a row goes on into arithmetic of the caller's, and its
 /// gradient waits for what comes back.
-pub(crate) fn forward<const D: usize>(
-    criterion: &Arc<Criterion>,
-    batch: HostBatch,
-    shape: LogitsShape,
-    logits: Tensor<D>,
-    probabilities: Option<&Tensor<D>>,
-) -> Result<CrossEntropyOutput<1>> {
-    if shape.rows() == 0 {
-        return of_nothing(criterion, &batch, &shape, logits, probabilities.is_some());
+pub(crate) fn forward<const D: usize>(job: Job, logits: Tensor<D>, probabilities: Option<&Tensor<D>>) -> Result<CrossEntropyOutput<1>> {
+    if job.shape.rows() == 0 {
+        return of_nothing(&job, logits, probabilities.is_some());
     }
     let tracked = logits.is_tracked();
-    let eager = tracked && criterion.reduction() != Reduction::None;
-    let job = Arc::new(Job { criterion: criterion.clone(), batch, shape });
+    let eager = tracked && job.criterion.reduction() != Reduction::None;
+    let job = Arc::new(job);
     let device = logits.device().inner();
     let probabilities = probabilities.map(|probabilities| probabilities.clone().to_device(&device));
     let plain = logits.clone().inner().into_dispatch();
@@ -75,9 +85,9 @@ pub(crate) fn forward<const D: usize>(
 }
 
 /// Loss and parts of no rows: nothing is read, on whatever device.
-fn of_nothing<const D: usize>(criterion: &Criterion, batch: &HostBatch, shape: &LogitsShape, logits: Tensor<D>, dense: bool) -> Result<CrossEntropyOutput<1>> {
-    let empty = Rows::new(&[0.0f64; 0], 0, shape.classes())?;
-    let output = criterion.forward(&empty, batch.with(dense.then(|| empty.clone().into())))?;
+fn of_nothing<const D: usize>(job: &Job, logits: Tensor<D>, dense: bool) -> Result<CrossEntropyOutput<1>> {
+    let empty = Rows::new(&[0.0f64; 0], 0, job.shape.classes())?;
+    let output = job.criterion.forward(&empty, job.batch.with(dense.then(|| empty.clone().into())))?;
     let mut output = tensors(&output, &logits);
     // Differentiable all the same: by 0 numbers.
     let dtype = output.loss.dtype();
@@ -115,7 +125,8 @@ mod flex {
 
     use burn::backend::flex::{FlexTensor, Layout};
     use burn::backend::{Element, Flex};
-    use burn::tensor::{DType, TensorData, bf16, f16};
+    use burn::tensor::{Bytes, DType, bf16, f16};
+    use bytemuck::Pod;
     use xent::{Output, Rows, RowsMut, Targets};
 
     use super::{Job, Upstream};
@@ -143,13 +154,13 @@ mod flex {
         }
     }
 
-    fn pass_as<T: xent::Element + Element + bytemuck::Pod>(
+    fn pass_as<T: xent::Element + Element + Pod>(
         logits: &FlexTensor,
         probabilities: &Maybe<Flex>,
         job: &Job,
         upstream: Option<Upstream>,
     ) -> Result<Evaluated> {
-        let Job { criterion, batch, shape } = job;
+        let Job { criterion, batch, shape, memory } = job;
         let rows = strided(logits.storage::<T>(), logits.layout(), shape.axis())?;
         let batch = batch.with(match probabilities {
             Maybe::None => None,
@@ -160,9 +171,13 @@ mod flex {
             Upstream::Scalar(upstream) => xent::Upstream::Scalar(*upstream),
             Upstream::Rows(upstream) => xent::Upstream::Rows(upstream),
         };
-        let mut gradient = vec![<T as bytemuck::Zeroable>::zeroed(); shape.rows() * shape.classes()];
-        let output = criterion.forward_backward(&rows, batch, upstream, &mut RowsMut::with_axis(&mut gradient, shape.dims(), shape.axis())?)?;
-        Ok((output.to_f64(), Some(FlexTensor::from_data(TensorData::new(gradient, shape.dims().to_vec())))))
+        let entries = shape.rows() * shape.classes();
+        let mut gradient = memory.take().filter(|memory| memory.len() == entries * size_of::<T>()).unwrap_or_else(|| Bytes::from_elems(vec![T::zeroed(); entries]));
+        let mut view = RowsMut::with_axis(bytemuck::cast_slice_mut(&mut gradient), shape.dims(), shape.axis())?;
+        let output = criterion.forward_backward(&rows, batch, upstream, &mut view)?;
+        let gradient = Arc::new(gradient);
+        memory.keep(gradient.clone());
+        Ok((output.to_f64(), Some(FlexTensor::from_arc(gradient, Layout::contiguous(shape.dims().to_vec().into()), logits.dtype()))))
     }
 
     fn targets(tensor: &FlexTensor, axis: usize) -> Result<Targets<'_>> {

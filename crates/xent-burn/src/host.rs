@@ -1,11 +1,11 @@
 //! A batch's tensors, read into what [`xent::Batch`] borrows.
 
 use burn::tensor::kind::Basic;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Element, Float, Int, Tensor};
 use xent::plan::Plan;
 use xent::{AllowedClasses, Batch, Criterion, Rows, Targets};
 
-use crate::batch::{DeviceBatch, GivenAllowed, GivenLambda, GivenTargets, names};
+use crate::batch::{DeviceBatch, GivenAllowed, GivenLambda, GivenTargets, PerRow, names};
 use crate::shape::LogitsShape;
 use crate::{Error, Result};
 
@@ -42,8 +42,8 @@ enum HostLambda {
 impl HostBatch {
     /// Checks shapes and dtypes; values are xent's to check.
     pub(crate) fn new<const D: usize>(batch: &DeviceBatch<D>, shape: &LogitsShape) -> Result<Self> {
-        let numbers = |name, given: &Option<_>| given.as_ref().map(|given: &crate::batch::PerRow<_>| numbers(&given.of(name, shape)?)).transpose();
-        let labels = |name, given: &crate::batch::PerRow<_>| -> Result<Vec<i64>> { Ok(read(&given.of(name, shape)?)?.iter().collect()) };
+        let labels = |name, given: &PerRow<Int>| read(&given.of(name, shape)?);
+        let numbers = |name, given: &PerRow<Float>| read(&given.of(name, shape)?);
         Ok(Self {
             targets: match &batch.targets {
                 GivenTargets::Classes(classes) => HostTargets::Classes(labels(names::CLASSES, classes)?),
@@ -52,7 +52,7 @@ impl HostBatch {
                     b: labels(names::SECOND, b)?,
                     lambda: match lambda {
                         GivenLambda::Scalar(lambda) => HostLambda::Scalar(*lambda),
-                        GivenLambda::Rows(lambda) => HostLambda::Rows(self::numbers(&lambda.of(names::LAMBDA, shape)?)?),
+                        GivenLambda::Rows(lambda) => HostLambda::Rows(numbers(names::LAMBDA, lambda)?),
                     },
                 },
                 GivenTargets::Probabilities(probabilities) => {
@@ -60,18 +60,18 @@ impl HostBatch {
                     HostTargets::Probabilities
                 }
             },
-            epsilon: numbers(names::EPSILON, &batch.epsilon)?,
-            row_weights: numbers(names::ROW_WEIGHTS, &batch.row_weights)?,
-            ignored: batch.ignored.as_ref().map(|mask| Ok::<_, Error>(read(&mask.of(names::IGNORED, shape)?)?.iter().collect())).transpose()?,
+            epsilon: batch.epsilon.as_ref().map(|epsilon| numbers(names::EPSILON, epsilon)).transpose()?,
+            row_weights: batch.row_weights.as_ref().map(|weights| numbers(names::ROW_WEIGHTS, weights)).transpose()?,
+            ignored: batch.ignored.as_ref().map(|mask| read(&mask.of(names::IGNORED, shape)?)).transpose()?,
             allowed: match &batch.allowed {
                 None => None,
                 Some(GivenAllowed::Shared(mask)) => {
                     shape.expect_classes(names::ALLOWED, &mask.dims())?;
-                    Some((read(mask)?.iter().collect(), true))
+                    Some((read(mask)?, true))
                 }
                 Some(GivenAllowed::PerRow(mask)) => {
                     shape.expect_logits(names::ALLOWED, &mask.dims())?;
-                    Some((read(&shape.rows_of(mask.clone()))?.iter().collect(), false))
+                    Some((read(&shape.rows_of(mask.clone()))?, false))
                 }
             },
             denominator: batch.denominator,
@@ -121,7 +121,7 @@ impl HostBatch {
 
     /// Whether xent would take the batch.
     pub(crate) fn check<const D: usize>(&self, criterion: &Criterion, shape: &LogitsShape, probabilities: Option<&Tensor<D>>) -> Result<()> {
-        let entries = probabilities.map(|tensor| numbers(&shape.rows_of(tensor.clone()))).transpose()?;
+        let entries: Option<Vec<f64>> = probabilities.map(|tensor| read(&shape.rows_of(tensor.clone()))).transpose()?;
         self.check_against(criterion, shape.rows(), shape.classes(), entries.as_deref())
     }
 
@@ -134,13 +134,6 @@ impl HostBatch {
 }
 
 /// A tensor's entries in C order.
-pub(crate) fn numbers<const D: usize>(tensor: &Tensor<D>) -> Result<Vec<f64>> {
-    match tensor.dtype() {
-        DType::F64 | DType::F32 | DType::F16 | DType::BF16 => Ok(read(tensor)?.iter().collect()),
-        found => Err(Error::Dtype { name: "a tensor of numbers", found, expected: "f32, f64, f16 or bf16" }),
-    }
-}
-
-fn read<const D: usize, K: Basic>(tensor: &Tensor<D, K>) -> Result<TensorData> {
-    tensor.try_to_data().map_err(|error| Error::Read(error.to_string()))
+fn read<const D: usize, K: Basic, E: Element>(tensor: &Tensor<D, K>) -> Result<Vec<E>> {
+    tensor.try_to_vec_as().map_err(|error| Error::Read(error.to_string()))
 }
