@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::ops::{select, times};
+use super::ops::{log1p, select, times};
 use super::prior::Mixed;
 use super::statistics::{Statistics, Sums};
 use super::target::{Setting, Target};
@@ -30,7 +30,7 @@ pub(super) struct TargetScalars {
 
 impl Folded {
     pub(super) fn new(config: &CrossEntropyConfig, target: &Target, prior: Option<&Mixed>, statistics: &Statistics, setting: &Setting) -> Self {
-        let r = statistics.rest.clone().log1p();
+        let r = log1p(&statistics.rest);
         let lse = statistics.max.clone().cast(setting.wide) + r.clone();
         let ones = lse.ones_like();
         let scale = if target.per_row { target.mean_weight(setting.wide) } else { None }.unwrap_or_else(|| ones.clone());

@@ -1,7 +1,7 @@
 //! On every backend: burn's own operations, on the logits' device from end to end. No number comes to the host, so that no call waits.
 //!
 //! Written with plain tensors, without differentiation: [`attach`](crate::backend::CrossEntropyBackend::attach) puts the gradient into burn's graph. What is one number a
-//! row is computed in f64 where the device has it. A kernel of a device's own would take the place of what is `[N, K]` here: `statistics` and `gradient`.
+//! row is computed in f64 on the CPU, and in the dtype of the loss elsewhere. A kernel of a device's own would take the place of what is `[N, K]` here: `statistics` and `gradient`.
 
 mod fold;
 mod gradient;

@@ -48,6 +48,13 @@ pub(super) fn times(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
     zero_where(&a.clone().equal_elem(0.0), &(a.clone() * b.clone()))
 }
 
+/// ln(1 + x) of x ≥ 0. Shading languages have none, and what stands in for it rounds x away: here ln(1 + x) is put right by what 1 + x lost (Kahan).
+pub(super) fn log1p(x: &Tensor<2>) -> Tensor<2> {
+    let rounded = x.clone() + 1.0;
+    let lost = rounded.clone().equal_elem(1.0);
+    select(&lost, x, &(rounded.clone().log() * x.clone() / (rounded - 1.0)))
+}
+
 /// Where a number is −∞. Only −∞ is below every finite number.
 pub(super) fn minus_infinite(z: &Tensor<2>) -> Tensor<2, Bool> {
     z.clone().lower_elem(-largest(z.dtype()))

@@ -6,7 +6,7 @@ use xent::{ClassWeighting, Denominator};
 use super::ops::{constant, largest, row, select, sum, zero_where};
 use crate::batch::{DeviceBatch, GivenLambda, GivenTargets, PerRow, names};
 use crate::shape::LogitsShape;
-use crate::{CrossEntropyConfig, Result};
+use crate::{CrossEntropyConfig, Result, engine};
 
 /// In which dtypes, and where: what is one number a row and class, what is one number a row, indices.
 pub(super) struct Setting {
@@ -22,7 +22,8 @@ impl Setting {
     pub(super) fn new<const D: usize>(logits: &Tensor<D>, shape: &LogitsShape) -> Self {
         let device = logits.device().inner();
         let dtype = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-        let wide = if device.supports_dtype(DType::F64) { DType::F64 } else { dtype };
+        // Graphics devices that say they have f64 may take its logarithms wrongly: ln 1 was −88 on Mesa's lavapipe.
+        let wide = if engine::runs_on(logits) { DType::F64 } else { dtype };
         let index = if device.supports_dtype(DType::I64) { DType::I64 } else { DType::I32 };
         Self { dtype, wide, index, device, rows: shape.rows(), classes: shape.classes() }
     }
