@@ -135,6 +135,18 @@ pub enum Problem {
     /// Parquet.
     #[error("the Parquet file is not readable: {0}")]
     Parquet(String),
+    /// A page that claims what it does not have.
+    #[error("column {column}, the page at byte {at}: {found}, expected {expected}")]
+    Page {
+        /// The column's name.
+        column: String,
+        /// Where its header is.
+        at: u64,
+        /// What it claims.
+        found: String,
+        /// What it can have.
+        expected: String,
+    },
     /// CSV.
     #[error("the CSV file is not readable: {0}")]
     Csv(String),

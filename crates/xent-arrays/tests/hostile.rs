@@ -290,7 +290,7 @@ fn parquet_files() {
     contains(&message(read_labels(&place(&fixture("list.parquet"), Some("logits"))), "list.parquet"), "expected integers");
     let whole = std::fs::read(fixture("list.parquet")).unwrap();
     contains(&files.refused("z.parquet", &whole[..whole.len() - 1]), "Parquet file is not readable");
-    contains(&files.refused("z.parquet", &whole[1..]), "Parquet file is not readable");
+    contains(&files.refused("z.parquet", &whole[1..]), "column logits, the page at byte 70: a header that is not a page's");
 }
 
 #[test]

@@ -94,8 +94,12 @@ pub struct EpsilonEstimate {
 /// The ε of the uniform prior whose optimal gap is the median of these: K/(e^gap − 1 + K), from `gap = ln(1 + (1−ε)K/ε)`.
 ///
 /// Only where it is plausible: where the gaps lie together, since smoothing drives all rows to one gap and its absence to none (the quartiles within a sixth of the
-/// median), and at an ε that people use (0.005 to 0.6). None otherwise. An estimate: rows that were not fitted, a short training, weight decay and temperature
+/// median), and at an ε that people use (0.005 to 0.6). None otherwise. An estimate: rows that were not fitted, a short training, wrong labels, weight decay and temperature
 /// move the gap, too.
+///
+/// Seen on networks as `xent train` trains them (digits, 100 epochs, four seeds): 0.055 to 0.057, 0.109 to 0.110 and 0.214 to 0.216 from the training rows for ε = 0.05, 0.1 and 0.2; from
+/// other rows 0.052 to 0.065, 0.111 to 0.129 and 0.229 to 0.247, or none, the more often the smaller ε. None at ε = 0, none on a mixture of classes that overlap, and after 20 epochs none but
+/// 0.26 to 0.27 for 0.2. A fifth of wrong labels is smoothing, too: none, or 0.37 to 0.41 for 0.2.
 pub fn estimate_epsilon(gaps: &Gaps, classes: usize) -> Option<EpsilonEstimate> {
     let [_, lower, median, upper, _] = gaps.quantiles.map(|quantile| quantile.0);
     let k = classes as f64;

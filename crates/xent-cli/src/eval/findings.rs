@@ -63,8 +63,8 @@ fn training_epsilon(model: &ModelReport) -> Option<String> {
     let quartiles = format!("half of the logit gaps lie between {:.2} and {:.2}", gap.quantiles[1].0, gap.quantiles[3].0);
     Some(match model.epsilon_estimate {
         Some(estimate) => format!(
-            "{quartiles}, close together, as smoothing with ε = {:.3} would leave them ({:.3} to {:.3} at these quartiles). An estimate, by ln(1 + (1−ε)K/ε): training that was short, \
-             weight decay or a temperature move the gap, too.",
+            "{quartiles}, close together, as smoothing with ε = {:.3} would leave them ({:.3} to {:.3} at these quartiles). An estimate, by ln(1 + (1−ε)K/ε): rows that were not \
+             trained on, short training, wrong labels, weight decay or a temperature move the gap, too.",
             estimate.value, estimate.low, estimate.high
         ),
         None => format!("no estimate: {quartiles}, not as smoothing with a usual ε would leave them."),

@@ -66,13 +66,12 @@ pub struct EvalOptions {
     pub quiet: bool,
 }
 
+// Wrapped by whoever prints it, to the terminal's width.
 const AFTER_HELP: &str = "\
-Data sets larger than memory are read once, a block at a time. Bins of equal mass and AURC are exact up
-to 524288 different confidences; the temperature and what follows it are exact up to 33554432 logits and
-are found from a sample of rows beyond, which the report says. --temperature T needs no sample.
+Data sets larger than memory are read once, a block at a time. Bins of equal mass and AURC are exact up to 524288 different confidences; the temperature and what follows it are exact up to 33554432 \
+logits and are found from a sample of rows beyond, which the report says. --temperature T needs no sample.
 
-On a cluster: xent eval --logits a.npy --targets ya.npy --partial a.json, and so on for each shard, then
-xent eval --merge *.json. Files have to be named as in a run over all of them.";
+On a cluster: xent eval --logits a.npy --targets ya.npy --partial a.json, and so on for each shard, then xent eval --merge *.json. Files have to be named as in a run over all of them.";
 
 /// Whose conventions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -68,7 +68,7 @@ pub fn findings(summary: &Summary) -> Vec<Finding> {
         let (factor, decimals) = measure.shown();
         let differences = summary.differences(*measure);
         let say = |difference: &Difference| {
-            let p = difference.p.map_or(String::new(), |p| if p < 0.0005 { ", p < 0.0005".to_string() } else { format!(", p = {p:.3}") });
+            let p = difference.p.map_or(String::new(), |p| if p < 0.0005 { ", p\u{a0}<\u{a0}0.0005".to_string() } else { format!(", p\u{a0}=\u{a0}{p:.3}") });
             let change = format!("{:+.decimals$}", factor * difference.difference.mean).replace('-', "−");
             let unit = if *measure == Measure::Accuracy { " points" } else { "" };
             format!("{change}{unit} at ε = {}{p}", name(difference.prior, difference.epsilon, priors))

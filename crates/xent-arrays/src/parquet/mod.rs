@@ -1,17 +1,22 @@
 //! Parquet, through the Arrow project's crate: logits are a list of floats a row, labels a column of integers.
 
-use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod header;
+mod pages;
+
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Schema};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
-use crate::error::{ArrayError, Problem, names};
+use self::pages::{MOST_LOGITS, Pages};
+use crate::error::{ArrayError, Problem, excerpt, names};
 use crate::numbers::open_regular;
 use crate::rows::{Block, Floats, LabelRows, LogitRows};
 
@@ -26,7 +31,7 @@ pub fn open_logits(path: &Path, name: Option<&str>) -> Result<Box<dyn LogitRows>
     if classes < 2 {
         return Err(Problem::Shape { what: column.name, shape: format!("[{}, {classes}]", column.rows) });
     }
-    column.rebatch(path, (BATCH / classes).max(1))?;
+    column.rebatch((BATCH / classes).max(1))?;
     Ok(Box::new(Logits { column, classes, row: 0, pending: None }))
 }
 
@@ -49,47 +54,75 @@ struct Column {
     index: usize,
     rows: u64,
     bytes: u64,
+    metadata: ArrowReaderMetadata,
+    pages: Pages,
     reader: ParquetRecordBatchReader,
 }
 
 impl Column {
     fn open(path: &Path, name: Option<&str>, what: &'static str, fits: fn(&DataType) -> bool, batch: usize) -> Result<Self, Problem> {
-        let (file, size) = open_regular(path)?;
+        let (file, bytes) = open_regular(path)?;
         guarded(|| {
-            let builder = builder(file)?;
-            let index = choose(builder.schema(), name, what, fits)?;
-            let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).map_err(|_| Problem::Parquet("a negative number of rows".to_string()))?;
-            let name = builder.schema().field(index).name().clone();
-            let reader = reader(builder, index, batch)?;
-            Ok(Self { path: path.to_path_buf(), name, index, rows, bytes: size, reader })
+            let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| Problem::Parquet(error.to_string()))?;
+            let index = choose(metadata.schema(), name, what, fits)?;
+            let rows = u64::try_from(metadata.metadata().file_metadata().num_rows()).map_err(|_| Problem::Parquet("a negative number of rows".to_string()))?;
+            let field = metadata.schema().field(index);
+            let name = field.name().clone();
+            if let DataType::FixedSizeList(_, length) = field.data_type()
+                && u64::try_from(*length).is_ok_and(|length| length > MOST_LOGITS)
+            {
+                return Err(Problem::Parquet(format!("column {name} has rows of {length} logits, expected at most {MOST_LOGITS}")));
+            }
+            let schema = metadata.parquet_schema();
+            let leaf = (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == index);
+            let leaf = leaf.ok_or_else(|| Problem::Parquet(format!("column {name} has no values")))?;
+            let pages = Pages::new(file, bytes, &excerpt(&name), metadata.metadata(), leaf);
+            let reader = reader(&pages, &metadata, index, batch)?;
+            Ok(Self { path: path.to_path_buf(), name, index, rows, bytes, metadata, pages, reader })
         })
     }
 
     /// From the first row on again, in batches of another size.
-    fn rebatch(&mut self, path: &Path, batch: usize) -> Result<(), Problem> {
-        let (file, _) = open_regular(path)?;
-        let index = self.index;
-        self.reader = guarded(|| reader(builder(file)?, index, batch))?;
+    fn rebatch(&mut self, batch: usize) -> Result<(), Problem> {
+        self.reader = guarded(|| reader(&self.pages, &self.metadata, self.index, batch))?;
         Ok(())
     }
 
     fn next(&mut self) -> Result<Option<ArrayRef>, Problem> {
-        let batch: Option<RecordBatch> = guarded(|| self.reader.next().transpose().map_err(|error| Problem::Parquet(error.to_string())))?;
-        Ok(batch.map(|batch| batch.column(0).clone()))
+        self.pages.begin_batch();
+        let batch: Result<Option<RecordBatch>, Problem> = guarded(|| self.reader.next().transpose().map_err(|error| Problem::Parquet(error.to_string())));
+        match batch {
+            Ok(batch) => Ok(batch.map(|batch| batch.column(0).clone())),
+            Err(problem) => Err(self.pages.refused().unwrap_or(problem)),
+        }
     }
 }
 
-/// The crate checks much, but not everything: what panics in it is the file's fault, too.
+thread_local! {
+    /// Whether this thread's panics are caught here.
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The crate checks much, but not everything: what panics in it is the file's fault, too, and is said once, as an error. Panics elsewhere go to whoever was told of them before.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Problem::Parquet("its parts contradict one another".to_string())))
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                others(panic);
+            }
+        }));
+    });
+    GUARDED.set(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(false);
+    result.unwrap_or_else(|_| Err(Problem::Parquet("its parts contradict one another".to_string())))
 }
 
-fn builder(file: File) -> Result<ParquetRecordBatchReaderBuilder<File>, Problem> {
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Problem::Parquet(error.to_string()))
-}
-
-fn reader(builder: ParquetRecordBatchReaderBuilder<File>, index: usize, batch: usize) -> Result<ParquetRecordBatchReader, Problem> {
-    let mask = ProjectionMask::roots(builder.parquet_schema(), [index]);
+fn reader(pages: &Pages, metadata: &ArrowReaderMetadata, index: usize, batch: usize) -> Result<ParquetRecordBatchReader, Problem> {
+    let mask = ProjectionMask::roots(metadata.parquet_schema(), [index]);
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(pages.clone(), metadata.clone());
     builder.with_projection(mask).with_batch_size(batch).build().map_err(|error| Problem::Parquet(error.to_string()))
 }
 

@@ -1,0 +1,206 @@
+//! Pages as the `parquet` crate reads them, each looked at before that crate sees it: it reserves what a page's header claims, for the page and for a dictionary's values, before it reads either.
+
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use lz4_flex::frame::FrameDecoder;
+use parquet::basic::{Compression, Type};
+use parquet::errors::{ParquetError, Result};
+use parquet::file::metadata::ParquetMetaData;
+use parquet::file::reader::{ChunkReader, Length};
+
+use super::header::PageHeader;
+use crate::error::Problem;
+
+/// Bytes of a header, at most: one of numbers has a hundred.
+const MOST_HEADER: u64 = 10_000;
+/// Bytes of a page in memory, at most: writers make pages of a megabyte.
+const MOST_BYTES: u64 = 1 << 28;
+/// Logits of a row, and of a page, at most: a page's bytes are no bound, since a million equal numbers take a few.
+pub const MOST_LOGITS: u64 = 1 << 24;
+
+/// A file's pages of one column.
+#[derive(Clone)]
+pub struct Pages(Arc<Source>);
+
+struct Source {
+    file: File,
+    size: u64,
+    column: String,
+    /// Whether rows are lists.
+    lists: bool,
+    /// Bytes of a value.
+    width: u64,
+    /// How many bytes a compressed one may become.
+    growth: u64,
+    /// Whether some are compressed so.
+    gzip: bool,
+    lz4: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Values of the pages since the batch was begun.
+    values: u64,
+    /// The page whose header was read last, and where.
+    page: (u64, PageHeader),
+    refused: Option<Problem>,
+}
+
+impl Pages {
+    /// Those of a leaf of the schema.
+    pub fn new(file: File, size: u64, column: &str, metadata: &ParquetMetaData, leaf: usize) -> Self {
+        let descriptor = metadata.file_metadata().schema_descr().column(leaf);
+        let width = match descriptor.physical_type() {
+            Type::BOOLEAN | Type::BYTE_ARRAY => 1,
+            Type::INT32 | Type::FLOAT => 4,
+            Type::INT64 | Type::DOUBLE => 8,
+            Type::INT96 => 12,
+            Type::FIXED_LEN_BYTE_ARRAY => u64::try_from(descriptor.type_length()).unwrap_or(0).max(1),
+        };
+        let codecs: Vec<_> = metadata.row_groups().iter().filter_map(|group| group.columns().get(leaf)).map(|chunk| chunk.compression()).collect();
+        Self(Arc::new(Source {
+            file,
+            size,
+            column: column.to_string(),
+            lists: descriptor.max_rep_level() > 0,
+            width,
+            growth: codecs.iter().copied().map(growth).max().unwrap_or(1),
+            gzip: codecs.iter().any(|codec| matches!(codec, Compression::GZIP(_))),
+            lz4: codecs.contains(&Compression::LZ4),
+            state: Mutex::default(),
+        }))
+    }
+
+    /// Before each batch.
+    pub fn begin_batch(&self) {
+        self.state().values = 0;
+    }
+
+    /// Why the last batch was not read, if that was decided here.
+    pub fn refused(&self) -> Option<Problem> {
+        self.state().refused.take()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refuse(&self, at: u64, found: String, expected: String) -> io::Error {
+        let problem = Problem::Page { column: self.0.column.clone(), at, found, expected };
+        let error = io::Error::other(problem.to_string());
+        self.state().refused = Some(problem);
+        error
+    }
+
+    /// The bytes from a header on, if what the header claims can be.
+    fn header(&self, at: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut file = self.0.file.try_clone()?;
+        file.seek(SeekFrom::Start(at))?;
+        file.take(MOST_HEADER).read_to_end(&mut bytes)?;
+        let Some(header) = PageHeader::parse(&bytes) else {
+            return Err(self.refuse(at, "a header that is not a page's".to_string(), format!("one of at most {MOST_HEADER} bytes")));
+        };
+        let PageHeader { uncompressed, compressed, values, dictionary, .. } = header;
+        let most = compressed.saturating_mul(self.0.growth).min(MOST_BYTES);
+        if uncompressed > most {
+            return Err(self.refuse(at, format!("{uncompressed} bytes, of {compressed} in the file"), format!("at most {most}")));
+        }
+        let most = uncompressed / self.0.width;
+        if dictionary > most {
+            return Err(self.refuse(at, format!("a dictionary of {dictionary} values in {uncompressed} bytes"), format!("at most {most}")));
+        }
+        if self.0.lists {
+            let before = self.state().values;
+            if values > MOST_LOGITS {
+                return Err(self.refuse(at, format!("{values} logits"), format!("at most {MOST_LOGITS}")));
+            }
+            if before > MOST_LOGITS {
+                return Err(self.refuse(at, "a row that does not end".to_string(), format!("one of at most {MOST_LOGITS} logits")));
+            }
+            self.state().values = before + values;
+        }
+        self.state().page = (at, header);
+        Ok(bytes)
+    }
+
+    /// That a page is no longer than its header says, which two decoders learn only when they have written all of it. It takes as long as decoding, and is left out where a page cannot be too long.
+    fn check_end(&self, body: &[u8]) -> io::Result<()> {
+        let (at, most) = {
+            let state = self.state();
+            let (at, PageHeader { uncompressed, levels, .. }) = &state.page;
+            let Some(values) = usize::try_from(*levels).ok().and_then(|levels| body.get(levels..)) else { return Ok(()) };
+            if (values.len() as u64).saturating_mul(self.0.growth) <= MOST_BYTES {
+                return Ok(());
+            }
+            let most = uncompressed.saturating_sub(*levels);
+            // What cannot be decoded ends the crate's decoder at the same place.
+            let longer = |decoder: &mut dyn Read| io::copy(&mut decoder.take(most + 1), &mut io::sink()).is_ok_and(|decoded| decoded > most);
+            if !(self.0.gzip && longer(&mut MultiGzDecoder::new(values)) || self.0.lz4 && longer(&mut FrameDecoder::new(values))) {
+                return Ok(());
+            }
+            (*at, most)
+        };
+        Err(self.refuse(at, "more bytes than its header says".to_string(), most.to_string()))
+    }
+}
+
+/// How many bytes of memory a byte of a file can stand for: in snappy, 64 copied ones are three; in LZ4, 255 more of a match are one; in deflate, 258 are two bits; in zstd, a block of 128 KiB is four bytes.
+fn growth(codec: Compression) -> u64 {
+    match codec {
+        Compression::UNCOMPRESSED => 1,
+        Compression::SNAPPY => 22,
+        Compression::LZ4 | Compression::LZ4_RAW => 255,
+        Compression::GZIP(_) => 1032,
+        // The crate knows no others as it is built here.
+        _ => 1 << 15,
+    }
+}
+
+impl Length for Pages {
+    fn len(&self) -> u64 {
+        self.0.size
+    }
+}
+
+impl ChunkReader for Pages {
+    type T = Header;
+
+    /// The crate asks for a reader wherever a header may be, and reads from it where one is.
+    fn get_read(&self, start: u64) -> Result<Header> {
+        Ok(Header { pages: self.clone(), at: start, bytes: None })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        let left = self.0.size.saturating_sub(start);
+        if length as u64 > left {
+            let at = self.state().page.0;
+            return Err(ParquetError::from(self.refuse(at, format!("{left} bytes to the end of the file"), length.to_string())));
+        }
+        let bytes = self.0.file.get_bytes(start, length)?;
+        self.check_end(&bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// The bytes of a page from its header on.
+pub struct Header {
+    pages: Pages,
+    at: u64,
+    bytes: Option<Cursor<Vec<u8>>>,
+}
+
+impl Read for Header {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let bytes = match &mut self.bytes {
+            Some(bytes) => bytes,
+            unread => unread.insert(Cursor::new(self.pages.header(self.at)?)),
+        };
+        bytes.read(into)
+    }
+}
