@@ -66,13 +66,7 @@ impl CrossEntropyBackend for burn::backend::Cube {}
 
 /// One node for every backend within.
 impl<B: CrossEntropyBackend, C: CheckpointStrategy> CrossEntropyBackend for Autodiff<B, C> {
-    fn attach(
-        logits: FloatTensor<Self>,
-        loss: FloatTensor<Self>,
-        gradient: Maybe<Self>,
-        probabilities: Maybe<Self>,
-        chain: Chain,
-    ) -> FloatTensor<Self> {
+    fn attach(logits: FloatTensor<Self>, loss: FloatTensor<Self>, gradient: Maybe<Self>, probabilities: Maybe<Self>, chain: Chain) -> FloatTensor<Self> {
         let (logits, guard) = logits.into_parts();
         let loss = loss.into_primitive();
         match CrossEntropyBackward.prepare::<C>([guard]).compute_bound().stateful() {

@@ -42,7 +42,7 @@ pub struct Lambda(pub(crate) GivenLambda);
 #[derive(Debug, Clone)]
 pub(crate) enum GivenLambda {
     Scalar(f64),
-    Rows(PerRow<Float>),
+    Rows(Box<PerRow<Float>>),
 }
 
 impl From<f64> for Lambda {
@@ -53,7 +53,7 @@ impl From<f64> for Lambda {
 
 impl<const R: usize> From<Tensor<R>> for Lambda {
     fn from(lambda: Tensor<R>) -> Self {
-        Self(GivenLambda::Rows(PerRow::new(lambda)))
+        Self(GivenLambda::Rows(Box::new(PerRow::new(lambda))))
     }
 }
 
@@ -79,8 +79,15 @@ impl<K: Autodiff> PerRow<K> {
 #[derive(Debug, Clone)]
 pub(crate) enum GivenTargets<const D: usize> {
     Classes(PerRow<Int>),
-    Mix { a: PerRow<Int>, b: PerRow<Int>, lambda: GivenLambda },
+    Mix(Box<GivenMix>),
     Probabilities(Tensor<D>),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct GivenMix {
+    pub(crate) a: PerRow<Int>,
+    pub(crate) b: PerRow<Int>,
+    pub(crate) lambda: GivenLambda,
 }
 
 #[derive(Debug, Clone)]
@@ -120,7 +127,7 @@ impl<const D: usize> DeviceBatch<D> {
     pub(crate) fn probabilities(&self) -> Option<&Tensor<D>> {
         match &self.targets {
             GivenTargets::Probabilities(probabilities) => Some(probabilities),
-            GivenTargets::Classes(_) | GivenTargets::Mix { .. } => None,
+            GivenTargets::Classes(_) | GivenTargets::Mix(_) => None,
         }
     }
 }

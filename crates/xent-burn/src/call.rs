@@ -3,7 +3,7 @@
 use burn::tensor::{Bool, Int, Tensor};
 use xent::Reduction;
 
-use crate::batch::{DeviceBatch, GivenAllowed, GivenTargets, Lambda, PerRow};
+use crate::batch::{DeviceBatch, GivenAllowed, GivenMix, GivenTargets, Lambda, PerRow};
 use crate::host::HostBatch;
 use crate::shape::LogitsShape;
 use crate::{CrossEntropy, CrossEntropyOutput, Error, Result, backend, composed, engine};
@@ -40,8 +40,10 @@ impl<const D: usize> Call<'_, D> {
     /// A second label for each row, as mixup and cutmix make them: λ on the targets of [`CrossEntropy::on`], 1−λ on `second`. Both are class indices; λ is a number or one
     /// entry a row. In place of probabilities there is no second label.
     pub fn mixed_with<const R: usize>(mut self, second: Tensor<R, Int>, lambda: impl Into<Lambda>) -> Self {
+        let mix = |a| GivenTargets::Mix(Box::new(GivenMix { a, b: PerRow::new(second), lambda: lambda.into().0 }));
         self.batch.targets = match self.batch.targets {
-            GivenTargets::Classes(a) | GivenTargets::Mix { a, .. } => GivenTargets::Mix { a, b: PerRow::new(second), lambda: lambda.into().0 },
+            GivenTargets::Classes(a) => mix(a),
+            GivenTargets::Mix(before) => mix(before.a),
             probabilities @ GivenTargets::Probabilities(_) => probabilities,
         };
         self
@@ -138,7 +140,10 @@ impl<const D: usize> Call<'_, D> {
         let shape = LogitsShape::new(&logits, criterion.config().class_axis)?;
         let tracked = logits.is_tracked();
         if tracked && !backend::is_listed(&logits) {
-            return Err(Error::Call(format!("logits on {:?} cannot be differentiated: switch on the feature of xent-burn with the backend's name", logits.device())));
+            return Err(Error::Call(format!(
+                "logits on {:?} cannot be differentiated: switch on the feature of xent-burn with the backend's name",
+                logits.device()
+            )));
         }
         let on_host = engine::runs_on(&logits) && !criterion.is_composed() || shape.rows() == 0;
         let host = if on_host || criterion.is_checked() { Some(HostBatch::new(&batch, &shape)?) } else { None };

@@ -154,12 +154,7 @@ mod flex {
         }
     }
 
-    fn pass_as<T: xent::Element + Element + Pod>(
-        logits: &FlexTensor,
-        probabilities: &Maybe<Flex>,
-        job: &Job,
-        upstream: Option<Upstream>,
-    ) -> Result<Evaluated> {
+    fn pass_as<T: xent::Element + Element + Pod>(logits: &FlexTensor, probabilities: &Maybe<Flex>, job: &Job, upstream: Option<Upstream>) -> Result<Evaluated> {
         let Job { criterion, batch, shape, memory } = job;
         let rows = strided(logits.storage::<T>(), logits.layout(), shape.axis())?;
         let batch = batch.with(match probabilities {
@@ -172,7 +167,8 @@ mod flex {
             Upstream::Rows(upstream) => xent::Upstream::Rows(upstream),
         };
         let entries = shape.rows() * shape.classes();
-        let mut gradient = memory.take().filter(|memory| memory.len() == entries * size_of::<T>()).unwrap_or_else(|| Bytes::from_elems(vec![T::zeroed(); entries]));
+        let mut gradient =
+            memory.take().filter(|memory| memory.len() == entries * size_of::<T>()).unwrap_or_else(|| Bytes::from_elems(vec![T::zeroed(); entries]));
         let mut view = RowsMut::with_axis(bytemuck::cast_slice_mut(&mut gradient), shape.dims(), shape.axis())?;
         let output = criterion.forward_backward(&rows, batch, upstream, &mut view)?;
         let gradient = Arc::new(gradient);

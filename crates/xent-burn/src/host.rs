@@ -47,10 +47,10 @@ impl HostBatch {
         Ok(Self {
             targets: match &batch.targets {
                 GivenTargets::Classes(classes) => HostTargets::Classes(labels(names::CLASSES, classes)?),
-                GivenTargets::Mix { a, b, lambda } => HostTargets::Mix {
-                    a: labels(names::FIRST, a)?,
-                    b: labels(names::SECOND, b)?,
-                    lambda: match lambda {
+                GivenTargets::Mix(mix) => HostTargets::Mix {
+                    a: labels(names::FIRST, &mix.a)?,
+                    b: labels(names::SECOND, &mix.b)?,
+                    lambda: match &mix.lambda {
                         GivenLambda::Scalar(lambda) => HostLambda::Scalar(*lambda),
                         GivenLambda::Rows(lambda) => HostLambda::Rows(numbers(names::LAMBDA, lambda)?),
                     },

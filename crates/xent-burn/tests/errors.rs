@@ -54,7 +54,10 @@ fn shapes_axes_and_dtypes() {
         message(config().init(), logits.clone(), labels([2, 4])),
         "the tensor of target class indices has shape [2, 4], expected [2, 3], one entry a row, beside logits of shape [2, 3, 4] with the classes on axis 2"
     );
-    assert!(message(config().init(), logits.clone(), zeros([2, 4, 3])).starts_with("the tensor of target probabilities (its dtype is a float's) has shape [2, 4, 3]"));
+    assert!(
+        message(config().init(), logits.clone(), zeros([2, 4, 3]))
+            .starts_with("the tensor of target probabilities (its dtype is a float's) has shape [2, 4, 3]")
+    );
     for axis in [3, -4] {
         assert_eq!(
             message(config().with_class_axis(axis).init(), logits.clone(), labels([2, 3])),

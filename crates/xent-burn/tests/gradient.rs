@@ -89,7 +89,9 @@ fn as_burns_own_loss() {
     let logits = random([6, 5], DType::F32);
     let targets = labels([6], 5);
     let weights = vec![1.0, 2.0, 0.5, 3.0, 0.25];
-    for (smoothing, pad, weighted) in [(None, None, false), (Some(0.1f32), None, false), (Some(0.3), Some(2usize), false), (None, Some(1), true), (Some(0.2), None, true)] {
+    for (smoothing, pad, weighted) in
+        [(None, None, false), (Some(0.1f32), None, false), (Some(0.3), Some(2usize), false), (None, Some(1), true), (Some(0.2), None, true)]
+    {
         let theirs = CrossEntropyLossConfig::new()
             .with_smoothing(smoothing)
             .with_pad_tokens(pad.map(|pad| vec![pad]))
@@ -118,7 +120,9 @@ fn as_burns_own_loss() {
 fn padding_from_outside_the_classes_in_every_dtype() {
     let targets = Tensor::<1, Int>::from_ints([3, -100, 0, 50_256, 1], &device());
     let kept = Tensor::<1, Int>::from_ints([0, 2, 4], &device());
-    for (dtype, loss_dtype, bar) in [(DType::F64, DType::F64, 1e-14), (DType::F32, DType::F32, 1e-6), (DType::F16, DType::F32, 1e-3), (DType::BF16, DType::F32, 4e-3)] {
+    for (dtype, loss_dtype, bar) in
+        [(DType::F64, DType::F64, 1e-14), (DType::F32, DType::F32, 1e-6), (DType::F16, DType::F32, 1e-3), (DType::BF16, DType::F32, 4e-3)]
+    {
         let logits = random([5, 8], dtype);
         let exact = leaf(&logits.clone().cast(DType::F64));
         let expected = textbook(exact.clone().select(0, kept.clone()), targets.clone().select(0, kept.clone()), 1, 0.1).sum();

@@ -47,7 +47,7 @@ pub(super) struct GradientOf<'a> {
 
 impl GradientOf<'_> {
     /// The gradient under an upstream gradient of 1, `[N, K]`. `factor` is what multiplies a row, `dead` where nothing is learnt from one, both `[N, 1]`.
-    pub(super) fn new(&self, alpha: &Tensor<2>, scalars: &TargetScalars, factor: &Tensor<2>, dead: &Tensor<2, Bool>) -> Tensor<2> {
+    pub(super) fn unit(&self, alpha: &Tensor<2>, scalars: &TargetScalars, factor: &Tensor<2>, dead: &Tensor<2, Bool>) -> Tensor<2> {
         let Self { config, target, prior, transformed, statistics, setting } = self;
         let Transformed { z, masked, forbidden } = transformed;
         let dtype = setting.dtype;

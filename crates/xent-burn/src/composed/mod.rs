@@ -58,8 +58,8 @@ pub(crate) fn forward<const D: usize>(
         Some(weights) => row(&(number.clone() * weights.clone())),
         None => row(number),
     };
-    let floor = (parts || config.form == Form::KlDivergence)
-        .then(|| floors(entries(&folded.target, &folded.lse.ones_like(), &target, prior, &setting, setting.wide)));
+    let floor =
+        (parts || config.form == Form::KlDivergence).then(|| floors(entries(&folded.target, &folded.lse.ones_like(), &target, prior, &setting, setting.wide)));
     let loss = match &floor {
         Some(floor) if config.form == Form::KlDivergence => weighed(&(folded.loss.clone() - floor.clone())),
         _ => weighed(&folded.loss),
@@ -92,7 +92,7 @@ pub(crate) fn forward<const D: usize>(
             }
         }
         let of = GradientOf { config, target: &target, prior, transformed: &transformed, statistics: &statistics, setting: &setting };
-        let gradient = shape.like_logits::<D>(of.new(&folded.alpha, &folded.target, &factor, &dead));
+        let gradient = shape.like_logits::<D>(of.unit(&folded.alpha, &folded.target, &factor, &dead));
         let mut broadcast = shape.dims().to_vec();
         broadcast.iter_mut().enumerate().filter(|&(axis, _)| reduction != Reduction::None || axis == shape.axis()).for_each(|(_, length)| *length = 1);
         let attached = Dispatch::attach(

@@ -4,9 +4,9 @@ use burn::tensor::{Bool, DType, Int, Tensor};
 
 use super::ops::{constant, finite, first_of, minus_infinite, select, sum, zero_where};
 use super::target::{Setting, Target};
+use crate::CrossEntropyConfig;
 use crate::batch::GivenAllowed;
 use crate::shape::LogitsShape;
-use crate::CrossEntropyConfig;
 
 /// The logits as softmax sees them, `[N, K]`, and where classes are masked.
 pub(super) struct Transformed {

@@ -71,9 +71,9 @@ impl Target {
                 let class = reader.labels(names::CLASSES, classes, config)?;
                 Some(Hot { share: setting.number(1.0).expand([setting.rows, 1]), class })
             }
-            GivenTargets::Mix { a, b, lambda } => {
-                let class = Tensor::cat(vec![reader.labels(names::FIRST, a, config)?, reader.labels(names::SECOND, b, config)?], 1);
-                let lambda = match lambda {
+            GivenTargets::Mix(mix) => {
+                let class = Tensor::cat(vec![reader.labels(names::FIRST, &mix.a, config)?, reader.labels(names::SECOND, &mix.b, config)?], 1);
+                let lambda = match &mix.lambda {
                     GivenLambda::Scalar(lambda) => reader.within(setting.number(*lambda).expand([setting.rows, 1]), 1.0),
                     GivenLambda::Rows(lambda) => reader.numbers(names::LAMBDA, lambda, 1.0)?,
                 };

@@ -124,7 +124,8 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
             call = call.row_weights(self.row_numbers(weights));
         }
         if !case.ignored_rows.is_empty() {
-            call = call.ignored_rows(Tensor::<R, Bool>::from_data(TensorData::new(case.ignored_rows.clone(), self.row_shape(case.ignored_rows.len())), &self.device));
+            call = call
+                .ignored_rows(Tensor::<R, Bool>::from_data(TensorData::new(case.ignored_rows.clone(), self.row_shape(case.ignored_rows.len())), &self.device));
         }
         call = match &case.allowed {
             Allowed::All => call,
@@ -210,7 +211,7 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
     fn view(&self, buffer: Tensor<1>) -> Tensor<D> {
         let grid = self.grid();
         let len: usize = grid.iter().product();
-        let grid = buffer.slice([self.case.layout.offset..self.case.layout.offset + len]).reshape(grid).slice_dim(G - 1, 0..1).squeeze_dim::<D>(G - 1);
+        let grid = buffer.slice_dim(0, self.case.layout.offset..self.case.layout.offset + len).reshape(grid).slice_dim(G - 1, 0..1).squeeze_dim::<D>(G - 1);
         let innermost = self.order[D - 1];
         let mut back = [0; D];
         self.order.iter().enumerate().for_each(|(place, &axis)| back[axis] = place as isize);
@@ -238,7 +239,8 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
         let gradient = buffer.grad(&gradients).unwrap_or_else(|| panic!("{}: no gradient", case.name));
         assert_eq!(gradient.dtype(), logits.dtype());
         let mut beside = numbers(&gradient);
-        let places = Tensor::<1>::from_data(TensorData::new((0..beside.len()).map(|place| place as f32).collect(), [beside.len()]), (&Device::flex(), DType::F32));
+        let places =
+            Tensor::<1>::from_data(TensorData::new((0..beside.len()).map(|place| place as f32).collect(), [beside.len()]), (&Device::flex(), DType::F32));
         numbers(&self.view(places)).iter().for_each(|&place| beside[place as usize] = 0.0);
         assert!(beside.iter().all(|&entry| entry == 0.0), "{}: a gradient beside the logits", case.name);
 
