@@ -4,9 +4,11 @@ use burn::tensor::{Bool, Int, Tensor};
 use xent::Reduction;
 
 use crate::batch::{DeviceBatch, GivenAllowed, GivenMix, GivenTargets, Lambda, PerRow};
+use crate::composed::Composed;
 use crate::host::HostBatch;
+use crate::output::reshape;
 use crate::shape::LogitsShape;
-use crate::{CrossEntropy, CrossEntropyOutput, Error, Result, backend, composed, engine};
+use crate::{CrossEntropy, CrossEntropyOutput, Error, Result, backend, engine};
 
 /// One call of a [`CrossEntropy`], with whatever comes with the batch. Made by [`CrossEntropy::on`].
 ///
@@ -91,7 +93,7 @@ impl<const D: usize> Call<'_, D> {
     /// [`Error`] naming the tensor or the row, what came and what was expected: shapes that do not go together, a dtype that cannot be used, a class index that is neither a
     /// class nor an ignore index, a probability that is negative or not finite. On other devices than the CPU values are looked at only where [`CrossEntropy::checked`] says so.
     pub fn forward(self) -> Result<Tensor<1>> {
-        Ok(self.reduced(false)?.loss)
+        Ok(self.reduced()?.loss())
     }
 
     /// The loss, and what came of the same pass: nll, the smoothing's part, the entropy floor, log-sum-exp, how many rows are correct, ignored, not finite.
@@ -99,7 +101,7 @@ impl<const D: usize> Call<'_, D> {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn forward_with_output(self) -> Result<CrossEntropyOutput<1>> {
-        self.reduced(true)
+        Ok(self.reduced()?.output())
     }
 
     /// The loss of each row; see [`CrossEntropy::forward_no_reduction`].
@@ -107,7 +109,8 @@ impl<const D: usize> Call<'_, D> {
     /// # Errors
     /// As [`forward`](Self::forward), and where `R` is not `D − 1`.
     pub fn forward_no_reduction<const R: usize>(self) -> Result<Tensor<R>> {
-        Ok(self.rows(false)?.loss)
+        let (rows, dims) = self.rows()?;
+        Ok(reshape(rows.loss(), dims))
     }
 
     /// The loss of each row and its parts.
@@ -115,46 +118,70 @@ impl<const D: usize> Call<'_, D> {
     /// # Errors
     /// As [`forward_no_reduction`](Self::forward_no_reduction).
     pub fn forward_no_reduction_with_output<const R: usize>(self) -> Result<CrossEntropyOutput<R>> {
-        self.rows(true)
+        let (rows, dims) = self.rows()?;
+        Ok(rows.output().reshape(dims))
     }
 
-    fn reduced(self, parts: bool) -> Result<CrossEntropyOutput<1>> {
+    fn reduced(&self) -> Result<Evaluated<'_>> {
         match self.criterion.config().reduction {
             Reduction::None => Err(Error::Call("the reduction is none, expected mean or sum, or forward_no_reduction instead of forward".into())),
-            reduction => self.evaluate(reduction, parts),
+            reduction => self.evaluate(reduction),
         }
     }
 
-    fn rows<const R: usize>(self, parts: bool) -> Result<CrossEntropyOutput<R>> {
-        let shape = LogitsShape::new(&self.logits, self.criterion.config().class_axis)?;
-        let dims = shape.row_dims();
+    fn rows<const R: usize>(&self) -> Result<(Evaluated<'_>, [usize; R])> {
+        let dims = LogitsShape::new(&self.logits, self.criterion.config().class_axis)?.row_dims();
         let Ok(row_dims) = <[usize; R]>::try_from(dims.as_slice()) else {
             return Err(Error::Call(format!("{R} dimensions were asked of the rows' losses, expected {}, the logits' without the class axis", dims.len())));
         };
-        Ok(self.evaluate(Reduction::None, parts)?.reshape(row_dims))
+        Ok((self.evaluate(Reduction::None)?, row_dims))
     }
 
-    /// Loss and parts of length 1, or N under reduction none. Parts that were not asked for are the loss again.
-    fn evaluate(self, reduction: Reduction, parts: bool) -> Result<CrossEntropyOutput<1>> {
+    fn evaluate(&self, reduction: Reduction) -> Result<Evaluated<'_>> {
         let Self { criterion, logits, batch } = self;
-        let shape = LogitsShape::new(&logits, criterion.config().class_axis)?;
-        let tracked = logits.is_tracked();
-        if tracked && !backend::is_listed(&logits) {
+        let shape = LogitsShape::new(logits, criterion.config().class_axis)?;
+        if logits.is_tracked() && !backend::is_listed(logits) {
             return Err(Error::Call(format!(
                 "logits on {:?} cannot be differentiated: switch on the feature of xent-burn with the backend's name",
                 logits.device()
             )));
         }
-        let on_host = engine::runs_on(&logits) && !criterion.is_composed() || shape.rows() == 0;
-        let host = if on_host || criterion.is_checked() { Some(HostBatch::new(&batch, &shape)?) } else { None };
-        match host {
-            Some(host) if on_host => engine::forward(criterion.job(host, shape, reduction), logits, batch.probabilities()),
-            host => {
-                match host {
-                    Some(host) => host.check(criterion.xent(reduction), &shape, batch.probabilities())?,
-                    None => HostBatch::check_without_rows(criterion.xent(Reduction::None), &shape, &batch)?,
-                }
-                composed::forward(criterion.config(), &batch, &shape, logits, reduction, parts)
+        let on_host = engine::runs_on(logits) && !criterion.is_composed() || shape.rows() == 0;
+        if on_host {
+            let host = HostBatch::new(batch, &shape)?;
+            return Ok(Evaluated::Engine(Box::new(engine::forward(criterion.job(host, shape, reduction), logits.clone(), batch.probabilities())?)));
+        }
+        if criterion.is_checked() {
+            HostBatch::new(batch, &shape)?.check(criterion.xent(reduction), &shape, batch.probabilities())?;
+        } else {
+            HostBatch::check_without_rows(criterion.xent(Reduction::None), &shape, batch)?;
+        }
+        let composed = Composed::new(criterion.config(), batch, &shape, logits, reduction)?;
+        Ok(Evaluated::Composed(Box::new((composed.loss(logits.clone(), &shape), composed))))
+    }
+}
+
+/// What a path found: loss and parts of length 1, or N under reduction none.
+enum Evaluated<'a> {
+    Engine(Box<CrossEntropyOutput<1>>),
+    /// The parts are operations of their own.
+    Composed(Box<(Tensor<1>, Composed<'a>)>),
+}
+
+impl Evaluated<'_> {
+    fn loss(self) -> Tensor<1> {
+        match self {
+            Self::Engine(output) => output.loss,
+            Self::Composed(found) => found.0,
+        }
+    }
+
+    fn output(self) -> CrossEntropyOutput<1> {
+        match self {
+            Self::Engine(output) => *output,
+            Self::Composed(found) => {
+                let (loss, composed) = *found;
+                composed.output(loss)
             }
         }
     }

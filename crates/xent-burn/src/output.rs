@@ -37,12 +37,15 @@ impl CrossEntropyOutput<1> {
     /// Loss and parts, one a row, in the shape of the rows.
     pub(crate) fn reshape<const R: usize>(self, dims: [usize; R]) -> CrossEntropyOutput<R> {
         let Self { loss, nll, smoothing, z_loss, floor, lse, correct, denominator, ignored, non_finite, first_non_finite } = self;
-        // A length of 0 would mean to burn that the axis stays as it is.
-        let reshape = |part: Tensor<1>| match dims.contains(&0) {
-            true => Tensor::zeros(dims, (&part.device(), part.dtype())) + part.sum().reshape([1; R]),
-            false => part.reshape(dims),
-        };
-        let [loss, nll, smoothing, z_loss, floor] = [loss, nll, smoothing, z_loss, floor].map(reshape);
+        let [loss, nll, smoothing, z_loss, floor] = [loss, nll, smoothing, z_loss, floor].map(|part| reshape(part, dims));
         CrossEntropyOutput { loss, nll, smoothing, z_loss, floor, lse, correct, denominator, ignored, non_finite, first_non_finite }
+    }
+}
+
+/// One number a row, in the shape of the rows. A length of 0 would mean to burn that the axis stays as it is.
+pub(crate) fn reshape<const R: usize>(part: Tensor<1>, dims: [usize; R]) -> Tensor<R> {
+    match dims.contains(&0) {
+        true => Tensor::zeros(dims, (&part.device(), part.dtype())) + part.sum().reshape([1; R]),
+        false => part.reshape(dims),
     }
 }
