@@ -134,7 +134,7 @@ impl<B: CrossEntropyBackend> Saved<B> {
                 let product = B::float_mask_fill(B::float_mul(gradient, upstream), zero, Scalar::Float(0.0));
                 B::float_cast(product, self.logits.dtype().into())
             }
-            (Chain::Multiply(_), Maybe::None) => unreachable!("composed::forward saves a gradient"),
+            (Chain::Multiply(_), Maybe::None) => unreachable!("Composed::loss saves a gradient"),
         }
     }
 }

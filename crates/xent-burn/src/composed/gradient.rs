@@ -3,12 +3,12 @@
 use burn::tensor::{Bool, DType, Tensor};
 use xent::Masked;
 
+use super::Composed;
 use super::fold::TargetScalars;
-use super::ops::{constant, minus_infinite, select, sum, zero_where};
+use super::ops::{constant, select, sum, zero_where};
 use super::prior::Mixed;
-use super::statistics::{Statistics, Transformed};
+use super::statistics::Transformed;
 use super::target::{Setting, Target};
-use crate::CrossEntropyConfig;
 
 /// The entries of a row's smoothed target, `[N, K]`, all scalars multiplied by `factor`.
 pub(super) fn entries(scalars: &TargetScalars, factor: &Tensor<2>, target: &Target, prior: Option<&Mixed>, setting: &Setting, dtype: DType) -> Tensor<2> {
@@ -36,29 +36,20 @@ pub(super) fn floors(entries: Tensor<2>) -> Tensor<2> {
     -sum(&terms)
 }
 
-pub(super) struct GradientOf<'a> {
-    pub(super) config: &'a CrossEntropyConfig,
-    pub(super) target: &'a Target,
-    pub(super) prior: Option<&'a Mixed>,
-    pub(super) transformed: &'a Transformed,
-    pub(super) statistics: &'a Statistics,
-    pub(super) setting: &'a Setting,
-}
-
-impl GradientOf<'_> {
+impl Composed<'_> {
     /// The gradient under an upstream gradient of 1, `[N, K]`. `factor` is what multiplies a row, `dead` where nothing is learnt from one, both `[N, 1]`.
-    pub(super) fn unit(&self, alpha: &Tensor<2>, scalars: &TargetScalars, factor: &Tensor<2>, dead: &Tensor<2, Bool>) -> Tensor<2> {
-        let Self { config, target, prior, transformed, statistics, setting } = self;
+    pub(super) fn unit_gradient(&self, factor: &Tensor<2>, dead: &Tensor<2, Bool>) -> Tensor<2> {
+        let Self { config, setting, target, transformed, prior, statistics, folded, .. } = self;
         let Transformed { z, masked, forbidden } = transformed;
         let dtype = setting.dtype;
         let factor = factor.clone() / config.temperature;
-        let on_exp = (alpha.clone() * factor.clone() / (statistics.rest.clone() + 1.0)).cast(dtype);
+        let on_exp = (folded.alpha.clone() * factor.clone() / (statistics.rest.clone() + 1.0)).cast(dtype);
         let softmax = (z.clone() - statistics.max.clone()).exp() * on_exp;
-        let mut gradient = softmax - entries(scalars, &factor, target, *prior, setting, dtype);
+        let mut gradient = softmax - entries(&folded.target, &factor, target, prior.as_ref(), setting, dtype);
         if let Some(cap) = config.softcap {
             let tanh = z.clone() / cap;
             let slope = (-tanh.clone() + 1.0) * (tanh + 1.0);
-            gradient = gradient * zero_where(&minus_infinite(z), &slope);
+            gradient = gradient * zero_where(masked, &slope);
         }
         if config.masked == Masked::Renormalise {
             gradient = zero_where(masked, &gradient);

@@ -19,7 +19,7 @@ use crate::batch::{DeviceBatch, GivenAllowed, names};
 use crate::shape::LogitsShape;
 use crate::{CrossEntropyConfig, CrossEntropyOutput, Result};
 use fold::Folded;
-use gradient::{GradientOf, entries, floors};
+use gradient::{entries, floors};
 use ops::{constant, finite, first_of, select, zero_where};
 use prior::Mixed;
 use statistics::{Statistics, Transformed};
@@ -154,7 +154,7 @@ impl<'a> Composed<'a> {
     }
 
     fn gradient(&self) -> Tensor<2> {
-        let Self { config, setting, target, transformed, statistics, folded, .. } = self;
+        let Self { config, setting, target, folded, .. } = self;
         let mut factor = target.row_weights.clone().unwrap_or_else(|| folded.lse.ones_like());
         let mut dead = target.ignored.clone();
         if self.reduction == Reduction::Mean {
@@ -163,7 +163,7 @@ impl<'a> Composed<'a> {
                 dead = dead.bool_or(self.empty().expand([setting.rows, 1]));
             }
         }
-        GradientOf { config, target, prior: self.prior.as_ref(), transformed, statistics, setting }.unit(&folded.alpha, &folded.target, &factor, &dead)
+        self.unit_gradient(&factor, &dead)
     }
 
     fn empty(&self) -> Tensor<2, Bool> {
