@@ -74,7 +74,7 @@ MUTANTS = [
     ("a worse exponential", "cpu/kernels/lanes.rs", "1.987_569_1e-4", "2.087_569_1e-4"),
     ("NaN lost in the exponential", "cpu/kernels/lanes.rs", "{ end.max(self) }", "{ self.max(end) }"),
     ("bf16 rounds ties up", "cpu/kernels/halves.rs", "(bits + ((bits >> 16) & 1) + 0x7fff) >> 16", "(bits + 0x8000) >> 16"),
-    ("the end of a row not written", "cpu/memory.rs", "[(0, head), (body, out.len())]", "[(0, head), (body, body)]"),
+    ("the end of a row not written", "cpu/memory/stream.rs", "[(0, head), (body, out.len())]", "[(0, head), (body, body)]"),
 ]
 
 
