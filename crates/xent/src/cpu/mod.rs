@@ -9,21 +9,64 @@ mod gradient;
 mod instructions;
 mod kernels;
 mod memory;
+mod number;
 mod parallel;
 mod row;
 mod rows;
 mod statistics;
 mod tile;
 
-pub use call::{Call, ReadTarget};
-pub use instructions::Instructions;
-pub use kernels::Lane;
-pub(crate) use kernels::halves;
-pub(crate) use rows::run;
+use std::marker::PhantomData;
 
-use crate::plan::Plan;
+pub use instructions::Instructions;
+pub(crate) use memory::Memory;
+
+use crate::element::sealed::ForEachType;
+use crate::plan::{GradientFactors, Parts, Plan};
 use crate::{Batch, Criterion, Element, InputError, Output, Rows, RowsMut, Upstream};
-use memory::{Sink, Source};
+use call::Call;
+use half::{bf16, f16};
+use number::Number;
+
+/// The loss of a batch and, where the memory has a place for it, its gradient.
+///
+/// # Errors
+/// [`InputError`] naming the row, what came and what was expected; nothing has been written then.
+pub(crate) fn run<T: Element>(criterion: &Criterion, memory: Memory<'_, T>, batch: &Batch<'_>, upstream: Upstream<'_>) -> Result<Output<T::Real>, InputError> {
+    let plan = Plan::new(criterion, batch, memory.rows(), memory.classes())?;
+    let factors = plan.gradient_factors(upstream)?;
+    let instructions = criterion.config.instructions.unwrap_or_else(Instructions::best);
+    Ok(plan.finish(T::call::<Engine<'_>>((instructions, &plan, memory, factors))))
+}
+
+/// The engine for each type of logits: compiled with this crate, and not again in every crate that calls it.
+struct Engine<'a>(PhantomData<&'a ()>);
+
+impl<'a> ForEachType for Engine<'a> {
+    type Input<T: Element> = (Instructions, &'a Plan<'a>, Memory<'a, T>, GradientFactors<'a>);
+    type Output<T: Element> = Parts<T::Real>;
+
+    fn f64(input: Self::Input<f64>) -> Parts<f64> {
+        rows(input)
+    }
+
+    fn f32(input: Self::Input<f32>) -> Parts<f32> {
+        rows(input)
+    }
+
+    fn f16(input: Self::Input<f16>) -> Parts<f32> {
+        rows(input)
+    }
+
+    fn bf16(input: Self::Input<bf16>) -> Parts<f32> {
+        rows(input)
+    }
+}
+
+fn rows<'a, T: Number>((instructions, plan, mut memory, factors): <Engine<'a> as ForEachType>::Input<T>) -> Parts<T::Real> {
+    let call = Call::new(plan, &memory, factors);
+    rows::run(instructions, &call, &mut memory)
+}
 
 impl Criterion {
     /// The loss of a batch, without its gradient.
@@ -46,10 +89,7 @@ impl Criterion {
     /// # Errors
     /// [`InputError`] naming the row, what came and what was expected.
     pub fn forward<'b, T: Element>(&self, logits: &Rows<'_, T>, batch: impl Into<Batch<'b>>) -> Result<Output<T::Real>, InputError> {
-        let batch = batch.into();
-        let plan = Plan::new(self, &batch, logits.rows(), logits.classes())?;
-        let call = Call::new(&plan, Source::new(logits), None, plan.gradient_factors(Upstream::Scalar(1.0))?);
-        Ok(plan.finish(T::run(self.instructions(), &call)))
+        run(self, Memory::logits(logits), &batch.into(), Upstream::Scalar(1.0))
     }
 
     /// The loss of a batch and its gradient with respect to the logits, written over the whole of `grad` (of the logits' shape, in any layout).
@@ -76,16 +116,7 @@ impl Criterion {
         upstream: impl Into<Upstream<'b>>,
         grad: &mut RowsMut<'_, T>,
     ) -> Result<Output<T::Real>, InputError> {
-        if (grad.rows(), grad.classes()) != (logits.rows(), logits.classes()) {
-            return Err(InputError::Shape {
-                name: "the gradient",
-                rows: grad.rows(),
-                classes: grad.classes(),
-                expected_rows: logits.rows(),
-                expected_classes: logits.classes(),
-            });
-        }
-        self.run(Source::new(logits), Sink::new(grad), batch.into(), upstream.into())
+        run(self, Memory::with_gradient(logits, grad)?, &batch.into(), upstream.into())
     }
 
     /// [`forward_backward`](Self::forward_backward) with the gradient written over the logits themselves, for models whose logits are the largest thing in memory.
@@ -98,18 +129,6 @@ impl Criterion {
         batch: impl Into<Batch<'b>>,
         upstream: impl Into<Upstream<'b>>,
     ) -> Result<Output<T::Real>, InputError> {
-        let sink = Sink::new(logits);
-        self.run(sink.as_source(), sink, batch.into(), upstream.into())
-    }
-
-    fn run<T: Element>(&self, source: Source<'_, T>, sink: Sink<'_, T>, batch: Batch<'_>, upstream: Upstream<'_>) -> Result<Output<T::Real>, InputError> {
-        let plan = Plan::new(self, &batch, source.layout().rows, source.layout().classes)?;
-        let factors = plan.gradient_factors(upstream)?;
-        let call = Call::new(&plan, source, Some(sink), factors);
-        Ok(plan.finish(T::run(self.instructions(), &call)))
-    }
-
-    fn instructions(&self) -> Instructions {
-        self.config.instructions.unwrap_or_else(Instructions::best)
+        run(self, Memory::in_place(logits), &batch.into(), upstream.into())
     }
 }

@@ -6,7 +6,8 @@ use std::ops::Range;
 use fearless_simd::Simd;
 
 use super::source::Source;
-use super::stream::{stream, write_scaled};
+use super::stream::{ScaledRow, stream, write_scaled};
+use crate::cpu::number::Number;
 use crate::view::Layout;
 use crate::{Element, RowsMut};
 
@@ -14,18 +15,15 @@ use crate::{Element, RowsMut};
 const STREAMED: usize = 8 << 20;
 
 /// Rows to write, each by one thread at a time.
-pub(in crate::cpu) struct Sink<'a, T> {
+pub(super) struct Sink<'a, T> {
     first: *mut T,
     layout: &'a Layout,
     streamed: bool,
     _buffer: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: writing is unsafe and demands that no two threads use the same entries at once; different rows, and different classes of one, share no element.
-unsafe impl<T: Send> Sync for Sink<'_, T> {}
-
 impl<'a, T: Element> Sink<'a, T> {
-    pub(in crate::cpu) fn new<'v: 'a>(rows: &'a mut RowsMut<'v, T>) -> Self {
+    pub(super) fn new<'v: 'a>(rows: &'a mut RowsMut<'v, T>) -> Self {
         let first = rows.data_mut().as_mut_ptr();
         let layout = rows.layout();
         let bytes = layout.rows.saturating_mul(layout.classes).saturating_mul(size_of::<T>());
@@ -33,17 +31,25 @@ impl<'a, T: Element> Sink<'a, T> {
     }
 
     /// The same rows to read: for gradients written over their logits.
-    pub(in crate::cpu) fn as_source(&self) -> Source<'a, T> {
-        Source { first: self.first, layout: self.layout, _buffer: PhantomData }
+    pub(super) fn as_source(&self) -> Source<'a, T> {
+        // SAFETY: the layout was checked against this buffer when the view was made.
+        unsafe { Source::at(self.first, self.layout) }
     }
 
+    /// Whether it is written past the cache, so that other threads see it only after a fence.
+    pub(super) fn is_streamed(&self) -> bool {
+        self.streamed
+    }
+}
+
+impl<T: Number> Sink<'_, T> {
     /// Rounds and writes classes `start..start + values.len()` of a row. `rounded` is room for as many, in cache.
     ///
     /// # Safety
-    /// `row` is a row of the layout, the classes are classes of it, and no other thread reads or writes them meanwhile. Before another thread may look at what was written,
-    /// this one calls [`finish`](Self::finish).
+    /// `row` is a row of the layout, the classes are classes of it, no reference to these entries is alive, and no other thread reads or writes them meanwhile. Where the sink is
+    /// [streamed](Self::is_streamed), this thread makes a fence before another may look at what was written.
     #[inline(always)]
-    pub(in crate::cpu) unsafe fn write<S: Simd>(&self, simd: S, row: usize, start: usize, values: &[T::Real], rounded: &mut [T]) {
+    pub(super) unsafe fn write<S: Simd>(&self, simd: S, row: usize, start: usize, values: &[T::Real], rounded: &mut [T]) {
         debug_assert!(row < self.layout.rows && start + values.len() <= self.layout.classes);
         let stride = self.layout.class_stride;
         let first = self.layout.row_start(row) + start as isize * stride;
@@ -59,25 +65,21 @@ impl<'a, T: Element> Sink<'a, T> {
         self.round(simd, values, block, rounded);
     }
 
-    /// Writes `a·e + b` over some classes of a row, and `hot`'s values at their places from the first of these; `false`, and nothing is written, where that needs rounding or the
-    /// classes are not neighbours. `e` goes on to the end of its last chunk.
+    /// Writes entries over neighbouring classes of a row; `false`, and nothing is written, where that needs rounding or the classes are not neighbours. `ahead` is told which entries are
+    /// being written.
     ///
     /// # Safety
     /// As [`write`](Self::write).
     #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    pub(in crate::cpu) unsafe fn write_scaled<S: Simd>(
+    pub(super) unsafe fn write_scaled<S: Simd>(
         &self,
         simd: S,
         row: usize,
         classes: Range<usize>,
-        e: &[T::Real],
-        a: T::Real,
-        b: T::Real,
-        hot: [Option<(usize, T::Real)>; 2],
+        entries: ScaledRow<'_, T::Real>,
         ahead: impl Fn(usize, usize),
     ) -> bool {
-        debug_assert!(row < self.layout.rows && classes.end <= self.layout.classes && e.len() >= classes.len());
+        debug_assert!(row < self.layout.rows && classes.end <= self.layout.classes);
         if self.layout.class_stride != 1 {
             return false;
         }
@@ -86,7 +88,7 @@ impl<'a, T: Element> Sink<'a, T> {
         let Some(out) = T::as_real_mut(unsafe { std::slice::from_raw_parts_mut(self.first.offset(first), classes.len()) }) else { return false };
         simd.vectorize(
             #[inline(always)]
-            || write_scaled(simd, out, e, a, b, hot, self.streamed, ahead),
+            || write_scaled(simd, out, entries, self.streamed, ahead),
         );
         true
     }
@@ -96,17 +98,10 @@ impl<'a, T: Element> Sink<'a, T> {
     /// # Safety
     /// The rows are rows of the layout, and no other thread reads or writes them meanwhile. Otherwise as [`write`](Self::write).
     #[inline(always)]
-    pub(in crate::cpu) unsafe fn write_tile<S: Simd>(
-        &self,
-        simd: S,
-        rows: Range<usize>,
-        width: usize,
-        values: &[T::Real],
-        flat: &mut [T::Real],
-        rounded: &mut [T],
-    ) {
+    pub(super) unsafe fn write_tile<S: Simd>(&self, simd: S, rows: Range<usize>, width: usize, values: &[T::Real], flat: &mut [T::Real], rounded: &mut [T]) {
         let (classes, class_stride) = (self.layout.classes, self.layout.class_stride);
-        debug_assert!(rows.end <= self.layout.rows && rows.len() <= width && values.len() == classes * width);
+        debug_assert!(rows.end <= self.layout.rows);
+        assert!(rows.len() <= width && values.len() == classes * width);
         let mut row = rows.start;
         while row < rows.end {
             let run = self.layout.run(row);
@@ -149,15 +144,6 @@ impl<'a, T: Element> Sink<'a, T> {
             let rounded = &mut rounded[..values.len()];
             T::narrow(simd, values, rounded);
             stream(simd, rounded, out);
-        }
-    }
-
-    /// Makes what this thread wrote visible to whoever it tells next.
-    pub(in crate::cpu) fn finish(&self) {
-        #[cfg(target_arch = "x86_64")]
-        if self.streamed {
-            // SAFETY: SSE is part of the target.
-            unsafe { std::arch::x86_64::_mm_sfence() };
         }
     }
 }

@@ -6,35 +6,41 @@ use std::ops::Range;
 use fearless_simd::Simd;
 
 use super::ahead::{Ahead, TileAhead};
+use crate::cpu::number::Number;
 use crate::view::Layout;
 use crate::{Element, Rows};
 
 /// Rows to read.
-#[doc(hidden)]
-pub struct Source<'a, T> {
-    pub(super) first: *const T,
-    pub(super) layout: &'a Layout,
-    pub(super) _buffer: PhantomData<&'a [T]>,
+pub(super) struct Source<'a, T> {
+    first: *const T,
+    layout: &'a Layout,
+    _buffer: PhantomData<&'a [T]>,
 }
 
-// SAFETY: a source is only read, as a `&[T]` is; where it shares its buffer with a sink, see `Sink`.
-unsafe impl<T: Sync> Sync for Source<'_, T> {}
-
 impl<'a, T: Element> Source<'a, T> {
-    pub(in crate::cpu) fn new(rows: &'a Rows<'_, T>) -> Self {
-        Self { first: rows.data().as_ptr(), layout: rows.layout(), _buffer: PhantomData }
+    pub(super) fn new(rows: &'a Rows<'_, T>) -> Self {
+        // SAFETY: the layout was checked against this buffer when the view was made.
+        unsafe { Self::at(rows.data().as_ptr(), rows.layout()) }
     }
 
-    pub(in crate::cpu) fn layout(&self) -> &'a Layout {
+    /// # Safety
+    /// The layout's positions lie in the buffer that starts at `first`, which is good for reading for `'a`.
+    pub(super) unsafe fn at(first: *const T, layout: &'a Layout) -> Self {
+        Self { first, layout, _buffer: PhantomData }
+    }
+
+    pub(super) fn layout(&self) -> &'a Layout {
         self.layout
     }
+}
 
+impl<T: Number> Source<'_, T> {
     /// Classes `start..start + len` of a row where they lie, if they are neighbours.
     ///
     /// # Safety
     /// `row` is less than the layout's rows, the classes are less than its classes, and nobody writes them while the reference lives.
     #[inline(always)]
-    pub(in crate::cpu) unsafe fn neighbours(&self, row: usize, start: usize, len: usize) -> Option<&[T]> {
+    pub(super) unsafe fn neighbours(&self, row: usize, start: usize, len: usize) -> Option<&[T]> {
         debug_assert!(row < self.layout.rows && start + len <= self.layout.classes);
         let first = self.layout.row_start(row) + start as isize;
         // SAFETY: the layout's positions lie in the buffer, and with stride 1 these are neighbours.
@@ -46,7 +52,7 @@ impl<'a, T: Element> Source<'a, T> {
     /// # Safety
     /// `row` is less than the layout's rows, the classes are less than its classes, and no other thread writes them meanwhile.
     #[inline(always)]
-    pub(in crate::cpu) unsafe fn read<S: Simd>(&self, simd: S, row: usize, start: usize, out: &mut [T::Real]) {
+    pub(super) unsafe fn read<S: Simd>(&self, simd: S, row: usize, start: usize, out: &mut [T::Real]) {
         debug_assert!(row < self.layout.rows && start + out.len() <= self.layout.classes);
         // SAFETY: nobody writes them meanwhile (contract), and the reference ends before this thread writes them.
         if let Some(block) = unsafe { self.neighbours(row, start, out.len()) } {
@@ -66,9 +72,10 @@ impl<'a, T: Element> Source<'a, T> {
     /// # Safety
     /// The rows are rows of the layout, and no other thread writes them meanwhile.
     #[inline(always)]
-    pub(in crate::cpu) unsafe fn read_tile<S: Simd>(&self, simd: S, rows: Range<usize>, width: usize, flat: &mut [T::Real], out: &mut [T::Real]) {
+    pub(super) unsafe fn read_tile<S: Simd>(&self, simd: S, rows: Range<usize>, width: usize, flat: &mut [T::Real], out: &mut [T::Real]) {
         let (classes, class_stride) = (self.layout.classes, self.layout.class_stride);
-        debug_assert!(rows.end <= self.layout.rows && rows.len() <= width && out.len() == classes * width);
+        debug_assert!(rows.end <= self.layout.rows);
+        assert!(rows.len() <= width && out.len() == classes * width);
         let mut row = rows.start;
         while row < rows.end {
             let run = self.layout.run(row);
@@ -100,27 +107,13 @@ impl<'a, T: Element> Source<'a, T> {
         }
     }
 
-    /// The tile of up to `rows` rows from `row` on, to be fetched ahead of time; nothing where it is neither rows side by side nor one after another.
-    pub(in crate::cpu) fn tile_ahead(&self, row: usize, rows: usize) -> TileAhead<T> {
-        let (classes, nothing) = (self.layout.classes, TileAhead { first: self.first, class_stride: 0, classes: 0, len: 0 });
-        if row >= self.layout.rows {
-            return nothing;
-        }
-        let run = self.layout.run(row);
-        let (first, rows) = (self.first.wrapping_offset(run.start), rows.min(run.len));
-        match (run.stride, self.layout.class_stride) {
-            (1, class_stride) => TileAhead { first, class_stride, classes, len: rows },
-            (stride, 1) if stride == classes as isize => TileAhead { first, class_stride: 0, classes, len: rows * classes },
-            _ => nothing,
-        }
+    /// See [`TileAhead::new`].
+    pub(super) fn tile_ahead(&self, row: usize, rows: usize) -> TileAhead<T> {
+        TileAhead::new(self.first, self.layout, row, rows)
     }
 
-    /// Classes `start..` of a row, up to `len`, to be fetched ahead of time; those of the next row from the last class on; nothing where classes are not neighbours.
-    pub(in crate::cpu) fn ahead(&self, row: usize, start: usize, len: usize) -> Ahead<T> {
-        let (row, start) = if start < self.layout.classes { (row, start) } else { (row + 1, 0) };
-        if row >= self.layout.rows || self.layout.class_stride != 1 {
-            return Ahead::NOTHING;
-        }
-        Ahead { first: self.first.wrapping_offset(self.layout.row_start(row) + start as isize), len: len.min(self.layout.classes - start) }
+    /// See [`Ahead::new`].
+    pub(super) fn ahead(&self, row: usize, start: usize, len: usize) -> Ahead<T> {
+        Ahead::new(self.first, self.layout, row, start, len)
     }
 }

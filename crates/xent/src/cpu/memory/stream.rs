@@ -2,22 +2,24 @@
 
 use fearless_simd::{Simd, SimdBase, SimdFloat};
 
+use crate::Element;
 use crate::cpu::buffer::LINE;
-use crate::{Element, Real};
+use crate::cpu::kernels::lanes::Lane;
 
-/// out ← a·e + b, but for `hot`. Past the cache, if `streamed`: whole lines of `out` are; the ends of it go through the cache.
+/// Entries of a row's gradient: `a·e + b`, and at two places at most the value that stands there.
+#[derive(Clone, Copy)]
+pub(in crate::cpu) struct ScaledRow<'e, R> {
+    /// Goes on to the end of its last chunk.
+    pub(in crate::cpu) e: &'e [R],
+    pub(in crate::cpu) a: R,
+    pub(in crate::cpu) b: R,
+    pub(in crate::cpu) hot: [Option<(usize, R)>; 2],
+}
+
+/// Past the cache, if `streamed`: whole lines of `out` are; the ends of it go through the cache.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-pub(super) fn write_scaled<S: Simd, R: Real>(
-    simd: S,
-    out: &mut [R],
-    e: &[R],
-    a: R,
-    b: R,
-    hot: [Option<(usize, R)>; 2],
-    streamed: bool,
-    ahead: impl Fn(usize, usize),
-) {
+pub(super) fn write_scaled<S: Simd, R: Lane>(simd: S, out: &mut [R], entries: ScaledRow<'_, R>, streamed: bool, ahead: impl Fn(usize, usize)) {
+    let ScaledRow { e, a, b, hot } = entries;
     let lanes = R::Lanes::<S>::LEN;
     let (a, b) = (R::Lanes::<S>::splat(simd, a), R::Lanes::<S>::splat(simd, b));
     let head = if streamed { out.as_ptr().align_offset(LINE).min(out.len()) } else { 0 };
@@ -74,9 +76,8 @@ pub(super) fn stream<S: Simd, T: Element>(simd: S, from: &[T], to: &mut [T]) {
 /// Copies a line past the cache; `to` starts at a multiple of one.
 #[inline(always)]
 #[cfg(target_arch = "x86_64")]
-fn stream_line<S: Simd, T: Copy>(simd: S, from: &[T], to: &mut [T]) {
-    assert!(size_of_val(from) == LINE && size_of_val(to) == LINE && to.as_ptr().addr().is_multiple_of(LINE));
-    let line = Line { from: from.as_ptr().cast(), to: to.as_mut_ptr().cast() };
+fn stream_line<S: Simd, T: Element>(simd: S, from: &[T], to: &mut [T]) {
+    let line = Line::new(from, to);
     if let Some(avx512) = simd.level().as_avx512() {
         stream_512(avx512, line);
     } else if let Some(avx2) = simd.level().as_avx2() {
@@ -88,48 +89,62 @@ fn stream_line<S: Simd, T: Copy>(simd: S, from: &[T], to: &mut [T]) {
 
 #[inline(always)]
 #[cfg(not(target_arch = "x86_64"))]
-fn stream_line<S: Simd, T: Copy>(_: S, from: &[T], to: &mut [T]) {
+fn stream_line<S: Simd, T: Element>(_: S, from: &[T], to: &mut [T]) {
     to.copy_from_slice(from);
 }
 
-/// A line to copy: both pointers are good for [`LINE`] bytes, and `to` is a multiple of that.
+/// A line to copy, and where to.
 #[cfg(target_arch = "x86_64")]
-struct Line {
-    from: *const u8,
-    to: *mut u8,
+struct Line<'l> {
+    from: &'l [u8; LINE],
+    to: &'l mut AlignedLine,
 }
+
+#[cfg(target_arch = "x86_64")]
+#[repr(align(64))]
+struct AlignedLine([u8; LINE]);
+
+#[cfg(target_arch = "x86_64")]
+impl<'l> Line<'l> {
+    #[inline(always)]
+    fn new<T: Element>(from: &'l [T], to: &'l mut [T]) -> Self {
+        assert!(size_of_val(from) == LINE && size_of_val(to) == LINE && to.as_ptr().addr().is_multiple_of(align_of::<AlignedLine>()));
+        // SAFETY: they have a line's length, `to` its alignment, and numbers are bytes without padding, of any value.
+        unsafe { Self { from: &*from.as_ptr().cast(), to: &mut *to.as_mut_ptr().cast() } }
+    }
+}
+
+// Each stores a whole line, and a `FenceOnDrop` orders that before what follows.
 
 #[cfg(target_arch = "x86_64")]
 fearless_simd::kernel!(
     #[inline(always)]
-    fn stream_512(avx512: Avx512, line: Line) {
+    fn stream_512(avx512: Avx512, line: Line<'_>) {
         use std::arch::x86_64::{_mm512_loadu_si512, _mm512_stream_si512};
-        // SAFETY: a `Line` is what these ask for. `finish` orders the store before what follows it.
-        unsafe { _mm512_stream_si512(line.to.cast(), _mm512_loadu_si512(line.from.cast())) };
+        // SAFETY: both are 64 bytes, `to` at a multiple of that.
+        unsafe { _mm512_stream_si512(line.to.0.as_mut_ptr().cast(), _mm512_loadu_si512(line.from.as_ptr().cast())) };
     }
 );
 
 #[cfg(target_arch = "x86_64")]
 fearless_simd::kernel!(
     #[inline(always)]
-    fn stream_256(avx2: Avx2, line: Line) {
-        use std::arch::x86_64::{__m256i, _mm256_loadu_si256, _mm256_stream_si256};
-        let (from, to): (*const __m256i, *mut __m256i) = (line.from.cast(), line.to.cast());
-        for half in 0..2 {
-            // SAFETY: as above.
-            unsafe { _mm256_stream_si256(to.add(half), _mm256_loadu_si256(from.add(half))) };
+    fn stream_256(avx2: Avx2, line: Line<'_>) {
+        use std::arch::x86_64::{_mm256_loadu_si256, _mm256_stream_si256};
+        for (from, to) in line.from.chunks_exact(32).zip(line.to.0.chunks_exact_mut(32)) {
+            // SAFETY: both are 32 bytes, `to` at a multiple of that.
+            unsafe { _mm256_stream_si256(to.as_mut_ptr().cast(), _mm256_loadu_si256(from.as_ptr().cast())) };
         }
     }
 );
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn stream_128(line: Line) {
-    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
-    let (from, to): (*const __m128i, *mut __m128i) = (line.from.cast(), line.to.cast());
-    for quarter in 0..4 {
-        // SAFETY: as above; SSE2 is part of the target.
-        unsafe { _mm_stream_si128(to.add(quarter), _mm_loadu_si128(from.add(quarter))) };
+fn stream_128(line: Line<'_>) {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm_stream_si128};
+    for (from, to) in line.from.chunks_exact(16).zip(line.to.0.chunks_exact_mut(16)) {
+        // SAFETY: both are 16 bytes, `to` at a multiple of that; SSE2 is part of the target.
+        unsafe { _mm_stream_si128(to.as_mut_ptr().cast(), _mm_loadu_si128(from.as_ptr().cast())) };
     }
 }
 
@@ -137,4 +152,19 @@ fn stream_128(line: Line) {
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) fn stream<S: Simd, T: Element>(_: S, from: &[T], to: &mut [T]) {
     to.copy_from_slice(from);
+}
+
+/// When it is dropped, what its thread wrote past the cache is visible to whomever that tells next.
+pub(super) struct FenceOnDrop {
+    pub(super) streamed: bool,
+}
+
+impl Drop for FenceOnDrop {
+    fn drop(&mut self) {
+        #[cfg(target_arch = "x86_64")]
+        if self.streamed {
+            // SAFETY: SSE is part of the target.
+            unsafe { std::arch::x86_64::_mm_sfence() };
+        }
+    }
 }

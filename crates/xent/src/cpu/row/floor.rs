@@ -3,29 +3,35 @@
 use fearless_simd::Simd;
 
 use super::load::{load, target};
-use super::scratch::Blocks;
+use super::scratch::{Blocks, blocks};
 use crate::cpu::call::PriorVector;
-use crate::cpu::kernels::Lane;
-use crate::cpu::kernels::block::{self, BLOCK, padded};
+use crate::cpu::kernels::block::{self, padded};
+use crate::cpu::kernels::lanes::Lane;
+use crate::cpu::memory::ClaimedClasses;
+use crate::cpu::number::Number;
+use crate::element::sealed::Sealed;
 use crate::plan::{Folded, RowPlan, relative_entropy_term};
 use crate::reduction::Sum;
 use crate::{Element, Real};
 
-impl<S: Simd, T: Element> Blocks<'_, S, T> {
+impl<S: Simd, T: Number> Blocks<'_, S, T> {
     /// The entropy floor: where scalars do not say it, Σ −y ln(y/Y) over the smoothed target's entries.
-    pub(in crate::cpu) fn floor(&mut self, plan: &RowPlan, folded: &Folded) -> f64 {
+    pub(in crate::cpu) fn floor(&mut self, plan: &RowPlan, folded: &Folded, row: &ClaimedClasses<'_, T>) -> f64 {
         folded.floor.unwrap_or_else(|| {
             let mut sum = Sum::default();
-            for start in (0..self.call.classes()).step_by(BLOCK) {
-                let len = BLOCK.min(self.call.classes() - start);
-                sum.add(if self.call.plan.dense_targets() { self.dense_floor(plan, folded, start, len) } else { self.sparse_floor(plan, folded, start, len) });
+            for (start, len) in blocks(row.classes()) {
+                sum.add(if self.call.plan.dense_targets() {
+                    self.dense_floor(plan, folded, row, start, len)
+                } else {
+                    self.sparse_floor(plan, folded, row, start, len)
+                });
             }
             sum.total()
         })
     }
 
     /// A block's part of the floor where the target itself is K numbers a row.
-    fn dense_floor(&mut self, plan: &RowPlan, folded: &Folded, start: usize, len: usize) -> f64 {
+    fn dense_floor(&mut self, plan: &RowPlan, folded: &Folded, row: &ClaimedClasses<'_, T>, start: usize, len: usize) -> f64 {
         let (on, total) = (folded.gradient, folded.target_mass());
         let (simd, whole, narrow) = (self.simd, padded(len), T::Real::from_f64);
         let t = target(simd, self.call, plan.row, start, len, &mut self.t, &mut self.wide, None);
@@ -41,7 +47,7 @@ impl<S: Simd, T: Element> Blocks<'_, S, T> {
         block::scaled(simd, t, narrow(on.tau), narrow(everywhere), &mut self.g[..whole], |_, _| ());
         if !scalars {
             if renormalises {
-                load(self.simd, self.call, plan.row, start, len, &mut self.z);
+                load(self.simd, self.call, row, start, len, &mut self.z);
             }
             if matches!(self.call.prior, PriorVector::PerRow) {
                 self.load_own_prior(plan, start, len);
@@ -65,14 +71,14 @@ impl<S: Simd, T: Element> Blocks<'_, S, T> {
     }
 
     /// A block's part of the floor where only the prior is K numbers a row: in f64.
-    fn sparse_floor(&mut self, plan: &RowPlan, folded: &Folded, start: usize, len: usize) -> f64 {
+    fn sparse_floor(&mut self, plan: &RowPlan, folded: &Folded, row: &ClaimedClasses<'_, T>, start: usize, len: usize) -> f64 {
         let (target, total) = (folded.gradient, folded.target_mass());
         let whole = padded(len);
         self.wide[..whole].fill(0.0);
         if target.gamma > 0.0 {
             let renormalises = self.call.plan.renormalises();
             if renormalises {
-                load(self.simd, self.call, plan.row, start, len, &mut self.z);
+                load(self.simd, self.call, row, start, len, &mut self.z);
             }
             self.call.plan.fill_prior(plan, start, &mut self.wide[..len]);
             let weights = self.call.plan.class_weights();

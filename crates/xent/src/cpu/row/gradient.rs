@@ -3,26 +3,28 @@
 use fearless_simd::Simd;
 
 use super::load::{forbid, load, target};
-use super::scratch::{Blocks, KeptPiece};
+use super::scratch::{Blocks, KeptPiece, blocks};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::call::PriorVector;
 use crate::cpu::gradient::RowGradient;
-use crate::cpu::kernels::Lane;
 use crate::cpu::kernels::block::{self, BLOCK, padded};
+use crate::cpu::memory::{ClaimedClasses, ScaledRow};
+use crate::cpu::number::Number;
+use crate::element::sealed::Sealed;
 use crate::{Element, Real};
 
-impl<S: Simd, T: Element> Blocks<'_, S, T> {
+impl<S: Simd, T: Number> Blocks<'_, S, T> {
     /// [`gradient`](Self::gradient) for a task of its own.
-    pub(in crate::cpu) fn gradient_of_piece(&mut self, row: &RowGradient<'_>, kept: &KeptPiece<'_, T::Real>) {
+    pub(in crate::cpu) fn gradient_of_piece(&mut self, row: &RowGradient<'_>, piece: &mut ClaimedClasses<'_, T>, kept: &KeptPiece<'_, T::Real>) {
         self.simd.vectorize(
             #[inline(always)]
-            || self.gradient(row, kept),
+            || self.gradient(row, piece, kept),
         );
     }
 
     /// The gradient of a piece, from what was kept of it.
     #[inline(always)]
-    pub(super) fn gradient(&mut self, row: &RowGradient<'_>, kept: &KeptPiece<'_, T::Real>) {
+    pub(super) fn gradient(&mut self, row: &RowGradient<'_>, piece: &mut ClaimedClasses<'_, T>, kept: &KeptPiece<'_, T::Real>) {
         let RowGradient { plan, stats, .. } = *row;
         let (simd, call) = (self.simd, self.call);
         let narrow = T::Real::from_f64;
@@ -31,27 +33,23 @@ impl<S: Simd, T: Element> Blocks<'_, S, T> {
         let plain = uniform && !renormalises && softcap.is_none() && allowed.is_none() && !call.plan.dense_targets();
         let on_exp = row.on_exp();
         let hot: [Option<(usize, T::Real)>; 2] = std::array::from_fn(|j| self.hot(row, j));
-        for (block, (start, len)) in self.blocks(kept.start).enumerate() {
+        for (block, (start, len)) in blocks(piece.classes()).enumerate() {
             let whole = padded(len);
             let below = kept.references[block].to_f64() - stats.max;
             let on_block = narrow(if below == 0.0 { on_exp } else { on_exp * below.exp() });
             let everywhere = narrow(if uniform { -row.on_prior() } else { 0.0 });
             let hot = hot.map(|hot| hot.and_then(|(class, value)| Some((class.checked_sub(start).filter(|&k| k < len)?, value))));
-            let next = call.source.ahead(plan.row + 1, start, BLOCK);
+            let next = piece.ahead(piece.row() + 1, start, BLOCK);
             let ahead = |from, len| next.fetch(from, len);
             let e = match kept.e.get(block * BLOCK..).filter(|e| !e.is_empty()) {
                 Some(e) => &e[..whole],
                 None => {
-                    self.exponentials_again(plan.row, start, len, kept.references[block]);
+                    self.exponentials_again(piece, start, len, kept.references[block]);
                     &self.e[..whole]
                 }
             };
-            if let Some(sink) = call.sink.as_ref().filter(|_| plain) {
-                // SAFETY: as in `write`.
-                let written = unsafe { sink.write_scaled(simd, plan.row, start..start + len, e, on_block, everywhere, hot, ahead) };
-                if written {
-                    continue;
-                }
+            if plain && piece.write_scaled(simd, start, len, ScaledRow { e, a: on_block, b: everywhere, hot }, ahead) {
+                continue;
             }
             block::scaled(simd, e, on_block, everywhere, &mut self.g[..whole], ahead);
             if !uniform {
@@ -69,7 +67,7 @@ impl<S: Simd, T: Element> Blocks<'_, S, T> {
                 let z = match kept.z.get(block * BLOCK..).filter(|z| !z.is_empty()) {
                     Some(z) => &z[..whole],
                     None => {
-                        load(simd, call, plan.row, start, len, &mut self.z);
+                        load(simd, call, piece, start, len, &mut self.z);
                         &self.z[..whole]
                     }
                 };
@@ -84,17 +82,17 @@ impl<S: Simd, T: Element> Blocks<'_, S, T> {
                 forbid(&mut self.g[..len], allowed, start, T::Real::ZERO);
             }
             hot.into_iter().flatten().for_each(|(entry, value)| self.g[entry] = value);
-            self.write(plan.row, start, len);
+            self.write(piece, start, len);
         }
     }
 
     /// What was not kept of a long row, to the same bits: e^(z − reference) of a block into `e`.
-    fn exponentials_again(&mut self, row: usize, start: usize, len: usize, reference: T::Real) {
+    fn exponentials_again(&mut self, piece: &ClaimedClasses<'_, T>, start: usize, len: usize, reference: T::Real) {
         if self.e.is_empty() {
             self.e = Buffer::new(padded(BLOCK), T::Real::ZERO);
         }
-        load(self.simd, self.call, row, start, len, &mut self.z);
-        let next = self.call.source.ahead(row, start + len, BLOCK);
+        load(self.simd, self.call, piece, start, len, &mut self.z);
+        let next = piece.ahead(piece.row(), start + len, BLOCK);
         block::exponentials(self.simd, &self.z[..len], reference, &mut self.e[..padded(len)], None, true, |from, len| next.fetch(from, len));
     }
 
@@ -107,9 +105,8 @@ impl<S: Simd, T: Element> Blocks<'_, S, T> {
     }
 
     /// One value for every class of a row, 0 for those that are not allowed.
-    pub(in crate::cpu) fn fill(&mut self, row: usize, value: f64, allowed: Option<&[bool]>) {
-        for start in (0..self.call.classes()).step_by(BLOCK) {
-            let len = BLOCK.min(self.call.classes() - start);
+    pub(in crate::cpu) fn fill(&mut self, row: &mut ClaimedClasses<'_, T>, value: f64, allowed: Option<&[bool]>) {
+        for (start, len) in blocks(row.classes()) {
             self.g[..len].fill(T::Real::from_f64(value));
             forbid(&mut self.g[..len], allowed, start, T::Real::ZERO);
             self.write(row, start, len);
@@ -117,9 +114,7 @@ impl<S: Simd, T: Element> Blocks<'_, S, T> {
     }
 
     #[inline(always)]
-    fn write(&mut self, row: usize, start: usize, len: usize) {
-        let Some(sink) = &self.call.sink else { return };
-        // SAFETY: the row and block are the sink's, whose shape is the source's; this piece of the row is this task's alone, and whoever runs the task calls `finish`.
-        unsafe { sink.write(self.simd, row, start, &self.g[..len], &mut self.rounded) };
+    fn write(&mut self, claim: &mut ClaimedClasses<'_, T>, start: usize, len: usize) {
+        claim.write(self.simd, start, &self.g[..len], &mut self.rounded);
     }
 }

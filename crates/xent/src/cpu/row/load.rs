@@ -5,14 +5,17 @@ use std::hint::select_unpredictable;
 use fearless_simd::Simd;
 
 use super::scratch::Blocks;
-use crate::cpu::call::{Call, ReadTarget};
-use crate::cpu::kernels::Lane;
+use crate::Element;
+use crate::cpu::call::Call;
 use crate::cpu::kernels::block::{self, padded};
+use crate::cpu::kernels::lanes::Lane;
+use crate::cpu::memory::ClaimedClasses;
+use crate::cpu::number::{DenseTarget, Number};
 use crate::cpu::statistics::Running;
+use crate::element::sealed::Sealed;
 use crate::plan::RowPlan;
-use crate::{Element, Real};
 
-impl<S: Simd, T: Element> Blocks<'_, S, T> {
+impl<S: Simd, T: Number> Blocks<'_, S, T> {
     /// A block of a prior that rows do not share, into `v` weighted and, where class weights must not enter, into `plain_v`.
     pub(super) fn load_own_prior(&mut self, plan: &RowPlan, start: usize, len: usize) {
         let wide = &mut self.wide[..len];
@@ -33,19 +36,18 @@ impl<S: Simd, T: Element> Blocks<'_, S, T> {
 
 /// Transformed logits of a block into `z`; beyond them, anything.
 #[inline(always)]
-pub(super) fn load<S: Simd, T: Element>(simd: S, call: &Call<'_, T>, row: usize, start: usize, len: usize, z: &mut [T::Real]) {
-    // SAFETY: `row` and the block are inside the plan's rows and classes, which are the source's; this piece of the row is the calling task's alone.
-    unsafe { call.source.read(simd, row, start, &mut z[..len]) };
+pub(super) fn load<S: Simd, T: Number>(simd: S, call: &Call<'_, T>, claim: &ClaimedClasses<'_, T>, start: usize, len: usize, z: &mut [T::Real]) {
+    claim.read(simd, start, &mut z[..len]);
     if !call.transform.is_identity() {
         block::transform(simd, &mut z[..padded(len)], call.transform.temperature, call.transform.softcap);
     }
-    forbid(&mut z[..len], call.plan.allowed(row), start, T::Real::NEG_INFINITY);
+    forbid(&mut z[..len], call.plan.allowed(claim.row()), start, T::Real::NEG_INFINITY);
 }
 
 /// A block of the dense target, weighted, with zeros to the end of its last chunk: where it lies, or in `room`. Its largest entry before weights counts in `running`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub(super) fn target<'t, S: Simd, T: Element>(
+pub(super) fn target<'t, S: Simd, T: Number>(
     simd: S,
     call: &'t Call<'_, T>,
     row: usize,
@@ -62,7 +64,7 @@ pub(super) fn target<'t, S: Simd, T: Element>(
     let room = &mut room[..padded(len)];
     let (t, beyond) = room.split_at_mut(len);
     beyond.fill(T::Real::ZERO);
-    if call.plan.probabilities().is_some_and(|probabilities| T::Real::read_target(simd, probabilities, row, start, t)) {
+    if call.plan.probabilities().is_some_and(|probabilities| T::Real::read(simd, probabilities, row, start, t)) {
         running.into_iter().for_each(|running| target_peak(simd, t, start, running));
     } else {
         let wide = &mut wide[..len];
@@ -78,14 +80,14 @@ pub(super) fn target<'t, S: Simd, T: Element>(
 
 /// The largest entry of a block of a dense target, and the first place of that.
 #[inline(always)]
-fn target_peak<S: Simd, R: Real>(simd: S, t: &[R], start: usize, running: &mut Running) {
+fn target_peak<S: Simd, R: Lane>(simd: S, t: &[R], start: usize, running: &mut Running) {
     let (max, _) = block::extremes(simd, t);
     running.target_peak(max.to_f64(), || start + block::position(simd, t, max).unwrap_or(0));
 }
 
 /// Puts `value` on the classes from `start` on that the mask does not allow.
 #[inline(always)]
-pub(super) fn forbid<R: Real>(values: &mut [R], allowed: Option<&[bool]>, start: usize, value: R) {
+pub(super) fn forbid<R: Lane>(values: &mut [R], allowed: Option<&[bool]>, start: usize, value: R) {
     let Some(allowed) = allowed else { return };
     values.iter_mut().zip(&allowed[start..]).for_each(|(entry, allowed)| *entry = select_unpredictable(*allowed, *entry, value));
 }

@@ -17,40 +17,47 @@ pub(super) use scratch::{Blocks, Kept, PIECE};
 use fearless_simd::Simd;
 
 use super::gradient::RowGradient;
+use super::memory::ClaimedClasses;
+use super::number::Number;
 use super::statistics::Running;
-use crate::Element;
 use crate::plan::{FloorMemo, RowParts, RowPlan};
 
-impl<S: Simd, T: Element> Blocks<'_, S, T> {
+impl<S: Simd, T: Number> Blocks<'_, S, T> {
     /// The loss of a row; `None` if it is ignored.
     #[inline(always)]
-    pub(super) fn forward(&mut self, row: usize, plan: &mut RowPlan, memo: &mut FloorMemo) -> Option<RowParts> {
-        self.call.plan.row_into(row, plan).then_some(())?;
+    pub(super) fn forward(&mut self, row: &mut ClaimedClasses<'_, T>, plan: &mut RowPlan, memo: &mut FloorMemo) -> Option<RowParts> {
+        self.call.plan.row_into(row.row(), plan).then_some(())?;
         let mut running = Running::new();
-        for start in (0..self.call.classes()).step_by(PIECE) {
-            running = running.merged(self.statistics(plan, start, None));
+        for piece in row.pieces(PIECE) {
+            running = running.merged(self.statistics(plan, &piece, None));
         }
         let folded = self.call.plan.fold(plan, &running.stats(), memo);
-        Some(folded.parts(self.floor(plan, &folded)))
+        Some(folded.parts(self.floor(plan, &folded, row)))
     }
 
     /// The loss of a row and its gradient.
     #[inline(always)]
-    pub(super) fn forward_backward(&mut self, row: usize, plan: &mut RowPlan, kept: &mut Kept<T::Real>, memo: &mut FloorMemo) -> Option<RowParts> {
-        if !self.call.plan.row_into(row, plan) {
+    pub(super) fn forward_backward(
+        &mut self,
+        row: &mut ClaimedClasses<'_, T>,
+        plan: &mut RowPlan,
+        kept: &mut Kept<T::Real>,
+        memo: &mut FloorMemo,
+    ) -> Option<RowParts> {
+        if !self.call.plan.row_into(row.row(), plan) {
             self.fill(row, 0.0, None);
             return None;
         }
         let mut running = Running::new();
-        for mut piece in kept.pieces() {
-            running = running.merged(self.statistics(plan, piece.start, Some(&mut piece)));
+        for (piece, mut kept) in row.pieces(PIECE).zip(kept.pieces()) {
+            running = running.merged(self.statistics(plan, &piece, Some(&mut kept)));
         }
         let stats = running.stats();
         let folded = self.call.plan.fold(plan, &stats, memo);
-        let parts = folded.parts(self.floor(plan, &folded));
-        match RowGradient::new(plan, &stats, &folded, self.call.factors.of(row), self.call.transform) {
-            Ok(gradient) => kept.pieces().for_each(|piece| self.gradient(&gradient, &piece)),
-            Err(value) => self.fill(row, value, self.call.plan.allowed(row).filter(|_| value.is_nan())),
+        let parts = folded.parts(self.floor(plan, &folded, row));
+        match RowGradient::new(plan, &stats, &folded, self.call.factors.of(row.row()), self.call.transform) {
+            Ok(gradient) => row.pieces(PIECE).zip(kept.pieces()).for_each(|(mut piece, kept)| self.gradient(&gradient, &mut piece, &kept)),
+            Err(value) => self.fill(row, value, self.call.plan.allowed(row.row()).filter(|_| value.is_nan())),
         }
         Some(parts)
     }

@@ -1,18 +1,21 @@
 //! What a thread works in, and what it keeps of a row between its two sweeps.
 
+use std::ops::Range;
+
 use fearless_simd::Simd;
 
 use crate::cpu::buffer::Buffer;
 use crate::cpu::call::{Call, PriorVector};
-use crate::cpu::kernels::Lane;
 use crate::cpu::kernels::block::{BLOCK, padded};
-use crate::{Element, Real};
+use crate::cpu::kernels::lanes::Lane;
+use crate::cpu::number::Number;
+use crate::element::sealed::Sealed;
 
 /// Classes of a piece.
 pub(in crate::cpu) const PIECE: usize = 32 * BLOCK;
 
 /// A thread's memory for the block it works on.
-pub(in crate::cpu) struct Blocks<'a, S: Simd, T: Element> {
+pub(in crate::cpu) struct Blocks<'a, S: Simd, T: Number> {
     pub(super) simd: S,
     pub(super) call: &'a Call<'a, T>,
     pub(super) z: Buffer<T::Real>,
@@ -40,15 +43,13 @@ pub(in crate::cpu) struct Kept<R> {
 
 /// What is kept of a piece.
 pub(in crate::cpu) struct KeptPiece<'k, R> {
-    /// Its first class.
-    pub(in crate::cpu) start: usize,
     pub(super) e: &'k mut [R],
     pub(super) z: &'k mut [R],
     pub(super) references: &'k mut [R],
 }
 
-impl<R: Real> Kept<R> {
-    pub(in crate::cpu) fn new<T: Element<Real = R>>(call: &Call<'_, T>) -> Self {
+impl<R: Lane> Kept<R> {
+    pub(in crate::cpu) fn new<T: Number<Real = R>>(call: &Call<'_, T>) -> Self {
         let classes = call.classes();
         let kept = |needed: bool| Buffer::new(if needed && classes <= LONGEST_KEPT { padded(classes) } else { 0 }, R::ZERO);
         Self { e: kept(true), z: kept(call.gradient_asks_for_logits()), references: vec![R::ZERO; classes.div_ceil(BLOCK)] }
@@ -56,12 +57,12 @@ impl<R: Real> Kept<R> {
 
     pub(in crate::cpu) fn pieces(&mut self) -> impl Iterator<Item = KeptPiece<'_, R>> {
         let (mut e, mut z) = (self.e.chunks_mut(PIECE), self.z.chunks_mut(PIECE));
-        let references = self.references.chunks_mut(PIECE / BLOCK).enumerate();
-        references.map(move |(i, references)| KeptPiece { start: i * PIECE, e: e.next().unwrap_or_default(), z: z.next().unwrap_or_default(), references })
+        let references = self.references.chunks_mut(PIECE / BLOCK);
+        references.map(move |references| KeptPiece { e: e.next().unwrap_or_default(), z: z.next().unwrap_or_default(), references })
     }
 }
 
-impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
+impl<'a, S: Simd, T: Number> Blocks<'a, S, T> {
     pub(in crate::cpu) fn new(simd: S, call: &'a Call<'a, T>) -> Self {
         let len = padded(call.classes().min(BLOCK));
         let some = |needed: bool| Buffer::new(if needed { len } else { 0 }, T::Real::ZERO);
@@ -76,13 +77,14 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             plain_v: some(own_prior && call.plan.renormalises() && call.plan.class_weights().is_some()),
             t: some(call.plan.dense_targets()),
             wide: Buffer::new(len, 0.0),
-            rounded: Buffer::new(len, T::from_f64(0.0)),
+            rounded: Buffer::new(len, T::ZERO),
         }
     }
+}
 
-    /// Blocks of the piece that starts at class `start`.
-    pub(super) fn blocks(&self, start: usize) -> impl Iterator<Item = (usize, usize)> + use<S, T> {
-        let end = self.call.classes().min(start + PIECE);
-        (start..end).step_by(BLOCK).map(move |start| (start, BLOCK.min(end - start)))
-    }
+/// The blocks of a row that some of its classes are cut into: each one's first class and length.
+#[inline(always)]
+pub(super) fn blocks(classes: Range<usize>) -> impl Iterator<Item = (usize, usize)> {
+    let end = classes.end;
+    classes.step_by(BLOCK).map(move |start| (start, BLOCK.min(end - start)))
 }

@@ -3,43 +3,46 @@
 use fearless_simd::Simd;
 
 use super::load::{load, target};
-use super::scratch::{Blocks, KeptPiece};
+use super::scratch::{Blocks, KeptPiece, blocks};
 use crate::cpu::call::PriorVector;
-use crate::cpu::kernels::Lane;
 use crate::cpu::kernels::block::{self, BLOCK, padded};
+use crate::cpu::kernels::lanes::Lane;
+use crate::cpu::memory::ClaimedClasses;
+use crate::cpu::number::Number;
 use crate::cpu::statistics::{Running, add};
+use crate::element::sealed::Sealed;
 use crate::plan::{Functional, RowPlan};
 use crate::{Element, Real};
 
-impl<S: Simd, T: Element> Blocks<'_, S, T> {
+impl<S: Simd, T: Number> Blocks<'_, S, T> {
     /// [`statistics`](Self::statistics) for a task of its own.
-    pub(in crate::cpu) fn statistics_of_piece(&mut self, plan: &RowPlan, start: usize, kept: Option<&mut KeptPiece<'_, T::Real>>) -> Running {
+    pub(in crate::cpu) fn statistics_of_piece(&mut self, plan: &RowPlan, piece: &ClaimedClasses<'_, T>, kept: Option<&mut KeptPiece<'_, T::Real>>) -> Running {
         self.simd.vectorize(
             #[inline(always)]
-            || self.statistics(plan, start, kept),
+            || self.statistics(plan, piece, kept),
         )
     }
 
-    /// The statistics of the piece that starts at class `start`; keeps what its gradient needs.
+    /// The statistics of a piece; keeps what its gradient needs.
     #[inline(always)]
-    pub(super) fn statistics(&mut self, plan: &RowPlan, start: usize, mut kept: Option<&mut KeptPiece<'_, T::Real>>) -> Running {
+    pub(super) fn statistics(&mut self, plan: &RowPlan, piece: &ClaimedClasses<'_, T>, mut kept: Option<&mut KeptPiece<'_, T::Real>>) -> Running {
         let (simd, call) = (self.simd, self.call);
         let mut running = Running::new();
         let uniform = matches!(call.prior, PriorVector::Uniform);
         let in_place = call.transform.is_identity() && call.plan.allowed(plan.row).is_none();
         let mut own = std::mem::take(&mut self.z);
-        for (block, (start, len)) in self.blocks(start).enumerate() {
+        for (block, (start, len)) in blocks(piece.classes()).enumerate() {
             let (e, z, reference_of_block) = match &mut kept {
                 Some(kept) => {
                     (kept.e.get_mut(block * BLOCK..).unwrap_or_default(), kept.z.get_mut(block * BLOCK..).unwrap_or_default(), kept.references.get_mut(block))
                 }
                 None => (&mut [][..], &mut [][..], None),
             };
-            let z = match call.logits(plan.row, start, len).filter(|_| in_place && z.is_empty()) {
+            let z = match piece.logits(start, len).filter(|_| in_place && z.is_empty()) {
                 Some(z) => z,
                 None => {
                     let z = if z.is_empty() { &mut own[..] } else { z };
-                    load(simd, call, plan.row, start, len, z);
+                    load(simd, call, piece, start, len, z);
                     &z[..len]
                 }
             };
@@ -68,7 +71,7 @@ impl<S: Simd, T: Element> Blocks<'_, S, T> {
                 *kept = reference;
             }
             let e = if e.is_empty() { &mut self.g[..padded(len)] } else { &mut e[..padded(len)] };
-            let next = call.source.ahead(plan.row, start + len, BLOCK);
+            let next = piece.ahead(plan.row, start + len, BLOCK);
             let next_target = call.target_ahead(plan.row, start + len, BLOCK);
             let mut sums = block::exponentials(simd, z, reference, e, hole, masked, |from, len| {
                 next.fetch(from, len);
