@@ -201,7 +201,9 @@ impl Config {
             }
         }
         self.prior.check()?;
-        self.instructions.map_or(Ok(()), Instructions::check)?;
+        if let Some(asked) = self.instructions.filter(|instructions| !instructions.is_available()) {
+            return Err(ConfigError::Instructions { asked, best: Instructions::best() });
+        }
         Ok(Criterion { config: self })
     }
 }

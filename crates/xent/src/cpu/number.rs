@@ -11,7 +11,8 @@ use crate::{Element, Rows};
 
 /// A number type of logits.
 pub(super) trait Number: Element<Real: DenseTarget> {
-    /// The number to compute with that [`from_real`](Element::from_real) makes the nearest to `value`.
+    /// The number to compute with that [`from_real`](Element::from_real) makes the nearest to
+    /// `value`.
     fn to_be_rounded(value: f64) -> Self::Real;
     /// The same numbers, where these are what is computed with.
     fn as_real(_: &[Self]) -> Option<&[Self::Real]> {
@@ -77,7 +78,8 @@ half_number!(bf16);
 pub(super) trait DenseTarget: Lane {
     /// The targets, if they are of this very type.
     fn own<'a>(probabilities: &'a Probabilities<'_>) -> Option<&'a Rows<'a, Self>>;
-    /// Classes `start..start + out.len()` of a row's target before class weights; `false`, and nothing is read, if they have to be narrowed from f64.
+    /// Classes `start..start + out.len()` of a row's target before class weights; `false`, and
+    /// nothing is read, if they have to be narrowed from f64.
     fn read<S: Simd>(simd: S, probabilities: &Probabilities<'_>, row: usize, start: usize, out: &mut [Self]) -> bool;
 }
 

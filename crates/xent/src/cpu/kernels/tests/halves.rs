@@ -2,8 +2,7 @@
 
 use half::{bf16 as Bf16, f16 as F16};
 
-use crate::cpu::Instructions;
-use crate::cpu::instructions::on_level;
+use crate::cpu::instructions::{Instructions, on_level};
 use crate::cpu::number::Number;
 
 fn widen<H: Number<Real = f32>>(set: Instructions, from: &[H]) -> Vec<f32> {
