@@ -66,7 +66,6 @@ use std::ops::Range;
 
 use crate::targets::Probabilities;
 use crate::{Batch, Criterion, EmptyMean, InputError, Reduction};
-use fold::ZLoss;
 use labels::RowLabels;
 use reduce::Denominators;
 use row::{RowSource, RowTemplate};
@@ -78,7 +77,8 @@ pub struct Plan<'a> {
     labels: RowLabels<'a>,
     template: RowTemplate,
     denominators: Denominators,
-    z_loss: ZLoss,
+    /// λ of z-loss, by its denominator.
+    z_loss: f64,
 }
 
 impl<'a> Plan<'a> {

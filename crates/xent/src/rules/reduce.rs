@@ -1,7 +1,6 @@
 //! From rows to a batch: none, sum or mean, and what the mean divides by. See SEMANTICS.md S6.
 
 use super::Plan;
-use super::fold::ZLoss;
 use super::labels::RowLabels;
 use super::parts::{COLUMNS, Parts};
 use super::row::mean_weight;
@@ -9,9 +8,6 @@ use super::sum::Sum;
 use super::table::ClassTable;
 use crate::output::Reduced;
 use crate::{ClassWeighting, Denominator, EmptyMean, Output, Real, Reduction};
-
-/// Where z-loss stands among the columns of [`Parts`].
-const Z_LOSS: usize = 3;
 
 /// What means divide by.
 #[derive(Debug, Clone, Copy)]
@@ -38,14 +34,10 @@ impl Denominators {
         }
     }
 
-    /// How z-loss enters rows and their gradients, which are divided by [`loss`](Self::loss) alone.
-    pub(super) fn z_loss(&self, lambda: f64, reduction: Reduction) -> ZLoss {
+    /// λ as rows use it: all of a mean is divided by [`loss`](Self::loss), so that z-loss brings what it is divided by instead.
+    pub(super) fn z_loss(&self, lambda: f64, reduction: Reduction) -> f64 {
         let apart = reduction == Reduction::Mean && self.loss != self.z_loss && self.loss != 0.0;
-        if apart {
-            ZLoss { lambda, in_loss: 0.0, in_gradient: lambda * (self.loss / self.z_loss) }
-        } else {
-            ZLoss { lambda, in_loss: 1.0, in_gradient: lambda }
-        }
+        if apart { lambda * (self.loss / self.z_loss) } else { lambda }
     }
 }
 
@@ -72,22 +64,16 @@ impl Plan<'_> {
         for group in &parts.groups {
             sums.iter_mut().zip(group.sums).for_each(|(sum, group)| sum.add(group));
         }
-        let mut scalars: [f64; COLUMNS] = std::array::from_fn(|column| {
-            let denominator = if column == Z_LOSS { self.denominators.z_loss } else { self.denominators.loss };
-            match (config.reduction, self.denominators.loss == 0.0, config.empty_mean) {
-                (Reduction::Mean, true, EmptyMean::Zero) => 0.0,
-                (Reduction::Mean, true, _) => f64::NAN,
-                (Reduction::Mean, false, _) => sums[column].total() / denominator,
-                _ => sums[column].total(),
-            }
-        });
-        if self.z_loss.in_loss == 0.0 {
-            scalars[0] += scalars[Z_LOSS];
-        }
-        let mut columns = parts.columns.into_iter().zip(scalars);
+        let scalar = |sum: Sum| match (config.reduction, self.denominators.loss == 0.0, config.empty_mean) {
+            (Reduction::Mean, true, EmptyMean::Zero) => 0.0,
+            (Reduction::Mean, true, _) => f64::NAN,
+            (Reduction::Mean, false, _) => sum.total() / self.denominators.loss,
+            _ => sum.total(),
+        };
+        let mut columns = parts.columns.into_iter().zip(sums);
         let mut reduce = || {
-            let (rows, scalar) = columns.next().unwrap_or_default();
-            if config.reduction == Reduction::None { Reduced::Rows(rows) } else { Reduced::Scalar(F::from_f64(scalar)) }
+            let (rows, sum) = columns.next().unwrap_or_default();
+            if config.reduction == Reduction::None { Reduced::Rows(rows) } else { Reduced::Scalar(F::from_f64(scalar(sum))) }
         };
         Output {
             loss: reduce(),
