@@ -8,6 +8,9 @@ use xent::{Batch, Config, Criterion, Output, Upstream};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+/// Classes of a piece of a row.
+const PIECE: usize = 64;
+
 /// The loss of `[N, K]` logits and its gradient.
 pub fn forward_backward(criterion: &Criterion, logits: &[f64], classes: usize, batch: &Batch<'_>, upstream: Upstream<'_>) -> Result<(Output<f64>, Vec<f64>)> {
     let plan = Plan::new(criterion, batch, logits.len() / classes, classes)?;
@@ -22,9 +25,8 @@ pub fn forward_backward(criterion: &Criterion, logits: &[f64], classes: usize, b
             continue;
         };
         let entries = entries(&plan, &row_plan, logits);
-        // A row may be cut into pieces, here two; whoever computes them, they merge.
-        let (first, second) = entries.split_at(classes / 2);
-        let stats = statistics(&plan, &row_plan, first).merge(statistics(&plan, &row_plan, second));
+        // A row may be cut into pieces; whoever computes them, they merge. Short ones keep sums exact, too.
+        let stats = entries.chunks(PIECE).map(|piece| statistics(&plan, &row_plan, piece)).fold(RowStats::EMPTY, RowStats::merge);
 
         let folded = plan.fold(&row_plan, &stats, &mut memo);
         let floor = folded.floor.unwrap_or_else(|| {
