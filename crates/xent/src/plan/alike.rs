@@ -92,7 +92,7 @@ impl Plan<'_> {
         }
         let terms = (0..classes).map(|class| self.terms(class, v_mass)).collect::<Option<_>>()?;
         Some(Alike {
-            epsilon: config.epsilon,
+            epsilon: config.label_smoothing,
             z_loss: config.z_loss,
             form: config.form,
             prior_scale: self.template.prior_scale.unwrap_or(0.0),

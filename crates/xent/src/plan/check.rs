@@ -9,8 +9,8 @@ impl Plan<'_> {
     pub(super) fn check_lengths(&mut self) -> Result<(), InputError> {
         let (rows, classes) = (self.rows, self.classes);
         let config = &self.criterion.config;
-        let a_row = |name, len: usize| length(name, len, rows, "one a row");
-        let a_class = |name, len: usize| length(name, len, classes, "one a class");
+        let a_row = |name, len: usize| length(name, len, rows, "one per row");
+        let a_class = |name, len: usize| length(name, len, classes, "one per class");
 
         if let Some(weights) = &config.class_weights {
             a_class("class weights", weights.len())?;
@@ -49,17 +49,17 @@ impl Plan<'_> {
                         expected_classes: self.classes,
                     });
                 }
-                if !config.ignore.is_empty() {
+                if !config.ignore_indices.is_empty() {
                     return Err(InputError::Combination(
                         "probability targets have no index to ignore: expected no ignore index, or a mask of ignored rows instead",
                     ));
                 }
             }
         }
-        if let Some(epsilon) = self.batch.epsilon {
+        if let Some(epsilon) = self.epsilons {
             a_row("ε", epsilon.len())?;
         }
-        if let Some(weights) = self.batch.row_weights {
+        if let Some(weights) = self.row_weights {
             a_row("row weights", weights.len())?;
         }
         if let Some(ignored) = self.batch.ignored {
@@ -69,7 +69,7 @@ impl Plan<'_> {
             Some(AllowedClasses::Shared(allowed)) => a_class("the mask of allowed classes", allowed.len())?,
             Some(AllowedClasses::PerRow(allowed)) => {
                 // Rows and classes are those of a view that exists, but a broadcast one may have more positions than there are elements.
-                length("the mask of allowed classes", allowed.len(), rows.saturating_mul(classes), "one a row and class")?;
+                length("the mask of allowed classes", allowed.len(), rows.saturating_mul(classes), "one per row and class")?;
             }
             None => {}
         }

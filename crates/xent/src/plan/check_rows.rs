@@ -12,12 +12,8 @@ impl Plan<'_> {
     /// What is given a row, for the rows that are kept. Counts those that are not.
     pub(super) fn check_rows(&mut self) -> Result<(), InputError> {
         let labels = self.check_labels();
-        let lambda = match self.batch.targets {
-            Targets::Mix { lambda: Lambda::Rows(lambda), .. } => Some(lambda),
-            _ => None,
-        };
         let within = |values: Option<&[f64]>, max: f64| values.is_none_or(|values| values.iter().fold(true, |good, &v| good & (v >= 0.0) & (v <= max)));
-        if !(labels && within(self.batch.epsilon, 1.0) && within(self.batch.row_weights, f64::MAX) && within(lambda, 1.0)) {
+        if !(labels && within(self.epsilons, 1.0) && within(self.row_weights, f64::MAX) && within(self.lambdas, 1.0)) {
             (0..self.rows).try_for_each(|row| self.check_row(row))?;
         }
         match &self.batch.targets {
@@ -31,7 +27,7 @@ impl Plan<'_> {
 
     /// Whether every label that is looked at is surely a class or an ignore index. Counts the ignored rows.
     fn check_labels(&mut self) -> bool {
-        let (ignore, mask) = (self.criterion.config.ignore.as_slice(), self.batch.ignored);
+        let (ignore, mask) = (self.criterion.config.ignore_indices.as_slice(), self.batch.ignored);
         let labels: [Option<&ClassIndices<'_>>; 2] = match &self.batch.targets {
             Targets::Classes(indices) => [Some(indices), None],
             Targets::Mix { a, b, .. } => [Some(a), Some(b)],
@@ -84,13 +80,13 @@ impl Plan<'_> {
             return Ok(());
         }
         let value = |option, value: f64, good: bool, expected| if good { Ok(()) } else { Err(InputError::RowValue { option, row, value, expected }) };
-        if let Some(epsilon) = self.batch.epsilon.map(|epsilon| epsilon[row]) {
+        if let Some(epsilon) = self.epsilons.map(|epsilon| epsilon[row]) {
             value(RowOption::LabelSmoothing, epsilon, (0.0..=1.0).contains(&epsilon), "0 ≤ ε ≤ 1")?;
         }
-        if let Some(weight) = self.batch.row_weights.map(|weights| weights[row]) {
+        if let Some(weight) = self.row_weights.map(|weights| weights[row]) {
             value(RowOption::Weight, weight, weight.is_finite() && weight >= 0.0, "a finite number ≥ 0")?;
         }
-        if let Targets::Mix { lambda: Lambda::Rows(lambda), .. } = self.batch.targets {
+        if let Some(lambda) = self.lambdas {
             value(RowOption::Lambda, lambda[row], (0.0..=1.0).contains(&lambda[row]), "0 ≤ λ ≤ 1")?;
         }
         Ok(())
@@ -102,7 +98,7 @@ impl Plan<'_> {
         }
         let check = |indices: &ClassIndices<'_>| {
             let value = indices.get(row);
-            let known = usize::try_from(value).is_ok_and(|class| class < self.classes) || self.criterion.config.ignore.contains(&value);
+            let known = usize::try_from(value).is_ok_and(|class| class < self.classes) || self.criterion.config.ignore_indices.contains(&value);
             if known { Ok(()) } else { Err(InputError::Class { row, value, classes: self.classes }) }
         };
         match &self.batch.targets {
@@ -113,7 +109,7 @@ impl Plan<'_> {
     }
 
     pub(super) fn is_ignored(&self, row: usize) -> bool {
-        let ignore = &self.criterion.config.ignore;
+        let ignore = &self.criterion.config.ignore_indices;
         let by_index = |indices: &ClassIndices<'_>| !ignore.is_empty() && ignore.contains(&indices.get(row));
         self.batch.ignored.is_some_and(|ignored| ignored[row])
             || match &self.batch.targets {

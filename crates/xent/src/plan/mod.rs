@@ -34,7 +34,7 @@ pub use prior::SharedPrior;
 pub use row::{Hot, RowPlan};
 pub use stats::{Functional, RowStats};
 
-use crate::targets::{Probabilities, with_probabilities};
+use crate::targets::{Lambda, Probabilities, with_probabilities};
 use crate::{AllowedClasses, Batch, ClassIndices, ClassWeighting, Criterion, Element, EmptyMean, InputError, Masked, Real, Reduction, Targets, Upstream};
 
 /// A batch under a criterion: checked, with everything that is shared between rows worked out.
@@ -56,6 +56,10 @@ pub struct Plan<'a> {
     ignored_classes: Vec<usize>,
     /// The batch's, if they are class indices.
     labels: Option<ClassIndices<'a>>,
+    /// What the batch gives per row, as slices: ε, weights, λ.
+    epsilons: Option<&'a [f64]>,
+    row_weights: Option<&'a [f64]>,
+    lambdas: Option<&'a [f64]>,
     /// What rows have in common; and for those whose class the prior excludes, its scale and what it puts on that class.
     template: RowPlan,
     of_excluded: (Option<f64>, f64),
@@ -87,8 +91,14 @@ impl<'a> Plan<'a> {
             shared_xlogx: 0.0,
             denominator: 0.0,
             ignored: 0,
-            ignored_classes: config.ignore.iter().filter_map(|&index| usize::try_from(index).ok().filter(|&class| class < classes)).collect(),
+            ignored_classes: config.ignore_indices.iter().filter_map(|&index| usize::try_from(index).ok().filter(|&class| class < classes)).collect(),
             labels: None,
+            epsilons: batch.epsilon.as_deref(),
+            row_weights: batch.row_weights.as_deref(),
+            lambdas: match &batch.targets {
+                Targets::Mix { lambda: Lambda::Rows(lambda), .. } => Some(lambda),
+                _ => None,
+            },
             template: RowPlan::default(),
             of_excluded: (None, 0.0),
             rows_differ: true,
@@ -187,14 +197,18 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     /// [`InputError`] if there is not one upstream number a row, or several for a reduced loss.
-    pub fn gradient_factors(&self, upstream: Upstream<'a>) -> Result<GradientFactors<'a>, InputError> {
+    pub fn gradient_factors<'u>(&self, upstream: &'u Upstream<'_>) -> Result<GradientFactors<'u>, InputError> {
         let mean = self.criterion.config.reduction == Reduction::Mean;
-        if let Upstream::Rows(rows) = upstream {
+        let (scalar, rows): (f64, Option<&[f64]>) = match upstream {
+            Upstream::Scalar(scalar) => (*scalar, None),
+            Upstream::Rows(rows) => (0.0, Some(rows)),
+        };
+        if let Some(rows) = rows {
             if self.criterion.config.reduction != Reduction::None {
                 return Err(InputError::Combination("upstream gradients a row need reduction none, expected one number for a reduced loss"));
             }
             if rows.len() != self.rows {
-                return Err(InputError::Length { name: "upstream", len: rows.len(), expected: self.rows, what: "one a row" });
+                return Err(InputError::Length { name: "upstream", len: rows.len(), expected: self.rows, what: "one per row" });
             }
         }
         let empty = mean && self.denominator == 0.0;
@@ -203,14 +217,16 @@ impl<'a> Plan<'a> {
             (true, true) => f64::NAN,
             (true, false) => self.denominator,
         };
-        Ok(GradientFactors { upstream, denominator, zero: empty && self.criterion.config.empty_mean == EmptyMean::Zero })
+        Ok(GradientFactors { scalar, rows, denominator, zero: empty && self.criterion.config.empty_mean == EmptyMean::Zero })
     }
 }
 
 /// What turns a row's gradient into the batch's.
 #[derive(Debug, Clone, Copy)]
 pub struct GradientFactors<'a> {
-    upstream: Upstream<'a>,
+    /// Upstream: for all rows, or in their place one per row.
+    scalar: f64,
+    rows: Option<&'a [f64]>,
     denominator: f64,
     zero: bool,
 }
@@ -219,19 +235,16 @@ impl GradientFactors<'_> {
     /// Upstream over the denominator of a mean; `None` where the gradient is 0 whatever the row.
     #[inline]
     pub fn of(&self, row: usize) -> Option<f64> {
-        let upstream = match self.upstream {
-            Upstream::Scalar(upstream) => upstream,
-            Upstream::Rows(rows) => rows[row],
+        let upstream = match self.rows {
+            None => self.scalar,
+            Some(rows) => rows[row],
         };
         if self.zero { None } else { Some(upstream / self.denominator) }
     }
 
     /// The same for all rows; `None` where it is not, or where there is none.
     pub(crate) fn shared(&self) -> Option<f64> {
-        match self.upstream {
-            Upstream::Scalar(_) => self.of(0),
-            Upstream::Rows(_) => None,
-        }
+        if self.rows.is_none() { self.of(0) } else { None }
     }
 }
 

@@ -97,10 +97,10 @@ impl Plan<'_> {
 
     #[inline]
     fn put_row_options(&self, plan: &mut RowPlan) {
-        if let Some(epsilon) = self.batch.epsilon {
+        if let Some(epsilon) = self.epsilons {
             plan.epsilon = epsilon[plan.row];
         }
-        if let Some(weights) = self.batch.row_weights {
+        if let Some(weights) = self.row_weights {
             plan.scale = weights[plan.row];
         }
     }
@@ -150,11 +150,11 @@ impl Plan<'_> {
     /// Works out what rows have in common.
     pub(super) fn prepare_rows(&mut self) {
         let config = &self.criterion.config;
-        let mut plan = RowPlan { epsilon: config.epsilon, scale: 1.0, class_scale: 1.0, ..RowPlan::default() };
+        let mut plan = RowPlan { epsilon: config.label_smoothing, scale: 1.0, class_scale: 1.0, ..RowPlan::default() };
         if let Targets::Classes(labels) = self.batch.targets {
             plan.hot[0] = Hot { class: 0, share: 1.0, weight: 1.0, prior: 0.0 };
             plan.hot_len = 1;
-            if config.epsilon > 0.0 || self.batch.epsilon.is_some() {
+            if config.label_smoothing > 0.0 || self.epsilons.is_some() {
                 let mut of_excluded = plan;
                 self.put_prior(&mut of_excluded, |_| true);
                 self.put_prior(&mut plan, |_| false);
@@ -163,7 +163,7 @@ impl Plan<'_> {
             self.labels = Some(labels);
         }
         self.template = plan;
-        let given = self.batch.epsilon.is_some() || self.batch.row_weights.is_some() || self.batch.ignored.is_some();
+        let given = self.epsilons.is_some() || self.row_weights.is_some() || self.batch.ignored.is_some();
         self.rows_differ = given || config.class_weights.is_some() || !(self.excluded.is_empty() && self.ignored_classes.is_empty());
     }
 
