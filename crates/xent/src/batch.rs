@@ -1,4 +1,4 @@
-//! What comes with a batch beside its logits: targets, and whatever is given per row.
+//! What comes with the logits of a batch: targets, and whatever is given per row.
 
 use crate::{Numbers, Targets};
 

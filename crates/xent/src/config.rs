@@ -304,11 +304,11 @@ mod tests {
                 Prior::Uniform,
                 Prior::WrongClasses,
                 Prior::Excluding(vec![0, 3]),
-                Prior::fixed([0.1, 0.9]),
-                Prior::ByTrueClass(PriorMatrix::new(2, [0.1, 0.9, 0.8, 0.2]).unwrap()),
+                Prior::fixed(&[0.1, 0.9]),
+                Prior::ByTrueClass(PriorMatrix::new(2, &[0.1, 0.9, 0.8, 0.2]).unwrap()),
             ];
             for prior in priors {
-                let mut config = Config::new().label_smoothing(0.1).class_weights([0.1, 2.0]).ignore_indices([-100, i64::MIN]).softcap(1.0 / 3.0);
+                let mut config = Config::new().label_smoothing(0.1).class_weights(&[0.1, 2.0]).ignore_indices([-100, i64::MIN]).softcap(1.0 / 3.0);
                 (config.class_weighting, config.masked, config.form) = (ClassWeighting::PerRow, Masked::Renormalise, Form::KlDivergence);
                 (config.reduction, config.denominator, config.empty_mean) = (Reduction::None, Denominator::KeptRows, EmptyMean::Error);
                 (config.z_loss, config.temperature, config.prior) = (1e-4, 0.7, prior);

@@ -206,7 +206,7 @@ mod tests {
         let (logits, shares) = (Rows::new(&[1.0f32, 0.0, 2.0, -1.0], 2).unwrap(), Rows::new(&shares, 2).unwrap());
         let criterion = Config::new().label_smoothing(0.1).build().unwrap();
         let lent = criterion.forward(&logits, &shares).unwrap();
-        assert_eq!(lent, criterion.forward(&logits, Batch::new(&shares).row_weights([1.0; 2])).unwrap());
+        assert_eq!(lent, criterion.forward(&logits, Batch::new(&shares).row_weights(&[1.0; 2])).unwrap());
         assert_eq!(lent, criterion.forward(&logits, shares).unwrap());
     }
 
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(weighted(batch().row_weights(&narrow)), weighted(batch().row_weights(&wide)));
         assert_eq!(weighted(batch().label_smoothing_rows(narrow.clone())), weighted(batch().label_smoothing_rows(&wide[..])));
         let mix = |lambda: crate::Lambda<'static>| weighted(crate::Targets::mix(&[0u16, 1], &[1i8, 0], lambda).into());
-        assert_eq!(mix(narrow.clone().into()), mix([0.5, 0.25].into()));
+        assert_eq!(mix(narrow.clone().into()), mix((&[0.5, 0.25]).into()));
         let gradient = |upstream: Upstream<'_>| {
             let mut grad = [0.0; 4];
             criterion.forward_backward(&logits, batch(), upstream, &mut RowsMut::new(&mut grad, 2).unwrap()).unwrap();

@@ -103,12 +103,12 @@ pub enum ConfigError {
         /// The words that there are.
         expected: String,
     },
-    /// Instructions that this processor does not have.
-    #[error("instructions {asked} are not to be had on this processor, expected {best} or less")]
+    /// Instructions that this processor does not support.
+    #[error("this processor does not support the instructions {asked}, expected {best} or less")]
     Instructions {
         /// What was asked for.
         asked: crate::Instructions,
-        /// The best that there is.
+        /// The best that it supports.
         best: crate::Instructions,
     },
 }
@@ -137,10 +137,10 @@ pub enum InputError {
         /// What came.
         value: f64,
     },
-    /// A number given a row outside its range.
+    /// A number that is given per row, outside its range.
     #[error("{option} of row {row} is {value}, expected {expected}")]
     RowValue {
-        /// What is given a row.
+        /// What is given per row.
         option: RowOption,
         /// The row.
         row: usize,
@@ -168,7 +168,7 @@ pub enum InputError {
         len: usize,
         /// How many were expected.
         expected: usize,
-        /// What the number of expected entries is, e.g. "one a row".
+        /// What the number of expected entries is, for example "one per row".
         what: &'static str,
     },
     /// A class that the logits do not have, named by an option.
@@ -208,7 +208,7 @@ pub enum InputError {
     },
 }
 
-/// What a batch may give a row, as [`InputError::RowValue`] names it.
+/// What a batch may give per row, as [`InputError::RowValue`] names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RowOption {

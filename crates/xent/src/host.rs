@@ -17,12 +17,14 @@
 //! assert_eq!((shape.rows(), shape.classes(), shape.row_dims()), (8, 3, vec![2, 4]));
 //!
 //! shape.expect_rows("the tensor of targets", &[2, 4])?;
-//! let batch = HostBatch { row_weights: Some(vec![1.0; 8].into()), ..HostBatch::new(HostTargets::Classes(vec![2i64; 8].into())) };
-//! let output = Config::new().build()?.forward(&Rows::with_axis(&logits, shape.dims(), 1)?, batch.lend(None))?;
+//! let mut batch = HostBatch::new(HostTargets::Classes(vec![2i64; 8].into()));
+//! batch.row_weights = Some(vec![1.0; 8].into());
+//! let logits = Rows::with_axis(&logits, shape.dims(), 1)?;
+//! let output = Config::new().build()?.forward(&logits, batch.lend(None))?;
 //! assert_eq!(format!("{:.4}", output.loss), "1.0986"); // ln 3
 //!
-//! let error = shape.expect_rows("the tensor of targets", &[4, 2]).unwrap_err();
-//! assert_eq!(error.to_string(), "the tensor of targets has shape [4, 2], expected [2, 4], one entry per row, beside logits of shape [2, 3, 4] with the classes on axis 1");
+//! let error = shape.expect_rows("the tensor of targets", &[4, 2]).unwrap_err().to_string();
+//! assert!(error.starts_with("the tensor of targets has shape [4, 2], expected [2, 4], one entry"));
 //! # Ok::<(), xent::Error>(())
 //! ```
 
@@ -321,9 +323,9 @@ mod tests {
         assert_eq!(loss(HostBatch::new(HostTargets::Classes(a[..].into())).lend(None)).unwrap(), plain);
         let shared = HostAllowed { entries: vec![true, true, false], shared: true };
         let full = HostBatch {
-            targets: HostTargets::Mix { a: a.to_vec().into(), b: b[..].into(), lambda: [0.25, 0.75].into() },
-            label_smoothing: Some(epsilon.into()),
-            row_weights: Some(weights.into()),
+            targets: HostTargets::Mix { a: a.to_vec().into(), b: b[..].into(), lambda: (&[0.25, 0.75]).into() },
+            label_smoothing: Some((&epsilon).into()),
+            row_weights: Some((&weights).into()),
             ignored_rows: Some(ignored.to_vec()),
             allowed_classes: Some(HostAllowed { entries: allowed.to_vec(), shared: false }),
             denominator: Some(7.0),

@@ -1,5 +1,5 @@
-//! Label-smoothed cross-entropy: loss and gradient, right beside padding, weights, masks and huge
-//! vocabularies.
+//! Label-smoothed cross-entropy: loss and gradient that stay correct with padding, class weights,
+//! masked classes and huge vocabularies.
 //!
 //! Cross-entropy on one-hot labels rewards a model for pushing the true class's logit away from all
 //! others without end. Label smoothing trains on `y = (1−ε)·δ + ε·u` instead, u a prior over the

@@ -63,7 +63,7 @@ impl PriorMatrix {
     ///
     /// ```
     /// use xent::PriorMatrix;
-    /// let error = PriorMatrix::new(2, [0.5, 0.5, 0.9, 0.2]).unwrap_err();
+    /// let error = PriorMatrix::new(2, &[0.5, 0.5, 0.9, 0.2]).unwrap_err();
     /// assert_eq!(error.to_string(), "row 1 of the prior matrix sums to 1.1, expected 1 (within 1e-4)");
     /// ```
     ///

@@ -1,5 +1,5 @@
-//! What a row is to be classified as: a class index, two labels with shares, or probabilities. See
-//! SEMANTICS.md S2.
+//! What a row is to be classified as: a class index, two labels with shares, or probabilities.
+//! See SEMANTICS.md S2.
 
 use half::{bf16, f16};
 
