@@ -24,7 +24,7 @@
 //! - [`Batch`] carries the targets (class indices, probabilities, two labels) and what is given a row: ε, weights, masks.
 //! - [`Criterion::forward`], [`Criterion::forward_backward`] and [`Criterion::forward_backward_in_place`] return an [`Output`].
 //! - [`Instructions`] says what the kernels run on; the best that the processor has is found when the program runs.
-//! - [`plan`] is for backends.
+//! - [`rules`] is for backends.
 //!
 //! The repository's SEMANTICS.md has every formula, denominator and NaN/∞ rule. Memory beyond the caller's is O(N + K) a thread. Results have the same bits for any number of threads.
 
@@ -36,9 +36,9 @@ mod criterion;
 mod element;
 mod error;
 mod output;
-pub mod plan;
 mod prior;
 mod reduction;
+pub mod rules;
 mod targets;
 mod view;
 

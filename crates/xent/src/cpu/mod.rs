@@ -5,7 +5,6 @@
 
 mod buffer;
 mod call;
-mod gradient;
 mod instructions;
 mod kernels;
 mod memory;
@@ -21,7 +20,7 @@ pub use kernels::Lane;
 pub(crate) use kernels::halves;
 pub(crate) use rows::run;
 
-use crate::plan::Plan;
+use crate::rules::Plan;
 use crate::{Batch, Criterion, Element, InputError, Output, Rows, RowsMut, Upstream};
 use memory::{Sink, Source};
 

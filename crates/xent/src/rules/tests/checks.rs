@@ -1,5 +1,5 @@
 use super::noise;
-use crate::plan::Plan;
+use crate::rules::Plan;
 use crate::{Batch, ClassIndices, Config, Element, InputError, Lambda, Real, RowOption, Rows, Targets, bf16, f16};
 
 /// The number of ignored rows, or the error.

@@ -1,6 +1,7 @@
 //! The entropy floor of a row from scalars (SEMANTICS.md S4.3), and a memo, because rows tend to have the same one and logarithms are dear.
 
-use super::{Hot, Plan, RowGradient, RowStats, SharedPrior};
+use super::fold::Folder;
+use super::{Coefficients, Hot, Plan, RowStats, SharedPrior};
 
 /// Entries of a memo where rows of different classes have different floors.
 const SLOTS: usize = 64;
@@ -76,33 +77,37 @@ fn renew(known: &mut Inputs, floor: &mut f64, inputs: Inputs) -> f64 {
 impl Plan<'_> {
     /// An empty memo, as large as this batch can use.
     pub fn floor_memo(&self) -> FloorMemo {
-        let alike = self.criterion.config.class_weights.is_none() && matches!(self.prior, SharedPrior::Uniform);
+        let alike = self.table.config().class_weights.is_none() && matches!(self.table.prior(), SharedPrior::Uniform);
         FloorMemo::new(if alike { 1 } else { SLOTS })
     }
+}
 
+impl Folder<'_> {
     /// `None` where the floor is not a function of scalars.
     #[inline(always)]
     pub(super) fn closed_floor<const HOT: usize>(
-        &self,
+        self,
         hots: &[Hot; HOT],
         stats: &RowStats,
-        target: &RowGradient,
+        target: &Coefficients,
         total: f64,
         memo: &mut FloorMemo,
     ) -> Option<f64> {
-        if HOT == 0 || (target.gamma > 0.0 && !self.closed_floors) {
+        if HOT == 0 || (target.gamma > 0.0 && !self.table.has_closed_floors()) {
             return None;
         }
         // The count of open classes where masks renormalise, of all classes where they do not.
-        let mass = if self.uniform { stats.prior.mass + stats.prior.masked_mass } else { self.shared_mass };
+        let uniform = self.table.is_uniform();
+        let (shared_mass, xlogx) = self.table.prior_sums();
+        let mass = if uniform { stats.prior.mass + stats.prior.masked_mass } else { shared_mass };
         let mut prior = [0.0; 2];
         for ((prior, hot), z) in prior.iter_mut().zip(hots).zip(stats.hot) {
-            if !(self.renormalises && z == f64::NEG_INFINITY) {
-                *prior = target.gamma * if self.uniform { 1.0 } else { self.shared_prior_at(hot.class) };
+            if !(self.table.renormalises() && z == f64::NEG_INFINITY) {
+                *prior = target.gamma * if uniform { 1.0 } else { self.table.prior_at(hot.class) };
             }
         }
         let class = hots.first().map_or(0, |hot| hot.class);
-        let inputs = Inputs { gamma: target.gamma, prior, beta: target.beta, total, mass, xlogx: self.shared_xlogx };
+        let inputs = Inputs { gamma: target.gamma, prior, beta: target.beta, total, mass, xlogx };
         Some(memo.floor(class, inputs))
     }
 }
