@@ -4,7 +4,9 @@
 //! two it goes through. What a class contributes is read from a table: the [`ClassTable`](super::ClassTable)'s columns and
 //! what follows from them and the criterion's ε.
 
-use super::{FloorMemo, Plan, RowStats};
+use super::floor::FloorMemo;
+use super::plan::Plan;
+use super::stats::RowStats;
 use crate::Form;
 
 /// Rows for which it pays to know every class's terms.
