@@ -1,7 +1,7 @@
 //! `Criterion`: a validated `Config`, and the calls of the loss.
 
-use crate::cpu::{self, Buffers};
-use crate::{Batch, Config, Element, InputError, Output, Result, Rows, RowsMut, Upstream, ViewError};
+use crate::cpu::{self, Memory};
+use crate::{Batch, Config, Element, Output, Result, Rows, RowsMut, Upstream, ViewError};
 
 /// A validated [`Config`]: cross-entropy between softmax(logits) and smoothed targets, for any
 /// batch, shape and dtype.
@@ -49,7 +49,7 @@ impl Criterion {
     /// # Errors
     /// [`Error::Input`](crate::Error::Input) naming the row, what came and what was expected.
     pub fn forward<'b, T: Element>(&self, logits: &Rows<'_, T>, batch: impl Into<Batch<'b>>) -> Result<Output<T::Real>> {
-        cpu::compute(self, Buffers::Logits(logits), &batch.into(), &Upstream::Scalar(1.0))
+        Ok(cpu::run(self, Memory::logits(logits), &batch.into(), &Upstream::Scalar(1.0))?)
     }
 
     /// The loss of a batch and its gradient with respect to the logits, in a new vector: `[N, K]`,
@@ -109,17 +109,7 @@ impl Criterion {
         upstream: impl Into<Upstream<'b>>,
         grad: &mut RowsMut<'_, T>,
     ) -> Result<Output<T::Real>> {
-        if (grad.rows(), grad.classes()) != (logits.rows(), logits.classes()) {
-            return Err(InputError::Shape {
-                name: "the gradient",
-                rows: grad.rows(),
-                classes: grad.classes(),
-                expected_rows: logits.rows(),
-                expected_classes: logits.classes(),
-            }
-            .into());
-        }
-        cpu::compute(self, Buffers::Both(logits, grad), &batch.into(), &upstream.into())
+        Ok(cpu::run(self, Memory::with_gradient(logits, grad)?, &batch.into(), &upstream.into())?)
     }
 
     /// [`forward_backward`](Self::forward_backward) with the gradient written over the logits
@@ -143,7 +133,7 @@ impl Criterion {
         batch: impl Into<Batch<'b>>,
         upstream: impl Into<Upstream<'b>>,
     ) -> Result<Output<T::Real>> {
-        cpu::compute(self, Buffers::InPlace(logits), &batch.into(), &upstream.into())
+        Ok(cpu::run(self, Memory::in_place(logits), &batch.into(), &upstream.into())?)
     }
 }
 

@@ -8,44 +8,61 @@ mod call;
 mod instructions;
 mod kernels;
 mod memory;
+mod number;
 mod parallel;
 mod row;
 mod rows;
 mod statistics;
 mod tile;
 
-pub use call::{Call, ReadTarget};
+use std::marker::PhantomData;
+
 pub use instructions::Instructions;
-pub use kernels::Lane;
-pub(crate) use kernels::halves;
-pub(crate) use rows::run;
+pub(crate) use memory::Memory;
 
-use crate::rules::Plan;
-use crate::{Batch, Criterion, Element, Output, Result, Rows, RowsMut, Upstream};
-use memory::{Sink, Source};
+use crate::element::sealed::ForEachType;
+use crate::rules::{GradientFactors, Parts, Plan};
+use crate::{Batch, Criterion, Element, InputError, Output, Upstream};
+use call::Call;
+use half::{bf16, f16};
+use number::Number;
 
-/// The logits of a call, and where their gradient goes.
-pub(crate) enum Buffers<'a, 'v, T> {
-    /// Nowhere: only the loss is computed.
-    Logits(&'a Rows<'a, T>),
-    /// Over the whole of the second view, which has the shape of the first.
-    Both(&'a Rows<'a, T>, &'a mut RowsMut<'v, T>),
-    /// Over the logits.
-    InPlace(&'a mut RowsMut<'v, T>),
+/// The loss of a batch and, where the memory has a place for it, its gradient.
+///
+/// # Errors
+/// [`InputError`] naming the row, what came and what was expected; nothing has been written then.
+pub(crate) fn run<T: Element>(criterion: &Criterion, memory: Memory<'_, T>, batch: &Batch<'_>, upstream: &Upstream<'_>) -> Result<Output<T::Real>, InputError> {
+    let plan = Plan::new(criterion, batch, memory.rows(), memory.classes())?;
+    let factors = plan.gradient_factors(upstream)?;
+    let instructions = criterion.config.instructions.unwrap_or_else(Instructions::best);
+    Ok(plan.finish(T::call::<Engine<'_>>((instructions, &plan, memory, factors))))
 }
 
-/// The engine: validates the batch, then computes. Nothing is written when it returns an error.
-pub(crate) fn compute<T: Element>(criterion: &Criterion, buffers: Buffers<'_, '_, T>, batch: &Batch<'_>, upstream: &Upstream<'_>) -> Result<Output<T::Real>> {
-    let (source, sink) = match buffers {
-        Buffers::Logits(logits) => (Source::new(logits), None),
-        Buffers::Both(logits, grad) => (Source::new(logits), Some(Sink::new(grad))),
-        Buffers::InPlace(logits) => {
-            let sink = Sink::new(logits);
-            (sink.as_source(), Some(sink))
-        }
-    };
-    let plan = Plan::new(criterion, batch, source.layout().rows, source.layout().classes)?;
-    let call = Call::new(&plan, source, sink, plan.gradient_factors(upstream)?);
-    let instructions = criterion.config.instructions.unwrap_or_else(Instructions::best);
-    Ok(plan.finish(T::run(instructions, &call)))
+/// The engine for each type of logits: compiled with this crate, and not again in every crate that calls it.
+struct Engine<'a>(PhantomData<&'a ()>);
+
+impl<'a> ForEachType for Engine<'a> {
+    type Input<T: Element> = (Instructions, &'a Plan<'a>, Memory<'a, T>, GradientFactors<'a>);
+    type Output<T: Element> = Parts<T::Real>;
+
+    fn f64(input: Self::Input<f64>) -> Parts<f64> {
+        rows(input)
+    }
+
+    fn f32(input: Self::Input<f32>) -> Parts<f32> {
+        rows(input)
+    }
+
+    fn f16(input: Self::Input<f16>) -> Parts<f32> {
+        rows(input)
+    }
+
+    fn bf16(input: Self::Input<bf16>) -> Parts<f32> {
+        rows(input)
+    }
+}
+
+fn rows<'a, T: Number>((instructions, plan, mut memory, factors): <Engine<'a> as ForEachType>::Input<T>) -> Parts<T::Real> {
+    let call = Call::new(plan, &memory, factors);
+    rows::run(instructions, &call, &mut memory)
 }
