@@ -1,32 +1,9 @@
-//! `Criterion`: a validated `Config`, and the calls of the loss.
+//! The calls of the loss: what a `Criterion` does.
 
 use crate::cpu::{self, Memory};
-use crate::{Batch, Config, Element, Output, Result, Rows, RowsMut, Upstream, ViewError};
-
-/// A validated [`Config`]: cross-entropy between softmax(logits) and smoothed targets, for any
-/// batch, shape and dtype.
-///
-/// With t the target, u the prior and ℓ_k = −ln softmax(z)_k, a row's loss is `(1−ε)·Σ t_k ℓ_k +
-/// ε·Σ u_k ℓ_k`, in the closed form that never builds the smoothed target. Made by
-/// [`Config::build`].
-///
-/// | call | gradient |
-/// |---|---|
-/// | [`forward`](Self::forward) | none |
-/// | [`loss_and_gradient`](Self::loss_and_gradient) | in a new vector |
-/// | [`forward_backward`](Self::forward_backward) | written into yours, in any layout |
-/// | [`forward_backward_in_place`](Self::forward_backward_in_place) | written over the logits |
-#[derive(Debug, Clone, PartialEq)]
-pub struct Criterion {
-    pub(crate) config: Config,
-}
+use crate::{Batch, Criterion, Element, Output, Result, Rows, RowsMut, Upstream, ViewError};
 
 impl Criterion {
-    /// The configuration that was validated.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
     /// The loss of a batch, without its gradient.
     ///
     /// `logits` is N rows of K classes in any layout; `batch` is the targets
@@ -140,7 +117,7 @@ impl Criterion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Reduction, bf16};
+    use crate::{Config, Reduction, bf16};
 
     /// What a user's own functions return.
     #[derive(Debug, thiserror::Error)]
