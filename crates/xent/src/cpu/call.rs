@@ -2,16 +2,16 @@
 
 use super::buffer::Buffer;
 use super::kernels::block::padded;
+use super::logit::{DenseTarget, Logit};
 use super::memory::{Ahead, Memory};
-use super::number::{DenseTarget, Number};
 use crate::element::sealed::Sealed;
-use crate::plan::{GradientFactors, Plan, SharedPrior, Transform};
+use crate::rules::{GradientFactors, Plan, SharedPrior, Transform};
 use crate::targets::with_probabilities;
 use crate::{Element, Rows};
 
 /// A batch and what is worked out for it once. Logits and gradient are not here, but in a task's
 /// claims.
-pub(super) struct Call<'a, T: Number> {
+pub(super) struct Call<'a, T: Logit> {
     pub(super) plan: &'a Plan<'a>,
     /// Whether there is to be a gradient.
     pub(super) has_gradient: bool,
@@ -35,7 +35,7 @@ pub(super) enum PriorVector<R> {
     PerRow,
 }
 
-impl<'a, T: Number> Call<'a, T> {
+impl<'a, T: Logit> Call<'a, T> {
     /// # Panics
     /// If the plan or its dense target is of another shape than the memory.
     pub(super) fn new(plan: &'a Plan<'a>, memory: &Memory<'_, T>, factors: GradientFactors<'a>) -> Self {
@@ -45,18 +45,20 @@ impl<'a, T: Number> Call<'a, T> {
             let target = with_probabilities!(probabilities, rows => (rows.rows(), rows.classes()));
             assert_eq!(target, shape, "internal error: dense targets of another shape than their logits");
         }
-        let weights = plan.class_weights();
+        let weights = plan.table().class_weights();
         let vector = |value: &dyn Fn(usize) -> f64| {
             let mut buffer = Buffer::new(padded(plan.classes()), T::Real::ZERO);
             (0..plan.classes()).for_each(|class| buffer[class] = T::Real::from_f64(value(class)));
             buffer
         };
         let shared = |v: &dyn Fn(usize) -> f64| match weights {
-            Some(weights) => PriorVector::Shared { weighted: vector(&|class| v(class) * weights[class]), plain: plan.renormalises().then(|| vector(v)) },
+            Some(weights) => {
+                PriorVector::Shared { weighted: vector(&|class| v(class) * weights[class]), plain: plan.table().renormalises().then(|| vector(v)) }
+            }
             None => PriorVector::Shared { weighted: vector(v), plain: None },
         };
-        let prior = match plan.shared_prior() {
-            SharedPrior::Uniform if plan.uniform_prior() => PriorVector::Uniform,
+        let prior = match plan.table().prior() {
+            SharedPrior::Uniform if plan.table().is_uniform() => PriorVector::Uniform,
             SharedPrior::Uniform => shared(&|_| 1.0),
             SharedPrior::Vector(v) => shared(&|class| v[class]),
             SharedPrior::PerRow => PriorVector::PerRow,
@@ -72,7 +74,7 @@ impl<'a, T: Number> Call<'a, T> {
 
     /// Whether the gradient is more than a product of exponentials and a sum of targets.
     pub(super) fn gradient_asks_for_logits(&self) -> bool {
-        self.transform.softcap.is_some() || self.plan.renormalises()
+        self.transform.softcap.is_some() || self.plan.table().renormalises()
     }
 
     /// Classes `start..start + len` of a row's dense target where they lie, if they are neighbours,
@@ -103,8 +105,8 @@ mod tests {
         let criterion = Config::new().build().unwrap();
         let batch = Batch::from(&[0i64, 1, 2]);
         let plan = Plan::new(&criterion, &batch, 3, 4).unwrap();
-        let factors = plan.gradient_factors(Upstream::Scalar(1.0)).unwrap();
+        let factors = plan.gradient_factors(&Upstream::Scalar(1.0)).unwrap();
         let logits = [0f32; 12];
-        Call::new(&plan, &Memory::logits(&Rows::new(&logits, 2, 6).unwrap()), factors);
+        Call::new(&plan, &Memory::logits(&Rows::new(&logits, 6).unwrap()), factors);
     }
 }

@@ -1,8 +1,8 @@
 //! Work over threads.
 
+use super::logit::Logit;
 use super::memory::ClaimedRows;
-use super::number::Number;
-use crate::plan::{Parts, PartsMut};
+use crate::rules::{Parts, PartsMut};
 
 /// Elements that are worth a task of their own.
 #[cfg(feature = "rayon")]
@@ -23,7 +23,7 @@ pub(super) fn threads() -> usize {
 /// Shares out rows and the places of their parts over threads: runs `run` on some of both at a
 /// time, with what `worker` made for its thread.
 #[cfg(feature = "rayon")]
-pub(super) fn for_each_chunk<T: Number, W>(
+pub(super) fn for_each_chunk<T: Logit, W>(
     parts: &mut Parts<T::Real>,
     mut claim: ClaimedRows<'_, T>,
     classes: usize,
@@ -55,7 +55,7 @@ pub(super) fn for_each_chunk<T: Number, W>(
 
 /// Runs `run` on all rows and the places of their parts, with what `worker` made.
 #[cfg(not(feature = "rayon"))]
-pub(super) fn for_each_chunk<T: Number, W>(
+pub(super) fn for_each_chunk<T: Logit, W>(
     parts: &mut Parts<T::Real>,
     claim: ClaimedRows<'_, T>,
     _: usize,

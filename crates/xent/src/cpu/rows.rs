@@ -3,22 +3,20 @@
 use fearless_simd::Simd;
 
 use super::call::Call;
-use super::gradient::RowGradient;
 use super::instructions::{Instructions, on_level};
+use super::logit::Logit;
 use super::memory::{ClaimedClasses, Memory};
-use super::number::Number;
 use super::parallel::{self, threads};
 use super::row::{PIECE, RowWorker, SavedRow};
-use super::statistics::Running;
 use super::tile::{self, TileWorker};
-use crate::plan::{FloorMemo, Parts, RowParts, RowPlan};
+use crate::rules::{FloorMemo, Parts, RowGradient, RowParts, RowPlan, RowStats};
 
 /// The parts of all rows and, where the memory has a place for it, their gradient.
-pub(super) fn run<T: Number>(instructions: Instructions, call: &Call<'_, T>, memory: &mut Memory<'_, T>) -> Parts<T::Real> {
+pub(super) fn run<T: Logit>(instructions: Instructions, call: &Call<'_, T>, memory: &mut Memory<'_, T>) -> Parts<T::Real> {
     on_level!(instructions.level_or_baseline(), simd => rows(simd, call, memory))
 }
 
-fn rows<S: Simd, T: Number>(simd: S, call: &Call<'_, T>, memory: &mut Memory<'_, T>) -> Parts<T::Real> {
+fn rows<S: Simd, T: Logit>(simd: S, call: &Call<'_, T>, memory: &mut Memory<'_, T>) -> Parts<T::Real> {
     let mut parts = call.plan.parts();
     let (rows, classes) = (call.plan.rows(), call.classes());
     if tile::suits(call, memory.logits_layout()) {
@@ -58,7 +56,7 @@ fn rows<S: Simd, T: Number>(simd: S, call: &Call<'_, T>, memory: &mut Memory<'_,
 }
 
 /// A row whose pieces are shared by the threads.
-fn shared_row<S: Simd, T: Number>(
+fn shared_row<S: Simd, T: Logit>(
     simd: S,
     call: &Call<'_, T>,
     row: &mut ClaimedClasses<'_, T>,
@@ -71,13 +69,13 @@ fn shared_row<S: Simd, T: Number>(
         return None;
     };
     let pieces = row.shared_pieces(PIECE);
-    let running: Vec<Running> = match &mut saved {
+    let running: Vec<RowStats> = match &mut saved {
         Some(saved) => parallel::map(pieces.zip(saved.pieces()).collect(), worker, |worker, (piece, mut saved)| {
             worker.statistics_of_piece(&plan, &piece.classes, Some(&mut saved))
         }),
         None => parallel::map(pieces.collect(), worker, |worker, piece| worker.statistics_of_piece(&plan, &piece.classes, None)),
     };
-    let stats = running.into_iter().fold(Running::new(), Running::merged).stats();
+    let stats = running.into_iter().fold(RowStats::EMPTY, RowStats::merge);
     let folded = call.plan.fold(&plan, &stats, memo);
     let parts = folded.parts(worker().floor(&plan, &folded, row));
     if let Some(saved) = saved {

@@ -11,7 +11,7 @@
 //! 2. `columns::statistics`: each row's statistics, and e^(z − m) for all classes. Meanwhile the
 //!    next tile is fetched.
 //! 3. The rules make coefficients of the statistics. Where only their classes and statistics tell
-//!    rows apart, that is done for all rows of the tile at once (`fold_alike`); where it is not so,
+//!    rows apart, that is done for all rows of the tile at once (`fold_classes`); where it is not so,
 //!    or something is masked or extreme, row by row (`fold`).
 //! 4. `gradient`: a column at a time from the exponentials, then what is not of that form:
 //!    softcap's slope, masks, ignored rows and rows of NaN, hot classes that were not asked for.
@@ -22,14 +22,13 @@ use fearless_simd::Simd;
 
 use super::buffer::Buffer;
 use super::call::{Call, PriorVector};
-use super::gradient::RowGradient;
 use super::kernels::block;
 use super::kernels::columns::{self, COLUMN, Columns, Factors};
 use super::kernels::lanes::Lane;
+use super::logit::Logit;
 use super::memory::{ClaimedRows, ClaimedTile};
-use super::number::Number;
 use crate::element::sealed::Sealed;
-use crate::plan::{Alike, AlikeRows, FloorMemo, Functional, PartsMut, RowPlan, RowStats};
+use crate::rules::{ClassFold, ClassFoldRows, FloorMemo, PartsMut, RowGradient, RowPlan, RowStats};
 use crate::view::Layout;
 use crate::{Element, Real};
 
@@ -45,7 +44,7 @@ const MAX_WIDTH: usize = 256;
 const EXACT_IN_F32: usize = 1 << 24;
 
 /// What a thread computes tiles with: its scratch memory for the tile that it works on.
-pub(super) struct TileWorker<'a, S: Simd, T: Number> {
+pub(super) struct TileWorker<'a, S: Simd, T: Logit> {
     simd: S,
     call: &'a Call<'a, T>,
     width: usize,
@@ -60,8 +59,8 @@ pub(super) struct TileWorker<'a, S: Simd, T: Number> {
     columns: Columns<T::Real>,
     /// What the rows have in common, and the factor of their gradients, where nothing but their
     /// classes and statistics tells them apart.
-    alike: Option<(Alike, f64)>,
-    alike_rows: AlikeRows,
+    class_fold: Option<(ClassFold, f64)>,
+    class_fold_rows: ClassFoldRows,
     /// Each row's class, where it is asked for; negative for ignored rows.
     classes: Vec<i32>,
     factors: Factors<T::Real>,
@@ -72,24 +71,24 @@ pub(super) struct TileWorker<'a, S: Simd, T: Number> {
 }
 
 /// Whether tiles take the call: its layout is one for them, and no row has a vector of its own.
-pub(super) fn suits<T: Number>(call: &Call<'_, T>, layout: &Layout) -> bool {
+pub(super) fn suits<T: Logit>(call: &Call<'_, T>, layout: &Layout) -> bool {
     let shape = call.classes() <= FEW_CLASSES || (layout.class_stride != 1 && layout.run(0).stride == 1);
     let prior = match &call.prior {
         PriorVector::Uniform => true,
-        PriorVector::Shared { .. } => !call.plan.renormalises(),
+        PriorVector::Shared { .. } => !call.plan.table().renormalises(),
         PriorVector::PerRow => false,
     };
     shape && prior && !call.plan.dense_targets() && call.classes() <= EXACT_IN_F32
 }
 
-impl<'a, S: Simd, T: Number> TileWorker<'a, S, T> {
+impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
     pub(super) fn new(simd: S, call: &'a Call<'a, T>) -> Self {
         let classes = call.classes();
         let width = (TILE_LEN / classes).next_multiple_of(COLUMN).clamp(COLUMN, MAX_WIDTH);
         let tile = || Buffer::new(width * classes, T::Real::ZERO);
         let column = || Buffer::new(width, T::Real::ZERO);
         let rounded = Buffer::new(width * classes, T::ZERO);
-        let alike = alike(call);
+        let class_fold = class_fold(call);
         Self {
             simd,
             call,
@@ -99,8 +98,8 @@ impl<'a, S: Simd, T: Number> TileWorker<'a, S, T> {
             flat: tile(),
             rounded,
             columns: Columns::new(width),
-            alike_rows: alike.as_ref().map_or_else(AlikeRows::default, |(alike, _)| alike.rows(width)),
-            alike,
+            class_fold_rows: class_fold.as_ref().map_or_else(ClassFoldRows::default, |(class_fold, _)| class_fold.rows(width)),
+            class_fold,
             classes: vec![-1; width],
             factors: Factors { on_exp: column(), on_prior: column(), at_class: column() },
             hot_entries: Vec::with_capacity(2 * width),
@@ -115,7 +114,7 @@ impl<'a, S: Simd, T: Number> TileWorker<'a, S, T> {
         while let Some(mut tile) = claim.next_tile(self.width) {
             let rows = tile.rows();
             self.load(&tile);
-            if self.alike.is_some() {
+            if self.class_fold.is_some() {
                 self.call.plan.kept_classes(rows.clone(), &mut self.classes[..rows.len()]);
                 self.columns.ask(&self.classes);
             }
@@ -124,7 +123,7 @@ impl<'a, S: Simd, T: Number> TileWorker<'a, S, T> {
             let masked = columns::statistics(self.simd, &self.z, self.width, v, &mut self.e, &mut self.columns, |column| next.column(column));
             self.hot_entries.clear();
             self.constant.clear();
-            if masked || !self.fold_alike(rows.len(), parts) {
+            if masked || !self.fold_classes(rows.len(), parts) {
                 self.classes.fill(-1);
                 self.columns.ask(&self.classes);
                 for row in rows.clone() {
@@ -153,18 +152,18 @@ impl<'a, S: Simd, T: Number> TileWorker<'a, S, T> {
     /// As [`fold`](Self::fold) for the `n` rows of the tile at once, where the rules offer that;
     /// `false` where it has to be row by row.
     #[inline(always)]
-    fn fold_alike(&mut self, n: usize, parts: &mut PartsMut<'_, T::Real>) -> bool {
-        let (Some((alike, factor)), rows) = (&self.alike, &mut self.alike_rows) else { return false };
+    fn fold_classes(&mut self, n: usize, parts: &mut PartsMut<'_, T::Real>) -> bool {
+        let (Some((class_fold, factor)), rows) = (&self.class_fold, &mut self.class_fold_rows) else { return false };
         self.columns.copy_to(rows);
         if !rows.are_tame(n) {
             return false;
         }
-        alike.fold(&self.classes, rows);
+        class_fold.fold(&self.classes, rows);
         let any_ignored = self.classes[..n].iter().fold(0, |signs, class| signs | class) < 0;
         if any_ignored {
             (0..n).filter(|&lane| self.classes[lane] < 0).for_each(|lane| rows.ignore(lane));
         }
-        parts.push_alike(rows, n, self.columns.correct(n));
+        parts.push_class_fold(rows, n, self.columns.correct(n));
         if !self.call.has_gradient {
             return true;
         }
@@ -199,8 +198,8 @@ impl<'a, S: Simd, T: Number> TileWorker<'a, S, T> {
             self.constant.push((lane, T::Real::ZERO));
             return parts.push(None);
         };
-        let stats = self.stats(&plan, lane);
-        let folded = call.plan.fold(&plan, &stats, memo);
+        let (stats, log1p_rest) = self.stats(&plan, lane);
+        let folded = call.plan.fold_with(&plan, &stats, log1p_rest, memo);
         parts.push(Some(folded.parts(folded.floor.unwrap_or(f64::NAN))));
         if !call.has_gradient {
             return;
@@ -221,26 +220,24 @@ impl<'a, S: Simd, T: Number> TileWorker<'a, S, T> {
     }
 
     #[inline(always)]
-    fn stats(&self, plan: &RowPlan, lane: usize) -> RowStats {
+    fn stats(&self, plan: &RowPlan, lane: usize) -> (RowStats, f64) {
         let (max, argmax) = self.columns.peak(lane);
         let (rest, log1p_rest) = self.columns.rest(lane);
-        let mut hot = [0.0; 2];
-        for (z, class) in hot.iter_mut().zip(plan.hot()) {
-            *z = self.z[class.class * self.width + lane].to_f64();
+        let mut stats = RowStats::new(max, argmax, rest);
+        for (j, hot) in plan.hot().iter().enumerate() {
+            stats.put_hot(j, self.z[hot.class * self.width + lane].to_f64());
         }
-        let none = Functional::default();
-        let mut stats = RowStats { max, argmax, rest, log1p_rest, hot, prior: none, open_prior: 0.0, closed_prior: 0.0, target: none, target_argmax: 0 };
         if plan.prior_scale.is_some() {
             stats.prior = self.columns.functional(lane);
             if !stats.prior.shifted.is_finite() && max.is_finite() {
                 stats.prior.shifted = self.shifted_wide(lane, max);
             }
             (stats.open_prior, stats.closed_prior) = (stats.prior.mass, stats.prior.masked_mass);
-            if self.call.plan.renormalises() {
+            if self.call.plan.table().renormalises() {
                 (stats.prior.masked_mass, stats.prior.masked) = (0.0, 0);
             }
         }
-        stats
+        (stats, log1p_rest)
     }
 
     /// Σ v_k·(max − z_k) of a row in f64, for logits so far apart that f32 does not hold their
@@ -259,7 +256,7 @@ impl<'a, S: Simd, T: Number> TileWorker<'a, S, T> {
         if let Some(cap) = call.transform.softcap {
             block::softcap_slope(simd, &mut self.e, &self.z, T::Real::from_f64(1.0 / cap));
         }
-        if call.plan.renormalises() {
+        if call.plan.table().renormalises() {
             block::clear_masked(simd, &mut self.e, &self.z);
         }
         for &(lane, value) in &self.constant {
@@ -275,15 +272,15 @@ impl<'a, S: Simd, T: Number> TileWorker<'a, S, T> {
 
 /// What rows have in common, and the factor of their gradients, where only their classes and
 /// statistics tell them apart.
-fn alike<T: Number>(call: &Call<'_, T>) -> Option<(Alike, f64)> {
+fn class_fold<T: Logit>(call: &Call<'_, T>) -> Option<(ClassFold, f64)> {
     let factor = if call.has_gradient { call.factors.shared()? } else { 0.0 };
-    let alike = if call.transform.softcap.is_some() { None } else { call.plan.alike(prior(call).map_or(call.classes() as f64, columns::mass)) };
-    alike.map(|alike| (alike, factor / call.transform.temperature))
+    let class_fold = if call.transform.softcap.is_some() { None } else { call.plan.class_fold(prior(call).map_or(call.classes() as f64, columns::mass)) };
+    class_fold.map(|class_fold| (class_fold, factor / call.transform.temperature))
 }
 
 /// The prior's v, a number per class; `None` where it is 1 everywhere.
 #[inline(always)]
-fn prior<'c, T: Number>(call: &'c Call<'_, T>) -> Option<&'c [T::Real]> {
+fn prior<'c, T: Logit>(call: &'c Call<'_, T>) -> Option<&'c [T::Real]> {
     match &call.prior {
         PriorVector::Shared { weighted, .. } => Some(&weighted[..call.classes()]),
         _ => None,
@@ -292,7 +289,7 @@ fn prior<'c, T: Number>(call: &'c Call<'_, T>) -> Option<&'c [T::Real]> {
 
 /// Puts `value` on the classes that the masks of `len` rows from `start` on do not allow.
 #[inline(always)]
-fn overwrite_masked<T: Number>(call: &Call<'_, T>, tile: &mut [T::Real], width: usize, start: usize, len: usize, value: T::Real) {
+fn overwrite_masked<T: Logit>(call: &Call<'_, T>, tile: &mut [T::Real], width: usize, start: usize, len: usize, value: T::Real) {
     for lane in 0..len {
         let Some(allowed) = call.plan.allowed(start + lane) else { return };
         tile.chunks_exact_mut(width).zip(allowed).filter(|(_, allowed)| !**allowed).for_each(|(tile, _)| tile[lane] = value);

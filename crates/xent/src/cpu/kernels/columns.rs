@@ -25,7 +25,7 @@ use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask, f64x8};
 
 use super::lanes::{Lane, Lanes, Wide};
 use crate::cpu::buffer::Buffer;
-use crate::plan::{AlikeRows, Functional};
+use crate::rules::{ClassFoldRows, Functional};
 
 /// A tile's width is a multiple of this.
 pub(in crate::cpu) const COLUMN: usize = 16;
@@ -83,9 +83,9 @@ impl<R: Lane> Columns<R> {
         &self.exp_at_class
     }
 
-    /// What rows that are alike are folded from.
+    /// What rows that are class_fold are folded from.
     #[inline(always)]
-    pub(in crate::cpu) fn copy_to(&self, rows: &mut AlikeRows) {
+    pub(in crate::cpu) fn copy_to(&self, rows: &mut ClassFoldRows) {
         for ((out, below), (max, at_class)) in rows.max.iter_mut().zip(&mut rows.below).zip(self.max.iter().zip(&self.at_class)) {
             *out = max.to_f64();
             *below = *out - at_class.to_f64();

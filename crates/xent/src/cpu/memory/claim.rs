@@ -8,7 +8,7 @@ use super::ahead::{Ahead, TileAhead};
 use super::sink::Sink;
 use super::source::Source;
 use super::stream::{FenceOnDrop, ScaledRow};
-use crate::cpu::number::Number;
+use crate::cpu::logit::Logit;
 use crate::view::Layout;
 use crate::{Element, InputError, Rows, RowsMut};
 
@@ -88,7 +88,7 @@ pub(in crate::cpu) struct ClaimedRows<'m, T> {
     _fence: FenceOnDrop,
 }
 
-impl<'m, T: Number> ClaimedRows<'m, T> {
+impl<'m, T: Logit> ClaimedRows<'m, T> {
     /// The rows that are left.
     #[cfg(feature = "rayon")]
     pub(in crate::cpu) fn rows(&self) -> Range<usize> {
@@ -131,7 +131,7 @@ pub(in crate::cpu) struct ClaimedTile<'c, T> {
     rows: Range<usize>,
 }
 
-impl<T: Number> ClaimedTile<'_, T> {
+impl<T: Logit> ClaimedTile<'_, T> {
     #[inline(always)]
     pub(in crate::cpu) fn rows(&self) -> Range<usize> {
         self.rows.clone()
@@ -171,7 +171,7 @@ pub(in crate::cpu) struct ClaimedClasses<'c, T> {
     classes: Range<usize>,
 }
 
-impl<T: Number> ClaimedClasses<'_, T> {
+impl<T: Logit> ClaimedClasses<'_, T> {
     #[inline(always)]
     pub(in crate::cpu) fn row(&self) -> usize {
         self.row
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn a_row_belongs_to_one_claim() {
         let mut buffer: Vec<f32> = (0..20).map(|x| x as f32).collect();
-        let mut rows = RowsMut::new(&mut buffer, 5, 4).unwrap();
+        let mut rows = RowsMut::new(&mut buffer, 4).unwrap();
         let mut memory = Memory::in_place(&mut rows);
         let mut all = memory.claim();
         let seen: Vec<usize> = std::iter::from_fn(|| all.next_row().map(|row| row.row())).collect();
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn what_is_split_off_is_gone() {
         let buffer = [0f32; 20];
-        let rows = Rows::new(&buffer, 5, 4).unwrap();
+        let rows = Rows::new(&buffer, 4).unwrap();
         let mut memory = Memory::logits(&rows);
         let mut all = memory.claim();
         let front = all.split_front(3);
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn pieces_read_and_write_their_own_classes() {
         let mut buffer: Vec<f32> = (0..10).map(|x| x as f32).collect();
-        let mut rows = RowsMut::new(&mut buffer, 2, 5).unwrap();
+        let mut rows = RowsMut::new(&mut buffer, 5).unwrap();
         let mut memory = Memory::in_place(&mut rows);
         let mut all = memory.claim();
         all.next_row().unwrap();
@@ -341,7 +341,7 @@ mod tests {
     /// Whether it panics where the claim is on classes 2..4 of 6.
     fn is_refused(access: Access, start: usize, len: usize) -> bool {
         let mut buffer = [0f32; 12];
-        let mut rows = RowsMut::new(&mut buffer, 2, 6).unwrap();
+        let mut rows = RowsMut::new(&mut buffer, 6).unwrap();
         let mut memory = Memory::in_place(&mut rows);
         let mut all = memory.claim();
         let mut row = all.next_row().unwrap();
@@ -374,9 +374,9 @@ mod tests {
     #[test]
     fn gradients_of_another_shape_are_refused() {
         let (logits, mut gradient) = ([0f32; 12], [0f32; 12]);
-        let logits = Rows::new(&logits, 3, 4).unwrap();
-        for (rows, classes) in [(4, 3), (2, 6), (12, 1)] {
-            let mut gradient = RowsMut::new(&mut gradient, rows, classes).unwrap();
+        let logits = Rows::new(&logits, 4).unwrap();
+        for classes in [3, 6, 1] {
+            let mut gradient = RowsMut::new(&mut gradient, classes).unwrap();
             assert!(matches!(Memory::with_gradient(&logits, &mut gradient), Err(InputError::Shape { .. })));
         }
     }

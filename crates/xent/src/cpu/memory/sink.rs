@@ -7,7 +7,7 @@ use fearless_simd::Simd;
 
 use super::source::Source;
 use super::stream::{ScaledRow, stream, write_scaled};
-use crate::cpu::number::Number;
+use crate::cpu::logit::Logit;
 use crate::view::Layout;
 use crate::{Element, RowsMut};
 
@@ -43,7 +43,7 @@ impl<'a, T: Element> Sink<'a, T> {
     }
 }
 
-impl<T: Number> Sink<'_, T> {
+impl<T: Logit> Sink<'_, T> {
     /// Rounds and writes classes `start..start + values.len()` of a row. `rounded` is room for as
     /// many, in cache.
     ///

@@ -6,7 +6,7 @@ use std::ops::Range;
 use fearless_simd::Simd;
 
 use super::ahead::{Ahead, TileAhead};
-use crate::cpu::number::Number;
+use crate::cpu::logit::Logit;
 use crate::view::Layout;
 use crate::{Element, Rows};
 
@@ -35,7 +35,7 @@ impl<'a, T: Element> Source<'a, T> {
     }
 }
 
-impl<T: Number> Source<'_, T> {
+impl<T: Logit> Source<'_, T> {
     /// Classes `start..start + len` of a row where they lie, if they are neighbours.
     ///
     /// # Safety

@@ -12,14 +12,14 @@ use super::scratch::{RowWorker, blocks};
 use crate::cpu::call::PriorVector;
 use crate::cpu::kernels::block::{self, padded};
 use crate::cpu::kernels::lanes::Lane;
+use crate::cpu::logit::Logit;
 use crate::cpu::memory::ClaimedClasses;
-use crate::cpu::number::Number;
 use crate::element::sealed::Sealed;
-use crate::plan::{Folded, RowPlan, relative_entropy_term};
-use crate::reduction::Sum;
+use crate::rules::sum::Sum;
+use crate::rules::{Folded, RowPlan, relative_entropy_term};
 use crate::{Element, Real};
 
-impl<S: Simd, T: Number> RowWorker<'_, S, T> {
+impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     /// The entropy floor of a row, which the claim has all classes of.
     pub(in crate::cpu) fn floor(&mut self, plan: &RowPlan, folded: &Folded, row: &ClaimedClasses<'_, T>) -> f64 {
         folded.floor.unwrap_or_else(|| {
@@ -37,10 +37,10 @@ impl<S: Simd, T: Number> RowWorker<'_, S, T> {
 
     /// A block's part of the floor of a dense target: y = τ·t + γ·v.
     fn dense_floor(&mut self, plan: &RowPlan, folded: &Folded, row: &ClaimedClasses<'_, T>, start: usize, len: usize) -> f64 {
-        let (on, total) = (folded.gradient, folded.target_mass());
+        let (on, total) = (folded.coefficients, folded.target_mass());
         let (simd, whole, narrow) = (self.simd, padded(len), T::Real::from_f64);
         let t = target(simd, self.call, plan.row, start, len, &mut self.t, &mut self.wide, None);
-        let renormalises = self.call.plan.renormalises();
+        let renormalises = self.call.plan.table().renormalises();
         let uniform = matches!(self.call.prior, PriorVector::Uniform);
         let everywhere = if uniform && !renormalises { on.gamma } else { 0.0 };
         // So that 1/Y and y/Y stay among f32's normal numbers.
@@ -78,16 +78,16 @@ impl<S: Simd, T: Number> RowWorker<'_, S, T> {
     /// A block's part of the floor of one or two hot classes and a prior: y = γ·v + Σ β_j·[k =
     /// hot_j], in f64.
     fn sparse_floor(&mut self, plan: &RowPlan, folded: &Folded, row: &ClaimedClasses<'_, T>, start: usize, len: usize) -> f64 {
-        let (target, total) = (folded.gradient, folded.target_mass());
+        let (target, total) = (folded.coefficients, folded.target_mass());
         let whole = padded(len);
         self.wide[..whole].fill(0.0);
         if target.gamma > 0.0 {
-            let renormalises = self.call.plan.renormalises();
+            let renormalises = self.call.plan.table().renormalises();
             if renormalises {
                 load(self.simd, self.call, row, start, len, &mut self.z);
             }
             self.call.plan.fill_prior(plan, start, &mut self.wide[..len]);
-            let weights = self.call.plan.class_weights();
+            let weights = self.call.plan.table().class_weights();
             for (k, (y, z)) in self.wide[..len].iter_mut().zip(&*self.z).enumerate() {
                 let out = renormalises && *z == T::Real::NEG_INFINITY;
                 *y *= if out { 0.0 } else { target.gamma * weights.map_or(1.0, |weights| weights[start + k]) };

@@ -21,14 +21,14 @@ use super::load::{load, overwrite_masked, target};
 use super::scratch::{RowWorker, SavedPiece, blocks};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::call::PriorVector;
-use crate::cpu::gradient::RowGradient;
 use crate::cpu::kernels::block::{self, BLOCK, padded};
+use crate::cpu::logit::Logit;
 use crate::cpu::memory::{ClaimedClasses, ScaledRow};
-use crate::cpu::number::Number;
 use crate::element::sealed::Sealed;
+use crate::rules::RowGradient;
 use crate::{Element, Real};
 
-impl<S: Simd, T: Number> RowWorker<'_, S, T> {
+impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     /// [`gradient`](Self::gradient) for a task of its own.
     pub(in crate::cpu) fn gradient_of_piece(&mut self, row: &RowGradient<'_>, piece: &mut ClaimedClasses<'_, T>, saved: &SavedPiece<'_, T::Real>) {
         self.simd.vectorize(
@@ -43,7 +43,7 @@ impl<S: Simd, T: Number> RowWorker<'_, S, T> {
         let RowGradient { plan, stats, .. } = *row;
         let (simd, call) = (self.simd, self.call);
         let narrow = T::Real::from_f64;
-        let (allowed, renormalises, softcap) = (call.plan.allowed(plan.row), call.plan.renormalises(), call.transform.softcap);
+        let (allowed, renormalises, softcap) = (call.plan.allowed(plan.row), call.plan.table().renormalises(), call.transform.softcap);
         let uniform = matches!(call.prior, PriorVector::Uniform) || row.on_prior() == 0.0;
         let plain = uniform && !renormalises && softcap.is_none() && allowed.is_none() && !call.plan.dense_targets();
         let on_exp = row.on_exp();

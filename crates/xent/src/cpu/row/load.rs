@@ -9,13 +9,12 @@ use crate::Element;
 use crate::cpu::call::Call;
 use crate::cpu::kernels::block::{self, padded};
 use crate::cpu::kernels::lanes::Lane;
+use crate::cpu::logit::{DenseTarget, Logit};
 use crate::cpu::memory::ClaimedClasses;
-use crate::cpu::number::{DenseTarget, Number};
-use crate::cpu::statistics::Running;
 use crate::element::sealed::Sealed;
-use crate::plan::RowPlan;
+use crate::rules::{RowPlan, RowStats};
 
-impl<S: Simd, T: Number> RowWorker<'_, S, T> {
+impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     /// A block of a prior that rows do not share: weighted into `v` and, where sums without class
     /// weights are needed, as it is into `plain_v`.
     pub(super) fn load_own_prior(&mut self, plan: &RowPlan, start: usize, len: usize) {
@@ -25,7 +24,7 @@ impl<S: Simd, T: Number> RowWorker<'_, S, T> {
             out[..len].iter_mut().enumerate().for_each(|(k, out)| *out = T::Real::from_f64(v(k)));
             out[len..padded(len)].fill(T::Real::ZERO);
         };
-        match self.call.plan.class_weights() {
+        match self.call.plan.table().class_weights() {
             Some(weights) => narrow(&mut self.v, &|k| wide[k] * weights[start + k]),
             None => narrow(&mut self.v, &|k| wide[k]),
         }
@@ -37,7 +36,7 @@ impl<S: Simd, T: Number> RowWorker<'_, S, T> {
 
 /// Transformed logits of a block into `z`, which is whole chunks; beyond them, any value.
 #[inline(always)]
-pub(super) fn load<S: Simd, T: Number>(simd: S, call: &Call<'_, T>, claim: &ClaimedClasses<'_, T>, start: usize, len: usize, z: &mut [T::Real]) {
+pub(super) fn load<S: Simd, T: Logit>(simd: S, call: &Call<'_, T>, claim: &ClaimedClasses<'_, T>, start: usize, len: usize, z: &mut [T::Real]) {
     claim.read(simd, start, &mut z[..len]);
     if !call.transform.is_identity() {
         block::transform(simd, &mut z[..padded(len)], call.transform.temperature, call.transform.softcap);
@@ -50,7 +49,7 @@ pub(super) fn load<S: Simd, T: Number>(simd: S, call: &Call<'_, T>, claim: &Clai
 /// weights.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub(super) fn target<'t, S: Simd, T: Number>(
+pub(super) fn target<'t, S: Simd, T: Logit>(
     simd: S,
     call: &'t Call<'_, T>,
     row: usize,
@@ -58,7 +57,7 @@ pub(super) fn target<'t, S: Simd, T: Number>(
     len: usize,
     room: &'t mut [T::Real],
     wide: &mut [f64],
-    running: Option<&mut Running>,
+    running: Option<&mut RowStats>,
 ) -> &'t [T::Real] {
     if let Some(t) = call.target(row, start, len).filter(|t| t.len() == padded(len)) {
         running.into_iter().for_each(|running| target_peak(simd, t, start, running));
@@ -83,9 +82,9 @@ pub(super) fn target<'t, S: Simd, T: Number>(
 
 /// Tells `running` the largest entry of a block of a dense target, and the first class that has it.
 #[inline(always)]
-fn target_peak<S: Simd, R: Lane>(simd: S, t: &[R], start: usize, running: &mut Running) {
+fn target_peak<S: Simd, R: Lane>(simd: S, t: &[R], start: usize, running: &mut RowStats) {
     let (max, _) = block::extremes(simd, t);
-    running.target_peak(max.to_f64(), || start + block::position(simd, t, max).unwrap_or(0));
+    running.raise_target(max.to_f64(), || start + block::position(simd, t, max).unwrap_or(0));
 }
 
 /// Puts `value` on the classes that the mask does not allow; `values` are those of the classes from

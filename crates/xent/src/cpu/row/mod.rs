@@ -32,22 +32,20 @@ pub(super) use scratch::{PIECE, RowWorker, SavedRow};
 
 use fearless_simd::Simd;
 
-use super::gradient::RowGradient;
+use super::logit::Logit;
 use super::memory::ClaimedClasses;
-use super::number::Number;
-use super::statistics::Running;
-use crate::plan::{FloorMemo, RowParts, RowPlan};
+use crate::rules::{FloorMemo, RowGradient, RowParts, RowPlan, RowStats};
 
-impl<S: Simd, T: Number> RowWorker<'_, S, T> {
+impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     /// The loss of a row, which the claim has all classes of; `None` if it is ignored.
     #[inline(always)]
     pub(super) fn forward(&mut self, row: &mut ClaimedClasses<'_, T>, plan: &mut RowPlan, memo: &mut FloorMemo) -> Option<RowParts> {
         self.call.plan.row_into(row.row(), plan).then_some(())?;
-        let mut running = Running::new();
+        let mut running = RowStats::EMPTY;
         for piece in row.pieces(PIECE) {
-            running = running.merged(self.statistics(plan, &piece, None));
+            running = running.merge(self.statistics(plan, &piece, None));
         }
-        let folded = self.call.plan.fold(plan, &running.stats(), memo);
+        let folded = self.call.plan.fold(plan, &running, memo);
         Some(folded.parts(self.floor(plan, &folded, row)))
     }
 
@@ -65,11 +63,11 @@ impl<S: Simd, T: Number> RowWorker<'_, S, T> {
             self.fill(row, 0.0, None);
             return None;
         }
-        let mut running = Running::new();
+        let mut running = RowStats::EMPTY;
         for (piece, mut saved) in row.pieces(PIECE).zip(saved.pieces()) {
-            running = running.merged(self.statistics(plan, &piece, Some(&mut saved)));
+            running = running.merge(self.statistics(plan, &piece, Some(&mut saved)));
         }
-        let stats = running.stats();
+        let stats = running;
         let folded = self.call.plan.fold(plan, &stats, memo);
         let parts = folded.parts(self.floor(plan, &folded, row));
         match RowGradient::new(plan, &stats, &folded, self.call.factors.of(row.row()), self.call.transform) {

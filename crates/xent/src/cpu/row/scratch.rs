@@ -8,7 +8,7 @@ use crate::cpu::buffer::Buffer;
 use crate::cpu::call::{Call, PriorVector};
 use crate::cpu::kernels::block::{BLOCK, padded};
 use crate::cpu::kernels::lanes::Lane;
-use crate::cpu::number::Number;
+use crate::cpu::logit::Logit;
 use crate::element::sealed::Sealed;
 
 /// Classes of a piece.
@@ -16,7 +16,7 @@ pub(in crate::cpu) const PIECE: usize = 32 * BLOCK;
 
 /// What a thread computes rows with: its scratch memory for the block that it works on. Buffers
 /// that the call does not need are empty.
-pub(in crate::cpu) struct RowWorker<'a, S: Simd, T: Number> {
+pub(in crate::cpu) struct RowWorker<'a, S: Simd, T: Logit> {
     pub(super) simd: S,
     pub(super) call: &'a Call<'a, T>,
     /// Transformed logits.
@@ -59,7 +59,7 @@ pub(in crate::cpu) struct SavedPiece<'k, R> {
 }
 
 impl<R: Lane> SavedRow<R> {
-    pub(in crate::cpu) fn new<T: Number<Real = R>>(call: &Call<'_, T>) -> Self {
+    pub(in crate::cpu) fn new<T: Logit<Real = R>>(call: &Call<'_, T>) -> Self {
         let classes = call.classes();
         let saved = |needed: bool| Buffer::new(if needed && classes <= LONGEST_SAVED { padded(classes) } else { 0 }, R::ZERO);
         Self { e: saved(true), z: saved(call.gradient_asks_for_logits()), references: vec![R::ZERO; classes.div_ceil(BLOCK)] }
@@ -72,7 +72,7 @@ impl<R: Lane> SavedRow<R> {
     }
 }
 
-impl<'a, S: Simd, T: Number> RowWorker<'a, S, T> {
+impl<'a, S: Simd, T: Logit> RowWorker<'a, S, T> {
     pub(in crate::cpu) fn new(simd: S, call: &'a Call<'a, T>) -> Self {
         let len = padded(call.classes().min(BLOCK));
         let buffer = |needed: bool| Buffer::new(if needed { len } else { 0 }, T::Real::ZERO);
@@ -84,7 +84,7 @@ impl<'a, S: Simd, T: Number> RowWorker<'a, S, T> {
             g: buffer(true),
             e: Buffer::default(),
             v: buffer(own_prior),
-            plain_v: buffer(own_prior && call.plan.renormalises() && call.plan.class_weights().is_some()),
+            plain_v: buffer(own_prior && call.plan.table().renormalises() && call.plan.table().class_weights().is_some()),
             t: buffer(call.plan.dense_targets()),
             wide: Buffer::new(len, 0.0),
             rounded: Buffer::new(len, T::ZERO),

@@ -24,21 +24,21 @@ use super::scratch::{RowWorker, SavedPiece, blocks};
 use crate::cpu::call::PriorVector;
 use crate::cpu::kernels::block::{self, BLOCK, padded};
 use crate::cpu::kernels::lanes::Lane;
+use crate::cpu::logit::Logit;
 use crate::cpu::memory::ClaimedClasses;
-use crate::cpu::number::Number;
-use crate::cpu::statistics::{Running, add};
+use crate::cpu::statistics::add_uniform;
 use crate::element::sealed::Sealed;
-use crate::plan::{Functional, RowPlan};
+use crate::rules::{Functional, RowPlan, RowStats};
 use crate::{Element, Real};
 
-impl<S: Simd, T: Number> RowWorker<'_, S, T> {
+impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     /// [`statistics`](Self::statistics) for a task of its own.
     pub(in crate::cpu) fn statistics_of_piece(
         &mut self,
         plan: &RowPlan,
         piece: &ClaimedClasses<'_, T>,
         saved: Option<&mut SavedPiece<'_, T::Real>>,
-    ) -> Running {
+    ) -> RowStats {
         self.simd.vectorize(
             #[inline(always)]
             || self.statistics(plan, piece, saved),
@@ -47,9 +47,9 @@ impl<S: Simd, T: Number> RowWorker<'_, S, T> {
 
     /// The statistics of a piece; saves what its gradient needs.
     #[inline(always)]
-    pub(super) fn statistics(&mut self, plan: &RowPlan, piece: &ClaimedClasses<'_, T>, mut saved: Option<&mut SavedPiece<'_, T::Real>>) -> Running {
+    pub(super) fn statistics(&mut self, plan: &RowPlan, piece: &ClaimedClasses<'_, T>, mut saved: Option<&mut SavedPiece<'_, T::Real>>) -> RowStats {
         let (simd, call) = (self.simd, self.call);
-        let mut running = Running::new();
+        let mut running = RowStats::EMPTY;
         let uniform = matches!(call.prior, PriorVector::Uniform);
         let in_place = call.transform.is_identity() && call.plan.allowed(plan.row).is_none();
         let mut scratch = std::mem::take(&mut self.z);
@@ -72,25 +72,25 @@ impl<S: Simd, T: Number> RowWorker<'_, S, T> {
             };
             let (max, min) = block::extremes(simd, z);
             let masked = min == T::Real::NEG_INFINITY;
-            for (hot, class) in running.hot.iter_mut().zip(plan.hot()) {
-                if let Some(z) = class.class.checked_sub(start).and_then(|k| z.get(k)) {
-                    *hot = z.to_f64();
+            for (j, hot) in plan.hot().iter().enumerate() {
+                if let Some(z) = hot.class.checked_sub(start).and_then(|k| z.get(k)) {
+                    running.put_hot(j, z.to_f64());
                 }
             }
             let mut peak = None;
-            if max.to_f64() > running.max() {
+            if max.to_f64() > running.max {
                 peak = block::position(simd, z, max);
-                running.rise(max.to_f64(), start + peak.unwrap_or(0));
+                running.raise(max.to_f64(), start + peak.unwrap_or(0));
             }
             // All classes so far are masked, or NaN. Any finite reference serves, and NaN still
             // reaches the sums.
-            let reference = if running.max() == f64::NEG_INFINITY { T::Real::ZERO } else { T::Real::from_f64(running.max()) };
+            let reference = if running.max == f64::NEG_INFINITY { T::Real::ZERO } else { T::Real::from_f64(running.max) };
             if plan.prior_scale.is_some() && !uniform {
                 self.add_prior(plan, z, start, reference, masked, &mut running);
             }
             if call.plan.dense_targets() {
                 let t = target(simd, call, plan.row, start, len, &mut self.t, &mut self.wide, Some(&mut running));
-                add(&mut running.target, block::against(simd, z, t, reference, masked));
+                running.target.add(block::against(simd, z, t, reference, masked));
             }
             if let Some(saved) = reference_of_block {
                 *saved = reference;
@@ -102,12 +102,12 @@ impl<S: Simd, T: Number> RowWorker<'_, S, T> {
                 next.fetch(from, len);
                 next_target.fetch(from, len);
             });
-            running.add_exponentials(sums.rest);
+            running.rest += sums.rest;
             if plan.prior_scale.is_some() && uniform {
                 if !sums.shifted.is_finite() {
                     sums.shifted = block::shifted_wide(z, |_| 1.0, reference);
                 }
-                running.add_uniform(&sums, len, call.plan.renormalises());
+                add_uniform(&mut running, &sums, len, call.plan.table().renormalises());
             }
         }
         self.z = scratch;
@@ -115,7 +115,7 @@ impl<S: Simd, T: Number> RowWorker<'_, S, T> {
     }
 
     /// Sums a block against the prior's v.
-    fn add_prior(&mut self, plan: &RowPlan, z: &[T::Real], start: usize, reference: T::Real, masked: bool, running: &mut Running) {
+    fn add_prior(&mut self, plan: &RowPlan, z: &[T::Real], start: usize, reference: T::Real, masked: bool, running: &mut RowStats) {
         if matches!(self.call.prior, PriorVector::PerRow) {
             self.load_own_prior(plan, start, z.len());
         }
@@ -127,10 +127,10 @@ impl<S: Simd, T: Number> RowWorker<'_, S, T> {
         };
         // Where masks renormalise the prior, they share it out before class weights apply.
         let Functional { mass: open, masked_mass: closed, .. } = plain.unwrap_or(part);
-        if self.call.plan.renormalises() {
+        if self.call.plan.table().renormalises() {
             (part.masked_mass, part.masked) = (0.0, 0);
         }
-        add(&mut running.prior, part);
+        running.prior.add(part);
         running.open_prior += open;
         running.closed_prior += closed;
     }

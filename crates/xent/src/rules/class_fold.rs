@@ -1,0 +1,195 @@
+//! Many rows at once, where only their classes and statistics tell them apart: one class each, one ε, nothing masked.
+//!
+//! [`Plan::fold`] on arrays, operation by operation, so that a row has the same bits whichever of the
+//! two it goes through. What a class contributes is read from a table: the [`ClassTable`](super::ClassTable)'s columns and
+//! what follows from them and the criterion's ε.
+
+use super::floor::FloorMemo;
+use super::plan::Plan;
+use super::stats::RowStats;
+use crate::Form;
+
+/// Rows for which it pays to know every class's terms.
+const ROWS_PER_CLASS: usize = 4;
+
+/// What the rows of such a batch have in common.
+pub(crate) struct ClassFold {
+    epsilon: f64,
+    z_loss: f64,
+    form: Form,
+    /// On v.
+    prior_scale: f64,
+    /// The mass of v.
+    mass: f64,
+    /// One a class, or one for all.
+    terms: Vec<Terms>,
+}
+
+/// What follows from a row's class.
+#[derive(Clone, Copy, Default)]
+struct Terms {
+    /// The class weight where it is one on terms, and where it is one on rows.
+    weight: f64,
+    class_scale: f64,
+    /// Of the prior, beyond v.
+    prior: f64,
+    floor: f64,
+    /// Of the gradient: on softmax without z-loss, on v, and what is taken off at the class.
+    alpha: f64,
+    gamma: f64,
+    gamma_v: f64,
+    beta: f64,
+}
+
+/// Statistics of some rows, and their parts; see [`RowStats`] and [`RowParts`](super::RowParts).
+#[derive(Default)]
+pub(crate) struct ClassFoldRows {
+    pub(crate) max: Vec<f64>,
+    pub(crate) log1p_rest: Vec<f64>,
+    /// max − z at the class.
+    pub(crate) below: Vec<f64>,
+    pub(crate) shifted: Vec<f64>,
+    weight: Vec<f64>,
+    class_scale: Vec<f64>,
+    prior: Vec<f64>,
+    pub(crate) floor: Vec<f64>,
+    alpha_without_z_loss: Vec<f64>,
+    pub(crate) gamma: Vec<f64>,
+    pub(crate) gamma_v: Vec<f64>,
+    pub(crate) beta: Vec<f64>,
+    pub(crate) loss: Vec<f64>,
+    pub(crate) nll: Vec<f64>,
+    pub(crate) smoothing: Vec<f64>,
+    pub(crate) z_loss: Vec<f64>,
+    pub(crate) lse: Vec<f64>,
+    /// α.
+    pub(crate) alpha: Vec<f64>,
+}
+
+impl ClassFoldRows {
+    /// Whether the first `n` are so far from f64's ends that all parts will be finite.
+    #[inline(always)]
+    pub(crate) fn are_tame(&self, n: usize) -> bool {
+        const TAME: f64 = 1e100;
+        let tame = |values: &[f64]| values[..n].iter().fold(true, |tame, value| tame & (value.abs() < TAME));
+        tame(&self.max) & tame(&self.log1p_rest) & tame(&self.below) & tame(&self.shifted)
+    }
+
+    /// Leaves nothing of an ignored row.
+    pub(crate) fn ignore(&mut self, row: usize) {
+        for part in [&mut self.loss, &mut self.nll, &mut self.smoothing, &mut self.z_loss, &mut self.floor, &mut self.lse] {
+            part[row] = 0.0;
+        }
+    }
+}
+
+impl Plan<'_> {
+    /// What rows have in common, where that is all but their classes and statistics; `v_mass` is the mass of v as backends sum it.
+    pub(crate) fn class_fold(&self, v_mass: f64) -> Option<ClassFold> {
+        let config = self.table.config();
+        let given = self.labels.epsilons.is_some() || self.labels.row_weights.is_some() || self.labels.batch.allowed.is_some();
+        let by_label = self.labels.single.is_some() && self.labels.keeps_every_class();
+        if !by_label || given || self.table.renormalises() || !self.table.excluded().is_empty() {
+            return None;
+        }
+        let classes = if config.class_weights.is_none() && self.table.is_uniform() { 1 } else { self.classes() };
+        if classes > 1 && self.rows() / ROWS_PER_CLASS < classes {
+            return None;
+        }
+        let terms = (0..classes).map(|class| self.terms(class, v_mass)).collect::<Option<_>>()?;
+        let prior_scale = self.source().of_class(0).prior_scale.unwrap_or(0.0);
+        Some(ClassFold { epsilon: config.label_smoothing, z_loss: self.z_loss, form: config.form, prior_scale, mass: v_mass, terms })
+    }
+
+    /// The fold of any row of a class says what such rows share.
+    fn terms(&self, class: usize, v_mass: f64) -> Option<Terms> {
+        let plan = self.source().of_class(class);
+        let mut stats = RowStats::new(0.0, 0, 0.0).with_hot(0, 0.0);
+        if plan.prior_scale.is_some() {
+            stats.prior.mass = v_mass;
+        }
+        let folded = self.fold(&plan, &stats, &mut FloorMemo::new(1));
+        let (coefficients, hot, mut v) = (folded.coefficients, plan.hot()[0], [0.0]);
+        self.fill_prior(&plan, class, &mut v);
+        Some(Terms {
+            weight: hot.weight,
+            class_scale: plan.class_scale,
+            prior: hot.prior * hot.weight,
+            floor: folded.floor?,
+            // At lse = 0 z-loss has no part in it.
+            alpha: coefficients.alpha,
+            gamma: coefficients.gamma,
+            gamma_v: coefficients.gamma * v[0] * hot.weight,
+            beta: coefficients.beta[0],
+        })
+    }
+}
+
+impl ClassFold {
+    /// Room for so many rows.
+    pub(crate) fn rows(&self, rows: usize) -> ClassFoldRows {
+        let room = || vec![0.0; rows];
+        let all = |term: fn(&Terms) -> f64| vec![self.terms.first().map_or(0.0, term); rows];
+        ClassFoldRows {
+            max: room(),
+            log1p_rest: room(),
+            below: room(),
+            shifted: room(),
+            weight: all(|terms| terms.weight),
+            class_scale: all(|terms| terms.class_scale),
+            prior: all(|terms| terms.prior),
+            floor: room(),
+            alpha_without_z_loss: all(|terms| terms.alpha),
+            gamma: all(|terms| terms.gamma),
+            gamma_v: all(|terms| terms.gamma_v),
+            beta: all(|terms| terms.beta),
+            loss: room(),
+            nll: room(),
+            smoothing: room(),
+            z_loss: room(),
+            lse: room(),
+            alpha: room(),
+        }
+    }
+
+    /// The parts of rows of these classes (negative: ignored, and of no meaning) from their statistics.
+    #[inline(always)]
+    pub(crate) fn fold(&self, classes: &[i32], rows: &mut ClassFoldRows) {
+        if let [terms] = self.terms[..] {
+            rows.floor.fill(terms.floor);
+        } else {
+            self.put_terms(classes, rows);
+        }
+        let n = rows.max.len();
+        let (max, log1p_rest, below, shifted) = (&rows.max[..n], &rows.log1p_rest[..n], &rows.below[..n], &rows.shifted[..n]);
+        let (weight, class_scale, prior, floor) = (&rows.weight[..n], &rows.class_scale[..n], &rows.prior[..n], &rows.floor[..n]);
+        let (loss, nll, smoothing, z_loss) = (&mut rows.loss[..n], &mut rows.nll[..n], &mut rows.smoothing[..n], &mut rows.z_loss[..n]);
+        let (lse, alpha, alpha_without) = (&mut rows.lse[..n], &mut rows.alpha[..n], &rows.alpha_without_z_loss[..n]);
+        let mass = self.prior_scale * self.mass;
+        let smooth = if self.epsilon == 0.0 { 0.0 } else { 1.0 };
+        let hard = if self.epsilon == 1.0 { 0.0 } else { 1.0 - self.epsilon };
+        let floors = if self.form == Form::KlDivergence { 1.0 } else { 0.0 };
+        for i in 0..n {
+            let r = log1p_rest[i];
+            lse[i] = max[i] + r;
+            nll[i] = class_scale[i] * (weight[i] * r + weight[i] * below[i]);
+            let cross_entropy = (mass + prior[i]) * r + (self.prior_scale * shifted[i] + prior[i] * below[i]);
+            smoothing[i] = smooth * (class_scale[i] * (self.epsilon * cross_entropy));
+            z_loss[i] = self.z_loss * lse[i] * lse[i];
+            loss[i] = (hard * nll[i] + smoothing[i] + z_loss[i]) - floors * floor[i];
+            alpha[i] = alpha_without[i] + 2.0 * self.z_loss * lse[i];
+        }
+    }
+
+    /// Where classes differ, each row's terms.
+    #[inline(always)]
+    fn put_terms(&self, classes: &[i32], rows: &mut ClassFoldRows) {
+        let first = rows.weight.iter_mut().zip(&mut rows.class_scale).zip(&mut rows.prior).zip(&mut rows.floor);
+        let second = rows.alpha_without_z_loss.iter_mut().zip(&mut rows.gamma).zip(&mut rows.gamma_v).zip(&mut rows.beta);
+        for ((class, (((weight, class_scale), prior), floor)), (((alpha, gamma), gamma_v), beta)) in classes.iter().zip(first).zip(second) {
+            let terms = self.terms[(*class).max(0) as usize];
+            (*weight, *class_scale, *prior, *floor) = (terms.weight, terms.class_scale, terms.prior, terms.floor);
+            (*alpha, *gamma, *gamma_v, *beta) = (terms.alpha, terms.gamma, terms.gamma_v, terms.beta);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What rows contribute to a batch, gathered by several tasks in one order.
+
+use std::mem::take;
+use std::ops::Range;
+
+use super::class_fold::ClassFoldRows;
+use super::fold::RowParts;
+use crate::{Real, Reduction};
+
+/// Loss, nll, smoothing, z-loss, floor.
+pub(super) const COLUMNS: usize = 5;
+/// Rows that are summed together. Few enough for a plain sum of theirs to be as good as exact; a task is given whole groups.
+const GROUP: usize = 16;
+/// Classes from which on each row is a group: a task may then be a single row.
+const LONG: usize = 2048;
+
+/// What the rows of a batch contribute: room for [`Plan::finish`] to reduce. Made by [`Plan::parts`] with every row ignored, filled through [`PartsMut`].
+///
+/// Under sum and mean a row leaves nothing but its lse, for its parts go into the sum of a group of rows. Where a group begins follows from the batch's shape, so sums have the
+/// same bits however the rows are shared out.
+#[derive(Debug, Clone)]
+pub struct Parts<F> {
+    pub(super) lse: Vec<F>,
+    /// One a row where nothing is reduced; else empty.
+    pub(super) columns: [Vec<F>; COLUMNS],
+    pub(super) groups: Vec<Group>,
+    group: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Group {
+    pub(super) sums: [f64; COLUMNS],
+    pub(super) correct: u32,
+    pub(super) non_finite: u32,
+    pub(super) first_non_finite: usize,
+}
+
+/// Some neighbouring rows of [`Parts`], to be filled in the rows' order.
+#[derive(Debug)]
+pub struct PartsMut<'a, F> {
+    /// The row that comes next, and the one after the last.
+    next: usize,
+    end: usize,
+    /// The first row of `lse`, `columns` and `groups`.
+    first: usize,
+    lse: &'a mut [F],
+    columns: [&'a mut [F]; COLUMNS],
+    groups: &'a mut [Group],
+    shift: u32,
+}
+
+impl<F: Real> Parts<F> {
+    pub(super) fn new(rows: usize, classes: usize, reduction: Reduction) -> Self {
+        let group = if classes < LONG { GROUP } else { 1 };
+        let column = || vec![F::ZERO; if reduction == Reduction::None { rows } else { 0 }];
+        Self { lse: vec![F::ZERO; rows], columns: std::array::from_fn(|_| column()), groups: vec![Group::default(); rows.div_ceil(group)], group }
+    }
+
+    /// All rows, to be filled one after the other.
+    pub fn all(&mut self) -> PartsMut<'_, F> {
+        PartsMut {
+            next: 0,
+            end: self.lse.len(),
+            first: 0,
+            lse: &mut self.lse,
+            columns: self.columns.each_mut().map(Vec::as_mut_slice),
+            groups: &mut self.groups,
+            shift: self.group.trailing_zeros(),
+        }
+    }
+
+    /// The rows in pieces, one for each task: of `rows` rows or a few more, for a group is never split. The last may be shorter.
+    pub fn chunks_mut(&mut self, rows: usize) -> Vec<PartsMut<'_, F>> {
+        let (all, groups) = (self.lse.len(), rows.div_ceil(self.group).max(1));
+        let rows = groups.saturating_mul(self.group);
+        let mut chunks = Vec::with_capacity(all.div_ceil(rows));
+        let mut left = self.all();
+        while left.lse.len() > rows {
+            chunks.push(left.split_front(rows, groups));
+        }
+        if all > 0 {
+            chunks.push(left);
+        }
+        chunks
+    }
+}
+
+impl<'a, F: Real> PartsMut<'a, F> {
+    fn split_front(&mut self, rows: usize, groups: usize) -> Self {
+        fn front<'a, T>(slice: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+            let len = len.min(slice.len());
+            let (front, back) = take(slice).split_at_mut(len);
+            *slice = back;
+            front
+        }
+        let front = Self {
+            next: self.first,
+            end: self.first + rows,
+            first: self.first,
+            lse: front(&mut self.lse, rows),
+            columns: self.columns.each_mut().map(|column| front(column, rows)),
+            groups: front(&mut self.groups, groups),
+            shift: self.shift,
+        };
+        (self.next, self.first) = (front.end, front.end);
+        front
+    }
+
+    /// The rows that are still to come, as the batch numbers them.
+    pub fn rows(&self) -> Range<usize> {
+        self.next..self.end
+    }
+
+    /// Takes in the next row, `None` if it is ignored. To be called no more often than there are [`rows`](Self::rows).
+    #[inline]
+    pub fn push(&mut self, row: Option<RowParts>) {
+        let number = self.next;
+        self.next += 1;
+        let Some(row) = row else { return };
+        let i = number - self.first;
+        let values = [row.loss, row.nll, row.smoothing, row.z_loss, row.floor];
+        let group = &mut self.groups[i >> self.shift];
+        self.lse[i] = F::from_f64(row.lse);
+        if self.columns[0].is_empty() {
+            group.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        } else {
+            self.columns.iter_mut().zip(values).for_each(|(column, value)| column[i] = F::from_f64(value));
+        }
+        group.correct += u32::from(row.correct);
+        if !row.loss.is_finite() {
+            if group.non_finite == 0 {
+                group.first_non_finite = number;
+            }
+            group.non_finite += 1;
+        }
+    }
+}
+
+impl<F: Real> PartsMut<'_, F> {
+    /// Takes in the first `len` of `rows`, of which all losses are finite and `correct` are correct.
+    #[inline(always)]
+    pub(crate) fn push_class_fold(&mut self, rows: &ClassFoldRows, len: usize, correct: u32) {
+        let columns: [&[f64]; COLUMNS] = [&rows.loss, &rows.nll, &rows.smoothing, &rows.z_loss, &rows.floor];
+        let first = self.next - self.first;
+        self.next += len;
+        let narrow = |out: &mut [F], values: &[f64]| out[first..][..len].iter_mut().zip(values).for_each(|(out, value)| *out = F::from_f64(*value));
+        narrow(self.lse, &rows.lse);
+        if self.columns[0].is_empty() {
+            let mut done = 0;
+            while done < len {
+                let group = (first + done) >> self.shift;
+                let end = (((group + 1) << self.shift) - first).min(len);
+                let mut sums = self.groups[group].sums;
+                for (sum, column) in sums.iter_mut().zip(columns) {
+                    column[done..end].iter().for_each(|part| *sum += part);
+                }
+                self.groups[group].sums = sums;
+                done = end;
+            }
+        } else {
+            self.columns.iter_mut().zip(columns).for_each(|(out, values)| narrow(out, values));
+        }
+        if let Some(group) = self.groups.get_mut(first >> self.shift) {
+            group.correct += correct;
+        }
+    }
+}

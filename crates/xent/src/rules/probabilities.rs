@@ -1,0 +1,72 @@
+//! Probability targets: whether each is a finite number ≥ 0. They are as many as the logits, so this has to run at the memory's speed.
+
+use super::labels::RowLabels;
+use crate::targets::{Probabilities, with_probabilities};
+use crate::{Element, InputError, Rows};
+
+/// Elements that are worth a task of their own.
+const GRAIN: usize = 1 << 15;
+
+impl RowLabels<'_> {
+    pub(super) fn check_probabilities(&self, probabilities: &Probabilities<'_>) -> Result<(), InputError> {
+        let good = with_probabilities!(probabilities, rows => self.are_probabilities(rows));
+        if good { Ok(()) } else { self.find_bad_probability() }
+    }
+
+    /// Whether all probabilities of kept rows are surely good.
+    fn are_probabilities<P: Element>(&self, rows: &Rows<'_, P>) -> bool {
+        let (data, layout) = (rows.data(), rows.layout());
+        // The usual view is the whole of its buffer, in whatever order. What else may lie in a buffer that turns out to be bad is not asked here.
+        if self.batch.ignored.is_none() && data.len() == self.rows.saturating_mul(self.classes) {
+            return all(data.len(), GRAIN, |elements| all_good(&data[elements]));
+        }
+        all(self.rows, (GRAIN / self.classes).max(1), |range| {
+            range.into_iter().filter(|&row| !self.is_ignored(row)).all(|row| {
+                let start = layout.row_start(row);
+                match layout.class_stride {
+                    1 => all_good(&data[start as usize..][..self.classes]),
+                    stride => (0..self.classes as isize).fold(true, |good, k| good & data[(start + k * stride) as usize].is_probability()),
+                }
+            })
+        })
+    }
+
+    /// The first row's first bad class, if there is one.
+    fn find_bad_probability(&self) -> Result<(), InputError> {
+        for row in (0..self.rows).filter(|&row| !self.is_ignored(row)) {
+            let mut bad = None;
+            self.for_each_probability(row, |class, value| {
+                if bad.is_none() && !(value.is_finite() && value >= 0.0) {
+                    bad = Some(InputError::Probability { row, class, value });
+                }
+            });
+            if let Some(error) = bad {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Piece by piece without a branch inside, so that it is vectorised, and yet a bad element ends it soon.
+fn all_good<P: Element>(values: &[P]) -> bool {
+    values.chunks(1024).all(|values| values.iter().fold(true, |good, value| good & value.is_probability()))
+}
+
+/// Whether `check` holds for ranges of `grain` that cover `0..len`.
+#[cfg(feature = "rayon")]
+fn all(len: usize, grain: usize, check: impl Fn(std::ops::Range<usize>) -> bool + Sync) -> bool {
+    use rayon::prelude::*;
+    let range = |piece: usize| piece * grain..len.min((piece + 1) * grain);
+    match len.div_ceil(grain) {
+        0 => true,
+        1 => check(0..len),
+        pieces => (0..pieces).into_par_iter().all(|piece| check(range(piece))),
+    }
+}
+
+/// Whether `check` holds for `0..len`.
+#[cfg(not(feature = "rayon"))]
+fn all(len: usize, _grain: usize, check: impl Fn(std::ops::Range<usize>) -> bool) -> bool {
+    check(0..len)
+}
