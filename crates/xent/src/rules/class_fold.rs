@@ -4,8 +4,9 @@
 //! two it goes through. What a class contributes is read from a table: the [`ClassTable`](super::ClassTable)'s columns and
 //! what follows from them and the criterion's ε.
 
-use super::fold::ZLoss;
-use super::{FloorMemo, Plan, RowStats};
+use super::floor::FloorMemo;
+use super::plan::Plan;
+use super::stats::RowStats;
 use crate::Form;
 
 /// Rows for which it pays to know every class's terms.
@@ -14,7 +15,7 @@ const ROWS_PER_CLASS: usize = 4;
 /// What the rows of such a batch have in common.
 pub(crate) struct ClassFold {
     epsilon: f64,
-    z_loss: ZLoss,
+    z_loss: f64,
     form: Form,
     /// On v.
     prior_scale: f64,
@@ -168,16 +169,15 @@ impl ClassFold {
         let smooth = if self.epsilon == 0.0 { 0.0 } else { 1.0 };
         let hard = if self.epsilon == 1.0 { 0.0 } else { 1.0 - self.epsilon };
         let floors = if self.form == Form::KlDivergence { 1.0 } else { 0.0 };
-        let ZLoss { lambda, in_loss, in_gradient } = self.z_loss;
         for i in 0..n {
             let r = log1p_rest[i];
             lse[i] = max[i] + r;
             nll[i] = class_scale[i] * (weight[i] * r + weight[i] * below[i]);
             let cross_entropy = (mass + prior[i]) * r + (self.prior_scale * shifted[i] + prior[i] * below[i]);
             smoothing[i] = smooth * (class_scale[i] * (self.epsilon * cross_entropy));
-            z_loss[i] = lambda * lse[i] * lse[i];
-            loss[i] = (hard * nll[i] + smoothing[i] + in_loss * z_loss[i]) - floors * floor[i];
-            alpha[i] = alpha_without[i] + 2.0 * in_gradient * lse[i];
+            z_loss[i] = self.z_loss * lse[i] * lse[i];
+            loss[i] = (hard * nll[i] + smoothing[i] + z_loss[i]) - floors * floor[i];
+            alpha[i] = alpha_without[i] + 2.0 * self.z_loss * lse[i];
         }
     }
 

@@ -11,14 +11,17 @@
 //! Every sum has terms ≥ 0 only, but for the corrections π_j of priors over the wrong classes, so
 //! that nothing cancels. 0·∞ is 0 (S1).
 
+use super::floor::{FloorMemo, FloorOf, closed_floor};
+use super::plan::Plan;
+use super::row::{Hot, RowPlan};
+use super::stats::RowStats;
 use super::table::ClassTable;
-use super::{FloorMemo, Hot, Plan, RowPlan, RowStats};
 use crate::Form;
 
 /// A row's contribution to the batch, row weight included.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RowParts {
-    /// L; without z-loss where that has a denominator of its own ([`Plan::finish`] adds it).
+    /// L.
     pub loss: f64,
     /// Σ t ℓ.
     pub nll: f64,
@@ -127,22 +130,12 @@ impl Plan<'_> {
     }
 }
 
-/// How z-loss enters: into a row's loss, unless that leaves it to the reduction, and into its gradient.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ZLoss {
-    /// λ.
-    pub(super) lambda: f64,
-    /// 1, or 0 where z-loss is divided by a denominator of its own.
-    pub(super) in_loss: f64,
-    /// λ, times the loss's denominator over z-loss's own.
-    pub(super) in_gradient: f64,
-}
-
 /// What a fold asks of the criterion.
 #[derive(Clone, Copy)]
-pub(super) struct Folder<'p> {
-    pub(super) table: &'p ClassTable<'p>,
-    pub(super) z_loss: ZLoss,
+struct Folder<'p> {
+    table: &'p ClassTable<'p>,
+    /// λ, by [`Denominators`](super::denominator::Denominators).
+    z_loss: f64,
 }
 
 impl Folder<'_> {
@@ -189,19 +182,19 @@ impl Folder<'_> {
         let mass = class_scale * ((1.0 - epsilon) * target_mass + epsilon * prior.mass);
         let nll = class_scale * nll;
         let smoothing = class_scale * times(epsilon, prior.cross_entropy);
-        let z_loss = self.z_loss.lambda * lse * lse;
+        let z_loss = self.z_loss * lse * lse;
 
         let coefficients = Coefficients {
-            alpha: mass + 2.0 * self.z_loss.in_gradient * lse,
+            alpha: mass + 2.0 * self.z_loss * lse,
             tau: if HOT == 0 { class_scale * tau } else { 0.0 },
             gamma: class_scale * epsilon * prior.gamma,
             beta,
         };
         Folded {
             coefficients,
-            floor: self.closed_floor(hots, stats, &coefficients, mass, memo),
+            floor: closed_floor(self.table, hots, stats, FloorOf { gamma: coefficients.gamma, beta, total: mass }, memo),
             parts: RowParts {
-                loss: times(1.0 - epsilon, nll) + smoothing + times(self.z_loss.in_loss, z_loss),
+                loss: times(1.0 - epsilon, nll) + smoothing + z_loss,
                 nll,
                 smoothing,
                 z_loss,

@@ -3,8 +3,8 @@
 use std::mem::take;
 use std::ops::Range;
 
-use super::RowParts;
 use super::class_fold::ClassFoldRows;
+use super::fold::RowParts;
 use crate::{Real, Reduction};
 
 /// Loss, nll, smoothing, z-loss, floor.
@@ -127,7 +127,7 @@ impl<'a, F: Real> PartsMut<'a, F> {
             self.columns.iter_mut().zip(values).for_each(|(column, value)| column[i] = F::from_f64(value));
         }
         group.correct += u32::from(row.correct);
-        if !(row.loss.is_finite() && row.z_loss.is_finite()) {
+        if !row.loss.is_finite() {
             if group.non_finite == 0 {
                 group.first_non_finite = number;
             }

@@ -1,63 +1,10 @@
-//! From rows to a batch: none, sum or mean, and what the mean divides by. See SEMANTICS.md S6.
+//! From rows to a batch: none, sum or mean. See SEMANTICS.md S6.
 
-use super::Plan;
-use super::fold::ZLoss;
-use super::labels::RowLabels;
 use super::parts::{COLUMNS, Parts};
-use super::row::mean_weight;
+use super::plan::Plan;
 use super::sum::Sum;
-use super::table::ClassTable;
 use crate::output::Reduced;
-use crate::{ClassWeighting, Denominator, EmptyMean, Output, Real, Reduction};
-
-/// Where z-loss stands among the columns of [`Parts`].
-const Z_LOSS: usize = 3;
-
-/// What means divide by.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Denominators {
-    /// D, of everything but z-loss.
-    pub(super) loss: f64,
-    /// That of z-loss: class weights do not enter z-loss, so neither do they enter what it is divided by.
-    pub(super) z_loss: f64,
-}
-
-impl Denominators {
-    /// Of a batch whose rows were checked.
-    pub(super) fn new(table: &ClassTable<'_>, labels: &RowLabels<'_>) -> Self {
-        let config = table.config();
-        let kept = (labels.rows - labels.ignored) as f64;
-        let dense = labels.probabilities().is_some();
-        let weights = config.class_weights.as_deref().filter(|_| !dense || config.class_weighting == ClassWeighting::PerRow);
-        let same = |loss| Self { loss, z_loss: loss };
-        match (labels.batch.denominator, config.denominator, weights) {
-            (Some(given), _, _) => same(given),
-            (None, Denominator::Rows, _) => same(labels.rows as f64),
-            (None, Denominator::PyTorch, Some(weights)) => Self { loss: kept_weight(labels, weights), z_loss: kept },
-            (None, Denominator::PyTorch | Denominator::KeptRows, _) => same(kept),
-        }
-    }
-
-    /// How z-loss enters rows and their gradients, which are divided by [`loss`](Self::loss) alone.
-    pub(super) fn z_loss(&self, lambda: f64, reduction: Reduction) -> ZLoss {
-        let apart = reduction == Reduction::Mean && self.loss != self.z_loss && self.loss != 0.0;
-        if apart {
-            ZLoss { lambda, in_loss: 0.0, in_gradient: lambda * (self.loss / self.z_loss) }
-        } else {
-            ZLoss { lambda, in_loss: 1.0, in_gradient: lambda }
-        }
-    }
-}
-
-/// Σ w̄ over the rows that are kept.
-fn kept_weight(labels: &RowLabels<'_>, weights: &[f64]) -> f64 {
-    let mut sum = Sum::default();
-    match labels.single {
-        Some(_) => (0..labels.rows).filter_map(|row| labels.kept_class(row)).for_each(|class| sum.add(weights[class])),
-        None => (0..labels.rows).filter(|&row| !labels.is_ignored(row)).for_each(|row| sum.add(mean_weight(labels, row, weights))),
-    }
-    sum.total()
-}
+use crate::{EmptyMean, Output, Real, Reduction};
 
 impl Plan<'_> {
     /// Room for what the rows contribute.
@@ -72,22 +19,16 @@ impl Plan<'_> {
         for group in &parts.groups {
             sums.iter_mut().zip(group.sums).for_each(|(sum, group)| sum.add(group));
         }
-        let mut scalars: [f64; COLUMNS] = std::array::from_fn(|column| {
-            let denominator = if column == Z_LOSS { self.denominators.z_loss } else { self.denominators.loss };
-            match (config.reduction, self.denominators.loss == 0.0, config.empty_mean) {
-                (Reduction::Mean, true, EmptyMean::Zero) => 0.0,
-                (Reduction::Mean, true, _) => f64::NAN,
-                (Reduction::Mean, false, _) => sums[column].total() / denominator,
-                _ => sums[column].total(),
-            }
-        });
-        if self.z_loss.in_loss == 0.0 {
-            scalars[0] += scalars[Z_LOSS];
-        }
-        let mut columns = parts.columns.into_iter().zip(scalars);
+        let scalar = |sum: Sum| match (config.reduction, self.denominators.loss == 0.0, config.empty_mean) {
+            (Reduction::Mean, true, EmptyMean::Zero) => 0.0,
+            (Reduction::Mean, true, _) => f64::NAN,
+            (Reduction::Mean, false, _) => sum.total() / self.denominators.loss,
+            _ => sum.total(),
+        };
+        let mut columns = parts.columns.into_iter().zip(sums);
         let mut reduce = || {
-            let (rows, scalar) = columns.next().unwrap_or_default();
-            if config.reduction == Reduction::None { Reduced::Rows(rows) } else { Reduced::Scalar(F::from_f64(scalar)) }
+            let (rows, sum) = columns.next().unwrap_or_default();
+            if config.reduction == Reduction::None { Reduced::Rows(rows) } else { Reduced::Scalar(F::from_f64(scalar(sum))) }
         };
         Output {
             loss: reduce(),

@@ -1,7 +1,6 @@
 //! A row's coefficients before its logits are read: its line of the table, and what the batch gives it.
 
 use super::labels::RowLabels;
-use super::row_prior;
 use super::table::ClassTable;
 use crate::Prior;
 
@@ -57,7 +56,7 @@ impl RowPlan {
         if self.hot_len == 0 {
             self.prior_scale = Some(table.shared_sigma().unwrap_or(1.0));
             if matches!(table.config().prior, Prior::WrongClasses | Prior::Excluding(_)) {
-                self.target_mass = row_prior::target_mass(table, labels, self.row);
+                self.target_mass = target_mass(table, labels, self.row);
             }
             return;
         }
@@ -194,4 +193,11 @@ pub(super) fn mean_weight(labels: &RowLabels<'_>, row: usize, weights: &[f64]) -
     let mut sum = labels.mean_of(row, weights);
     labels.for_each_probability(row, |class, probability| sum += probability * weights[class]);
     sum
+}
+
+/// A dense target's mass on the classes that the prior leaves in, and on those that it excludes.
+fn target_mass(table: &ClassTable<'_>, labels: &RowLabels<'_>, row: usize) -> [f64; 2] {
+    let mut mass = [0.0; 2];
+    labels.for_each_probability(row, |class, probability| mass[usize::from(table.is_excluded(class))] += probability);
+    mass
 }
