@@ -132,7 +132,7 @@ impl Folded {
 
 impl SmoothedTarget {
     fn new(rows: &RowCoefficients, gamma: PerRow, tau: PerRow, beta: PerRow) -> Self {
-        let v = rows.prior.as_ref().filter(|_| !matches!(gamma, PerRow::Same(0.0))).map(|prior| prior.weighted.clone());
+        let v = rows.prior.as_ref().filter(|_| !matches!(gamma, PerRow::Same(0.0))).map(|prior| prior.v.clone());
         let (t, hot) = match &rows.target {
             Target::Labels(hot) => (None, Some(hot.class.clone())),
             Target::Dense(_, t) => (Some(t.clone()), None),

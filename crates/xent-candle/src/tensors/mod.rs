@@ -29,12 +29,23 @@
 //! | backward: on_exp·e^(z − m) | 1 | 1 |
 //! | backward: − γ, if ε > 0 | 1 | 1 |
 //!
-//! Hot classes are written in place, which is one element for each row. Options add: half-precision
-//! logits a cast either way (2 reads, 2 writes); rows that can be ignored, or allowed classes, a selection
-//! backward (1, 1); a temperature a product (1, 1); allowed classes a selection forward (1, 1); class
-//! weights or a prior with a vector its product forward and backward (2, 2); a softcap eight kernels, masks
-//! that renormalise the prior eight, and dense targets seven to ten. On the CPU a number of classes that
-//! is no multiple of 64 costs each sum a copy.
+//! Hot classes are written in place, one or two elements for each row. Options add kernels:
+//!
+//! | | forward | backward |
+//! |---|---|---|
+//! | half-precision logits, or classes on another axis than the last | 1 | 1 |
+//! | temperature | 1 | |
+//! | softcap | 4, instead of that of a temperature | 3 |
+//! | rows that can be ignored | | 1 |
+//! | allowed classes | 1 | 1, the same as for ignored rows |
+//! | class weights, or a fixed prior | 1, and 1 more for entries of 0 | 1 |
+//! | excluded classes | 1 | 1 |
+//! | masks that renormalise the prior | 4 | 1 |
+//! | dense targets | 6 | 2 |
+//! | a dense target's wrong classes, the prior by true class | 2 to 8 | 1 |
+//! | the floor (KL divergence, output) of dense targets and of the prior by true class | 10 to 12 | |
+//!
+//! On the CPU a number of classes that is no multiple of 64 costs each sum a copy.
 
 mod fold;
 mod gradient;
@@ -43,7 +54,9 @@ mod rows;
 mod statistics;
 mod table;
 
-use candle_core::{DType, Device, Tensor};
+use std::sync::Arc;
+
+use candle_core::Tensor;
 use xent::host::LogitsShape;
 use xent::rules::TargetKind;
 use xent::{Config, Criterion, EmptyMean, Form, Output, Reduced, Reduction, Rows};
@@ -57,7 +70,6 @@ use gradient::Gradient;
 use ops::{PerRow, either, fill_where, first_largest, is_finite, is_nonzero, is_zero, total};
 use rows::{RowCoefficients, Target};
 use statistics::{Statistics, Transformed};
-use std::sync::Arc;
 use table::{Setting, Table};
 pub(crate) use table::Tables;
 
@@ -206,9 +218,10 @@ impl<'a> Evaluation<'a> {
         let Setting { dtype, wide, device, .. } = &table.setting;
         let (mut factor, mut on_lse, mut dead) = (rows.weight.over(&PerRow::Same(config.temperature))?, PerRow::Same(2.0 * config.z_loss), rows.ignored.clone());
         if config.reduction == Reduction::Mean {
-            let denominators = &rows.denominators;
-            let mut divisor = denominators.loss.clone();
-            on_lse = on_lse.times(&divisor.over(&denominators.z_loss)?)?;
+            let mut divisor = rows.denominators.loss.clone();
+            if config.z_loss > 0.0 {
+                on_lse = on_lse.times(&divisor.over(&rows.denominators.z_loss)?)?;
+            }
             if let Some(empty) = self.empty()? {
                 divisor = divisor.fill_where(&empty, f64::NAN, *wide)?;
                 if config.empty_mean == EmptyMean::Zero {
@@ -219,6 +232,10 @@ impl<'a> Evaluation<'a> {
         }
         let alpha = folded.mass.plus(&on_lse.times(&PerRow::Each(statistics.lse.clone()))?)?;
         let on_exp = alpha.times(&factor)?.over(&PerRow::Each(statistics.exp_sum.clone()))?;
+        let slope = match &self.transformed.tanh {
+            Some(tanh) => Some(tanh.sqr()?.affine(-1.0, 1.0)?),
+            None => None,
+        };
         let masked = match &statistics.masked {
             Some(masked) => Some((masked.clone(), fill_where(&statistics.nan, f64::NAN, &PerRow::Same(0.0).tensor(*dtype, device)?)?)),
             None => None,
@@ -229,10 +246,121 @@ impl<'a> Evaluation<'a> {
             exp: statistics.exp.clone(),
             on_exp: on_exp.fill_where(&statistics.nan, f64::NAN, *wide)?,
             target: folded.target.times(&factor)?,
-            slope: self.transformed.slope.clone(),
+            slope,
             masked,
             allowed: self.allowed.clone(),
             dead,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device, Var};
+    use xent::{ClassWeighting, Form, Masked, Prior, PriorMatrix};
+
+    use super::*;
+    use crate::CrossEntropy;
+    use crate::transfer::Counts;
+    use crate::transfer::tests::take_counts;
+
+    fn configs() -> Vec<Config> {
+        let third = PriorMatrix::new(3, [0.25, 0.25, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2, 0.6]).unwrap();
+        let smoothed = || Config::new().label_smoothing(0.1);
+        vec![
+            Config::new(),
+            smoothed().softcap(5.0).temperature(2.0).z_loss(0.1).form(Form::KlDivergence),
+            smoothed().class_weights([1.0, 2.0, 0.0]).z_loss(0.1),
+            smoothed().class_weights([1.0, 2.0, 0.0]).class_weighting(ClassWeighting::PerRow).reduction(Reduction::None),
+            smoothed().prior(Prior::WrongClasses).masked(Masked::Renormalise).empty_mean(EmptyMean::Zero),
+            smoothed().prior(Prior::Excluding(vec![1])).form(Form::KlDivergence),
+            smoothed().prior(Prior::Fixed(vec![0.5, 0.5, 0.0])).masked(Masked::Renormalise),
+            smoothed().prior(Prior::ByTrueClass(third)).form(Form::KlDivergence),
+        ]
+    }
+
+    /// Nothing is read back, and after the first call nothing is uploaded; each tensor of the batch is brought once.
+    #[test]
+    fn all_stays_on_the_device() {
+        let device = &Device::Cpu;
+        let logits = Var::zeros((2, 3), DType::F32, device).unwrap();
+        let labels = Tensor::new(&[0i64, 2], device).unwrap();
+        let probabilities = Tensor::new(&[[0.5f32, 0.5, 0.0], [0.0, 0.25, 0.75]], device).unwrap();
+        let numbers = Tensor::new(&[0.5f64, 0.25], device).unwrap();
+        let mask = Tensor::new(&[0u8, 1], device).unwrap();
+        let allowed = Tensor::new(&[1u8, 1, 0], device).unwrap();
+        for (index, config) in configs().into_iter().enumerate() {
+            let criterion = CrossEntropy::new(config.clone()).unwrap().composed(true);
+            let ignoring = CrossEntropy::new(config.ignore_index(2)).unwrap().composed(true);
+            let plain = || criterion.on(&logits, &labels);
+            let calls: [(&str, usize, &dyn Fn() -> Result<Tensor>); 4] = [
+                ("labels", 1, &|| ignoring.forward(&logits, &labels)),
+                ("probabilities", 1, &|| criterion.forward(&logits, &probabilities)),
+                ("options", 5, &|| plain().row_weights(&numbers).label_smoothing_rows(&numbers).ignored_rows(&mask).allowed_classes(&allowed).forward()),
+                ("two labels", 3, &|| plain().mixed_with(&labels, &numbers).denominator(3.0).forward()),
+            ];
+            for (name, brought, call) in calls {
+                call().unwrap();
+                take_counts();
+                for _ in 0..2 {
+                    call().unwrap().sum_all().unwrap().backward().unwrap();
+                    assert_eq!(take_counts(), Counts { uploads: 0, brought, read_back: 0 }, "configuration {index}, {name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_is_uploaded_once() {
+        let device = &Device::Cpu;
+        let [logits, wide] = [DType::F32, DType::F64].map(|dtype| Tensor::zeros((2, 3), dtype, device).unwrap());
+        let labels = Tensor::new(&[0i64, 2], device).unwrap();
+        let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1).class_weights([1.0, 2.0, 3.0])).unwrap().composed(true);
+        let uploads = |criterion: &CrossEntropy, logits: &Tensor, targets: &Tensor| {
+            criterion.forward(logits, targets).unwrap();
+            take_counts().uploads
+        };
+        assert!(uploads(&criterion, &logits, &labels) > 0);
+        assert_eq!(uploads(&criterion.clone(), &logits, &labels), 0);
+        assert!(uploads(&criterion, &wide, &labels) > 0);
+        assert!(uploads(&criterion, &logits, &logits) > 0);
+        assert!(uploads(&criterion.clone().class_axis(0), &logits.t().unwrap(), &labels) == 0);
+        assert_eq!(uploads(&criterion, &logits, &labels), 0);
+    }
+
+    /// Only the output and a checked call read back.
+    #[test]
+    fn what_waits_for_the_device() {
+        let logits = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
+        let labels = Tensor::new(&[0i64, 2], &Device::Cpu).unwrap();
+        let criterion = CrossEntropy::new(Config::new()).unwrap().composed(true);
+        criterion.on(&logits, &labels).forward_with_output().unwrap();
+        assert!(take_counts().read_back > 0);
+        criterion.checked(true).forward(&logits, &labels).unwrap();
+        assert_eq!(take_counts().read_back, 1);
+    }
+
+    /// The functions of candle that copy between host and device, and those that may: a comparison with a
+    /// number uploads it.
+    #[test]
+    fn nothing_copies_but_through_transfer() {
+        let sources = [
+            include_str!("fold.rs"),
+            include_str!("gradient.rs"),
+            include_str!("ops.rs"),
+            include_str!("rows.rs"),
+            include_str!("statistics.rs"),
+            include_str!("table.rs"),
+            include_str!("mod.rs"),
+            include_str!("../attach.rs"),
+        ];
+        let copies = ["Tensor::new(", "from_vec", "from_slice", "from_iter", "arange", "to_vec", "to_scalar", "to_device", "rand", "eye(", "tril2", "triu2", "cumsum"];
+        let compares = ["eq", "ne", "lt", "gt", "le", "ge", "maximum", "minimum", "clamp", "cmp"].map(|name| format!(".{name}("));
+        for source in sources {
+            let code = source.split("#[cfg(test)]").next().unwrap();
+            for name in copies.into_iter().chain(compares.iter().map(String::as_str)) {
+                assert!(!code.contains(name), "{name} in\n{code}");
+            }
+        }
     }
 }

@@ -55,12 +55,12 @@ pub(super) struct Hot {
 #[derive(Debug)]
 pub(super) struct RowPrior {
     pub(super) sigma: PerRow,
-    /// v before class weights, and after.
-    pub(super) plain: Vector,
-    pub(super) weighted: Vector,
-    /// Σ v before class weights, and after.
-    pub(super) plain_mass: PerRow,
+    /// v after class weights; and before, where they change it.
+    pub(super) v: Vector,
+    pub(super) plain: Option<Vector>,
+    /// Σ v after class weights, and before.
     pub(super) mass: PerRow,
+    pub(super) plain_mass: PerRow,
     /// Σ v ln v after class weights; `None` where rows share no v.
     pub(super) xlogx: Option<f64>,
     /// v at the hot classes before class weights; 0 for a second label that is the first one again.
@@ -69,7 +69,7 @@ pub(super) struct RowPrior {
     pub(super) pi: PerRow,
 }
 
-/// What means divide by: single numbers.
+/// What means divide by (S6): single numbers.
 #[derive(Debug)]
 pub(super) struct Denominators {
     /// D.
@@ -100,42 +100,29 @@ impl RowCoefficients {
             PerRow::Same(0.0) => None,
             _ => Some(RowPrior::new(&target, table)?),
         };
-        let mut rows =
-            Self { ignored, unusable, target, target_mass, epsilon, weight, whole, prior, denominators: Denominators::same(1.0) };
-        rows.denominators = rows.denominators(config, batch.denominator, shape.rows(), setting)?;
-        Ok(rows)
-    }
-
-    /// S6.
-    fn denominators(&self, config: &Config, given: Option<f64>, rows: usize, setting: &Setting) -> Result<Denominators> {
-        if let Some(given) = given {
-            return Ok(Denominators::same(given));
-        }
-        let kept = match &self.ignored {
+        let kept = match &ignored {
             Some(ignored) if config.denominator != Denominator::Rows => {
-                PerRow::Each(total(&ignored.to_dtype(setting.wide)?)?.affine(-1.0, rows as f64)?)
+                PerRow::Each(total(&ignored.to_dtype(setting.wide)?)?.affine(-1.0, shape.rows() as f64)?)
             }
-            _ => PerRow::Same(rows as f64),
+            _ => PerRow::Same(shape.rows() as f64),
         };
         // A target's average of the class weights: T where they multiply terms, W where they multiply rows.
-        let average = match &self.target {
-            Target::Labels(_) => self.whole.times(&self.target_mass)?,
-            Target::Dense(..) => self.whole.clone(),
+        let average = match &target {
+            Target::Labels(_) => whole.times(&target_mass)?,
+            Target::Dense(..) => whole.clone(),
         };
-        let loss = match average {
-            PerRow::Each(weights) if config.denominator == Denominator::PyTorch => {
-                let left_out = either(self.ignored.as_ref(), self.unusable.as_ref())?;
-                PerRow::Each(total(&left_out.map_or(Ok(weights.clone()), |mask| fill_where(&mask, 0.0, &weights))?)?)
+        let denominators = match (batch.denominator, average) {
+            (Some(given), _) => Denominators { loss: PerRow::Same(given), z_loss: PerRow::Same(given) },
+            (None, PerRow::Each(weights)) if config.denominator == Denominator::PyTorch => {
+                let weights = match either(ignored.as_ref(), unusable.as_ref())? {
+                    Some(left_out) => fill_where(&left_out, 0.0, &weights)?,
+                    None => weights,
+                };
+                Denominators { loss: PerRow::Each(total(&weights)?), z_loss: kept }
             }
-            _ => kept.clone(),
+            _ => Denominators { loss: kept.clone(), z_loss: kept },
         };
-        Ok(Denominators { loss, z_loss: kept })
-    }
-}
-
-impl Denominators {
-    fn same(number: f64) -> Self {
-        Self { loss: PerRow::Same(number), z_loss: PerRow::Same(number) }
+        Ok(Self { ignored, unusable, target, target_mass, epsilon, weight, whole, prior, denominators })
     }
 }
 
@@ -193,14 +180,18 @@ impl RowPrior {
             },
         };
         let weighted = match (shared, &table.term_row) {
-            (Some(shared), _) => shared.weighted.clone(),
-            (None, Some(weights)) => Vector::new(plain.entries(setting)?.broadcast_mul(weights)?)?,
-            (None, None) => plain.clone(),
+            (_, None) => None,
+            (Some(shared), Some(_)) => Some(shared.weighted.clone()),
+            (None, Some(weights)) => Some(Vector::new(plain.entries(setting)?.broadcast_mul(weights)?)?),
         };
-        let mass = |vector: &Vector| Ok::<_, crate::Error>(PerRow::Each(sum(&vector.entries(setting)?)?.to_dtype(setting.wide)?));
-        let (plain_mass, mass) = match shared {
-            Some(shared) => (PerRow::Same(shared.plain_mass), PerRow::Same(shared.mass)),
-            None => (mass(&plain)?, mass(&weighted)?),
+        let sum = |vector: &Vector| Ok::<_, crate::Error>(PerRow::Each(sum(&vector.entries(setting)?)?.to_dtype(setting.wide)?));
+        let (plain_mass, mass) = match (shared, &weighted) {
+            (Some(shared), _) => (PerRow::Same(shared.plain_mass), PerRow::Same(shared.mass)),
+            (None, Some(weighted)) => (sum(&plain)?, sum(weighted)?),
+            (None, None) => {
+                let mass = sum(&plain)?;
+                (mass.clone(), mass)
+            }
         };
         let sigma = match (table.sigma.same(), target) {
             (Some(sigma), _) => PerRow::Same(sigma),
@@ -214,7 +205,11 @@ impl RowPrior {
             }
             Target::Dense(..) => (PerRow::Same(0.0), PerRow::Same(0.0)),
         };
-        Ok(Self { sigma, plain, weighted, plain_mass, mass, xlogx: shared.map(|shared| shared.xlogx), at_hot, pi })
+        let (v, plain) = match weighted {
+            Some(weighted) => (weighted, Some(plain)),
+            None => (plain, None),
+        };
+        Ok(Self { sigma, v, plain, mass, plain_mass, xlogx: shared.map(|shared| shared.xlogx), at_hot, pi })
     }
 }
 

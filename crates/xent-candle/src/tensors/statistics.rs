@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use xent::host::LogitsShape;
 use xent::{Config, Masked};
 
-use super::ops::{PerRow, fill_where, is_finite, is_zero, log1p, number, select, sum, zero_unless};
+use super::ops::{PerRow, fill_where, is_finite, is_zero, log1p, number, select, sum};
 use super::rows::{Hot, RowCoefficients, RowPrior, Target};
 use super::table::{Setting, Vector};
 use crate::batch::rows_of;
@@ -13,26 +13,26 @@ use crate::error::Result;
 /// The logits as softmax sees them, `[N, K]`.
 pub(super) struct Transformed {
     pub(super) z: Tensor,
-    /// The slope 1 − (z/cap)² of a softcap, 0 where z is −∞.
-    pub(super) slope: Option<Tensor>,
+    /// z/cap under a softcap; −1 where z is −∞.
+    pub(super) tanh: Option<Tensor>,
 }
 
 impl Transformed {
     /// `allowed` is the mask of allowed classes, `[1, K]` or `[N, K]`.
     pub(super) fn new(logits: &Tensor, allowed: Option<&Tensor>, config: &Config, shape: &LogitsShape, setting: &Setting) -> Result<Self> {
         let logits = rows_of(shape, &logits.detach())?.to_dtype(setting.dtype)?;
-        let (mut z, mut slope) = (logits.clone(), None);
+        let (mut z, mut tanh) = (logits.clone(), None);
         if let Some(cap) = config.softcap {
-            let tanh = (&logits / (config.temperature * cap))?.tanh()?;
-            z = select(&is_masked(&logits)?, &logits, &(&tanh * cap)?)?;
-            slope = Some(tanh.sqr()?.affine(-1.0, 1.0)?);
+            let capped = (&logits / (config.temperature * cap))?.tanh()?;
+            z = select(&is_masked(&logits)?, &logits, &(&capped * cap)?)?;
+            tanh = Some(capped);
         } else if config.temperature != 1.0 {
             z = (z / config.temperature)?;
         }
         if let Some(allowed) = allowed {
             z = select(allowed, &z, &number(f64::NEG_INFINITY, setting.dtype, &setting.device)?)?;
         }
-        Ok(Self { z, slope })
+        Ok(Self { z, tanh })
     }
 }
 
@@ -110,16 +110,16 @@ impl PriorSums {
         };
         // At a hot class the share of v and its correction may cancel, so they come together in the fold.
         leave_out(&below, hot)?;
-        let Some(masked) = masked else { return Ok(Self { shifted: shifted(below, &prior.weighted, setting)?, open: None }) };
+        let Some(masked) = masked else { return Ok(Self { shifted: shifted(below, &prior.v, setting)?, open: None }) };
+        let shifted = shifted(fill_where(masked, 0.0, &below)?, &prior.v, setting)?;
         let open = |vector: &Vector| {
-            let entries = zero_unless(&is_zero(masked)?, &vector.entries(setting)?)?;
+            let entries = fill_where(masked, 0.0, &vector.entries(setting)?)?;
             leave_out(&entries, hot)?;
             Ok::<_, crate::Error>(PerRow::Each(sum(&entries)?.to_dtype(setting.wide)?))
         };
-        Ok(Self {
-            shifted: shifted(fill_where(masked, 0.0, &below)?, &prior.weighted, setting)?,
-            open: Some((open(&prior.plain)?, open(&prior.weighted)?)),
-        })
+        let weighted = open(&prior.v)?;
+        let plain = prior.plain.as_ref().map_or_else(|| Ok(weighted.clone()), open)?;
+        Ok(Self { shifted, open: Some((plain, weighted)) })
     }
 }
 

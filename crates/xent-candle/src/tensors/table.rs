@@ -109,7 +109,7 @@ pub(super) struct SharedPrior {
 impl Table {
     fn new(criterion: &Criterion, setting: &Setting) -> Result<Self> {
         let classes = setting.classes;
-        let table = ClassTable::new(criterion, classes, setting.kind)?;
+        let table = ClassTable::new(criterion, classes, setting.kind).map_err(xent::Error::from)?;
         let Ok(last) = u32::try_from(classes) else {
             return Err(candle_core::Error::msg(format!("{classes} classes, expected at most {} for candle's operations", u32::MAX)).into());
         };
