@@ -36,15 +36,15 @@ MUTANTS = [
     ("0·∞ is NaN", "plan/fold.rs", "if a == 0.0 { 0.0 } else { a * b }", "a * b"),
     ("λ and 1−λ swapped", "plan/row.rs", "_ => [Some((a, lambda)), Some((b, 1.0 - lambda))],", "_ => [Some((a, 1.0 - lambda)), Some((b, lambda))],"),
     # One row at a time.
-    ("row: gradient 0 off the target", "cpu/row.rs", "let on_block = narrow(if below == 0.0 { on_exp } else", "let on_block = narrow(if below == 0.0 { 0.0 } else"),
-    ("row: blocks' references not reconciled", "cpu/row.rs", "else { on_exp * below.exp() }", "else { on_exp }"),
-    ("row: mask dropped", "cpu/row.rs", "    forbid(&mut z[..len], call.plan.allowed(row), start, T::Real::NEG_INFINITY);\n", ""),
-    ("row: mask's gradient kept", "cpu/row.rs", "if !renormalises {\n                forbid(", "if false {\n                forbid("),
-    ("row: a row's own prior unweighted", "cpu/row.rs", "narrow(&mut self.v, &|k| wide[k] * weights[start + k])", "narrow(&mut self.v, &|k| wide[k] * weights[start + k].powi(0))"),
+    ("row: gradient 0 off the target", "cpu/row/gradient.rs", "let on_block = narrow(if below == 0.0 { on_exp } else", "let on_block = narrow(if below == 0.0 { 0.0 } else"),
+    ("row: blocks' references not reconciled", "cpu/row/gradient.rs", "else { on_exp * below.exp() }", "else { on_exp }"),
+    ("row: mask dropped", "cpu/row/load.rs", "    forbid(&mut z[..len], call.plan.allowed(row), start, T::Real::NEG_INFINITY);\n", ""),
+    ("row: mask's gradient kept", "cpu/row/gradient.rs", "if !renormalises {\n                forbid(", "if false {\n                forbid("),
+    ("row: a row's own prior unweighted", "cpu/row/load.rs", "narrow(&mut self.v, &|k| wide[k] * weights[start + k])", "narrow(&mut self.v, &|k| wide[k] * weights[start + k].powi(0))"),
     ("row: shared prior unweighted", "cpu/call.rs", "vector(&|class| v(class) * weights[class])", "vector(&|class| v(class) * weights[class].powi(0))"),
-    ("row: ignored rows keep their gradient", "cpu/row.rs", "            self.fill(row, 0.0, None);\n", ""),
-    ("row: a dense target unweighted", "cpu/row.rs", "    if let Some(weights) = &call.weights {\n        block::multiply(simd, room, &weights[start..][..room.len()]);\n    }\n", ""),
-    ("row: kept logits of another block", "cpu/row.rs", "kept.z.get_mut(block * BLOCK..)", "kept.z.get_mut(0..)"),
+    ("row: ignored rows keep their gradient", "cpu/row/mod.rs", "            self.fill(row, 0.0, None);\n", ""),
+    ("row: a dense target unweighted", "cpu/row/load.rs", "    if let Some(weights) = &call.weights {\n        block::multiply(simd, room, &weights[start..][..room.len()]);\n    }\n", ""),
+    ("row: kept logits of another block", "cpu/row/statistics.rs", "kept.z.get_mut(block * BLOCK..)", "kept.z.get_mut(0..)"),
     ("row: softcap without slope off the target", "cpu/kernels/block.rs", "g * ((one - tanh) * (one + tanh))", "g"),
     ("row: last index on ties", "cpu/kernels/block.rs", "z.chunks_exact(lanes).position(", "z.chunks_exact(lanes).rposition("),
     ("row: largest term counted among the rest", "cpu/kernels/block.rs", "select(zero, exp),\n            None => exp,", "select(exp, exp),\n            None => exp,"),
@@ -74,7 +74,7 @@ MUTANTS = [
     ("a worse exponential", "cpu/kernels/lanes.rs", "1.987_569_1e-4", "2.087_569_1e-4"),
     ("NaN lost in the exponential", "cpu/kernels/lanes.rs", "{ end.max(self) }", "{ self.max(end) }"),
     ("bf16 rounds ties up", "cpu/kernels/halves.rs", "(bits + ((bits >> 16) & 1) + 0x7fff) >> 16", "(bits + 0x8000) >> 16"),
-    ("the end of a row not written", "cpu/memory.rs", "[(0, head), (body, out.len())]", "[(0, head), (body, body)]"),
+    ("the end of a row not written", "cpu/memory/stream.rs", "[(0, head), (body, out.len())]", "[(0, head), (body, body)]"),
 ]
 
 

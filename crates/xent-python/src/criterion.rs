@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyDict};
 use xent::{ClassWeighting, Config, Denominator, Element, EmptyMean, Form, Masked, Prior, PriorMatrix, Reduction, Rows, RowsMut, Upstream};
 
 use crate::array::{Array, Dtype, Number};
@@ -16,61 +17,82 @@ use crate::{pages, threads};
 #[pyclass(frozen, module = "xent._xent")]
 pub(crate) struct Criterion(Config);
 
-/// One of some words.
-fn choose<T: Copy>(name: &str, word: &str, choices: &[(&str, T)]) -> PyResult<T> {
-    choices.iter().find(|(choice, _)| *choice == word).map(|(_, value)| *value).ok_or_else(|| {
-        let words: Vec<_> = choices.iter().map(|(choice, _)| format!("'{choice}'")).collect();
-        value_error(format!("{name} is '{word}', expected {}", words.join(", ")))
-    })
+/// The words of an option: each with what it means, the canonical word first.
+type Words<T> = &'static [(&'static [&'static str], T)];
+
+const REDUCTION: Words<Reduction> = &[(&["none"], Reduction::None), (&["mean"], Reduction::Mean), (&["sum"], Reduction::Sum)];
+const PRIOR: Words<fn() -> Prior> = &[(&["uniform"], || Prior::Uniform), (&["wrong_classes", "others"], || Prior::WrongClasses)];
+const WEIGHTING: Words<ClassWeighting> = &[(&["per_class"], ClassWeighting::PerClass), (&["per_row", "row"], ClassWeighting::PerRow)];
+const MASKED: Words<Masked> = &[(&["pytorch"], Masked::PyTorch), (&["renormalise", "renormalize"], Masked::Renormalise)];
+const DENOMINATOR: Words<Denominator> =
+    &[(&["pytorch"], Denominator::PyTorch), (&["kept_rows", "kept"], Denominator::KeptRows), (&["rows", "all"], Denominator::Rows)];
+const EMPTY_MEAN: Words<EmptyMean> = &[(&["nan"], EmptyMean::Nan), (&["zero"], EmptyMean::Zero), (&["error"], EmptyMean::Error)];
+const FORM: Words<Form> = &[(&["cross_entropy", "ce"], Form::CrossEntropy), (&["kl_divergence", "kl"], Form::KlDivergence)];
+
+/// For each option that is a word, its words and the canonical word for each.
+pub(crate) fn words(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    fn of<T>(words: Words<T>) -> Vec<(&'static str, &'static str)> {
+        words.iter().flat_map(|(words, _)| words.iter().map(|word| (*word, words[0]))).collect()
+    }
+    let all = PyDict::new(py);
+    let options = [
+        ("reduction", of(REDUCTION)),
+        ("prior", of(PRIOR)),
+        ("weighting", of(WEIGHTING)),
+        ("masked", of(MASKED)),
+        ("denominator", of(DENOMINATOR)),
+        ("empty_mean", of(EMPTY_MEAN)),
+        ("form", of(FORM)),
+    ];
+    for (name, words) in options {
+        all.set_item(name, words.into_py_dict(py)?)?;
+    }
+    Ok(all)
+}
+
+fn choose<T: Copy>(words: Words<T>, word: &Bound<'_, PyAny>) -> PyResult<T> {
+    let word: String = word.extract()?;
+    let found = words.iter().find(|(words, _)| words.contains(&&*word)).map(|(_, choice)| *choice);
+    found.ok_or_else(|| value_error(format!("'{word}', expected {}", words.iter().map(|(words, _)| format!("'{}'", words[0])).collect::<Vec<_>>().join(", "))))
 }
 
 #[pymethods]
 impl Criterion {
+    /// `xent/options.py` names the options.
     #[new]
-    #[pyo3(signature = (
-        *, reduction="mean", label_smoothing=0.0, prior="uniform", exclude=None, ignore_index=vec![], weighting="per_class", masked="pytorch",
-        denominator="pytorch", empty_mean="nan", form="cross_entropy", z_loss=0.0, softcap=None, temperature=1.0,
-    ))]
-    #[allow(clippy::too_many_arguments)]
-    fn new(
-        reduction: &str,
-        label_smoothing: f64,
-        prior: &str,
-        exclude: Option<Vec<usize>>,
-        ignore_index: Vec<i64>,
-        weighting: &str,
-        masked: &str,
-        denominator: &str,
-        empty_mean: &str,
-        form: &str,
-        z_loss: f64,
-        softcap: Option<f64>,
-        temperature: f64,
-    ) -> PyResult<Self> {
-        let prior = match (choose("prior", prior, &[("uniform", false), ("wrong_classes", true)])?, exclude) {
-            (_, Some(classes)) => Prior::Excluding(classes),
-            (true, None) => Prior::WrongClasses,
-            (false, None) => Prior::Uniform,
-        };
-        let mut config = Config::new()
-            .reduction(choose("reduction", reduction, &[("none", Reduction::None), ("mean", Reduction::Mean), ("sum", Reduction::Sum)])?)
-            .label_smoothing(label_smoothing)
-            .prior(prior)
-            .class_weighting(choose("weighting", weighting, &[("per_class", ClassWeighting::PerClass), ("per_row", ClassWeighting::PerRow)])?)
-            .masked(choose("masked", masked, &[("pytorch", Masked::PyTorch), ("renormalise", Masked::Renormalise)])?)
-            .denominator(choose(
-                "denominator",
-                denominator,
-                &[("pytorch", Denominator::PyTorch), ("kept_rows", Denominator::KeptRows), ("rows", Denominator::Rows)],
-            )?)
-            .empty_mean(choose("empty_mean", empty_mean, &[("nan", EmptyMean::Nan), ("zero", EmptyMean::Zero), ("error", EmptyMean::Error)])?)
-            .form(choose("form", form, &[("cross_entropy", Form::CrossEntropy), ("kl", Form::KlDivergence)])?)
-            .z_loss(z_loss)
-            .temperature(temperature);
-        if let Some(cap) = softcap {
-            config = config.softcap(cap);
+    #[pyo3(signature = (**options))]
+    fn new(options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let mut config = Config::new().label_smoothing(0.0);
+        let mut prior = Prior::Uniform;
+        let mut excluded = None;
+        for (name, value) in options.into_iter().flatten() {
+            config = match &*name.extract::<String>()? {
+                "reduction" => config.reduction(choose(REDUCTION, &value)?),
+                "label_smoothing" => config.label_smoothing(value.extract()?),
+                "prior" => {
+                    prior = choose(PRIOR, &value)?();
+                    config
+                }
+                "exclude" => {
+                    excluded = value.extract()?;
+                    config
+                }
+                "ignore_index" => value.extract::<Option<Vec<i64>>>()?.into_iter().flatten().fold(config, Config::ignore_index),
+                "weighting" => config.class_weighting(choose(WEIGHTING, &value)?),
+                "masked" => config.masked(choose(MASKED, &value)?),
+                "denominator" => config.denominator(choose(DENOMINATOR, &value)?),
+                "empty_mean" => config.empty_mean(choose(EMPTY_MEAN, &value)?),
+                "form" => config.form(choose(FORM, &value)?),
+                "z_loss" => config.z_loss(value.extract()?),
+                "softcap" => match value.extract()? {
+                    Some(cap) => config.softcap(cap),
+                    None => config,
+                },
+                "temperature" => config.temperature(value.extract()?),
+                name => return Err(type_error(format!("no option is called {name}"))),
+            };
         }
-        config = ignore_index.into_iter().fold(config, Config::ignore_index);
+        config = config.prior(excluded.map_or(prior, Prior::Excluding));
         Ok(Self(config.build().map_err(config_error)?.config().clone()))
     }
 

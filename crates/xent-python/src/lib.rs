@@ -24,6 +24,7 @@ mod _xent {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("WORDS", crate::criterion::words(module.py())?)
     }
 }

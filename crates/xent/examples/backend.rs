@@ -4,12 +4,13 @@
 //! (`tests/backend.rs`). `cargo run -p xent --example backend` runs it on the worked example of SEMANTICS.md.
 
 use xent::rules::{ClassEntry, Functional, Plan, RowGradient, RowPlan, RowStats, relative_entropy_term};
-use xent::{Batch, Config, Criterion, Output, Upstream};
+use xent::{Batch, Config, Criterion, Output, Result, Upstream};
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+/// Classes of a piece of a row.
+const PIECE: usize = 64;
 
 /// The loss of `[N, K]` logits and its gradient.
-pub fn forward_backward(criterion: &Criterion, logits: &[f64], classes: usize, batch: &Batch<'_>, upstream: Upstream<'_>) -> Result<(Output<f64>, Vec<f64>)> {
+pub fn forward_backward(criterion: &Criterion, logits: &[f64], classes: usize, batch: &Batch<'_>, upstream: &Upstream<'_>) -> Result<(Output<f64>, Vec<f64>)> {
     let plan = Plan::new(criterion, batch, logits.len() / classes, classes)?;
     let factors = plan.gradient_factors(upstream)?;
     let (mut parts, mut memo) = (plan.parts(), plan.floor_memo());
@@ -22,9 +23,8 @@ pub fn forward_backward(criterion: &Criterion, logits: &[f64], classes: usize, b
             continue;
         };
         let entries = entries(&plan, &row_plan, logits);
-        // A row may be cut into pieces, here two; whoever computes them, they merge.
-        let (first, second) = entries.split_at(classes / 2);
-        let stats = statistics(&plan, &row_plan, first).merge(statistics(&plan, &row_plan, second));
+        // A row may be cut into pieces; whoever computes them, they merge. Short ones keep sums exact, too.
+        let stats = entries.chunks(PIECE).map(|piece| statistics(&plan, &row_plan, piece)).fold(RowStats::EMPTY, RowStats::merge);
 
         let folded = plan.fold(&row_plan, &stats, &mut memo);
         let floor = folded.floor.unwrap_or_else(|| {
@@ -98,8 +98,8 @@ fn main() -> Result<()> {
     let criterion = Config::new().label_smoothing(0.1).ignore_index(-100).build()?;
     let logits = [2.0, -1.0, 0.5, 0.0, 0.0, 1.0, -2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 1.0, 0.0, 0.0, -1.0];
     let targets = [0i64, 3, -100, 1];
-    let (output, gradient) = forward_backward(&criterion, &logits, 4, &Batch::new(&targets), Upstream::Scalar(1.0))?;
-    println!("loss {:?}, expected 0.8522961067", output.loss);
+    let (output, gradient) = forward_backward(&criterion, &logits, 4, &Batch::new(&targets), &Upstream::Scalar(1.0))?;
+    println!("loss {}, expected 0.8522961067", output.loss);
     println!("gradient of the first row {:?}", &gradient[..4]);
     Ok(())
 }

@@ -2,8 +2,6 @@
 
 use fearless_simd::Level;
 
-use crate::ConfigError;
-
 /// An instruction set that xent has kernels for. The best that the processor has is used unless [`Config::instructions`](crate::Config::instructions) names one.
 ///
 /// Results differ between them only in whether a product and a sum are rounded once or twice (a few units in the last place).
@@ -12,7 +10,7 @@ use crate::ConfigError;
 /// use xent::{Config, Instructions};
 /// assert!(Instructions::available().contains(&Instructions::best()));
 /// let criterion = Config::new().instructions(Instructions::Portable).build()?; // every processor has this one
-/// # Ok::<(), xent::ConfigError>(())
+/// # Ok::<(), xent::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -49,8 +47,8 @@ impl Instructions {
         }
     }
 
-    pub(crate) fn check(self) -> Result<(), ConfigError> {
-        if self.level().is_some() { Ok(()) } else { Err(ConfigError::Instructions { asked: self, best: Self::best() }) }
+    pub(crate) fn is_available(self) -> bool {
+        self.level().is_some()
     }
 
     /// What to compute with: the baseline, should the processor not have it.

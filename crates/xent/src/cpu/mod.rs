@@ -8,107 +8,61 @@ mod call;
 mod instructions;
 mod kernels;
 mod memory;
+mod number;
 mod parallel;
 mod row;
 mod rows;
 mod statistics;
 mod tile;
 
-pub use call::{Call, ReadTarget};
+use std::marker::PhantomData;
+
 pub use instructions::Instructions;
-pub use kernels::Lane;
-pub(crate) use kernels::halves;
-pub(crate) use rows::run;
+pub(crate) use memory::Memory;
 
-use crate::rules::Plan;
-use crate::{Batch, Criterion, Element, InputError, Output, Rows, RowsMut, Upstream};
-use memory::{Sink, Source};
+use crate::element::sealed::ForEachType;
+use crate::rules::{GradientFactors, Parts, Plan};
+use crate::{Batch, Criterion, Element, InputError, Output, Upstream};
+use call::Call;
+use half::{bf16, f16};
+use number::Number;
 
-impl Criterion {
-    /// The loss of a batch, without its gradient.
-    ///
-    /// `logits` is N rows of K classes in any layout; `batch` is the targets ([`Targets`](crate::Targets): indices `[N]`, probabilities `[N, K]`, or two labels), or a [`Batch`] with whatever else is
-    /// given a row. Logits in f64 are computed and reported in f64, all others in f32; what is one number a row is computed in f64. Ignored rows are never read. NaN and +∞ logits make their
-    /// own row's loss NaN and are counted in [`Output::non_finite`].
-    ///
-    /// ```
-    /// use xent::{Config, Rows};
-    /// let criterion = Config::new().label_smoothing(0.1).ignore_index(-100).build()?;
-    /// let logits = [2.0_f64, -1.0, 0.5, 0.0, 0.0, 1.0, -2.0, 3.0, 5.0, 5.0, 5.0, 5.0];
-    /// let output = criterion.forward(&Rows::new(&logits, 3, 4)?, &[0i64, 3, -100])?;
-    /// // (0.5048495824 + 0.4255153626) / 2 rows kept
-    /// assert!((output.loss.scalar().unwrap() - 0.4651824725).abs() < 1e-9);
-    /// assert_eq!((output.correct, output.ignored, output.denominator), (2, 1, 2.0));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`InputError`] naming the row, what came and what was expected.
-    pub fn forward<'b, T: Element>(&self, logits: &Rows<'_, T>, batch: impl Into<Batch<'b>>) -> Result<Output<T::Real>, InputError> {
-        let batch = batch.into();
-        let plan = Plan::new(self, &batch, logits.rows(), logits.classes())?;
-        let call = Call::new(&plan, Source::new(logits), None, plan.gradient_factors(Upstream::Scalar(1.0))?);
-        Ok(plan.finish(T::run(self.instructions(), &call)))
+/// The loss of a batch and, where the memory has a place for it, its gradient.
+///
+/// # Errors
+/// [`InputError`] naming the row, what came and what was expected; nothing has been written then.
+pub(crate) fn run<T: Element>(criterion: &Criterion, memory: Memory<'_, T>, batch: &Batch<'_>, upstream: &Upstream<'_>) -> Result<Output<T::Real>, InputError> {
+    let plan = Plan::new(criterion, batch, memory.rows(), memory.classes())?;
+    let factors = plan.gradient_factors(upstream)?;
+    let instructions = criterion.config.instructions.unwrap_or_else(Instructions::best);
+    Ok(plan.finish(T::call::<Engine<'_>>((instructions, &plan, memory, factors))))
+}
+
+/// The engine for each type of logits: compiled with this crate, and not again in every crate that calls it.
+struct Engine<'a>(PhantomData<&'a ()>);
+
+impl<'a> ForEachType for Engine<'a> {
+    type Input<T: Element> = (Instructions, &'a Plan<'a>, Memory<'a, T>, GradientFactors<'a>);
+    type Output<T: Element> = Parts<T::Real>;
+
+    fn f64(input: Self::Input<f64>) -> Parts<f64> {
+        rows(input)
     }
 
-    /// The loss of a batch and its gradient with respect to the logits, written over the whole of `grad` (of the logits' shape, in any layout).
-    ///
-    /// With p = softmax(z) and y the smoothed target a row's gradient is `p − y`, times its weights and `upstream`, over the denominator for a mean. Ignored rows get exactly 0, rows with NaN or +∞
-    /// logits NaN. Otherwise as [`forward`](Self::forward).
-    ///
-    /// ```
-    /// use xent::{Config, Rows, RowsMut};
-    /// let criterion = Config::new().label_smoothing(0.1).build()?;
-    /// let logits = [0.0f32; 4];
-    /// let mut grad = [f32::NAN; 4];
-    /// criterion.forward_backward(&Rows::new(&logits, 1, 4)?, &[2u32], 1.0, &mut RowsMut::new(&mut grad, 1, 4)?)?;
-    /// assert_eq!(grad, [0.225, 0.225, -0.675, 0.225]); // 1/4 − 0.1/4, and 1/4 − 0.9 − 0.1/4
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// [`InputError`] naming the row, what came and what was expected; nothing has been written then.
-    pub fn forward_backward<'b, T: Element>(
-        &self,
-        logits: &Rows<'_, T>,
-        batch: impl Into<Batch<'b>>,
-        upstream: impl Into<Upstream<'b>>,
-        grad: &mut RowsMut<'_, T>,
-    ) -> Result<Output<T::Real>, InputError> {
-        if (grad.rows(), grad.classes()) != (logits.rows(), logits.classes()) {
-            return Err(InputError::Shape {
-                name: "the gradient",
-                rows: grad.rows(),
-                classes: grad.classes(),
-                expected_rows: logits.rows(),
-                expected_classes: logits.classes(),
-            });
-        }
-        self.run(Source::new(logits), Sink::new(grad), batch.into(), upstream.into())
+    fn f32(input: Self::Input<f32>) -> Parts<f32> {
+        rows(input)
     }
 
-    /// [`forward_backward`](Self::forward_backward) with the gradient written over the logits themselves, for models whose logits are the largest thing in memory.
-    ///
-    /// # Errors
-    /// [`InputError`] naming the row, what came and what was expected; the logits are as they were then.
-    pub fn forward_backward_in_place<'b, T: Element>(
-        &self,
-        logits: &mut RowsMut<'_, T>,
-        batch: impl Into<Batch<'b>>,
-        upstream: impl Into<Upstream<'b>>,
-    ) -> Result<Output<T::Real>, InputError> {
-        let sink = Sink::new(logits);
-        self.run(sink.as_source(), sink, batch.into(), upstream.into())
+    fn f16(input: Self::Input<f16>) -> Parts<f32> {
+        rows(input)
     }
 
-    fn run<T: Element>(&self, source: Source<'_, T>, sink: Sink<'_, T>, batch: Batch<'_>, upstream: Upstream<'_>) -> Result<Output<T::Real>, InputError> {
-        let plan = Plan::new(self, &batch, source.layout().rows, source.layout().classes)?;
-        let factors = plan.gradient_factors(upstream)?;
-        let call = Call::new(&plan, source, Some(sink), factors);
-        Ok(plan.finish(T::run(self.instructions(), &call)))
+    fn bf16(input: Self::Input<bf16>) -> Parts<f32> {
+        rows(input)
     }
+}
 
-    fn instructions(&self) -> Instructions {
-        self.config.instructions.unwrap_or_else(Instructions::best)
-    }
+fn rows<'a, T: Number>((instructions, plan, mut memory, factors): <Engine<'a> as ForEachType>::Input<T>) -> Parts<T::Real> {
+    let call = Call::new(plan, &memory, factors);
+    rows::run(instructions, &call, &mut memory)
 }

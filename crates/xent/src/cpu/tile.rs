@@ -3,15 +3,18 @@
 //! For few classes, where a row would not fill a vector, and for class axes that are not the last, where neighbouring rows are neighbours in memory: `[N, K, H, W]` is read
 //! in place. A tile lies in first-level cache as K runs of `width` numbers, however it lies in the caller's memory.
 
-use std::ops::Range;
-
 use fearless_simd::Simd;
 
 use super::buffer::Buffer;
 use super::call::{Call, PriorVector};
+use super::kernels::block;
 use super::kernels::columns::{self, COLUMN, Columns, Factors};
-use super::kernels::{Lane, block};
+use super::kernels::lanes::Lane;
+use super::memory::{ClaimedRows, ClaimedTile};
+use super::number::Number;
+use crate::element::sealed::Sealed;
 use crate::rules::{ClassFold, ClassFoldRows, FloorMemo, PartsMut, RowGradient, RowPlan, RowStats};
+use crate::view::Layout;
 use crate::{Element, Real};
 
 /// Classes up to which rows that lie one after another are taken in tiles.
@@ -25,7 +28,7 @@ const WIDEST: usize = 256;
 const MOST: usize = 1 << 24;
 
 /// A thread's memory for the tile it works on.
-pub(super) struct Tiles<'a, S: Simd, T: Element> {
+pub(super) struct Tiles<'a, S: Simd, T: Number> {
     simd: S,
     call: &'a Call<'a, T>,
     width: usize,
@@ -46,8 +49,7 @@ pub(super) struct Tiles<'a, S: Simd, T: Element> {
 }
 
 /// Whether tiles take the call: its layout is one for them, and every number that they need of a row is one number a row.
-pub(super) fn suits<T: Element>(call: &Call<'_, T>) -> bool {
-    let layout = call.source.layout();
+pub(super) fn suits<T: Number>(call: &Call<'_, T>, layout: &Layout) -> bool {
     let shape = call.classes() <= FEW || (layout.class_stride != 1 && layout.run(0).stride == 1);
     let prior = match &call.prior {
         PriorVector::Uniform => true,
@@ -57,13 +59,13 @@ pub(super) fn suits<T: Element>(call: &Call<'_, T>) -> bool {
     shape && prior && !call.plan.dense_targets() && call.classes() <= MOST
 }
 
-impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
+impl<'a, S: Simd, T: Number> Tiles<'a, S, T> {
     pub(super) fn new(simd: S, call: &'a Call<'a, T>) -> Self {
         let classes = call.classes();
         let width = (TILE / classes).next_multiple_of(COLUMN).clamp(COLUMN, WIDEST);
         let tile = || Buffer::new(width * classes, T::Real::ZERO);
         let column = || Buffer::new(width, T::Real::ZERO);
-        let rounded = Buffer::new(width * classes, T::from_f64(0.0));
+        let rounded = Buffer::new(width * classes, T::ZERO);
         let class_fold = class_fold(call);
         Self {
             simd,
@@ -83,19 +85,18 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         }
     }
 
-    /// The parts of the rows that `parts` waits for and, where the call has a sink, their gradients.
+    /// The parts of some rows, which `parts` waits for, and their gradients, if there are to be any.
     #[inline(always)]
-    pub(super) fn run(&mut self, parts: &mut PartsMut<'_, T::Real>, memo: &mut FloorMemo) {
-        let rows = parts.rows();
-        for start in rows.clone().step_by(self.width) {
-            let rows = start..rows.end.min(start + self.width);
-            self.load(rows.clone());
+    pub(super) fn run(&mut self, claim: &mut ClaimedRows<'_, T>, parts: &mut PartsMut<'_, T::Real>, memo: &mut FloorMemo) {
+        while let Some(mut tile) = claim.next_tile(self.width) {
+            let rows = tile.rows();
+            self.load(&tile);
             if self.class_fold.is_some() {
                 self.call.plan.kept_classes(rows.clone(), &mut self.classes[..rows.len()]);
                 self.columns.ask(&self.classes);
             }
             let v = prior(self.call);
-            let next = self.call.source.tile_ahead(rows.end, self.width);
+            let next = tile.next_ahead(self.width);
             let masked = columns::statistics(self.simd, &self.z, self.width, v, &mut self.e, &mut self.columns, &next);
             self.hot.clear();
             self.whole.clear();
@@ -103,20 +104,19 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
                 self.classes.fill(-1);
                 self.columns.ask(&self.classes);
                 for row in rows.clone() {
-                    self.fold(row, row - start, parts, memo);
+                    self.fold(row, row - rows.start, parts, memo);
                 }
             }
-            if self.call.sink.is_some() {
-                self.gradient(rows);
+            if self.call.has_gradient {
+                self.gradient(&mut tile);
             }
         }
     }
 
     #[inline(always)]
-    fn load(&mut self, rows: Range<usize>) {
-        let (call, start, len) = (self.call, rows.start, rows.len());
-        // SAFETY: the rows are the plan's, whose shape is the source's, and this task's alone.
-        unsafe { call.source.read_tile(self.simd, rows, self.width, &mut self.flat, &mut self.z) };
+    fn load(&mut self, tile: &ClaimedTile<'_, T>) {
+        let (call, start, len) = (self.call, tile.rows().start, tile.rows().len());
+        tile.read(self.simd, self.width, &mut self.flat, &mut self.z);
         if len < self.width {
             self.z.chunks_exact_mut(self.width).for_each(|z| z[len..].fill(T::Real::ZERO));
         }
@@ -140,7 +140,7 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
             (0..n).filter(|&lane| self.classes[lane] < 0).for_each(|lane| rows.ignore(lane));
         }
         parts.push_class_fold(rows, n, self.columns.correct(n));
-        if self.call.sink.is_none() {
+        if !self.call.has_gradient {
             return true;
         }
         let (rests, factors) = (self.columns.rests(), &mut self.factors);
@@ -177,7 +177,7 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         let (stats, log1p_rest) = self.stats(&plan, lane);
         let folded = call.plan.fold_with(&plan, &stats, log1p_rest, memo);
         parts.push(Some(folded.parts(folded.floor.unwrap_or(f64::NAN))));
-        if call.sink.is_none() {
+        if !call.has_gradient {
             return;
         }
         match RowGradient::new(&plan, &stats, &folded, call.factors.of(row), call.transform) {
@@ -225,7 +225,7 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
     }
 
     #[inline(always)]
-    fn gradient(&mut self, rows: Range<usize>) {
+    fn gradient(&mut self, tile: &mut ClaimedTile<'_, T>) {
         let (simd, call, width) = (self.simd, self.call, self.width);
         columns::gradient(simd, &mut self.e, &self.columns, &self.factors, prior(call));
         if let Some(cap) = call.transform.softcap {
@@ -237,27 +237,24 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         for &(lane, value) in &self.whole {
             self.e.chunks_exact_mut(width).for_each(|e| e[lane] = value);
         }
-        forbid(call, &mut self.e, width, rows.start, rows.len(), T::Real::ZERO);
+        forbid(call, &mut self.e, width, tile.rows().start, tile.rows().len(), T::Real::ZERO);
         for &(entry, value) in &self.hot {
             self.e[entry] = value;
         }
-        if let Some(sink) = &call.sink {
-            // SAFETY: as in `load`; whoever runs the task calls `finish`.
-            unsafe { sink.write_tile(simd, rows, width, &self.e, &mut self.flat, &mut self.rounded) };
-        }
+        tile.write(simd, width, &self.e, &mut self.flat, &mut self.rounded);
     }
 }
 
 /// What rows have in common, if it is all but their classes and statistics.
-fn class_fold<T: Element>(call: &Call<'_, T>) -> Option<(ClassFold, f64)> {
-    let factor = if call.sink.is_some() { call.factors.shared()? } else { 0.0 };
+fn class_fold<T: Number>(call: &Call<'_, T>) -> Option<(ClassFold, f64)> {
+    let factor = if call.has_gradient { call.factors.shared()? } else { 0.0 };
     let class_fold = if call.transform.softcap.is_some() { None } else { call.plan.class_fold(prior(call).map_or(call.classes() as f64, columns::mass)) };
     class_fold.map(|class_fold| (class_fold, factor / call.transform.temperature))
 }
 
 /// The prior's v, one a class; `None` for v ≡ 1.
 #[inline(always)]
-fn prior<'c, T: Element>(call: &'c Call<'_, T>) -> Option<&'c [T::Real]> {
+fn prior<'c, T: Number>(call: &'c Call<'_, T>) -> Option<&'c [T::Real]> {
     match &call.prior {
         PriorVector::Shared { weighted, .. } => Some(&weighted[..call.classes()]),
         _ => None,
@@ -266,7 +263,7 @@ fn prior<'c, T: Element>(call: &'c Call<'_, T>) -> Option<&'c [T::Real]> {
 
 /// Puts `value` on what the masks of `len` rows from `start` on do not allow.
 #[inline(always)]
-fn forbid<T: Element>(call: &Call<'_, T>, tile: &mut [T::Real], width: usize, start: usize, len: usize, value: T::Real) {
+fn forbid<T: Number>(call: &Call<'_, T>, tile: &mut [T::Real], width: usize, start: usize, len: usize, value: T::Real) {
     for lane in 0..len {
         let Some(allowed) = call.plan.allowed(start + lane) else { return };
         tile.chunks_exact_mut(width).zip(allowed).filter(|(_, allowed)| !**allowed).for_each(|(tile, _)| tile[lane] = value);

@@ -10,7 +10,9 @@ use crate::{EmptyMean, InputError, Reduction, Upstream};
 /// What turns a row's gradient into the batch's.
 #[derive(Debug, Clone, Copy)]
 pub struct GradientFactors<'a> {
-    upstream: Upstream<'a>,
+    /// Upstream: for all rows, or in their place one per row.
+    scalar: f64,
+    rows: Option<&'a [f64]>,
     denominator: f64,
     zero: bool,
 }
@@ -19,36 +21,34 @@ impl GradientFactors<'_> {
     /// Upstream over the denominator of a mean; `None` where the gradient is 0 whatever the row.
     #[inline]
     pub fn of(&self, row: usize) -> Option<f64> {
-        let upstream = match self.upstream {
-            Upstream::Scalar(upstream) => upstream,
-            Upstream::Rows(rows) => rows[row],
-        };
+        let upstream = self.rows.map_or(self.scalar, |rows| rows[row]);
         if self.zero { None } else { Some(upstream / self.denominator) }
     }
 
     /// The same for all rows; `None` where it is not, or where there is none.
     pub(crate) fn shared(&self) -> Option<f64> {
-        match self.upstream {
-            Upstream::Scalar(_) => self.of(0),
-            Upstream::Rows(_) => None,
-        }
+        if self.rows.is_none() { self.of(0) } else { None }
     }
 }
 
-impl<'a> Plan<'a> {
+impl Plan<'_> {
     /// The factors of the rows' gradients: upstream, over the denominator for a mean.
     ///
     /// # Errors
     /// [`InputError`] if there is not one upstream number per row, or several for a reduced loss.
-    pub fn gradient_factors(&self, upstream: Upstream<'a>) -> Result<GradientFactors<'a>, InputError> {
+    pub fn gradient_factors<'u>(&self, upstream: &'u Upstream<'_>) -> Result<GradientFactors<'u>, InputError> {
         let config = self.table.config();
         let mean = config.reduction == Reduction::Mean;
-        if let Upstream::Rows(rows) = upstream {
+        let (scalar, rows): (f64, Option<&[f64]>) = match upstream {
+            Upstream::Scalar(scalar) => (*scalar, None),
+            Upstream::Rows(rows) => (0.0, Some(rows)),
+        };
+        if let Some(rows) = rows {
             if config.reduction != Reduction::None {
-                return Err(InputError::Combination("upstream gradients a row need reduction none, expected one number for a reduced loss"));
+                return Err(InputError::Combination("upstream gradients per row need reduction none, expected one number for a reduced loss"));
             }
             if rows.len() != self.rows() {
-                return Err(InputError::Length { name: "upstream", len: rows.len(), expected: self.rows(), what: "one a row" });
+                return Err(InputError::Length { name: "upstream", len: rows.len(), expected: self.rows(), what: "one per row" });
             }
         }
         let empty = mean && self.denominator() == 0.0;
@@ -57,7 +57,7 @@ impl<'a> Plan<'a> {
             (true, true) => f64::NAN,
             (true, false) => self.denominator(),
         };
-        Ok(GradientFactors { upstream, denominator, zero: empty && config.empty_mean == EmptyMean::Zero })
+        Ok(GradientFactors { scalar, rows, denominator, zero: empty && config.empty_mean == EmptyMean::Zero })
     }
 }
 

@@ -39,6 +39,7 @@ impl Plan<'_> {
             lse: parts.lse,
             correct: parts.groups.iter().map(|group| group.correct as usize).sum(),
             denominator: self.denominators.loss,
+            rows: self.rows(),
             ignored: self.ignored(),
             non_finite: parts.groups.iter().map(|group| group.non_finite as usize).sum(),
             first_non_finite: parts.groups.iter().find(|group| group.non_finite > 0).map(|group| group.first_non_finite),

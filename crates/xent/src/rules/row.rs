@@ -85,16 +85,16 @@ pub(super) struct RowTemplate {
 
 impl RowTemplate {
     pub(super) fn new(table: &ClassTable<'_>, labels: &RowLabels<'_>) -> Self {
-        let (config, batch) = (table.config(), labels.batch);
-        let mut plan = RowPlan { epsilon: config.epsilon, scale: 1.0, class_scale: 1.0, ..RowPlan::default() };
+        let config = table.config();
+        let mut plan = RowPlan { epsilon: config.label_smoothing, scale: 1.0, class_scale: 1.0, ..RowPlan::default() };
         if labels.single.is_some() {
             plan.hot[0] = Hot { class: 0, share: 1.0, weight: 1.0, prior: 0.0 };
             plan.hot_len = 1;
-            if config.epsilon > 0.0 && table.excluded().is_empty() {
+            if config.label_smoothing > 0.0 && table.excluded().is_empty() {
                 plan.put_prior(table, labels);
             }
         }
-        let given = batch.epsilon.is_some() || batch.row_weights.is_some();
+        let given = labels.epsilons.is_some() || labels.row_weights.is_some();
         let rows_differ = given || config.class_weights.is_some() || !table.excluded().is_empty() || !labels.keeps_every_class();
         Self { plan, rows_differ }
     }
@@ -153,11 +153,10 @@ impl RowSource<'_, '_> {
 
     #[inline]
     fn put_row_options(self, plan: &mut RowPlan) {
-        let batch = self.labels.batch;
-        if let Some(epsilon) = batch.epsilon {
+        if let Some(epsilon) = self.labels.epsilons {
             plan.epsilon = epsilon[plan.row];
         }
-        if let Some(weights) = batch.row_weights {
+        if let Some(weights) = self.labels.row_weights {
             plan.scale = weights[plan.row];
         }
     }

@@ -6,7 +6,6 @@
 use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask};
 
 use super::lanes::{Lane, Lanes, Wide};
-use crate::Real;
 use crate::rules::Functional;
 
 /// Elements of a row that are worked on at a time.
@@ -37,7 +36,7 @@ type V<S, R> = <R as Lane>::Lanes<S>;
 
 /// The largest and the smallest value; where there is a NaN, anything.
 #[inline(always)]
-pub(in crate::cpu) fn extremes<S: Simd, R: Real>(simd: S, z: &[R]) -> (R, R) {
+pub(in crate::cpu) fn extremes<S: Simd, R: Lane>(simd: S, z: &[R]) -> (R, R) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -74,7 +73,7 @@ pub(in crate::cpu) fn extremes<S: Simd, R: Real>(simd: S, z: &[R]) -> (R, R) {
 
 /// The first index of `value`.
 #[inline(always)]
-pub(in crate::cpu) fn position<S: Simd, R: Real>(simd: S, z: &[R], value: R) -> Option<usize> {
+pub(in crate::cpu) fn position<S: Simd, R: Lane>(simd: S, z: &[R], value: R) -> Option<usize> {
     let lanes = V::<S, R>::LEN;
     let chunk = simd.vectorize(
         #[inline(always)]
@@ -91,7 +90,7 @@ pub(in crate::cpu) fn position<S: Simd, R: Real>(simd: S, z: &[R], value: R) -> 
 ///
 /// The class at `hole`, whose logit is the reference, is left out of `rest`: it is the 1 to which the others are added at the very end. `masked` says whether there may be −∞.
 #[inline(always)]
-pub(in crate::cpu) fn exponentials<S: Simd, R: Real>(
+pub(in crate::cpu) fn exponentials<S: Simd, R: Lane>(
     simd: S,
     z: &[R],
     reference: R,
@@ -148,7 +147,7 @@ struct ExpLanes<S: Simd> {
 
 /// Vectors in which every class counts, but for those that `MASKED` says there may be.
 #[inline(always)]
-fn exp_segment<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], sums: &mut ExpLanes<S>) {
+fn exp_segment<S: Simd, R: Lane, const MASKED: bool>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], sums: &mut ExpLanes<S>) {
     let (zero, one) = (V::<S, R>::splat(simd, R::ZERO), V::<S, R>::splat(simd, R::ONE));
     let (mut exps, mut below, mut open) = (zero, zero, zero);
     for (z, e) in z.chunks_exact(V::<S, R>::LEN).zip(e.chunks_exact_mut(V::<S, R>::LEN)) {
@@ -174,7 +173,7 @@ fn exp_segment<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], reference
 
 /// Vectors with the hole, or (one alone) of which the first `counted` lanes count elsewhere; there may be masked classes.
 #[inline(always)]
-fn exp_special<S: Simd, R: Real>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], hole: Option<usize>, counted: usize, sums: &mut ExpLanes<S>) {
+fn exp_special<S: Simd, R: Lane>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], hole: Option<usize>, counted: usize, sums: &mut ExpLanes<S>) {
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one) = (of(R::ZERO), of(R::ONE));
     let lanes = V::<S, R>::LEN;
@@ -204,7 +203,7 @@ fn exp_special<S: Simd, R: Real>(simd: S, z: &[R], reference: V<S, R>, e: &mut [
 /// Sums against v ≥ 0, one entry a class; `mass` and `masked` alone know of the masked classes. `v` goes on with zeros to the end of its last chunk. `masked` says whether there may
 /// be −∞ in z.
 #[inline(always)]
-pub(in crate::cpu) fn against<S: Simd, R: Real>(simd: S, z: &[R], v: &[R], reference: R, masked: bool) -> Functional {
+pub(in crate::cpu) fn against<S: Simd, R: Lane>(simd: S, z: &[R], v: &[R], reference: R, masked: bool) -> Functional {
     let [mut shifted, mass, masked_mass, closed] = simd.vectorize(
         #[inline(always)]
         || if masked { against_lanes::<S, R, true>(simd, z, v, reference) } else { against_lanes::<S, R, false>(simd, z, v, reference) },
@@ -216,7 +215,7 @@ pub(in crate::cpu) fn against<S: Simd, R: Real>(simd: S, z: &[R], v: &[R], refer
 }
 
 #[inline(always)]
-fn against_lanes<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], v: &[R], reference: R) -> [f64; 4] {
+fn against_lanes<S: Simd, R: Lane, const MASKED: bool>(simd: S, z: &[R], v: &[R], reference: R) -> [f64; 4] {
     let mut own = [reference; SEGMENT];
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one, reference) = (of(R::ZERO), of(R::ONE), of(reference));
@@ -252,14 +251,14 @@ fn against_lanes<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], v: &[R]
 
 /// Σ v_k·(reference − z_k) in f64, for logits so far apart (−3e38 as a home-made mask) that differences or their sum leave f32.
 #[cold]
-pub(in crate::cpu) fn shifted_wide<R: Real>(z: &[R], v: impl Fn(usize) -> f64, reference: R) -> f64 {
+pub(in crate::cpu) fn shifted_wide<R: Lane>(z: &[R], v: impl Fn(usize) -> f64, reference: R) -> f64 {
     let terms = z.iter().enumerate().filter(|&(i, z)| *z != R::NEG_INFINITY && v(i) != 0.0);
     terms.map(|(i, z)| v(i) * (reference.to_f64() - z.to_f64())).sum()
 }
 
 /// Σ −y ln(y/total) over y = a·x + b ≥ 0.
 #[inline(always)]
-pub(in crate::cpu) fn entropy<S: Simd, R: Real>(simd: S, x: &[R], a: R, b: R, total: f64) -> f64 {
+pub(in crate::cpu) fn entropy<S: Simd, R: Lane>(simd: S, x: &[R], a: R, b: R, total: f64) -> f64 {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -287,7 +286,7 @@ pub(in crate::cpu) fn entropy<S: Simd, R: Real>(simd: S, x: &[R], a: R, b: R, to
 
 /// out ← a·x + b.
 #[inline(always)]
-pub(in crate::cpu) fn scaled<S: Simd, R: Real>(simd: S, x: &[R], a: R, b: R, out: &mut [R], ahead: impl Fn(usize, usize)) {
+pub(in crate::cpu) fn scaled<S: Simd, R: Lane>(simd: S, x: &[R], a: R, b: R, out: &mut [R], ahead: impl Fn(usize, usize)) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -303,7 +302,7 @@ pub(in crate::cpu) fn scaled<S: Simd, R: Real>(simd: S, x: &[R], a: R, b: R, out
 
 /// out ← f(out, x), vector by vector.
 #[inline(always)]
-fn combine<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[R], f: impl Fn(V<S, R>, V<S, R>) -> V<S, R>) {
+fn combine<S: Simd, R: Lane>(simd: S, out: &mut [R], x: &[R], f: impl Fn(V<S, R>, V<S, R>) -> V<S, R>) {
     for (out, x) in out.chunks_exact_mut(V::<S, R>::LEN).zip(x.chunks_exact(V::<S, R>::LEN)) {
         f(V::<S, R>::from_slice(simd, out), V::<S, R>::from_slice(simd, x)).store_slice(out);
     }
@@ -311,7 +310,7 @@ fn combine<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[R], f: impl Fn(V<S, R>
 
 /// out ← out·x.
 #[inline(always)]
-pub(in crate::cpu) fn multiply<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[R]) {
+pub(in crate::cpu) fn multiply<S: Simd, R: Lane>(simd: S, out: &mut [R], x: &[R]) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -328,7 +327,7 @@ pub(in crate::cpu) fn multiply<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[R]
 
 /// out ← out + c·x.
 #[inline(always)]
-pub(in crate::cpu) fn add_scaled<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[R], c: R) {
+pub(in crate::cpu) fn add_scaled<S: Simd, R: Lane>(simd: S, out: &mut [R], x: &[R], c: R) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -346,7 +345,7 @@ pub(in crate::cpu) fn add_scaled<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[
 
 /// g ← g·(1 − (z/cap)²), the slope of cap·tanh(·/cap) by its value; 0 where z is −∞, where it is flat.
 #[inline(always)]
-pub(in crate::cpu) fn softcap_slope<S: Simd, R: Real>(simd: S, g: &mut [R], z: &[R], per_cap: R) {
+pub(in crate::cpu) fn softcap_slope<S: Simd, R: Lane>(simd: S, g: &mut [R], z: &[R], per_cap: R) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -368,7 +367,7 @@ pub(in crate::cpu) fn softcap_slope<S: Simd, R: Real>(simd: S, g: &mut [R], z: &
 
 /// g ← 0 where z is −∞.
 #[inline(always)]
-pub(in crate::cpu) fn clear_masked<S: Simd, R: Real>(simd: S, g: &mut [R], z: &[R]) {
+pub(in crate::cpu) fn clear_masked<S: Simd, R: Lane>(simd: S, g: &mut [R], z: &[R]) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -386,7 +385,7 @@ pub(in crate::cpu) fn clear_masked<S: Simd, R: Real>(simd: S, g: &mut [R], z: &[
 
 /// z ← cap·tanh(z/(temperature·cap)), or z/temperature without a cap; −∞ stays −∞.
 #[inline(always)]
-pub(in crate::cpu) fn transform<S: Simd, R: Real>(simd: S, z: &mut [R], temperature: f64, cap: Option<f64>) {
+pub(in crate::cpu) fn transform<S: Simd, R: Lane>(simd: S, z: &mut [R], temperature: f64, cap: Option<f64>) {
     let factor = R::from_f64(cap.map_or(1.0, |cap| 2.0 / cap) / temperature);
     if !factor.is_normal() {
         return transform_wide(z, temperature, cap);
@@ -410,7 +409,7 @@ pub(in crate::cpu) fn transform<S: Simd, R: Real>(simd: S, z: &mut [R], temperat
 
 /// The same in f64, for factors that leave f32.
 #[cold]
-fn transform_wide<R: Real>(z: &mut [R], temperature: f64, cap: Option<f64>) {
+fn transform_wide<R: Lane>(z: &mut [R], temperature: f64, cap: Option<f64>) {
     for z in z.iter_mut().filter(|z| **z != R::NEG_INFINITY) {
         let divided = z.to_f64() / temperature;
         *z = R::from_f64(cap.map_or(divided, |cap| cap * (divided / cap).tanh()));

@@ -3,7 +3,6 @@
 use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask, f64x8};
 
 use super::lanes::{Lane, Lanes, Wide};
-use crate::Real;
 use crate::cpu::buffer::Buffer;
 use crate::cpu::memory::{Steps, TileAhead};
 use crate::rules::{ClassFoldRows, Functional};
@@ -28,7 +27,7 @@ pub(in crate::cpu) struct Columns<R> {
     exp_at_class: Vec<R>,
 }
 
-impl<R: Real> Columns<R> {
+impl<R: Lane> Columns<R> {
     pub(in crate::cpu) fn new(width: usize) -> Self {
         let (own, wide) = (|| vec![R::ZERO; width], || vec![0.0; width]);
         Self {
@@ -61,7 +60,7 @@ impl<R: Real> Columns<R> {
         &self.exp_at_class
     }
 
-    /// What rows that are alike are folded from.
+    /// What rows that are class_fold are folded from.
     #[inline(always)]
     pub(in crate::cpu) fn copy_to(&self, rows: &mut ClassFoldRows) {
         for ((out, below), (max, at_class)) in rows.max.iter_mut().zip(&mut rows.below).zip(self.max.iter().zip(&self.at_class)) {
@@ -100,7 +99,7 @@ impl<R: Real> Columns<R> {
 
 /// Reads a tile: `columns` of each row against v (≡ 1 without one), and e^(z − max) into `e`. Meanwhile the tile `ahead` is fetched. Returns whether any logit is −∞.
 #[inline(always)]
-pub(in crate::cpu) fn statistics<S: Simd, R: Real, T>(
+pub(in crate::cpu) fn statistics<S: Simd, R: Lane, T>(
     simd: S,
     z: &[R],
     width: usize,
@@ -133,7 +132,7 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Real, T>(
 
 /// The largest logits of a column of rows and their first classes; whether there is a −∞ among all logits.
 #[inline(always)]
-fn peak<S: Simd, R: Real, T>(simd: S, z: &[R], width: usize, column: usize, columns: &mut Columns<R>, mut ahead: Steps<T>) -> bool {
+fn peak<S: Simd, R: Lane, T>(simd: S, z: &[R], width: usize, column: usize, columns: &mut Columns<R>, mut ahead: Steps<T>) -> bool {
     let len = V::<S, R>::LEN;
     let first = V::<S, R>::from_slice(simd, &z[column..][..len]);
     let zero = V::<S, R>::splat(simd, R::ZERO);
@@ -154,7 +153,7 @@ fn peak<S: Simd, R: Real, T>(simd: S, z: &[R], width: usize, column: usize, colu
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn sums<S: Simd, R: Real, const MASKED: bool>(
+fn sums<S: Simd, R: Lane, const MASKED: bool>(
     simd: S,
     z: &[R],
     width: usize,
@@ -232,7 +231,7 @@ pub(in crate::cpu) struct Factors<R> {
 
 /// e ← on_exp·e − on_prior·v, v one a class (≡ 1 without one), but for the classes that were asked for.
 #[inline(always)]
-pub(in crate::cpu) fn gradient<S: Simd, R: Real>(simd: S, e: &mut [R], columns: &Columns<R>, factors: &Factors<R>, v: Option<&[R]>) {
+pub(in crate::cpu) fn gradient<S: Simd, R: Lane>(simd: S, e: &mut [R], columns: &Columns<R>, factors: &Factors<R>, v: Option<&[R]>) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -254,6 +253,6 @@ pub(in crate::cpu) fn gradient<S: Simd, R: Real>(simd: S, e: &mut [R], columns: 
 }
 
 /// Σ v, summed as it is where something is masked.
-pub(in crate::cpu) fn mass<R: Real>(v: &[R]) -> f64 {
+pub(in crate::cpu) fn mass<R: Lane>(v: &[R]) -> f64 {
     v.chunks(DEPTH).map(|v| v.iter().fold(R::ZERO, |sum, v| sum + *v).to_f64()).sum()
 }

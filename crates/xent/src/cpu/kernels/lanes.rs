@@ -5,27 +5,24 @@
 
 use fearless_simd::{Bytes, Select, Simd, SimdBase, SimdFloat, SimdFloatElement, SimdInt, SimdWiden, f32x16, f64x8, i32x16};
 
+use crate::Real;
+
 /// What the kernels need of `f32` and `f64`.
-#[doc(hidden)]
-pub trait Lane: SimdFloatElement {
+pub(in crate::cpu) trait Lane: Real + SimdFloatElement {
     /// Sixteen of `f32`, eight of `f64`.
     type Lanes<S: Simd>: Lanes<S, Element = Self>;
-    const ZERO: Self;
     const ONE: Self;
     const NEG_INFINITY: Self;
     const SMALLEST_NORMAL: Self;
-    const MAX: Self;
     fn is_normal(self) -> bool;
     fn from_class(class: i32) -> Self;
 }
 
 impl Lane for f32 {
     type Lanes<S: Simd> = f32x16<S>;
-    const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
     const SMALLEST_NORMAL: Self = f32::MIN_POSITIVE;
-    const MAX: Self = f32::MAX;
     fn is_normal(self) -> bool {
         f32::is_normal(self)
     }
@@ -36,11 +33,9 @@ impl Lane for f32 {
 
 impl Lane for f64 {
     type Lanes<S: Simd> = f64x8<S>;
-    const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
     const SMALLEST_NORMAL: Self = f64::MIN_POSITIVE;
-    const MAX: Self = f64::MAX;
     fn is_normal(self) -> bool {
         f64::is_normal(self)
     }
@@ -50,8 +45,7 @@ impl Lane for f64 {
 }
 
 /// A vector, its constants and functions.
-#[doc(hidden)]
-pub trait Lanes<S: Simd>: SimdFloat<S> {
+pub(in crate::cpu) trait Lanes<S: Simd>: SimdFloat<S> {
     const ONE: Self::Element;
     const TWO: Self::Element;
     /// ln 2 in two parts; the first has so few bits that its product with any exponent is exact.
@@ -79,7 +73,6 @@ pub trait Lanes<S: Simd>: SimdFloat<S> {
     fn add_to(self, sum: &mut Wide<S>);
 
     /// The larger of x and `end`, NaN for NaN.
-    #[doc(hidden)]
     #[inline(always)]
     fn at_least(self, end: Self::Element) -> Self {
         let end = Self::splat(self.token(), end);
@@ -88,7 +81,6 @@ pub trait Lanes<S: Simd>: SimdFloat<S> {
     }
 
     /// e^r − 1 and 2^n times a power of two that the rounding constant `round` brings in, for x ≤ 0, x = n·ln 2 + r, |r| ≤ ½ ln 2 (Cody and Waite 1980).
-    #[doc(hidden)]
     #[inline(always)]
     fn exp_parts(self, round: Self::Element) -> (Self, Self) {
         let of = |value| Self::splat(self.token(), value);
@@ -136,7 +128,6 @@ pub trait Lanes<S: Simd>: SimdFloat<S> {
     }
 
     /// k ln 2 + 2 artanh(s), s = f/(2+f).
-    #[doc(hidden)]
     #[inline(always)]
     fn log_of(k: Self, f: Self) -> Self {
         let of = |value| Self::splat(f.token(), value);
@@ -230,9 +221,8 @@ impl<S: Simd> Lanes<S> for f64x8<S> {
 }
 
 /// A sum of vectors in f64: of f32 lanes, the lower eight and the upper eight.
-#[doc(hidden)]
 #[derive(Clone, Copy)]
-pub struct Wide<S: Simd>([f64x8<S>; 2]);
+pub(in crate::cpu) struct Wide<S: Simd>([f64x8<S>; 2]);
 
 impl<S: Simd> Wide<S> {
     #[inline(always)]

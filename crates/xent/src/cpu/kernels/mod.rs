@@ -2,10 +2,8 @@
 
 pub(super) mod block;
 pub(super) mod columns;
-pub(crate) mod halves;
-mod lanes;
-
-pub use lanes::Lane;
+pub(super) mod halves;
+pub(super) mod lanes;
 
 #[cfg(test)]
 mod tests;

@@ -7,34 +7,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from xent._options import Options, criterion
 from xent._xent import Output
-from xent.torch import _composed
-from xent.torch._batch import Batch, Stats, compute_dtype, is_transformed, row_shape
+from xent.options import Options, criterion
+from xent.torch import _tensors
+from xent.torch._batch import PLAIN, Batch, Stats, compute_dtype, has_tangent, is_differentiated, is_transformed, row_shape
 from xent.torch._memory import gradient_like
-
-_PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
 
 def sees(*tensors: Tensor | None) -> bool:
-    """Whether these hold numbers in main memory, and nobody traces or transforms what is done with them."""
+    """Whether these are plain tensors in host memory, and operations on them are neither traced nor transformed."""
     return not is_transformed() and all(
-        tensor is None or (type(tensor) in _PLAIN and tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_nested)
+        tensor is None or (type(tensor) in PLAIN and tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_nested)
         for tensor in tensors
     )
 
 
 def differentiates(logits: Tensor, batch: Batch) -> bool:
     """Whether the engine has the derivatives that may be asked for: with respect to the logits, by backward."""
-    if forward_ad._current_level >= 0 and any(tensor is not None and _has_tangent(tensor) for tensor in (logits, *batch)):
-        return False
-    return not (torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in batch))
-
-
-def _has_tangent(tensor: Tensor) -> bool:
-    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+    return not (has_tangent(logits) or any(is_differentiated(tensor) for tensor in batch))
 
 
 def cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, loss_dtype: torch.dtype, want_stats: bool) -> tuple[Tensor, Stats | None]:
@@ -117,7 +108,7 @@ class CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, options: Options, axis: int, loss_dtype: torch.dtype, stats: list[Stats] | None, *tensors: Tensor | None) -> Tensor:
         batch = Batch(*tensors)  # type: ignore[arg-type]
-        gradient = None if options.reduction == "none" else gradient_like(logits)
+        gradient = None if options["reduction"] == "none" else gradient_like(logits)
         output = run(logits, options, batch, axis, gradient)
         ctx.save_for_backward(logits, *tensors)
         ctx.call = (options, axis, loss_dtype, logits.dtype)
@@ -137,12 +128,12 @@ def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
     if torch.is_grad_enabled() or not sees(upstream):
         logits, *tensors = ctx.saved_tensors
         with torch.enable_grad():
-            loss, _ = _composed.cross_entropy(logits, options, Batch(*tensors), axis, loss_dtype, False)
+            loss, _ = _tensors.cross_entropy(logits, options, Batch(*tensors), axis, loss_dtype, False)
             second: Tensor = torch.autograd.grad(loss, logits, upstream, create_graph=True)[0]
             return second
     gradient: Tensor | None = ctx.gradient
     ctx.gradient = None
-    if options.reduction == "none":
+    if options["reduction"] == "none":
         return _formed(ctx, None, upstream.detach())
     factor = upstream.item()
     # In half precision, what a large upstream gradient is to save from underflow would be lost already; and ∞ makes a NaN of an ignored row's 0.
