@@ -4,8 +4,8 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Linear, Module};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use xent::{Config, Reduction};
 use xent_candle::CrossEntropy;
+use xent_candle::xent::{Config, Reduction};
 
 const PATHS: [bool; 2] = [false, true];
 
@@ -46,7 +46,7 @@ fn compare(variable: &Var, view: &dyn Fn(&Tensor) -> Result<Tensor>, axis: usize
     let expected = textbook(&logits.contiguous()?, &targets, axis, 0.1)?;
     let expected_gradient = expected.mean_all()?.backward()?.get(variable).unwrap().clone();
     for composed in PATHS {
-        let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1))?.class_axis(axis).composed(composed);
+        let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1))?.class_axis(axis as isize).composed(composed);
         let loss = criterion.forward(&logits, &targets)?;
         assert!((loss.to_scalar::<f64>()? - expected.mean_all()?.to_scalar::<f64>()?).abs() < 1e-12);
         let gradients = loss.backward()?;
