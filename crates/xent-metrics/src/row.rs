@@ -48,7 +48,7 @@ impl Reader {
         if bad || max == f64::NEG_INFINITY {
             return Err(NotFinite);
         }
-        let classes = row.len();
+        let classes = row.count();
         let top = self.z.iter().position(|z| *z == max).unwrap_or(0);
         let logit = self.z[label];
         let rank = if label == top { 0 } else { self.vectors.ahead(&self.z, logit, label) };

@@ -46,7 +46,7 @@ fn draw(timings: &[Timing<'_>], kept: u8) -> String {
     let columns = || COLUMNS.iter().filter(|column| column.dispensable <= kept);
     let lines = columns().map(|column| column.head.lines().count()).max().unwrap_or(1);
     let header = columns().map(|column| format!("{}{}", "\n".repeat(lines - column.head.lines().count()), column.head)).collect();
-    grid(header, timings.iter().map(|timing| columns().map(|column| (column.cell)(report)).collect()).collect(), CellAlignment::Right)
+    grid(header, timings.iter().map(|timing| columns().map(|column| (column.cell)(timing)).collect()).collect(), CellAlignment::Right)
 }
 
 fn time(times: &Quartiles) -> String {

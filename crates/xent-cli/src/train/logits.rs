@@ -1,4 +1,4 @@
-//! The logits of a part, and what follows from them.
+//! The logits of a part, and the numbers computed from them.
 
 use xent::{Config, Criterion, Form, Output, Rows};
 use xent_metrics::{Evaluation, LabelledRows, Logits, Reader, Settings, Temperature, fit_temperature};
@@ -18,7 +18,7 @@ impl PartLogits {
         Self { values, classes }
     }
 
-    /// K.
+    /// The number of classes.
     pub fn classes(&self) -> usize {
         self.classes
     }
@@ -32,7 +32,7 @@ impl PartLogits {
         Logits::F64(&self.values[row * self.classes..(row + 1) * self.classes])
     }
 
-    /// What a criterion says of these rows: loss, nll, floor, how many are right.
+    /// Evaluates a criterion on these rows: loss, nll, floor, number of right rows.
     pub fn evaluate(&self, criterion: &Criterion, labels: &[u32]) -> Result<Output<f64>> {
         let rows = Rows::new(&self.values, self.len(), self.classes).map_err(Error::failed)?;
         criterion.forward(&rows, labels).map_err(Error::failed)
@@ -58,7 +58,7 @@ impl PartLogits {
         fit_temperature(labels.len(), &|row| (self.row(row), labels[row] as usize)).ok_or_else(|| Error::failed("no rows to fit a temperature to"))
     }
 
-    /// Raw and over a temperature, as `xent eval` has them.
+    /// The metrics of `xent eval`, raw and at a temperature.
     pub fn evaluation(&self, labels: &[u32], temperature: f64) -> Result<Evaluation> {
         let mut evaluation = Evaluation::new(Settings { temperature: Some(temperature), sample_logits: 1, ..Settings::new(self.classes) });
         let labels: Vec<i64> = labels.iter().map(|label| i64::from(*label)).collect();
