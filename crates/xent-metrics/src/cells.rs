@@ -4,8 +4,10 @@
 //! different number has its own cell until there are too many cells. Then the lowest bits of all
 //! keys are dropped, as few as necessary, and neighbouring cells merge:
 //!
-//!     0.5000001   0.5000002   0.75          3 cells of 64-bit keys
-//!     0.500000·               0.750000·     2 cells of keys without their last bits
+//! ```text
+//! 0.5000001   0.5000002   0.75          3 cells of 64-bit keys
+//! 0.500000·               0.750000·     2 cells of keys without their last bits
+//! ```
 //!
 //! How many bits are dropped depends on the set of numbers alone, so any order and any split of the
 //! numbers lead to the same cells.

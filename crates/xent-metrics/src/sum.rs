@@ -3,8 +3,10 @@
 //! Every f64 is an integer multiple of 2^−1074, so a sum of them is a long integer. It is held in
 //! limbs of 32 bits, each in an i64, whose upper half collects carries:
 //!
-//!     limb 2         limb 1         limb 0
-//!     ·2^(64−1074)   ·2^(32−1074)   ·2^−1074
+//! ```text
+//! limb 2         limb 1         limb 0
+//! ·2^(64−1074)   ·2^(32−1074)   ·2^−1074
+//! ```
 //!
 //! A number adds its 53 bits to at most three limbs. Carries are propagated only after 2³⁰ additions
 //! or when the value is read, and only the limbs in use are stored. (Kulisch's long accumulator;
