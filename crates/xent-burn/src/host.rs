@@ -2,7 +2,7 @@
 
 use burn::tensor::kind::Basic;
 use burn::tensor::{Element, Float, Int, Tensor};
-use xent::plan::Plan;
+use xent::rules::Plan;
 use xent::{AllowedClasses, Batch, Criterion, Rows, Targets};
 
 use crate::batch::{DeviceBatch, GivenAllowed, GivenLambda, GivenTargets, PerRow, names};

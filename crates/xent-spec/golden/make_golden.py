@@ -279,19 +279,22 @@ def transformed():
         case["allowed"] = {"shared": allowed.tolist()}
         z = z.masked_fill(~torch.tensor(allowed), -math.inf)
     losses = F.cross_entropy(z, torch.tensor(labels), reduction="none", label_smoothing=epsilon)
-    denominator = problem.rows
+    denominator, z_losses = problem.rows, torch.zeros(problem.rows)
     if rng.random() < 0.4:
         weight = problem.class_weights()[labels]
         case["class_weighting"] = "per_row"
         losses, denominator = losses * weight, weight.sum()
     if rng.random() < 0.5:
         case["z_loss"] = float(rng.choice([1e-4, 0.125]))
-        losses = losses + case["z_loss"] * torch.logsumexp(z, dim=-1) ** 2
+        z_losses = case["z_loss"] * torch.logsumexp(z, dim=-1) ** 2
+    row_weights = torch.ones(problem.rows)
     if rng.random() < 0.4:
-        row_weights = dyadic(problem.rows, 0, 2)
+        row_weights = torch.tensor(dyadic(problem.rows, 0, 2))
         case["row_weights"] = numbers(row_weights)
-        losses = losses * torch.tensor(row_weights)
-    return problem.finish(leaf, reduce(losses, problem.reduction(), denominator))
+    reduction = problem.reduction()
+    # Class weights do not enter z-loss, and so neither its mean.
+    loss = reduce(losses * row_weights, reduction, denominator) + reduce(z_losses * row_weights, reduction, problem.rows)
+    return problem.finish(leaf, loss)
 
 
 def lines():

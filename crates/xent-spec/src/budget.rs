@@ -86,7 +86,7 @@ impl RowBars {
         let floor = floor_bar(case, row, u);
         let lse_error = (8.0 + gap) * u * softmax.rest + dz;
         let lse = lse_error + 2.0 * u * parts.lse.abs();
-        let z_loss = 2.0 * case.z_loss * parts.lse.abs() * lse_error + 4.0 * u * parts.z_loss;
+        let z_loss = 2.0 * row.z_weight * parts.lse.abs() * lse_error + 4.0 * u * parts.z_loss;
         let excess = if case.form == Form::KlDivergence { floor } else { 0.0 };
         RowBars {
             loss: cross_entropy + z_loss + excess,
@@ -97,8 +97,8 @@ impl RowBars {
             lse,
             dz,
             u,
-            softmax_factor: mass + 2.0 * case.z_loss * parts.lse.abs(),
-            z_loss_slope: 2.0 * case.z_loss * lse,
+            softmax_factor: mass + 2.0 * row.z_weight * parts.lse.abs(),
+            z_loss_slope: 2.0 * row.z_weight * lse,
             shared_prior,
         }
     }

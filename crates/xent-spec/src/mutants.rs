@@ -65,6 +65,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("upstream missing", |case| evaluate(&Case { upstream: Upstream::default(), ..case.clone() })),
     mutant("upstream twice", upstream_twice),
     mutant("divergence without the entropy", |case| evaluate(&Case { form: Form::CrossEntropy, ..case.clone() })),
+    mutant("z-loss divided by the class weights", z_loss_by_class_weights),
     mutant("z-loss not in the gradient", |case| with_gradient_of(case, &Case { z_loss: 0.0, ..case.clone() })),
     mutant("softcap's derivative missing", |case| per_entry(case, |row, class, entry| if row.forbidden[class] { entry } else { entry / row.slope[class] })),
     mutant("temperature's derivative missing", temperature_not_in_gradient),
@@ -77,6 +78,15 @@ pub const MUTANTS: &[Mutant] = &[
     mutant_f32("confident loss as lse − z", |case| with_lse_error(case, |row| round_f32(row.parts.lse) - row.parts.lse, Fault::Loss)),
     Mutant { name: "p and y rounded before their difference", dtypes: &[Dtype::F16, Dtype::Bf16], run: rounded_too_soon },
 ];
+
+/// The mean that divided everything by Σ w̄: z-loss of the sum, divided by what the weighted loss is divided by.
+fn z_loss_by_class_weights(case: &Case) -> Result<Answer, Refusal> {
+    let answer = evaluate(case)?;
+    if case.reduction != Reduction::Mean || case.denominator != Denominator::PyTorch || answer.denominator == 0.0 {
+        return Ok(answer);
+    }
+    Ok(Answer { denominator: answer.denominator, ..evaluate(&Case { denominator: Denominator::Given(answer.denominator), ..case.clone() })? })
+}
 
 fn instead_of_pytorch(case: &Case, denominator: Denominator) -> Case {
     let denominator = if case.denominator == Denominator::PyTorch { denominator } else { case.denominator };

@@ -40,6 +40,8 @@ pub(crate) struct Row {
     pub(crate) whole_weight: f64,
     /// r (S4.6).
     pub(crate) row_weight: f64,
+    /// λ of S4.5, times D over the denominator of z-loss for a mean (S6).
+    pub(crate) z_weight: f64,
     /// Without the row weight.
     pub(crate) parts: Parts,
 }
@@ -72,8 +74,13 @@ pub(crate) struct Parts {
 /// Every row of the case, `None` where it is ignored.
 pub(crate) fn rows(case: &Case) -> Result<Vec<Option<Row>>, Refusal> {
     check(case)?;
-    let rows =
+    let mut rows =
         (0..case.row_count()).map(|number| if is_ignored(case, number) { Ok(None) } else { row(case, number).map(Some) }).collect::<Result<Vec<_>, _>>()?;
+    let z_weight = case.z_loss * z_loss_share(case, &rows);
+    for row in rows.iter_mut().flatten() {
+        row.z_weight = z_weight;
+        (row.target, row.parts) = target_and_parts(case, row);
+    }
     if case.reduction == Reduction::Mean && case.empty_mean == EmptyMean::Error && denominator(case, &rows) == 0.0 {
         return Err(Refusal("the mean's denominator is 0".into()));
     }
@@ -87,13 +94,14 @@ fn row(case: &Case, number: usize) -> Result<Row, Refusal> {
     let prior = without_masked_classes(case, &before, prior_of_target(case, &before), &logits);
     let mean_weight = mean_weight(case, &before);
     let (term_weights, whole_weight) = term_and_row_weights(case, mean_weight);
-    let mut row = Row {
+    Ok(Row {
         epsilon: case.epsilon.of(number),
         mean_weight,
         term_weights,
         whole_weight,
         row_weight: case.row_weights.as_ref().map_or(1.0, |weights| weights[number]),
         softmax: softmax(&logits),
+        z_weight: 0.0,
         target: Vec::new(),
         parts: Parts::default(),
         before,
@@ -101,9 +109,7 @@ fn row(case: &Case, number: usize) -> Result<Row, Refusal> {
         logits,
         slope,
         forbidden,
-    };
-    (row.target, row.parts) = target_and_parts(case, &row);
-    Ok(row)
+    })
 }
 
 /// S1: z, and dz/dlogit.
@@ -293,7 +299,7 @@ fn target_and_parts(case: &Case, row: &Row) -> (Vec<f64>, Parts) {
     };
     let lse = row.softmax.max + row.softmax.rest;
     let floor = floor(&target);
-    let z_loss = case.z_loss * lse * lse;
+    let z_loss = row.z_weight * lse * lse;
     let loss = z_loss
         + match case.form {
             Form::CrossEntropy => cross_entropy,
@@ -329,6 +335,15 @@ pub(crate) fn denominator(case: &Case, rows: &[Option<Row>]) -> f64 {
         Denominator::Rows => rows.len() as f64,
         Denominator::PyTorch if by_weight => sum(kept.map(|row| row.mean_weight)),
         Denominator::PyTorch | Denominator::KeptRows => kept.count() as f64,
+    }
+}
+
+/// S6: D over the denominator of z-loss, which class weights do not enter, for a mean; 1 otherwise.
+fn z_loss_share(case: &Case, rows: &[Option<Row>]) -> f64 {
+    let denominator = denominator(case, rows);
+    match (case.reduction, case.denominator) {
+        (Reduction::Mean, Denominator::PyTorch) if denominator != 0.0 => denominator / rows.iter().flatten().count() as f64,
+        _ => 1.0,
     }
 }
 
@@ -374,7 +389,7 @@ fn gradient(case: &Case, number: usize, row: &Row, denominator: f64) -> Vec<f64>
         if masked && case.masked == Masked::Renormalise {
             return 0.0;
         }
-        let inner = (total + 2.0 * case.z_loss * lse) * row.softmax.p[class] - row.target[class];
+        let inner = (total + 2.0 * row.z_weight * lse) * row.softmax.p[class] - row.target[class];
         row.row_weight * inner * row.slope[class] * outer
     };
     (0..row.logits.len()).map(one).collect()

@@ -4,7 +4,7 @@ use fearless_simd::Simd;
 use half::{bf16, f16};
 
 use crate::cpu::{Call, Instructions, Lane, ReadTarget, halves, run};
-use crate::plan::Parts;
+use crate::rules::Parts;
 
 mod sealed {
     pub trait Sealed {}

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor, WithDType};
 use xent::Real;
-use xent::plan::{Folded, RowPlan, RowStats};
+use xent::rules::{Folded, RowPlan, RowStats};
 
 use super::vectors::{Vectors, constant, floats, masked, select};
 use crate::Result;

@@ -8,7 +8,7 @@ mod statistics;
 mod vectors;
 
 use candle_core::{DType, Tensor, WithDType};
-use xent::plan::{Folded, Plan, RowPlan, RowStats};
+use xent::rules::{Folded, Plan, RowPlan, RowStats};
 use xent::{Criterion, Output, Real, Upstream};
 
 use crate::host::HostBatch;

@@ -2,7 +2,7 @@
 
 use candle_core::{Tensor, WithDType};
 use xent::Real;
-use xent::plan::{Functional, RowStats};
+use xent::rules::{Functional, RowStats};
 
 use super::gradient::Coefficients;
 use super::vectors::{Vector, Vectors, constant, masked, select};

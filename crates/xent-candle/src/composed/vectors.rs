@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, WithDType};
 use xent::Real;
-use xent::plan::{Plan, RowPlan, SharedPrior, Transform};
+use xent::rules::{Plan, RowPlan, SharedPrior, Transform};
 
 use crate::Result;
 use crate::host::HostBatch;

@@ -7,7 +7,7 @@ use super::kernels::Lane;
 use super::kernels::block::padded;
 use super::memory::{Ahead, Sink, Source};
 use crate::Element;
-use crate::plan::{GradientFactors, Plan, SharedPrior, Transform};
+use crate::rules::{GradientFactors, Plan, SharedPrior, Transform};
 use crate::targets::Probabilities;
 
 /// A batch, its logits and, for a gradient, where that goes.
@@ -37,18 +37,20 @@ pub(super) enum PriorVector<R> {
 
 impl<'a, T: Element> Call<'a, T> {
     pub(super) fn new(plan: &'a Plan<'a>, source: Source<'a, T>, sink: Option<Sink<'a, T>>, factors: GradientFactors<'a>) -> Self {
-        let weights = plan.class_weights();
+        let weights = plan.table().class_weights();
         let vector = |value: &dyn Fn(usize) -> f64| {
             let mut buffer = Buffer::new(padded(plan.classes()), T::Real::ZERO);
             (0..plan.classes()).for_each(|class| buffer[class] = T::Real::from_f64(value(class)));
             buffer
         };
         let shared = |v: &dyn Fn(usize) -> f64| match weights {
-            Some(weights) => PriorVector::Shared { weighted: vector(&|class| v(class) * weights[class]), plain: plan.renormalises().then(|| vector(v)) },
+            Some(weights) => {
+                PriorVector::Shared { weighted: vector(&|class| v(class) * weights[class]), plain: plan.table().renormalises().then(|| vector(v)) }
+            }
             None => PriorVector::Shared { weighted: vector(v), plain: None },
         };
-        let prior = match plan.shared_prior() {
-            SharedPrior::Uniform if plan.uniform_prior() => PriorVector::Uniform,
+        let prior = match plan.table().prior() {
+            SharedPrior::Uniform if plan.table().is_uniform() => PriorVector::Uniform,
             SharedPrior::Uniform => shared(&|_| 1.0),
             SharedPrior::Vector(v) => shared(&|class| v[class]),
             SharedPrior::PerRow => PriorVector::PerRow,
@@ -64,7 +66,7 @@ impl<'a, T: Element> Call<'a, T> {
 
     /// Whether the gradient is more than a product of exponentials and a sum of targets.
     pub(super) fn gradient_asks_for_logits(&self) -> bool {
-        self.transform.softcap.is_some() || self.plan.renormalises()
+        self.transform.softcap.is_some() || self.plan.table().renormalises()
     }
 
     /// Classes `start..start + len` of a row where they lie, if they are neighbours and need no widening.

@@ -1,7 +1,7 @@
 //! Work over threads.
 
 use crate::Real;
-use crate::plan::{Parts, PartsMut};
+use crate::rules::{Parts, PartsMut};
 
 /// Elements that are worth a task of their own.
 #[cfg(feature = "rayon")]

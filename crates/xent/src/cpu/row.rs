@@ -12,12 +12,11 @@ use fearless_simd::Simd;
 
 use super::buffer::Buffer;
 use super::call::{Call, PriorVector, ReadTarget};
-use super::gradient::RowGradient;
 use super::kernels::Lane;
 use super::kernels::block::{self, BLOCK, padded};
-use super::statistics::{Running, add};
-use crate::plan::{FloorMemo, Folded, Functional, RowParts, RowPlan, relative_entropy_term};
-use crate::reduction::Sum;
+use super::statistics::add_uniform;
+use crate::rules::sum::Sum;
+use crate::rules::{FloorMemo, Folded, Functional, RowGradient, RowParts, RowPlan, RowStats, relative_entropy_term};
 use crate::{Element, Real};
 
 /// Classes of a piece.
@@ -85,7 +84,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             g: some(true),
             e: Buffer::default(),
             v: some(own_prior),
-            plain_v: some(own_prior && call.plan.renormalises() && call.plan.class_weights().is_some()),
+            plain_v: some(own_prior && call.plan.table().renormalises() && call.plan.table().class_weights().is_some()),
             t: some(call.plan.dense_targets()),
             wide: Buffer::new(len, 0.0),
             rounded: Buffer::new(len, T::from_f64(0.0)),
@@ -96,11 +95,11 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
     #[inline(always)]
     pub(super) fn forward(&mut self, row: usize, plan: &mut RowPlan, memo: &mut FloorMemo) -> Option<RowParts> {
         self.call.plan.row_into(row, plan).then_some(())?;
-        let mut running = Running::new();
+        let mut running = RowStats::EMPTY;
         for start in (0..self.call.classes()).step_by(PIECE) {
-            running = running.merged(self.statistics(plan, start, None));
+            running = running.merge(self.statistics(plan, start, None));
         }
-        let folded = self.call.plan.fold(plan, &running.stats(), memo);
+        let folded = self.call.plan.fold(plan, &running, memo);
         Some(folded.parts(self.floor(plan, &folded)))
     }
 
@@ -111,11 +110,11 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             self.fill(row, 0.0, None);
             return None;
         }
-        let mut running = Running::new();
+        let mut running = RowStats::EMPTY;
         for mut piece in kept.pieces() {
-            running = running.merged(self.statistics(plan, piece.start, Some(&mut piece)));
+            running = running.merge(self.statistics(plan, piece.start, Some(&mut piece)));
         }
-        let stats = running.stats();
+        let stats = running;
         let folded = self.call.plan.fold(plan, &stats, memo);
         let parts = folded.parts(self.floor(plan, &folded));
         match RowGradient::new(plan, &stats, &folded, self.call.factors.of(row), self.call.transform) {
@@ -126,7 +125,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
     }
 
     /// [`statistics`](Self::statistics) for a task of its own.
-    pub(super) fn statistics_of_piece(&mut self, plan: &RowPlan, start: usize, kept: Option<&mut KeptPiece<'_, T::Real>>) -> Running {
+    pub(super) fn statistics_of_piece(&mut self, plan: &RowPlan, start: usize, kept: Option<&mut KeptPiece<'_, T::Real>>) -> RowStats {
         self.simd.vectorize(
             #[inline(always)]
             || self.statistics(plan, start, kept),
@@ -143,9 +142,9 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
 
     /// The statistics of the piece that starts at class `start`; keeps what its gradient needs.
     #[inline(always)]
-    fn statistics(&mut self, plan: &RowPlan, start: usize, mut kept: Option<&mut KeptPiece<'_, T::Real>>) -> Running {
+    fn statistics(&mut self, plan: &RowPlan, start: usize, mut kept: Option<&mut KeptPiece<'_, T::Real>>) -> RowStats {
         let (simd, call) = (self.simd, self.call);
-        let mut running = Running::new();
+        let mut running = RowStats::EMPTY;
         let uniform = matches!(call.prior, PriorVector::Uniform);
         let in_place = call.transform.is_identity() && call.plan.allowed(plan.row).is_none();
         let mut own = std::mem::take(&mut self.z);
@@ -166,24 +165,24 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             };
             let (max, min) = block::extremes(simd, z);
             let masked = min == T::Real::NEG_INFINITY;
-            for (hot, class) in running.hot.iter_mut().zip(plan.hot()) {
-                if let Some(z) = class.class.checked_sub(start).and_then(|k| z.get(k)) {
-                    *hot = z.to_f64();
+            for (j, hot) in plan.hot().iter().enumerate() {
+                if let Some(z) = hot.class.checked_sub(start).and_then(|k| z.get(k)) {
+                    running.put_hot(j, z.to_f64());
                 }
             }
             let mut hole = None;
-            if max.to_f64() > running.max() {
+            if max.to_f64() > running.max {
                 hole = block::position(simd, z, max);
-                running.rise(max.to_f64(), start + hole.unwrap_or(0));
+                running.raise(max.to_f64(), start + hole.unwrap_or(0));
             }
             // All masked so far, or NaN: any finite reference serves, and NaN still reaches the sums.
-            let reference = if running.max() == f64::NEG_INFINITY { T::Real::ZERO } else { T::Real::from_f64(running.max()) };
+            let reference = if running.max == f64::NEG_INFINITY { T::Real::ZERO } else { T::Real::from_f64(running.max) };
             if plan.prior_scale.is_some() && !uniform {
                 self.add_prior(plan, z, start, reference, masked, &mut running);
             }
             if call.plan.dense_targets() {
                 let t = target(simd, call, plan.row, start, len, &mut self.t, &mut self.wide, Some(&mut running));
-                add(&mut running.target, block::against(simd, z, t, reference, masked));
+                running.target.add(block::against(simd, z, t, reference, masked));
             }
             if let Some(kept) = reference_of_block {
                 *kept = reference;
@@ -195,12 +194,12 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
                 next.fetch(from, len);
                 next_target.fetch(from, len);
             });
-            running.add_exponentials(sums.rest);
+            running.rest += sums.rest;
             if plan.prior_scale.is_some() && uniform {
                 if !sums.shifted.is_finite() {
                     sums.shifted = block::shifted_wide(z, |_| 1.0, reference);
                 }
-                running.add_uniform(&sums, len, call.plan.renormalises());
+                add_uniform(&mut running, &sums, len, call.plan.table().renormalises());
             }
         }
         self.z = own;
@@ -214,7 +213,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
     }
 
     /// Sums a block against the prior's v.
-    fn add_prior(&mut self, plan: &RowPlan, z: &[T::Real], start: usize, reference: T::Real, masked: bool, running: &mut Running) {
+    fn add_prior(&mut self, plan: &RowPlan, z: &[T::Real], start: usize, reference: T::Real, masked: bool, running: &mut RowStats) {
         if matches!(self.call.prior, PriorVector::PerRow) {
             self.load_own_prior(plan, start, z.len());
         }
@@ -226,10 +225,10 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
         };
         // Masks share out the prior before class weights.
         let Functional { mass: open, masked_mass: closed, .. } = plain.unwrap_or(part);
-        if self.call.plan.renormalises() {
+        if self.call.plan.table().renormalises() {
             (part.masked_mass, part.masked) = (0.0, 0);
         }
-        add(&mut running.prior, part);
+        running.prior.add(part);
         running.open_prior += open;
         running.closed_prior += closed;
     }
@@ -242,7 +241,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
             out[..len].iter_mut().enumerate().for_each(|(k, out)| *out = T::Real::from_f64(v(k)));
             out[len..padded(len)].fill(T::Real::ZERO);
         };
-        match self.call.plan.class_weights() {
+        match self.call.plan.table().class_weights() {
             Some(weights) => narrow(&mut self.v, &|k| wide[k] * weights[start + k]),
             None => narrow(&mut self.v, &|k| wide[k]),
         }
@@ -265,10 +264,10 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
 
     /// A block's part of the floor where the target itself is K numbers a row.
     fn dense_floor(&mut self, plan: &RowPlan, folded: &Folded, start: usize, len: usize) -> f64 {
-        let (on, total) = (folded.gradient, folded.target_mass());
+        let (on, total) = (folded.coefficients, folded.target_mass());
         let (simd, whole, narrow) = (self.simd, padded(len), T::Real::from_f64);
         let t = target(simd, self.call, plan.row, start, len, &mut self.t, &mut self.wide, None);
-        let renormalises = self.call.plan.renormalises();
+        let renormalises = self.call.plan.table().renormalises();
         let uniform = matches!(self.call.prior, PriorVector::Uniform);
         let everywhere = if uniform && !renormalises { on.gamma } else { 0.0 };
         // Where quotients stay among f32's normal numbers.
@@ -305,16 +304,16 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
 
     /// A block's part of the floor where only the prior is K numbers a row: in f64.
     fn sparse_floor(&mut self, plan: &RowPlan, folded: &Folded, start: usize, len: usize) -> f64 {
-        let (target, total) = (folded.gradient, folded.target_mass());
+        let (target, total) = (folded.coefficients, folded.target_mass());
         let whole = padded(len);
         self.wide[..whole].fill(0.0);
         if target.gamma > 0.0 {
-            let renormalises = self.call.plan.renormalises();
+            let renormalises = self.call.plan.table().renormalises();
             if renormalises {
                 load(self.simd, self.call, plan.row, start, len, &mut self.z);
             }
             self.call.plan.fill_prior(plan, start, &mut self.wide[..len]);
-            let weights = self.call.plan.class_weights();
+            let weights = self.call.plan.table().class_weights();
             for (k, (y, z)) in self.wide[..len].iter_mut().zip(&*self.z).enumerate() {
                 let out = renormalises && *z == T::Real::NEG_INFINITY;
                 *y *= if out { 0.0 } else { target.gamma * weights.map_or(1.0, |weights| weights[start + k]) };
@@ -338,7 +337,7 @@ impl<'a, S: Simd, T: Element> Blocks<'a, S, T> {
         let RowGradient { plan, stats, .. } = *row;
         let (simd, call) = (self.simd, self.call);
         let narrow = T::Real::from_f64;
-        let (allowed, renormalises, softcap) = (call.plan.allowed(plan.row), call.plan.renormalises(), call.transform.softcap);
+        let (allowed, renormalises, softcap) = (call.plan.allowed(plan.row), call.plan.table().renormalises(), call.transform.softcap);
         let uniform = matches!(call.prior, PriorVector::Uniform) || row.on_prior() == 0.0;
         let plain = uniform && !renormalises && softcap.is_none() && allowed.is_none() && !call.plan.dense_targets();
         let on_exp = row.on_exp();
@@ -458,7 +457,7 @@ fn target<'t, S: Simd, T: Element>(
     len: usize,
     room: &'t mut [T::Real],
     wide: &mut [f64],
-    running: Option<&mut Running>,
+    running: Option<&mut RowStats>,
 ) -> &'t [T::Real] {
     if let Some(t) = call.target(row, start, len).filter(|t| t.len() == padded(len)) {
         running.into_iter().for_each(|running| target_peak(simd, t, start, running));
@@ -483,9 +482,9 @@ fn target<'t, S: Simd, T: Element>(
 
 /// The largest entry of a block of a dense target, and the first place of that.
 #[inline(always)]
-fn target_peak<S: Simd, R: Real>(simd: S, t: &[R], start: usize, running: &mut Running) {
+fn target_peak<S: Simd, R: Real>(simd: S, t: &[R], start: usize, running: &mut RowStats) {
     let (max, _) = block::extremes(simd, t);
-    running.target_peak(max.to_f64(), || start + block::position(simd, t, max).unwrap_or(0));
+    running.raise_target(max.to_f64(), || start + block::position(simd, t, max).unwrap_or(0));
 }
 
 /// Puts `value` on the classes from `start` on that the mask does not allow.

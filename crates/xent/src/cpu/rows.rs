@@ -4,14 +4,12 @@ use fearless_simd::Simd;
 
 use super::Instructions;
 use super::call::Call;
-use super::gradient::RowGradient;
 use super::instructions::on_level;
 use super::parallel::{self, threads};
 use super::row::{Blocks, Kept, PIECE};
-use super::statistics::Running;
 use super::tile::{self, Tiles};
 use crate::Element;
-use crate::plan::{FloorMemo, Parts, RowParts, RowPlan};
+use crate::rules::{FloorMemo, Parts, RowGradient, RowParts, RowPlan, RowStats};
 
 /// The parts of all rows and, where the call has a sink, their gradients.
 pub(crate) fn run<T: Element>(instructions: Instructions, call: &Call<'_, T>) -> Parts<T::Real> {
@@ -67,11 +65,11 @@ fn shared_row<S: Simd, T: Element>(simd: S, call: &Call<'_, T>, row: usize, mut 
         call.finish();
         return None;
     };
-    let running: Vec<Running> = match &mut kept {
+    let pieces: Vec<RowStats> = match &mut kept {
         Some(kept) => parallel::map(kept.pieces().collect(), blocks, |blocks, mut piece| blocks.statistics_of_piece(&plan, piece.start, Some(&mut piece))),
         None => parallel::map((0..call.classes()).step_by(PIECE).collect(), blocks, |blocks, start| blocks.statistics_of_piece(&plan, start, None)),
     };
-    let stats = running.into_iter().fold(Running::new(), Running::merged).stats();
+    let stats = pieces.into_iter().fold(RowStats::EMPTY, RowStats::merge);
     let folded = call.plan.fold(&plan, &stats, memo);
     let parts = folded.parts(blocks().floor(&plan, &folded));
     if let Some(kept) = kept {

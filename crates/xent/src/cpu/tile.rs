@@ -9,10 +9,9 @@ use fearless_simd::Simd;
 
 use super::buffer::Buffer;
 use super::call::{Call, PriorVector};
-use super::gradient::RowGradient;
 use super::kernels::columns::{self, COLUMN, Columns, Factors};
 use super::kernels::{Lane, block};
-use crate::plan::{Alike, AlikeRows, FloorMemo, Functional, PartsMut, RowPlan, RowStats};
+use crate::rules::{ClassFold, ClassFoldRows, FloorMemo, PartsMut, RowGradient, RowPlan, RowStats};
 use crate::{Element, Real};
 
 /// Classes up to which rows that lie one after another are taken in tiles.
@@ -37,8 +36,8 @@ pub(super) struct Tiles<'a, S: Simd, T: Element> {
     rounded: Buffer<T>,
     columns: Columns<T::Real>,
     /// What the rows have in common, and the factor of their gradients, where nothing but their classes and statistics tells them apart.
-    alike: Option<(Alike, f64)>,
-    alike_rows: AlikeRows,
+    class_fold: Option<(ClassFold, f64)>,
+    class_fold_rows: ClassFoldRows,
     classes: Vec<i32>,
     factors: Factors<T::Real>,
     /// Entries of the gradient to be put where they belong: at the hot classes, and everywhere in a row.
@@ -52,7 +51,7 @@ pub(super) fn suits<T: Element>(call: &Call<'_, T>) -> bool {
     let shape = call.classes() <= FEW || (layout.class_stride != 1 && layout.run(0).stride == 1);
     let prior = match &call.prior {
         PriorVector::Uniform => true,
-        PriorVector::Shared { .. } => !call.plan.renormalises(),
+        PriorVector::Shared { .. } => !call.plan.table().renormalises(),
         PriorVector::PerRow => false,
     };
     shape && prior && !call.plan.dense_targets() && call.classes() <= MOST
@@ -65,7 +64,7 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         let tile = || Buffer::new(width * classes, T::Real::ZERO);
         let column = || Buffer::new(width, T::Real::ZERO);
         let rounded = Buffer::new(width * classes, T::from_f64(0.0));
-        let alike = alike(call);
+        let class_fold = class_fold(call);
         Self {
             simd,
             call,
@@ -75,8 +74,8 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
             flat: tile(),
             rounded,
             columns: Columns::new(width),
-            alike_rows: alike.as_ref().map_or_else(AlikeRows::default, |(alike, _)| alike.rows(width)),
-            alike,
+            class_fold_rows: class_fold.as_ref().map_or_else(ClassFoldRows::default, |(class_fold, _)| class_fold.rows(width)),
+            class_fold,
             classes: vec![-1; width],
             factors: Factors { on_exp: column(), on_prior: column(), at_class: column() },
             hot: Vec::with_capacity(2 * width),
@@ -91,7 +90,7 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         for start in rows.clone().step_by(self.width) {
             let rows = start..rows.end.min(start + self.width);
             self.load(rows.clone());
-            if self.alike.is_some() {
+            if self.class_fold.is_some() {
                 self.call.plan.kept_classes(rows.clone(), &mut self.classes[..rows.len()]);
                 self.columns.ask(&self.classes);
             }
@@ -100,7 +99,7 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
             let masked = columns::statistics(self.simd, &self.z, self.width, v, &mut self.e, &mut self.columns, &next);
             self.hot.clear();
             self.whole.clear();
-            if masked || !self.fold_alike(rows.len(), parts) {
+            if masked || !self.fold_classes(rows.len(), parts) {
                 self.classes.fill(-1);
                 self.columns.ask(&self.classes);
                 for row in rows.clone() {
@@ -129,18 +128,18 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
 
     /// As [`fold`](Self::fold) for the `n` rows of the tile at once, where the plan offers that; `false` where it has to be row by row.
     #[inline(always)]
-    fn fold_alike(&mut self, n: usize, parts: &mut PartsMut<'_, T::Real>) -> bool {
-        let (Some((alike, factor)), rows) = (&self.alike, &mut self.alike_rows) else { return false };
+    fn fold_classes(&mut self, n: usize, parts: &mut PartsMut<'_, T::Real>) -> bool {
+        let (Some((class_fold, factor)), rows) = (&self.class_fold, &mut self.class_fold_rows) else { return false };
         self.columns.copy_to(rows);
         if !rows.are_tame(n) {
             return false;
         }
-        alike.fold(&self.classes, rows);
+        class_fold.fold(&self.classes, rows);
         let any_ignored = self.classes[..n].iter().fold(0, |signs, class| signs | class) < 0;
         if any_ignored {
             (0..n).filter(|&lane| self.classes[lane] < 0).for_each(|lane| rows.ignore(lane));
         }
-        parts.push_alike(rows, n, self.columns.correct(n));
+        parts.push_class_fold(rows, n, self.columns.correct(n));
         if self.call.sink.is_none() {
             return true;
         }
@@ -175,8 +174,8 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
             self.whole.push((lane, T::Real::ZERO));
             return parts.push(None);
         };
-        let stats = self.stats(&plan, lane);
-        let folded = call.plan.fold(&plan, &stats, memo);
+        let (stats, log1p_rest) = self.stats(&plan, lane);
+        let folded = call.plan.fold_with(&plan, &stats, log1p_rest, memo);
         parts.push(Some(folded.parts(folded.floor.unwrap_or(f64::NAN))));
         if call.sink.is_none() {
             return;
@@ -197,26 +196,24 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
     }
 
     #[inline(always)]
-    fn stats(&self, plan: &RowPlan, lane: usize) -> RowStats {
+    fn stats(&self, plan: &RowPlan, lane: usize) -> (RowStats, f64) {
         let (max, argmax) = self.columns.peak(lane);
         let (rest, log1p_rest) = self.columns.rest(lane);
-        let mut hot = [0.0; 2];
-        for (z, class) in hot.iter_mut().zip(plan.hot()) {
-            *z = self.z[class.class * self.width + lane].to_f64();
+        let mut stats = RowStats::new(max, argmax, rest);
+        for (j, hot) in plan.hot().iter().enumerate() {
+            stats.put_hot(j, self.z[hot.class * self.width + lane].to_f64());
         }
-        let none = Functional::default();
-        let mut stats = RowStats { max, argmax, rest, log1p_rest, hot, prior: none, open_prior: 0.0, closed_prior: 0.0, target: none, target_argmax: 0 };
         if plan.prior_scale.is_some() {
             stats.prior = self.columns.functional(lane);
             if !stats.prior.shifted.is_finite() && max.is_finite() {
                 stats.prior.shifted = self.shifted_wide(lane, max);
             }
             (stats.open_prior, stats.closed_prior) = (stats.prior.mass, stats.prior.masked_mass);
-            if self.call.plan.renormalises() {
+            if self.call.plan.table().renormalises() {
                 (stats.prior.masked_mass, stats.prior.masked) = (0.0, 0);
             }
         }
-        stats
+        (stats, log1p_rest)
     }
 
     /// Σ v_k·(max − z_k) in f64, for logits so far apart that f32 does not hold their differences.
@@ -234,7 +231,7 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         if let Some(cap) = call.transform.softcap {
             block::softcap_slope(simd, &mut self.e, &self.z, T::Real::from_f64(1.0 / cap));
         }
-        if call.plan.renormalises() {
+        if call.plan.table().renormalises() {
             block::clear_masked(simd, &mut self.e, &self.z);
         }
         for &(lane, value) in &self.whole {
@@ -252,10 +249,10 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
 }
 
 /// What rows have in common, if it is all but their classes and statistics.
-fn alike<T: Element>(call: &Call<'_, T>) -> Option<(Alike, f64)> {
+fn class_fold<T: Element>(call: &Call<'_, T>) -> Option<(ClassFold, f64)> {
     let factor = if call.sink.is_some() { call.factors.shared()? } else { 0.0 };
-    let alike = if call.transform.softcap.is_some() { None } else { call.plan.alike(prior(call).map_or(call.classes() as f64, columns::mass)) };
-    alike.map(|alike| (alike, factor / call.transform.temperature))
+    let class_fold = if call.transform.softcap.is_some() { None } else { call.plan.class_fold(prior(call).map_or(call.classes() as f64, columns::mass)) };
+    class_fold.map(|class_fold| (class_fold, factor / call.transform.temperature))
 }
 
 /// The prior's v, one a class; `None` for v ≡ 1.

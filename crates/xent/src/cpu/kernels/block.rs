@@ -7,7 +7,7 @@ use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask};
 
 use super::lanes::{Lane, Lanes, Wide};
 use crate::Real;
-use crate::plan::Functional;
+use crate::rules::Functional;
 
 /// Elements of a row that are worked on at a time.
 pub(in crate::cpu) const BLOCK: usize = 2048;

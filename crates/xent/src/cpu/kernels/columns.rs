@@ -6,7 +6,7 @@ use super::lanes::{Lane, Lanes, Wide};
 use crate::Real;
 use crate::cpu::buffer::Buffer;
 use crate::cpu::memory::{Steps, TileAhead};
-use crate::plan::{AlikeRows, Functional};
+use crate::rules::{ClassFoldRows, Functional};
 
 /// A tile's width is a multiple of this.
 pub(in crate::cpu) const COLUMN: usize = 16;
@@ -63,7 +63,7 @@ impl<R: Real> Columns<R> {
 
     /// What rows that are alike are folded from.
     #[inline(always)]
-    pub(in crate::cpu) fn copy_to(&self, rows: &mut AlikeRows) {
+    pub(in crate::cpu) fn copy_to(&self, rows: &mut ClassFoldRows) {
         for ((out, below), (max, at_class)) in rows.max.iter_mut().zip(&mut rows.below).zip(self.max.iter().zip(&self.at_class)) {
             *out = max.to_f64();
             *below = *out - at_class.to_f64();

@@ -1,23 +1,18 @@
 //! What is given a row: checked in passes over one slice at a time, which find that nothing is wrong. If something may be, a slow walk by rows says what.
 
-use super::Plan;
-use crate::reduction::Sum;
+use super::labels::RowLabels;
 use crate::targets::{ClassIndices, Lambda};
-use crate::{ClassWeighting, Denominator, InputError, RowOption, Targets};
+use crate::{InputError, RowOption, Targets};
 
 /// Rows whose labels are looked at together.
 const BLOCK: usize = 256;
 
-impl Plan<'_> {
+impl RowLabels<'_> {
     /// What is given a row, for the rows that are kept. Counts those that are not.
     pub(super) fn check_rows(&mut self) -> Result<(), InputError> {
         let labels = self.check_labels();
-        let lambda = match self.batch.targets {
-            Targets::Mix { lambda: Lambda::Rows(lambda), .. } => Some(lambda),
-            _ => None,
-        };
         let within = |values: Option<&[f64]>, max: f64| values.is_none_or(|values| values.iter().fold(true, |good, &v| good & (v >= 0.0) & (v <= max)));
-        if !(labels && within(self.batch.epsilon, 1.0) && within(self.batch.row_weights, f64::MAX) && within(lambda, 1.0)) {
+        if !(labels && within(self.epsilons, 1.0) && within(self.row_weights, f64::MAX) && within(self.lambdas, 1.0)) {
             (0..self.rows).try_for_each(|row| self.check_row(row))?;
         }
         match &self.batch.targets {
@@ -31,7 +26,7 @@ impl Plan<'_> {
 
     /// Whether every label that is looked at is surely a class or an ignore index. Counts the ignored rows.
     fn check_labels(&mut self) -> bool {
-        let (ignore, mask) = (self.criterion.config.ignore.as_slice(), self.batch.ignored);
+        let (ignore, mask) = (self.ignore, self.batch.ignored);
         let labels: [Option<&ClassIndices<'_>>; 2] = match &self.batch.targets {
             Targets::Classes(indices) => [Some(indices), None],
             Targets::Mix { a, b, .. } => [Some(a), Some(b)],
@@ -84,13 +79,13 @@ impl Plan<'_> {
             return Ok(());
         }
         let value = |option, value: f64, good: bool, expected| if good { Ok(()) } else { Err(InputError::RowValue { option, row, value, expected }) };
-        if let Some(epsilon) = self.batch.epsilon.map(|epsilon| epsilon[row]) {
+        if let Some(epsilon) = self.epsilons.map(|epsilon| epsilon[row]) {
             value(RowOption::LabelSmoothing, epsilon, (0.0..=1.0).contains(&epsilon), "0 ≤ ε ≤ 1")?;
         }
-        if let Some(weight) = self.batch.row_weights.map(|weights| weights[row]) {
+        if let Some(weight) = self.row_weights.map(|weights| weights[row]) {
             value(RowOption::Weight, weight, weight.is_finite() && weight >= 0.0, "a finite number ≥ 0")?;
         }
-        if let Targets::Mix { lambda: Lambda::Rows(lambda), .. } = self.batch.targets {
+        if let Some(lambda) = self.lambdas {
             value(RowOption::Lambda, lambda[row], (0.0..=1.0).contains(&lambda[row]), "0 ≤ λ ≤ 1")?;
         }
         Ok(())
@@ -102,7 +97,7 @@ impl Plan<'_> {
         }
         let check = |indices: &ClassIndices<'_>| {
             let value = indices.get(row);
-            let known = usize::try_from(value).is_ok_and(|class| class < self.classes) || self.criterion.config.ignore.contains(&value);
+            let known = usize::try_from(value).is_ok_and(|class| class < self.classes) || self.ignore.contains(&value);
             if known { Ok(()) } else { Err(InputError::Class { row, value, classes: self.classes }) }
         };
         match &self.batch.targets {
@@ -110,40 +105,6 @@ impl Plan<'_> {
             Targets::Mix { a, b, .. } => check(a).and_then(|()| check(b)),
             Targets::Probabilities(_) => Ok(()),
         }
-    }
-
-    pub(super) fn is_ignored(&self, row: usize) -> bool {
-        let ignore = &self.criterion.config.ignore;
-        let by_index = |indices: &ClassIndices<'_>| !ignore.is_empty() && ignore.contains(&indices.get(row));
-        self.batch.ignored.is_some_and(|ignored| ignored[row])
-            || match &self.batch.targets {
-                Targets::Classes(indices) => by_index(indices),
-                Targets::Mix { a, b, .. } => by_index(a) || by_index(b),
-                Targets::Probabilities(_) => false,
-            }
-    }
-
-    /// What a mean divides by; after the rows were checked.
-    pub(super) fn count_denominator(&self) -> f64 {
-        let config = &self.criterion.config;
-        let kept = self.rows - self.ignored;
-        let weighted = config.class_weights.is_some() && (!self.dense_targets() || config.class_weighting == ClassWeighting::PerRow);
-        match (self.batch.denominator, config.denominator) {
-            (Some(given), _) => given,
-            (None, Denominator::Rows) => self.rows as f64,
-            (None, Denominator::PyTorch) if weighted => self.kept_weight(),
-            (None, Denominator::PyTorch | Denominator::KeptRows) => kept as f64,
-        }
-    }
-
-    /// Σ w̄ over the rows that are kept.
-    fn kept_weight(&self) -> f64 {
-        let mut sum = Sum::default();
-        match (&self.batch.targets, &self.criterion.config.class_weights) {
-            (Targets::Classes(_), Some(weights)) => (0..self.rows).filter_map(|row| self.kept_class(row)).for_each(|class| sum.add(weights[class])),
-            _ => (0..self.rows).filter(|&row| !self.is_ignored(row)).for_each(|row| sum.add(self.row_class_weight(row))),
-        }
-        sum.total()
     }
 }
 

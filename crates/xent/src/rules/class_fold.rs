@@ -1,14 +1,19 @@
-//! Many rows at once, where only their classes and statistics tell them apart: one class each, one ε, nothing masked. [`Plan::fold`] on arrays, operation by operation, so that a row
-//! has the same bits whichever of the two it goes through.
+//! Many rows at once, where only their classes and statistics tell them apart: one class each, one ε, nothing masked.
+//!
+//! [`Plan::fold`] on arrays, operation by operation, so that a row has the same bits whichever of the
+//! two it goes through. What a class contributes is read from a table: the [`ClassTable`](super::ClassTable)'s columns and
+//! what follows from them and the criterion's ε.
 
-use super::{FloorMemo, Plan, RowPlan, RowStats};
+use super::floor::FloorMemo;
+use super::plan::Plan;
+use super::stats::RowStats;
 use crate::Form;
 
 /// Rows for which it pays to know every class's terms.
 const ROWS_PER_CLASS: usize = 4;
 
 /// What the rows of such a batch have in common.
-pub(crate) struct Alike {
+pub(crate) struct ClassFold {
     epsilon: f64,
     z_loss: f64,
     form: Form,
@@ -38,7 +43,7 @@ struct Terms {
 
 /// Statistics of some rows, and their parts; see [`RowStats`] and [`RowParts`](super::RowParts).
 #[derive(Default)]
-pub(crate) struct AlikeRows {
+pub(crate) struct ClassFoldRows {
     pub(crate) max: Vec<f64>,
     pub(crate) log1p_rest: Vec<f64>,
     /// max − z at the class.
@@ -61,7 +66,7 @@ pub(crate) struct AlikeRows {
     pub(crate) alpha: Vec<f64>,
 }
 
-impl AlikeRows {
+impl ClassFoldRows {
     /// Whether the first `n` are so far from f64's ends that all parts will be finite.
     #[inline(always)]
     pub(crate) fn are_tame(&self, n: usize) -> bool {
@@ -80,38 +85,31 @@ impl AlikeRows {
 
 impl Plan<'_> {
     /// What rows have in common, where that is all but their classes and statistics; `v_mass` is the mass of v as backends sum it.
-    pub(crate) fn alike(&self, v_mass: f64) -> Option<Alike> {
-        let (config, batch) = (&self.criterion.config, self.batch);
-        let given = batch.epsilon.is_some() || batch.row_weights.is_some() || batch.ignored.is_some() || batch.allowed.is_some();
-        if self.labels.is_none() || given || self.renormalises || !(self.excluded.is_empty() && self.ignored_classes.is_empty()) {
+    pub(crate) fn class_fold(&self, v_mass: f64) -> Option<ClassFold> {
+        let config = self.table.config();
+        let given = self.labels.epsilons.is_some() || self.labels.row_weights.is_some() || self.labels.batch.allowed.is_some();
+        let by_label = self.labels.single.is_some() && self.labels.keeps_every_class();
+        if !by_label || given || self.table.renormalises() || !self.table.excluded().is_empty() {
             return None;
         }
-        let classes = if config.class_weights.is_none() && self.uniform { 1 } else { self.classes };
-        if classes > 1 && self.rows / ROWS_PER_CLASS < classes {
+        let classes = if config.class_weights.is_none() && self.table.is_uniform() { 1 } else { self.classes() };
+        if classes > 1 && self.rows() / ROWS_PER_CLASS < classes {
             return None;
         }
         let terms = (0..classes).map(|class| self.terms(class, v_mass)).collect::<Option<_>>()?;
-        Some(Alike {
-            epsilon: config.epsilon,
-            z_loss: config.z_loss,
-            form: config.form,
-            prior_scale: self.template.prior_scale.unwrap_or(0.0),
-            mass: v_mass,
-            terms,
-        })
+        let prior_scale = self.source().of_class(0).prior_scale.unwrap_or(0.0);
+        Some(ClassFold { epsilon: config.label_smoothing, z_loss: self.z_loss, form: config.form, prior_scale, mass: v_mass, terms })
     }
 
     /// The fold of any row of a class says what such rows share.
     fn terms(&self, class: usize, v_mass: f64) -> Option<Terms> {
-        let mut plan = RowPlan { row: 0, ..self.template };
-        plan.hot[0].class = class;
-        self.put_options(&mut plan, class);
-        let mut stats = RowStats::new(0.0, 0, 0.0);
+        let plan = self.source().of_class(class);
+        let mut stats = RowStats::new(0.0, 0, 0.0).with_hot(0, 0.0);
         if plan.prior_scale.is_some() {
             stats.prior.mass = v_mass;
         }
         let folded = self.fold(&plan, &stats, &mut FloorMemo::new(1));
-        let (gradient, hot, mut v) = (folded.gradient, plan.hot()[0], [0.0]);
+        let (coefficients, hot, mut v) = (folded.coefficients, plan.hot()[0], [0.0]);
         self.fill_prior(&plan, class, &mut v);
         Some(Terms {
             weight: hot.weight,
@@ -119,20 +117,20 @@ impl Plan<'_> {
             prior: hot.prior * hot.weight,
             floor: folded.floor?,
             // At lse = 0 z-loss has no part in it.
-            alpha: gradient.alpha,
-            gamma: gradient.gamma,
-            gamma_v: gradient.gamma * v[0] * hot.weight,
-            beta: gradient.beta[0],
+            alpha: coefficients.alpha,
+            gamma: coefficients.gamma,
+            gamma_v: coefficients.gamma * v[0] * hot.weight,
+            beta: coefficients.beta[0],
         })
     }
 }
 
-impl Alike {
+impl ClassFold {
     /// Room for so many rows.
-    pub(crate) fn rows(&self, rows: usize) -> AlikeRows {
+    pub(crate) fn rows(&self, rows: usize) -> ClassFoldRows {
         let room = || vec![0.0; rows];
         let all = |term: fn(&Terms) -> f64| vec![self.terms.first().map_or(0.0, term); rows];
-        AlikeRows {
+        ClassFoldRows {
             max: room(),
             log1p_rest: room(),
             below: room(),
@@ -156,7 +154,7 @@ impl Alike {
 
     /// The parts of rows of these classes (negative: ignored, and of no meaning) from their statistics.
     #[inline(always)]
-    pub(crate) fn fold(&self, classes: &[i32], rows: &mut AlikeRows) {
+    pub(crate) fn fold(&self, classes: &[i32], rows: &mut ClassFoldRows) {
         if let [terms] = self.terms[..] {
             rows.floor.fill(terms.floor);
         } else {
@@ -185,7 +183,7 @@ impl Alike {
 
     /// Where classes differ, each row's terms.
     #[inline(always)]
-    fn put_terms(&self, classes: &[i32], rows: &mut AlikeRows) {
+    fn put_terms(&self, classes: &[i32], rows: &mut ClassFoldRows) {
         let first = rows.weight.iter_mut().zip(&mut rows.class_scale).zip(&mut rows.prior).zip(&mut rows.floor);
         let second = rows.alpha_without_z_loss.iter_mut().zip(&mut rows.gamma).zip(&mut rows.gamma_v).zip(&mut rows.beta);
         for ((class, (((weight, class_scale), prior), floor)), (((alpha, gamma), gamma_v), beta)) in classes.iter().zip(first).zip(second) {

@@ -1,15 +1,14 @@
-//! From rows to a batch: what rows contribute, gathered by several tasks and reduced in one order.
+//! What rows contribute to a batch, gathered by several tasks in one order.
 
 use std::mem::take;
 use std::ops::Range;
 
-use super::{AlikeRows, Plan, RowParts};
-use crate::output::Reduced;
-use crate::reduction::Sum;
-use crate::{EmptyMean, Output, Real, Reduction};
+use super::class_fold::ClassFoldRows;
+use super::fold::RowParts;
+use crate::{Real, Reduction};
 
 /// Loss, nll, smoothing, z-loss, floor.
-const COLUMNS: usize = 5;
+pub(super) const COLUMNS: usize = 5;
 /// Rows that are summed together. Few enough for a plain sum of theirs to be as good as exact; a task is given whole groups.
 const GROUP: usize = 16;
 /// Classes from which on each row is a group: a task may then be a single row.
@@ -21,19 +20,19 @@ const LONG: usize = 2048;
 /// same bits however the rows are shared out.
 #[derive(Debug, Clone)]
 pub struct Parts<F> {
-    lse: Vec<F>,
+    pub(super) lse: Vec<F>,
     /// One a row where nothing is reduced; else empty.
-    columns: [Vec<F>; COLUMNS],
-    groups: Vec<Group>,
+    pub(super) columns: [Vec<F>; COLUMNS],
+    pub(super) groups: Vec<Group>,
     group: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Group {
-    sums: [f64; COLUMNS],
-    correct: u32,
-    non_finite: u32,
-    first_non_finite: usize,
+pub(super) struct Group {
+    pub(super) sums: [f64; COLUMNS],
+    pub(super) correct: u32,
+    pub(super) non_finite: u32,
+    pub(super) first_non_finite: usize,
 }
 
 /// Some neighbouring rows of [`Parts`], to be filled in the rows' order.
@@ -51,7 +50,7 @@ pub struct PartsMut<'a, F> {
 }
 
 impl<F: Real> Parts<F> {
-    fn new(rows: usize, classes: usize, reduction: Reduction) -> Self {
+    pub(super) fn new(rows: usize, classes: usize, reduction: Reduction) -> Self {
         let group = if classes < LONG { GROUP } else { 1 };
         let column = || vec![F::ZERO; if reduction == Reduction::None { rows } else { 0 }];
         Self { lse: vec![F::ZERO; rows], columns: std::array::from_fn(|_| column()), groups: vec![Group::default(); rows.div_ceil(group)], group }
@@ -140,7 +139,7 @@ impl<'a, F: Real> PartsMut<'a, F> {
 impl<F: Real> PartsMut<'_, F> {
     /// Takes in the first `len` of `rows`, of which all losses are finite and `correct` are correct.
     #[inline(always)]
-    pub(crate) fn push_alike(&mut self, rows: &AlikeRows, len: usize, correct: u32) {
+    pub(crate) fn push_class_fold(&mut self, rows: &ClassFoldRows, len: usize, correct: u32) {
         let columns: [&[f64]; COLUMNS] = [&rows.loss, &rows.nll, &rows.smoothing, &rows.z_loss, &rows.floor];
         let first = self.next - self.first;
         self.next += len;
@@ -163,46 +162,6 @@ impl<F: Real> PartsMut<'_, F> {
         }
         if let Some(group) = self.groups.get_mut(first >> self.shift) {
             group.correct += correct;
-        }
-    }
-}
-
-impl Plan<'_> {
-    /// Room for what the rows contribute.
-    pub fn parts<F: Real>(&self) -> Parts<F> {
-        Parts::new(self.rows, self.classes, self.criterion.config.reduction)
-    }
-
-    /// Reduces the rows' parts. The order of summation follows from the batch's shape alone.
-    pub fn finish<F: Real>(&self, parts: Parts<F>) -> Output<F> {
-        let config = &self.criterion.config;
-        let mut sums = [Sum::default(); COLUMNS];
-        for group in &parts.groups {
-            sums.iter_mut().zip(group.sums).for_each(|(sum, group)| sum.add(group));
-        }
-        let scalar = |sum: Sum| match (config.reduction, self.denominator == 0.0, config.empty_mean) {
-            (Reduction::Mean, true, EmptyMean::Zero) => 0.0,
-            (Reduction::Mean, true, _) => f64::NAN,
-            (Reduction::Mean, false, _) => sum.total() / self.denominator,
-            _ => sum.total(),
-        };
-        let mut columns = parts.columns.into_iter().zip(sums);
-        let mut reduce = || {
-            let (rows, sum) = columns.next().unwrap_or_default();
-            if config.reduction == Reduction::None { Reduced::Rows(rows) } else { Reduced::Scalar(F::from_f64(scalar(sum))) }
-        };
-        Output {
-            loss: reduce(),
-            nll: reduce(),
-            smoothing: reduce(),
-            z_loss: reduce(),
-            floor: reduce(),
-            lse: parts.lse,
-            correct: parts.groups.iter().map(|group| group.correct as usize).sum(),
-            denominator: self.denominator,
-            ignored: self.ignored,
-            non_finite: parts.groups.iter().map(|group| group.non_finite as usize).sum(),
-            first_non_finite: parts.groups.iter().find(|group| group.non_finite > 0).map(|group| group.first_non_finite),
         }
     }
 }

@@ -1,10 +1,25 @@
-//! F: from a row's statistics to its loss, its parts and the scalars of its gradient. All semantics of a row are here.
+//! From a row's statistics to its loss, its parts and the coefficients of its gradient.
+//!
+//! With m = max z, R = ln(1 + rest) and the coefficients of [`RowPlan`], SEMANTICS.md S4 becomes
+//!
+//! ```text
+//! nll       = W·[Σ hard_j·R + Σ hard_j (m − z_j)]
+//! smoothing = W·ε·[(σ·Σ v + Σ π_j)·R + σ·Σ v_k (m − z_k) + Σ π_j (m − z_j)]
+//! loss      = (1−ε)·nll + smoothing + λ·lse²
+//! ```
+//!
+//! Every sum has terms ≥ 0 only, but for the corrections π_j of priors over the wrong classes, so
+//! that nothing cancels. 0·∞ is 0 (S1).
 
-use super::{FloorMemo, Hot, Plan, RowPlan, RowStats};
+use super::floor::{FloorMemo, FloorOf, closed_floor};
+use super::plan::Plan;
+use super::row::{Hot, RowPlan};
+use super::stats::RowStats;
+use super::table::ClassTable;
 use crate::Form;
 
 /// A row's contribution to the batch, row weight included.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RowParts {
     /// L.
     pub loss: f64,
@@ -23,8 +38,10 @@ pub struct RowParts {
 }
 
 /// The gradient with respect to the transformed logits, before the row weight: `α·p_k − y_k` with `y_k = τ·t_k + γ·v_k + Σ_j β_j·[k = hot_j]`.
+/// [`RowGradient`](super::RowGradient) is the whole formula.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct RowGradient {
+#[non_exhaustive]
+pub struct Coefficients {
     /// On softmax(z).
     pub alpha: f64,
     /// On a dense target (after class weights).
@@ -38,9 +55,9 @@ pub struct RowGradient {
 /// What [`Plan::fold`] makes of a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Folded {
-    /// The gradient's scalars; all NaN for a row that holds NaN or +∞, or only masked classes.
-    pub gradient: RowGradient,
-    /// The floor, where it follows from scalars. Where it does not, it is Σ −y_k ln(y_k/Y) with y of [`RowGradient`] and Y from [`target_mass`](Self::target_mass).
+    /// The gradient's coefficients; all NaN for a row that holds NaN or +∞, or only masked classes.
+    pub coefficients: Coefficients,
+    /// The floor, where it follows from scalars. Where it does not, it is Σ −y_k ln(y_k/Y) with y of [`Coefficients`] and Y from [`target_mass`](Self::target_mass).
     pub floor: Option<f64>,
     parts: RowParts,
     form: Form,
@@ -89,35 +106,55 @@ struct FoldedPrior {
 }
 
 impl Plan<'_> {
-    /// Folds a row's statistics. See SEMANTICS.md S3 to S9; every sum here has terms ≥ 0 only (but for the corrections of priors on the wrong classes).
-    /// `memo` only saves logarithms.
+    /// Folds a kept row's statistics, which are of all of its classes. `memo` only saves logarithms.
     #[inline]
     pub fn fold(&self, row: &RowPlan, stats: &RowStats, memo: &mut FloorMemo) -> Folded {
-        if row.hot().len() == 1 && stats.max.is_finite() && !stats.rest.is_nan() {
-            return self.fold_hot::<1>(row, stats, memo);
-        }
-        // Taken apart and put together again: a row of one class then stays in registers.
-        let Folded { gradient, floor, parts, form, scale, target_mass } = self.fold_other(row, stats, memo);
-        Folded { gradient, floor, parts, form, scale, target_mass }
+        self.fold_with(row, stats, stats.rest.ln_1p(), memo)
     }
 
+    /// [`fold`](Self::fold) where ln(1 + rest) is known.
+    #[inline]
+    pub(crate) fn fold_with(&self, row: &RowPlan, stats: &RowStats, log1p_rest: f64, memo: &mut FloorMemo) -> Folded {
+        let folder = self.folder();
+        if row.hot().len() == 1 && stats.max.is_finite() && !stats.rest.is_nan() {
+            return folder.fold_hot::<1>(row, stats, log1p_rest, memo);
+        }
+        // Taken apart and put together again: a row of one class then stays in registers.
+        let Folded { coefficients, floor, parts, form, scale, target_mass } = folder.fold_other(row, stats, log1p_rest, memo);
+        Folded { coefficients, floor, parts, form, scale, target_mass }
+    }
+
+    #[inline(always)]
+    fn folder(&self) -> Folder<'_> {
+        Folder { table: &self.table, z_loss: self.z_loss }
+    }
+}
+
+/// What a fold asks of the criterion.
+#[derive(Clone, Copy)]
+struct Folder<'p> {
+    table: &'p ClassTable<'p>,
+    /// λ, by [`Denominators`](super::denominator::Denominators).
+    z_loss: f64,
+}
+
+impl Folder<'_> {
     #[inline(never)]
-    fn fold_other(&self, row: &RowPlan, stats: &RowStats, memo: &mut FloorMemo) -> Folded {
+    fn fold_other(self, row: &RowPlan, stats: &RowStats, log1p_rest: f64, memo: &mut FloorMemo) -> Folded {
         if !stats.max.is_finite() || stats.rest.is_nan() {
             return self.fold_nan(row);
         }
         match row.hot().len() {
-            0 => self.fold_hot::<0>(row, stats, memo),
-            1 => self.fold_hot::<1>(row, stats, memo),
-            _ => self.fold_hot::<2>(row, stats, memo),
+            0 => self.fold_hot::<0>(row, stats, log1p_rest, memo),
+            1 => self.fold_hot::<1>(row, stats, log1p_rest, memo),
+            _ => self.fold_hot::<2>(row, stats, log1p_rest, memo),
         }
     }
 
     /// Of a row with so many hot classes; dense targets have none.
     #[inline(always)]
-    fn fold_hot<const HOT: usize>(&self, row: &RowPlan, stats: &RowStats, memo: &mut FloorMemo) -> Folded {
+    fn fold_hot<const HOT: usize>(self, row: &RowPlan, stats: &RowStats, r: f64, memo: &mut FloorMemo) -> Folded {
         let hots: &[Hot; HOT] = row.hots();
-        let r = stats.log1p_rest;
         let lse = stats.max + r;
         let epsilon = row.epsilon;
 
@@ -145,18 +182,17 @@ impl Plan<'_> {
         let mass = class_scale * ((1.0 - epsilon) * target_mass + epsilon * prior.mass);
         let nll = class_scale * nll;
         let smoothing = class_scale * times(epsilon, prior.cross_entropy);
-        let z_weight = self.criterion.config.z_loss;
-        let z_loss = z_weight * lse * lse;
+        let z_loss = self.z_loss * lse * lse;
 
-        let gradient = RowGradient {
-            alpha: mass + 2.0 * z_weight * lse,
+        let coefficients = Coefficients {
+            alpha: mass + 2.0 * self.z_loss * lse,
             tau: if HOT == 0 { class_scale * tau } else { 0.0 },
             gamma: class_scale * epsilon * prior.gamma,
             beta,
         };
         Folded {
-            gradient,
-            floor: self.closed_floor(hots, stats, &gradient, mass, memo),
+            coefficients,
+            floor: closed_floor(self.table, hots, stats, FloorOf { gamma: coefficients.gamma, beta, total: mass }, memo),
             parts: RowParts {
                 loss: times(1.0 - epsilon, nll) + smoothing + z_loss,
                 nll,
@@ -166,7 +202,7 @@ impl Plan<'_> {
                 lse,
                 correct: stats.argmax == largest(hots).unwrap_or(stats.target_argmax),
             },
-            form: self.criterion.config.form,
+            form: self.table.config().form,
             scale: row.scale,
             target_mass: mass,
         }
@@ -174,7 +210,7 @@ impl Plan<'_> {
 
     /// `None` where the prior is the target itself: ε = 0, or nowhere to go.
     #[inline(always)]
-    fn fold_prior<const HOT: usize>(&self, row: &RowPlan, hots: &[Hot; HOT], stats: &RowStats, r: f64) -> Option<FoldedPrior> {
+    fn fold_prior<const HOT: usize>(self, row: &RowPlan, hots: &[Hot; HOT], stats: &RowStats, r: f64) -> Option<FoldedPrior> {
         if row.epsilon == 0.0 {
             return None;
         }
@@ -185,7 +221,7 @@ impl Plan<'_> {
         let mut on_hot = [0.0; 2];
         for ((on_hot, hot), z) in on_hot.iter_mut().zip(hots).zip(stats.hot) {
             let masked = z == f64::NEG_INFINITY;
-            if masked && self.renormalises {
+            if masked && self.table.renormalises() {
                 continue;
             }
             let prior = hot.prior * hot.weight;
@@ -197,7 +233,7 @@ impl Plan<'_> {
                 shifted += prior * (stats.max - z);
             }
         }
-        let factor = if self.renormalises { renormalisation(row, stats, scale)? } else { 1.0 };
+        let factor = if self.table.renormalises() { renormalisation(row, stats, scale)? } else { 1.0 };
         if infinite > 0 {
             shifted = f64::INFINITY;
         }
@@ -208,8 +244,8 @@ impl Plan<'_> {
     /// How many masked classes the prior puts mass on, the correction on a hot one counted: it may take off again what v puts there, and what it adds
     /// without v is its own.
     #[cold]
-    fn masked_correction(&self, scale: f64, hot: &Hot, infinite: usize) -> usize {
-        let (v, prior) = (self.shared_prior_at(hot.class), hot.prior * hot.weight);
+    fn masked_correction(self, scale: f64, hot: &Hot, infinite: usize) -> usize {
+        let (v, prior) = (self.table.prior_at(hot.class), hot.prior * hot.weight);
         if v > 0.0 && scale * v + prior == 0.0 {
             // Saturating: a weight too small for f32 was not counted.
             infinite.saturating_sub(1)
@@ -219,13 +255,13 @@ impl Plan<'_> {
     }
 
     #[cold]
-    fn fold_nan(&self, row: &RowPlan) -> Folded {
+    fn fold_nan(self, row: &RowPlan) -> Folded {
         let nan = f64::NAN;
         Folded {
-            gradient: RowGradient { alpha: nan, tau: nan, gamma: nan, beta: [nan; 2] },
+            coefficients: Coefficients { alpha: nan, tau: nan, gamma: nan, beta: [nan; 2] },
             floor: Some(nan),
             parts: RowParts { loss: nan, nll: nan, smoothing: nan, z_loss: nan, floor: nan, lse: nan, correct: false },
-            form: self.criterion.config.form,
+            form: self.table.config().form,
             scale: row.scale,
             target_mass: nan,
         }

@@ -1,5 +1,5 @@
 use super::noise;
-use crate::plan::{FloorMemo, Functional, Parts, Plan, RowParts, RowStats};
+use crate::rules::{FloorMemo, Functional, Parts, Plan, RowParts, RowStats};
 use crate::{Batch, ClassWeighting, Config, Form, Masked, Prior, PriorMatrix, Reduction, Targets};
 
 const ROWS: usize = 300;
@@ -15,7 +15,7 @@ fn stats(row: usize) -> RowStats {
     let hot = if row.is_multiple_of(7) { f64::NEG_INFINITY } else { z[0] };
     let prior = Functional { shifted, mass: (CLASSES - masked) as f64, masked_mass: masked as f64, masked };
     let rest = z.iter().map(|z| (z - max).exp()).sum::<f64>() - 1.0;
-    RowStats { hot: [hot, z[1]], prior, open_prior: prior.mass, closed_prior: prior.masked_mass, ..RowStats::new(max, row % CLASSES, rest) }
+    RowStats { prior, open_prior: prior.mass, closed_prior: prior.masked_mass, ..RowStats::new(max, row % CLASSES, rest) }.with_hot(0, hot).with_hot(1, z[1])
 }
 
 fn configs() -> Vec<Config> {
@@ -25,10 +25,10 @@ fn configs() -> Vec<Config> {
     vec![
         base(),
         Config::new(),
-        base().class_weights(weights),
-        base().class_weights(weights).class_weighting(ClassWeighting::PerRow),
+        base().class_weights(&weights),
+        base().class_weights(&weights).class_weighting(ClassWeighting::PerRow),
         base().prior(Prior::WrongClasses).form(Form::KlDivergence),
-        base().prior(Prior::Excluding(vec![0, 3])).class_weights(weights),
+        base().prior(Prior::Excluding(vec![0, 3])).class_weights(&weights),
         base().prior(Prior::Fixed(vec![0.1, 0.2, 0.1, 0.2, 0.1, 0.0, 0.3])),
         base().prior(Prior::ByTrueClass(PriorMatrix::new(CLASSES, matrix).unwrap())),
         base().masked(Masked::Renormalise),
@@ -78,7 +78,7 @@ fn a_row_is_planned_alike_into_memory_that_was_used() {
             for row in 0..ROWS {
                 let into = plan.row_into(row, &mut used).then_some(used);
                 assert_eq!(into, plan.row(row));
-                assert_eq!(into.is_none(), plan.is_ignored(row));
+                assert_eq!(into.is_none(), plan.labels.is_ignored(row));
                 kept += usize::from(into.is_some());
             }
             assert_eq!(plan.ignored(), ROWS - kept);

@@ -1,13 +1,13 @@
 //! Probability targets: whether each is a finite number ≥ 0. They are as many as the logits, so this has to run at the memory's speed.
 
-use super::Plan;
+use super::labels::RowLabels;
 use crate::targets::{Probabilities, with_probabilities};
 use crate::{Element, InputError, Rows};
 
 /// Elements that are worth a task of their own.
 const GRAIN: usize = 1 << 15;
 
-impl Plan<'_> {
+impl RowLabels<'_> {
     pub(super) fn check_probabilities(&self, probabilities: &Probabilities<'_>) -> Result<(), InputError> {
         let good = with_probabilities!(probabilities, rows => self.are_probabilities(rows));
         if good { Ok(()) } else { self.find_bad_probability() }

@@ -1,33 +1,16 @@
 //! Lengths, shapes and combinations of a batch: what can be wrong of it as a whole.
 
-use super::Plan;
+use super::labels::RowLabels;
 use crate::targets::{Lambda, with_probabilities};
-use crate::{AllowedClasses, InputError, Prior, Targets};
+use crate::{AllowedClasses, InputError, Targets};
 
-impl Plan<'_> {
+impl RowLabels<'_> {
     /// Lengths, shapes and the options that go together.
-    pub(super) fn check_lengths(&mut self) -> Result<(), InputError> {
+    pub(super) fn check_lengths(&self) -> Result<(), InputError> {
         let (rows, classes) = (self.rows, self.classes);
-        let config = &self.criterion.config;
-        let a_row = |name, len: usize| length(name, len, rows, "one a row");
-        let a_class = |name, len: usize| length(name, len, classes, "one a class");
+        let a_row = |name, len: usize| length(name, len, rows, "one per row");
+        let a_class = |name, len: usize| length(name, len, classes, "one per class");
 
-        if let Some(weights) = &config.class_weights {
-            a_class("class weights", weights.len())?;
-        }
-        match &config.prior {
-            Prior::Fixed(u) => a_class("the prior", u.len())?,
-            Prior::ByTrueClass(matrix) => a_class("the prior matrix's side", matrix.classes())?,
-            Prior::Excluding(excluded) => {
-                if let Some(&class) = excluded.iter().find(|&&class| class >= classes) {
-                    return Err(InputError::NoSuchClass { name: "the prior's list of excluded classes", class, classes });
-                }
-                self.excluded = excluded.clone();
-                self.excluded.sort_unstable();
-                self.excluded.dedup();
-            }
-            Prior::Uniform | Prior::WrongClasses => {}
-        }
         match &self.batch.targets {
             Targets::Classes(indices) => a_row("targets", indices.len())?,
             Targets::Mix { a, b, lambda } => {
@@ -49,17 +32,17 @@ impl Plan<'_> {
                         expected_classes: self.classes,
                     });
                 }
-                if !config.ignore.is_empty() {
+                if !self.ignore.is_empty() {
                     return Err(InputError::Combination(
                         "probability targets have no index to ignore: expected no ignore index, or a mask of ignored rows instead",
                     ));
                 }
             }
         }
-        if let Some(epsilon) = self.batch.epsilon {
+        if let Some(epsilon) = self.epsilons {
             a_row("ε", epsilon.len())?;
         }
-        if let Some(weights) = self.batch.row_weights {
+        if let Some(weights) = self.row_weights {
             a_row("row weights", weights.len())?;
         }
         if let Some(ignored) = self.batch.ignored {
@@ -69,7 +52,7 @@ impl Plan<'_> {
             Some(AllowedClasses::Shared(allowed)) => a_class("the mask of allowed classes", allowed.len())?,
             Some(AllowedClasses::PerRow(allowed)) => {
                 // Rows and classes are those of a view that exists, but a broadcast one may have more positions than there are elements.
-                length("the mask of allowed classes", allowed.len(), rows.saturating_mul(classes), "one a row and class")?;
+                length("the mask of allowed classes", allowed.len(), rows.saturating_mul(classes), "one per row and class")?;
             }
             None => {}
         }
