@@ -44,7 +44,7 @@ pub use mistakes::Mistake;
 pub use row::{NotFinite, Reader, Row};
 pub use sample::Sample;
 pub use scores::{Chance, ClassScores, Estimate, Gaps, RiskCoverage, Scored, Scores};
-pub use smoothing::{EpsilonEstimate, Optimum, OptimumError, UniformPrior, estimate_epsilon};
+pub use smoothing::{EpsilonEstimate, Optimum, UniformPrior, estimate_epsilon};
 pub use sum::ExactSum;
 pub use tally::Tally;
 pub use temperature::{Temperature, fit_temperature};

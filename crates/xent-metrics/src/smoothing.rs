@@ -1,7 +1,9 @@
 //! How label smoothing shows in a model's logits, and the smoothed loss of these logits.
 
-use serde::Serialize;
-use xent::{Config, ConfigError, InputError, Prior, Rows, ViewError};
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+use xent::{Config, ConfigError, Prior, PriorKind, Rows};
 
 use crate::json::optional;
 use crate::scores::{Gaps, Scored};
@@ -17,52 +19,64 @@ pub struct Optimum {
 }
 
 /// The two priors whose optimum has a single gap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UniformPrior {
     /// ε/K on every class, the true one included.
     Uniform,
     /// ε/(K−1) on every class except the true one.
-    Others,
+    WrongClasses,
 }
 
 impl UniformPrior {
-    /// The same as xent's prior.
+    /// Both.
+    pub const ALL: &'static [Self] = &[Self::Uniform, Self::WrongClasses];
+
+    /// The kind of prior in xent, whose words it is read and written with.
+    pub fn kind(self) -> PriorKind {
+        match self {
+            Self::Uniform => PriorKind::Uniform,
+            Self::WrongClasses => PriorKind::WrongClasses,
+        }
+    }
+
+    /// The prior in xent.
     pub fn prior(self) -> Prior {
         match self {
             Self::Uniform => Prior::Uniform,
-            Self::Others => Prior::WrongClasses,
+            Self::WrongClasses => Prior::WrongClasses,
         }
     }
 }
 
-/// What can keep an [`Optimum`] from being computed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum OptimumError {
-    /// ε is not in \[0, 1\].
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// There are no classes.
-    #[error(transparent)]
-    View(#[from] ViewError),
-    /// There are no classes.
-    #[error(transparent)]
-    Input(#[from] InputError),
+impl FromStr for UniformPrior {
+    type Err = xent::Error;
+
+    fn from_str(word: &str) -> xent::Result<Self> {
+        let unknown = || ConfigError::Word { option: "prior", word: word.to_owned(), expected: "'uniform', 'wrong_classes'".to_owned() };
+        let kind = word.parse::<PriorKind>().ok();
+        Ok(Self::ALL.iter().copied().find(|prior| Some(prior.kind()) == kind).ok_or_else(unknown)?)
+    }
+}
+
+impl Serialize for UniformPrior {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.kind().word())
+    }
 }
 
 impl Optimum {
     /// `gap = ln(1 + (1−ε)K/ε)` for the uniform prior, `ln((1−ε)(K−1)/ε)` for the other; the floor is the one that the loss itself reports.
     ///
     /// # Errors
-    /// ε outside \[0, 1\], or K = 0.
-    pub fn new(prior: UniformPrior, epsilon: f64, classes: usize) -> Result<Self, OptimumError> {
+    /// ε is outside of \[0, 1\], or K = 0.
+    pub fn new(prior: UniformPrior, epsilon: f64, classes: usize) -> xent::Result<Self> {
         let k = classes as f64;
         let gap = match prior {
             UniformPrior::Uniform => ((1.0 - epsilon) * k / epsilon).ln_1p(),
-            UniformPrior::Others => ((1.0 - epsilon) * (k - 1.0) / epsilon).ln(),
+            UniformPrior::WrongClasses => ((1.0 - epsilon) * (k - 1.0) / epsilon).ln(),
         };
         let criterion = Config::new().label_smoothing(epsilon).prior(prior.prior()).build()?;
-        let output = criterion.forward(&Rows::new(&vec![0.0; classes], 1, classes)?, &[0u32][..])?;
+        let output = criterion.forward(&Rows::new(&vec![0.0; classes], classes)?, &[0u32])?;
         Ok(Self { gap: (gap >= 0.0).then_some(gap), floor: output.floor.scalar().unwrap_or(f64::NAN) })
     }
 }
@@ -75,7 +89,7 @@ impl Scored {
         let (nll, uniform, k) = (self.nll.value, self.uniform_nll, self.classes.len() as f64);
         let to_prior = match prior {
             UniformPrior::Uniform => uniform,
-            UniformPrior::Others => (k * uniform - nll) / (k - 1.0),
+            UniformPrior::WrongClasses => (k * uniform - nll) / (k - 1.0),
         };
         if epsilon == 0.0 { nll } else { (1.0 - epsilon) * nll + epsilon * to_prior }
     }
@@ -117,14 +131,14 @@ mod tests {
     #[test]
     fn the_loss_reaches_its_floor_at_the_gap_and_only_there() {
         for (prior, epsilon, classes) in
-            [(UniformPrior::Uniform, 0.1, 10), (UniformPrior::Uniform, 0.3, 2), (UniformPrior::Others, 0.1, 10), (UniformPrior::Others, 0.4, 3)]
+            [(UniformPrior::Uniform, 0.1, 10), (UniformPrior::Uniform, 0.3, 2), (UniformPrior::WrongClasses, 0.1, 10), (UniformPrior::WrongClasses, 0.4, 3)]
         {
             let optimum = Optimum::new(prior, epsilon, classes).unwrap();
             let criterion = Config::new().label_smoothing(epsilon).prior(prior.prior()).build().unwrap();
             let loss = |gap: f64| {
                 let mut row = vec![0.0; classes];
                 row[0] = gap;
-                criterion.forward(&Rows::new(&row, 1, classes).unwrap(), &[0u32][..]).unwrap().loss.scalar().unwrap()
+                criterion.forward(&Rows::new(&row, classes).unwrap(), &[0u32]).unwrap().loss.scalar().unwrap()
             };
             let gap = optimum.gap.unwrap();
             assert!((loss(gap) - optimum.floor).abs() < 1e-14, "{prior:?} {epsilon} {classes}");
@@ -137,9 +151,9 @@ mod tests {
         let optimum = |prior, epsilon| Optimum::new(prior, epsilon, 4).unwrap();
         assert_eq!(optimum(UniformPrior::Uniform, 0.0), Optimum { gap: Some(f64::INFINITY), floor: 0.0 });
         assert_eq!(optimum(UniformPrior::Uniform, 1.0).gap, Some(0.0));
-        assert_eq!(optimum(UniformPrior::Others, 0.75).gap, Some(0.0));
-        assert_eq!(optimum(UniformPrior::Others, 0.9).gap, None, "the label is no longer on top");
-        assert_eq!(optimum(UniformPrior::Others, 1.0).gap, None);
+        assert_eq!(optimum(UniformPrior::WrongClasses, 0.75).gap, Some(0.0));
+        assert_eq!(optimum(UniformPrior::WrongClasses, 0.9).gap, None, "the label is no longer on top");
+        assert_eq!(optimum(UniformPrior::WrongClasses, 1.0).gap, None);
         assert!(Optimum::new(UniformPrior::Uniform, 1.5, 4).is_err());
     }
 

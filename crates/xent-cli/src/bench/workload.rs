@@ -19,7 +19,7 @@ const DRAWN: usize = 1 << 20;
 /// The length of a piece: a prime, so that it is not a multiple of a row's length.
 const PIECE: usize = 4099;
 /// The class axis of [N, K] and of [B, K, S].
-const CLASS_AXIS: usize = 1;
+const CLASS_AXIS: isize = 1;
 /// The fewest bytes for which a thread is used.
 const LEAST_SHARE: usize = 1 << 16;
 
@@ -131,7 +131,7 @@ impl<'a, T: Logit> Workload<'a, T> {
 
     /// Compares a row with the textbook formula, coarsely: the test suite checks the accuracy.
     fn check_row(&self, row: usize, logits: &Rows<'_, T>, grad: &Rows<'_, T>) -> Result<()> {
-        let (classes, epsilon) = (logits.classes(), self.criterion.epsilon());
+        let (classes, epsilon) = (logits.classes(), self.criterion.config().label_smoothing);
         let at = |view: &Rows<'_, T>, class| view.get(row, class).map_or(f64::NAN, |value| xent::Real::to_f64(value.to_real()));
         let max = (0..classes).map(|class| at(logits, class)).fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = (0..classes).map(|class| (at(logits, class) - max).exp()).sum();

@@ -6,9 +6,8 @@ use clap::{Args, ValueEnum};
 use xent_arrays::Place;
 use xent_metrics::{Binning, Settings, UniformPrior};
 
-use crate::args::{count, positive, repeated, share};
+use crate::args::{count, positive, repeated, share, uniform_prior};
 use crate::error::{Error, Result};
-use crate::train::PriorName;
 
 /// Options of `xent eval`.
 #[derive(Debug, Clone, Args)]
@@ -40,8 +39,8 @@ pub struct EvalOptions {
     #[arg(long, value_name = "LIST", default_value = "0.05,0.1,0.2", value_delimiter = ',', value_parser = share, allow_negative_numbers = true, alias = "label-smoothing")]
     pub epsilon: Vec<f64>,
     /// Where that smoothing puts its mass
-    #[arg(long, value_name = "PRIOR", default_value = "uniform")]
-    pub prior: PriorName,
+    #[arg(long, value_name = "PRIOR", default_value = "uniform", value_parser = uniform_prior())]
+    pub prior: UniformPrior,
     /// Put a confidence on the edge of a bin into the same bin as this package
     #[arg(long, value_name = "PACKAGE")]
     pub compat: Option<Compat>,
@@ -146,7 +145,7 @@ impl EvalOptions {
 
     /// The prior and the amounts of the smoothed losses.
     pub fn smoothing(&self) -> (UniformPrior, &[f64]) {
-        (self.prior.into(), &self.epsilon)
+        (self.prior, &self.epsilon)
     }
 }
 

@@ -157,7 +157,11 @@ fn against_chance(summary: &Summary) -> Option<String> {
 fn best_possible(summary: &Summary) -> Option<String> {
     let arm = summary.arms.first()?;
     let (accuracy, nll) = (arm.spread(Measure::BestAccuracy)?, arm.spread(Measure::BestNll)?);
-    Some(format!("A classifier that knows the true probabilities would be right on {} % of the test rows and have an NLL of {}.", show(&accuracy, 100.0, 2), show(&nll, 1.0, 3)))
+    Some(format!(
+        "A classifier that knows the true probabilities would be right on {} % of the test rows and have an NLL of {}.",
+        show(&accuracy, 100.0, 2),
+        show(&nll, 1.0, 3)
+    ))
 }
 
 fn limits(summary: &Summary) -> String {

@@ -34,7 +34,7 @@ impl PartLogits {
 
     /// Evaluates a criterion on these rows: loss, nll, floor, number of right rows.
     pub fn evaluate(&self, criterion: &Criterion, labels: &[u32]) -> Result<Output<f64>> {
-        let rows = Rows::new(&self.values, self.len(), self.classes).map_err(Error::failed)?;
+        let rows = Rows::new(&self.values, self.classes).map_err(Error::failed)?;
         criterion.forward(&rows, labels).map_err(Error::failed)
     }
 
@@ -47,8 +47,8 @@ impl PartLogits {
     /// KL(truth ‖ softmax(z/T)), mean over the rows, and the entropy of the truth; `truth` is `[rows, classes]`.
     pub fn kl_and_entropy(&self, truth: &[f64], temperature: f64) -> Result<(f64, f64)> {
         let criterion = Config::new().form(Form::KlDivergence).temperature(temperature).build().map_err(Error::failed)?;
-        let logits = Rows::new(&self.values, self.len(), self.classes).map_err(Error::failed)?;
-        let truth = Rows::new(truth, self.len(), self.classes).map_err(Error::failed)?;
+        let logits = Rows::new(&self.values, self.classes).map_err(Error::failed)?;
+        let truth = Rows::new(truth, self.classes).map_err(Error::failed)?;
         let output = criterion.forward(&logits, truth).map_err(Error::failed)?;
         Ok((output.loss.scalar().unwrap_or(f64::NAN), output.floor.scalar().unwrap_or(f64::NAN)))
     }

@@ -13,7 +13,7 @@ mod summary;
 
 use std::time::Instant;
 
-pub use experiment::{DataOptions, Experiment, NetworkOptions, PriorName};
+pub use experiment::{DataOptions, Experiment, NetworkOptions};
 pub use options::TrainOptions;
 pub use run::{Run, run};
 pub use schedule::{in_parallel, progress_bar};

@@ -2,9 +2,9 @@
 
 use maud::html;
 use serde_json::json;
-use xent_metrics::{BINS, Reliability};
+use xent_metrics::{BINS, Reliability, UniformPrior};
 
-use super::experiment::{Experiment, NetworkOptions, PriorName};
+use super::experiment::{Experiment, NetworkOptions};
 use super::findings::{findings, seeds};
 use super::measure::{Facts, Measure};
 use super::run::Point;
@@ -265,15 +265,18 @@ fn made(summary: &Summary, seconds: f64, threads: usize) -> Section {
         share => format!("; a share of {share} of the training labels made wrong, uniformly over the other classes"),
     };
     let prior = match experiment.prior {
-        PriorName::Uniform => "uniform over all classes",
-        PriorName::Others => "uniform over all classes except the true one",
+        UniformPrior::Uniform => "uniform over all classes",
+        UniformPrior::WrongClasses => "uniform over all classes except the true one",
     };
     let facts = [
         ("data", summary.about.clone()),
         ("parts", format!("{} rows fit the weights, {} the temperature, {} are reported; {drawn}{label_noise}.", rows.train, rows.validation, rows.test)),
         (
             "network",
-            format!("{}, ReLU, weights initialised as by He et al.; Adam, learning rate {lr}, batches of {batch_size}, {epochs} epochs, f32.", summary.layers()),
+            format!(
+                "{}, ReLU, weights initialised as by He et al.; Adam, learning rate {lr}, batches of {batch_size}, {epochs} epochs, f32.",
+                summary.layers()
+            ),
         ),
         ("smoothing", format!("ε = {}; prior {prior}.", table(summary).columns.join(", "))),
         ("pairing", "Runs with the same seed share their parts, label noise, initial weights and batches, whatever their ε.".to_string()),

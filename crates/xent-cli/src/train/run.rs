@@ -222,18 +222,18 @@ fn best(logits: &PartLogits, truth: &[f64]) -> Result<Best> {
 
 #[cfg(test)]
 mod tests {
-    use xent_metrics::{EpsilonEstimate, estimate_epsilon};
+    use xent_metrics::{EpsilonEstimate, UniformPrior, estimate_epsilon};
 
     use super::*;
     use crate::data::Source;
-    use crate::train::{DataOptions, NetworkOptions, PriorName};
+    use crate::train::{DataOptions, NetworkOptions};
 
     /// The estimates of `xent eval` from the logits of a network that `xent train` trains: from its training rows and from the validation part.
     fn estimates(dataset: &Dataset, epsilon: f64) -> [Option<EpsilonEstimate>; 2] {
         let experiment = Experiment {
             data: DataOptions { data: Source::Digits, label: None, label_noise: 0.0 },
             epsilon: vec![epsilon],
-            prior: PriorName::Uniform,
+            prior: UniformPrior::Uniform,
             network: NetworkOptions { hidden: vec![128], epochs: 100, batch_size: 64, lr: 1e-3 },
             seeds: 1,
         };

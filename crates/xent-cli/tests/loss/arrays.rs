@@ -164,9 +164,9 @@ fn more_axes() {
     // An allowed-class mask in the logits' shape means the same rows as one for [rows, classes].
     let mut allowed = [true; 16];
     (allowed[1], allowed[2], allowed[4], allowed[14]) = (false, false, false, false);
-    let matrix = ArrayFolder::new().bool("a", &[4, 4], &allowed).json("--ignore-index -100 --allowed a.npy --reduction none");
+    let matrix = ArrayFolder::new().bool("a", &[4, 4], &allowed).json("--ignore-index -100 --allowed-classes a.npy --reduction none");
     let images = images.bool("a", &[1, 4, 2, 2], &transposed(&allowed));
-    assert_eq!(images.json("--ignore-index -100 --allowed a.npy --reduction none --axis 1"), matrix);
+    assert_eq!(images.json("--ignore-index -100 --allowed-classes a.npy --reduction none --axis 1"), matrix);
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn one_row_without_a_row_axis() {
 #[test]
 fn one_class() {
     let place = ArrayFolder::empty().f64("z", &[2, 1], &[3.0, -4.0]).i64("y", &[2], &[0, 0]);
-    for prior in ["uniform", "others"] {
+    for prior in ["uniform", "wrong_classes"] {
         let found = place.json(&format!("--prior {prior} --reduction none --grad g.npy"));
         close(&found["loss"], &[0.0, 0.0]);
         assert_eq!(place.read_f64("g", "(2, 1)"), [0.0, 0.0]);
