@@ -1,6 +1,6 @@
 //! The batch: targets and per-row options, read from files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use xent::host::{HostAllowed, HostBatch, HostIndices, HostTargets, LogitsShape};
 use xent::{Batch, InputError, Lambda, Numbers, RowOption, Rows, Targets};
@@ -95,7 +95,7 @@ impl<'a> Inputs<'a> {
 }
 
 /// Probabilities if the file has floats, class indices if it has integers.
-fn targets(path: &PathBuf, shape: &LogitsShape, ignored: Option<&[bool]>) -> Result<(HostTargets<'static>, Option<Array>)> {
+fn targets(path: &Path, shape: &LogitsShape, ignored: Option<&[bool]>) -> Result<(HostTargets<'static>, Option<Array>)> {
     let array = read(path)?;
     let (dtype, found) = (array.dtype(), array.shape().to_vec());
     if found == shape.dims() && dtype.is_float() {
@@ -122,7 +122,7 @@ fn probabilities<'a>(array: &'a Array, shape: &LogitsShape) -> xent::Result<Targ
     })
 }
 
-fn allowed(path: &PathBuf, shape: &LogitsShape) -> Result<HostAllowed> {
+fn allowed(path: &Path, shape: &LogitsShape) -> Result<HostAllowed> {
     let (array, shared) = read_shaped(path, |found| shape.expect_classes_or_logits(ARRAY, found))?;
     let values = if shared { array.into_values() } else { array.into_values_along(&shape.class_axis_last()) };
     Ok(HostAllowed { entries: truths(path, values)?, shared })

@@ -47,7 +47,11 @@ fn epsilon() {
     }
     let place = place.f64("e", &[4], &[0.1, 1.5, 0.0, 0.0]).f64("short", &[3], &[0.1; 3]);
     refused_instead(&place, "--ignore-index -100 --epsilon e.npy", &["e.npy: ε of row 1 is 1.5, expected 0 ≤ ε ≤ 1"]);
-    refused_instead(&place, "--ignore-index -100 --epsilon short.npy", &["short.npy: the array has shape [3]", "logits of shape [4, 4]", "expected [4], one entry per row"]);
+    refused_instead(
+        &place,
+        "--ignore-index -100 --epsilon short.npy",
+        &["short.npy: the array has shape [3]", "logits of shape [4, 4]", "expected [4], one entry per row"],
+    );
 }
 
 #[test]
