@@ -173,7 +173,8 @@ impl LabelRows for SequentialRows {
     }
 }
 
-/// The rows of a matrix in Fortran order, whose columns follow one another: a block of rows is a piece of each column.
+/// The rows of a matrix in Fortran order, whose columns follow one another: a block of rows is a
+/// piece of each column.
 struct FortranRows {
     path: PathBuf,
     file: File,

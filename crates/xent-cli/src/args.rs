@@ -41,7 +41,8 @@ pub fn count_up_to(text: &str, most: usize) -> std::result::Result<usize, String
     }
 }
 
-/// Parses a choice by its word in xent. Help shows that word alone; aliases, and hyphens for underscores, are accepted, too.
+/// Parses a choice by its word in xent. Help shows that word alone; aliases, and hyphens for
+/// underscores, are accepted, too.
 pub fn words<T>(choices: &'static [T], words: fn(&T) -> (&'static str, &'static [&'static str])) -> impl TypedValueParser<Value = T>
 where
     T: FromStr<Err = xent::Error> + Clone + Send + Sync + 'static,

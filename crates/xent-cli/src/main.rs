@@ -19,7 +19,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Label-smoothed cross-entropy: train with and without smoothing and compare, evaluate logits, compute the loss.
+/// Label-smoothed cross-entropy: train with and without smoothing and compare, evaluate logits,
+/// compute the loss.
 ///
 /// Without a command, `xent` trains: `xent --seeds 2` is `xent train --seeds 2`.
 #[derive(Debug, Parser)]
@@ -37,9 +38,11 @@ enum Command {
     Train(train::TrainOptions),
     /// Compute the label-smoothed cross-entropy of arrays in .npy files, and its gradient
     Loss(loss::LossOptions),
-    /// Evaluate a model from its logits: accuracy, calibration, risk by coverage, temperature, logit gap
+    /// Evaluate a model from its logits: accuracy, calibration, risk by coverage, temperature,
+    /// logit gap
     Eval(eval::EvalOptions),
-    /// Train over a grid of amounts of smoothing, resumably, and test which differences are more than noise
+    /// Train over a grid of amounts of smoothing, resumably, and test which differences are more
+    /// than noise
     Sweep(sweep::SweepOptions),
     /// Measure how long the loss takes on this machine, for your shapes
     Bench(bench::BenchOptions),

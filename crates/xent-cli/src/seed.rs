@@ -1,4 +1,5 @@
-//! Each purpose has its own stream of random numbers, so that drawing more for one does not change another.
+//! Each purpose has its own stream of random numbers, so that drawing more for one does not change
+//! another.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

@@ -1,4 +1,5 @@
-//! Numbers that differ from seed to seed: their mean, their spread, and whether a difference is significant.
+//! Numbers that differ from seed to seed: their mean, their spread, and whether a difference is
+//! significant.
 
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -44,8 +45,10 @@ impl Spread {
         (self.values.iter().filter(|value| **value > 0.0).count(), self.values.iter().filter(|value| **value < 0.0).count())
     }
 
-    /// The two-sided p of Student's t-test that the mean is 0, with the variance of the mean set to `1/n + overlap` times that of the numbers. With overlap 0 it is the paired t-test; with
-    /// the ratio of test rows to training rows it has Nadeau and Bengio's correction for splits that share rows (Machine Learning 52, 2003). None for one number.
+    /// The two-sided p of Student's t-test that the mean is 0, with the variance of the mean set to
+    /// `1/n + overlap` times that of the numbers. With overlap 0 it is the paired t-test; with the
+    /// ratio of test rows to training rows it has Nadeau and Bengio's correction for splits that
+    /// share rows (Machine Learning 52, 2003). None for one number.
     pub fn p_value(&self, overlap: f64) -> Option<f64> {
         let n = self.values.len() as f64;
         let student = StudentsT::new(0.0, 1.0, n - 1.0).ok()?;
@@ -86,7 +89,8 @@ mod tests {
 
     #[test]
     fn noise_is_told_from_a_difference() {
-        // t(0.975, 4) = 2.7764: mean 1 with sd 0.8 has a half-width of 0.993; with sd 0.81 of 1.006.
+        // t(0.975, 4) = 2.7764: mean 1 with sd 0.8 has a half-width of 0.993; with sd 0.81 of
+        // 1.006.
         let five = |sd: f64| Spread::new([-1.0, -1.0, 0.0, 1.0, 1.0].iter().map(|x| 1.0 + x * sd).collect());
         assert!(five(0.8).stands_out());
         assert!(!five(0.81).stands_out());

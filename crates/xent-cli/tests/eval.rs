@@ -77,7 +77,8 @@ fn models_stand_side_by_side_and_the_page_says_what_the_json_says() {
     table(at, "one.csv", 0, 300, 1.0);
     table(at, "two.csv", 0, 300, 4.0);
     let printed = done(at, &["--logits=one.csv", "--compare=two.csv", "--targets=one.csv:label", "--names=calm,loud", "--epsilon=0.1", "--out=out"]);
-    // The second model's file has the labels as a fourth class, which is wrong and is noticed here only by its number of classes.
+    // The second model's file has the labels as a fourth class, which is wrong and is noticed here
+    // only by its number of classes.
     assert!(printed.contains("3 classes") && printed.contains("4 classes"), "{printed}");
     std::fs::write(
         at.join("two.csv"),

@@ -19,7 +19,8 @@ pub enum Binning {
 }
 
 impl Binning {
-    /// The bin of a probability among `bins`; `bins` itself is the additional one of [`Torchmetrics`](Self::Torchmetrics).
+    /// The bin of a probability among `bins`; `bins` itself is the additional one of
+    /// [`Torchmetrics`](Self::Torchmetrics).
     pub fn bin_of(self, confidence: f64, bins: usize) -> usize {
         let edge = |bin: usize| match self {
             Self::Torchmetrics => f64::from(single_edge(bin, bins)),
@@ -153,7 +154,8 @@ impl Reliability {
         self.bins.iter().map(Bin::gap).sum::<f64>() / self.rows() as f64
     }
 
-    /// Maximum calibration error: the largest |accuracy − mean confidence| of the bins that have rows.
+    /// Maximum calibration error: the largest |accuracy − mean confidence| of the bins that have
+    /// rows.
     pub fn mce(&self) -> f64 {
         self.bins.iter().filter(|bin| bin.rows > 0).map(|bin| bin.gap() / bin.rows as f64).fold(0.0, f64::max)
     }

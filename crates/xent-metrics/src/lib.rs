@@ -8,8 +8,8 @@
 //!
 //! What is exact, and when:
 //! - counts, means and equal-width bins: always;
-//! - metrics that need sorted confidences (bins of equal mass, risk by coverage): up to 2¹⁹ different
-//!   confidences, above which confidences are rounded ([`Cells`]);
+//! - metrics that need sorted confidences (bins of equal mass, risk by coverage): up to 2¹⁹
+//!   different confidences, above which confidences are rounded ([`Cells`]);
 //! - metrics that need whole rows again (the temperature, and all numbers after it, unless it is
 //!   given): as long as all rows fit into the budget; otherwise they come from a [`Sample`].
 //!

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 
 /// Fewer rounds say too little about the spread.
 const LEAST_ROUNDS: usize = 7;
-/// A shorter step is repeated within a round: otherwise the clock's resolution and the waking of threads would be visible.
+/// A shorter step is repeated within a round: otherwise the clock's resolution and the waking of
+/// threads would be visible.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// When a case has been timed enough.
@@ -77,7 +78,8 @@ impl Quartiles {
     }
 }
 
-/// Times a case on its own threads. `progress` is called with the share that is done, from 0 to 1, while nothing is timed.
+/// Times a case on its own threads. `progress` is called with the share that is done, from 0 to 1,
+/// while nothing is timed.
 ///
 /// # Errors
 /// The threads cannot be started, there is not enough memory, or the results are wrong.

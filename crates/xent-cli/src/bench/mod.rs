@@ -25,7 +25,8 @@ use timing::Timing;
 /// Times every case and prints.
 ///
 /// # Errors
-/// The options cannot be used, the system fails, or a result is wrong. Nothing has been printed then.
+/// The options cannot be used, the system fails, or a result is wrong. Nothing has been printed
+/// then.
 pub fn bench(options: &BenchOptions) -> Result<()> {
     let (machine, versions) = (Machine::here(), Versions::of_this_build());
     let cases = cases::cases(options, machine.cores, machine.free)?;

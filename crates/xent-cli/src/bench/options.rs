@@ -18,13 +18,15 @@ pub struct BenchOptions {
     /// Types of the logits and the gradient
     #[arg(long, value_name = "LIST", default_value = "f32", value_delimiter = ',')]
     pub dtype: Vec<DType>,
-    /// Position of the class axis: last ([N, K], contiguous rows) or middle ([B, K, S], as in segmentation; read in place)
+    /// Position of the class axis: last ([N, K], contiguous rows) or middle ([B, K, S], as in
+    /// segmentation; read in place)
     #[arg(long, value_name = "LIST", default_value = "last", value_delimiter = ',')]
     pub layout: Vec<LayoutName>,
     /// Numbers of threads [default: one per core]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = threads, allow_negative_numbers = true)]
     pub threads: Vec<usize>,
-    /// The B of layout middle, a divisor of the rows [default: the largest divisor of the rows up to 8]
+    /// The B of layout middle, a divisor of the rows [default: the largest divisor of the rows up
+    /// to 8]
     #[arg(long, value_name = "B", value_parser = count, allow_negative_numbers = true)]
     pub batch: Option<usize>,
     /// Amount of label smoothing, from 0 to 1

@@ -7,7 +7,8 @@ use super::timing::Timing;
 use crate::args::word;
 use crate::report::grid;
 
-/// Head, contents, and how soon the column is left out if the table is too wide: never for 0, otherwise the largest first.
+/// Head, contents, and how soon the column is left out if the table is too wide: never for 0,
+/// otherwise the largest first.
 struct Column {
     head: &'static str,
     cell: fn(&Timing<'_>) -> String,

@@ -14,7 +14,8 @@ use crate::seed::{Purpose, stream};
 
 /// The standard deviation of the logits: some rows are confident and others are not.
 const SCALE: f64 = 3.0;
-/// The number of random numbers; the logits are copied from them in pieces, because drawing each logit would take longer than timing it.
+/// The number of random numbers; the logits are copied from them in pieces, because drawing each
+/// logit would take longer than timing it.
 const DRAWN: usize = 1 << 20;
 /// The length of a piece: a prime, so that it is not a multiple of a row's length.
 const PIECE: usize = 4099;
@@ -25,7 +26,8 @@ const LEAST_SHARE: usize = 1 << 16;
 
 /// Logits that can be read as fast as memory delivers them.
 pub trait Logit: Element {
-    /// The sum of the bits as integers: the compiler may add them in any order, many at a time, and half-precision numbers need no conversion.
+    /// The sum of the bits as integers: the compiler may add them in any order, many at a time, and
+    /// half-precision numbers need no conversion.
     fn sum_of_bits(logits: &[Self]) -> u64;
 }
 
@@ -46,7 +48,8 @@ pub struct Workload<'a, T> {
     shape: Vec<usize>,
     logits: Vec<T>,
     targets: Vec<i64>,
-    /// Copies and gradients are written to the same buffer, so that the placement of its pages favours neither.
+    /// Copies and gradients are written to the same buffer, so that the placement of its pages
+    /// favours neither.
     written: Vec<T>,
     /// Elements that a thread reads or copies in one piece.
     share: usize,
@@ -105,7 +108,8 @@ impl<'a, T: Logit> Workload<'a, T> {
     fn loss_and_gradient(&mut self) -> Result<Output<T::Real>> {
         let logits = Rows::with_axis(&self.logits, &self.shape, CLASS_AXIS).map_err(Error::failed)?;
         let mut grad = RowsMut::with_axis(&mut self.written, &self.shape, CLASS_AXIS).map_err(Error::failed)?;
-        // Multiplied by N, like loss scaling: a row's gradient is then p − y, which half precision can represent.
+        // Multiplied by N, like loss scaling: a row's gradient is then p − y, which half precision
+        // can represent.
         self.criterion.forward_backward(&logits, &self.targets, self.targets.len() as f64, &mut grad).map_err(Error::failed)
     }
 
@@ -116,7 +120,8 @@ impl<'a, T: Logit> Workload<'a, T> {
     /// Checks the results for this batch, because wrong results need not be timed.
     ///
     /// # Errors
-    /// The loss is not finite, depends on whether its gradient is asked for, or the gradient of the first, middle or last row is not p − y.
+    /// The loss is not finite, depends on whether its gradient is asked for, or the gradient of the
+    /// first, middle or last row is not p − y.
     pub fn check(&mut self) -> Result<()> {
         let [alone, with_gradient] = [self.loss()?, self.loss_and_gradient()?].map(|output| output.to_f64().loss.scalar().unwrap_or(f64::NAN));
         if !(alone.is_finite() && with_gradient.is_finite()) {

@@ -14,7 +14,8 @@ pub enum Features {
     Reals {
         /// `[rows, width]`.
         values: Vec<f64>,
-        /// One entry per column: whether a network sees it with mean 0 and standard deviation 1 (over the training rows) or unchanged.
+        /// One entry per column: whether a network sees it with mean 0 and standard deviation 1
+        /// (over the training rows) or unchanged.
         standardise: Vec<bool>,
     },
 }
@@ -38,7 +39,8 @@ pub struct Dataset {
     pub truth: Option<Vec<f64>>,
 }
 
-/// Sorts the distinct names (as numbers if all are numbers) and returns each row's index among them, and the sorted names.
+/// Sorts the distinct names (as numbers if all are numbers) and returns each row's index among
+/// them, and the sorted names.
 pub fn number_classes(names: &[String]) -> (Vec<u32>, Vec<String>) {
     let mut classes: Vec<String> = names.iter().collect::<std::collections::HashSet<_>>().into_iter().cloned().collect();
     if classes.iter().all(|name| name.parse::<f64>().is_ok_and(f64::is_finite)) {

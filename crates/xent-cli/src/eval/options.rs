@@ -13,10 +13,12 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct EvalOptions {
-    /// Logits [rows, classes]: .npy, .npz, .safetensors, .csv or .parquet; FILE:NAME is one of several arrays; several files or a quoted pattern are one data set
+    /// Logits [rows, classes]: .npy, .npz, .safetensors, .csv or .parquet; FILE:NAME is one of
+    /// several arrays; several files or a quoted pattern are one data set
     #[arg(long, value_name = "Z", num_args = 1.., required_unless_present = "merge")]
     pub logits: Vec<String>,
-    /// Labels: integers, one per row, from as many files as the logits or from others with the same total number of rows [default: the files of the logits, if they have one column of integers]
+    /// Labels: integers, one per row, from as many files as the logits or from others with the same
+    /// total number of rows [default: the files of the logits, if they have one column of integers]
     #[arg(long, value_name = "Y", num_args = 1..)]
     pub targets: Vec<String>,
     /// Logits of other models for the same rows, one model each; a quoted pattern is one model
@@ -32,7 +34,8 @@ pub struct EvalOptions {
     /// Leave out rows with NaN or +∞ and report their number, instead of failing
     #[arg(long)]
     pub skip_non_finite: bool,
-    /// Temperature for the numbers after temperature scaling, if it was fitted elsewhere [default: fitted to these rows]
+    /// Temperature for the numbers after temperature scaling, if it was fitted elsewhere [default:
+    /// fitted to these rows]
     #[arg(long, value_name = "T", value_parser = positive, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
     /// Amounts of smoothing for which the loss is reported, for comparison with a training loss
@@ -48,7 +51,8 @@ pub struct EvalOptions {
     /// Write the evaluation of these rows to a file for --merge, and no report
     #[arg(long, value_name = "PART.json", conflicts_with_all = ["merge", "out", "json", "epsilon", "prior"])]
     pub partial: Option<PathBuf>,
-    /// Report on the rows of these files, which --partial wrote: bit for bit the same report as from one run over all rows
+    /// Report on the rows of these files, which --partial wrote: bit for bit the same report as
+    /// from one run over all rows
     #[arg(long, value_name = "PART.json", num_args = 1.., conflicts_with_all = ["logits", "targets", "compare", "names", "ignore_index", "skip_non_finite", "temperature", "compat"])]
     pub merge: Vec<PathBuf>,
 
@@ -95,7 +99,8 @@ impl EvalOptions {
     /// The models, in order: the one of --logits, then those of --compare.
     ///
     /// # Errors
-    /// No file matches a pattern, the number of names is not that of the models, or a name is given twice.
+    /// No file matches a pattern, the number of names is not that of the models, or a name is given
+    /// twice.
     pub fn models(&self) -> Result<Vec<Model>> {
         let mut files = vec![places(&self.logits)?];
         for pattern in &self.compare {

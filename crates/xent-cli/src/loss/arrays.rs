@@ -1,4 +1,5 @@
-//! Arrays that belong to the logits: their shapes are checked against the logits', and their entries become what xent takes.
+//! Arrays that belong to the logits: their shapes are checked against the logits', and their
+//! entries become what xent takes.
 
 use std::path::Path;
 
@@ -47,7 +48,8 @@ pub fn numbers(path: &Path, values: Values) -> Result<Vec<f64>> {
     }
 }
 
-/// Class indices, from integers of any type. An index outside of `int64` is an error, except in an ignored row, which is never read.
+/// Class indices, from integers of any type. An index outside of `int64` is an error, except in an
+/// ignored row, which is never read.
 pub fn class_indices(path: &Path, values: &Values, ignored: Option<&[bool]>) -> Result<Vec<i64>> {
     let integers = values.integers().ok_or_else(|| Error::in_file(path, format!("dtype {}, expected integers (class indices)", values.dtype().name())))?;
     let index = |(row, label): (usize, i128)| match i64::try_from(label) {

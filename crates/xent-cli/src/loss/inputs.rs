@@ -63,7 +63,8 @@ impl<'a> Inputs<'a> {
         Ok(self.batch.lend(probabilities))
     }
 
-    /// Adds to an error the file that it is about and, if there are several row axes, the position of the row on them.
+    /// Adds to an error the file that it is about and, if there are several row axes, the position
+    /// of the row on them.
     pub fn explain(&self, error: &xent::Error) -> Error {
         let options = self.options;
         let file_of = |option: &'a Option<OrFile<f64>>| option.as_ref().and_then(OrFile::file);
@@ -85,7 +86,8 @@ impl<'a> Inputs<'a> {
         }
     }
 
-    /// Of the two files of a mix, the one with the label that was found; the first labels are checked first.
+    /// Of the two files of a mix, the one with the label that was found; the first labels are
+    /// checked first.
     fn file_with_label(&self, row: usize, label: i64) -> &'a PathBuf {
         match (&self.batch.targets, &self.options.mix) {
             (HostTargets::Mix { a: HostIndices::I64(a), .. }, Some(mix)) if a[row] != label => mix,

@@ -22,7 +22,8 @@ use xent_arrays::npy::{self, Array, Values};
 /// Computes the loss that the options describe, writes its gradient if asked to, and prints.
 ///
 /// # Errors
-/// Options or files that cannot be used; a system that fails. Nothing has been written or printed then.
+/// Options or files that cannot be used; a system that fails. Nothing has been written or printed
+/// then.
 pub fn loss(options: &LossOptions) -> Result<()> {
     if let Some(path) = &options.grad {
         check_destination(path, options)?;
@@ -37,7 +38,8 @@ pub fn loss(options: &LossOptions) -> Result<()> {
     report.print(options.json)
 }
 
-/// An existing file is replaced: it must not be a device, a folder, or one of the files that are read.
+/// An existing file is replaced: it must not be a device, a folder, or one of the files that are
+/// read.
 fn check_destination(path: &Path, options: &LossOptions) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {

@@ -12,31 +12,37 @@ use crate::args::words;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct LossOptions {
-    /// Logits: float16, bfloat16, float32 or float64, with any number of axes; an array with one axis is one row
+    /// Logits: float16, bfloat16, float32 or float64, with any number of axes; an array with one
+    /// axis is one row
     #[arg(long, value_name = "Z.npy")]
     pub logits: PathBuf,
-    /// Targets: class indices (any integer type, the logits' shape without the class axis) or probabilities (any float type, the logits' shape; used as they are, whatever their sum)
+    /// Targets: class indices (any integer type, the logits' shape without the class axis) or
+    /// probabilities (any float type, the logits' shape; used as they are, whatever their sum)
     #[arg(long, value_name = "Y.npy")]
     pub targets: PathBuf,
     /// The class axis of the logits, counted from the end if negative
     #[arg(long, value_name = "AXIS", default_value = "-1", allow_negative_numbers = true)]
     pub axis: isize,
 
-    /// Amount of label smoothing, from 0 to 1, or a file with one per row [default: 0.1 with --prior or --exclude, otherwise 0]
+    /// Amount of label smoothing, from 0 to 1, or a file with one per row [default: 0.1
+    /// with --prior or --exclude, otherwise 0]
     #[arg(long, value_name = "E|FILE.npy", value_parser = number_or_file, allow_negative_numbers = true, alias = "label-smoothing")]
     pub epsilon: Option<OrFile<f64>>,
-    /// Where smoothing puts its mass: uniform (on all classes), wrong_classes (on all except the true one), or a file with a probability for each class, [K], or for each true
-    /// class and class, [K, K] [default: uniform]
+    /// Where smoothing puts its mass: uniform (on all classes), wrong_classes (on all except the
+    /// true one), or a file with a probability for each class, [K], or for each true class and
+    /// class, [K, K] [default: uniform]
     #[arg(long, value_name = "uniform|wrong_classes|FILE.npy", value_parser = prior_or_file)]
     pub prior: Option<OrFile<UniformPrior>>,
-    /// Classes that receive nothing from smoothing: its mass goes to all classes except the true one and these
+    /// Classes that receive nothing from smoothing: its mass goes to all classes except the true
+    /// one and these
     #[arg(long, value_name = "I,J", value_delimiter = ',', allow_negative_numbers = true)]
     pub exclude: Vec<usize>,
 
     /// A weight for each class, [K]
     #[arg(long, value_name = "W.npy")]
     pub class_weights: Option<PathBuf>,
-    /// Whether the weight of a class multiplies its own terms (per_class, as in PyTorch) or whole rows of that class (per_row)
+    /// Whether the weight of a class multiplies its own terms (per_class, as in PyTorch) or whole
+    /// rows of that class (per_row)
     #[arg(long, default_value = "per_class", value_parser = words(ClassWeighting::ALL, |choice| (choice.word(), choice.aliases())), requires = "class_weights", alias = "weighting")]
     pub class_weighting: ClassWeighting,
     /// A weight for each row
@@ -52,7 +58,8 @@ pub struct LossOptions {
     /// Classes that are allowed: bool, [K] or the logits' shape; the others are masked
     #[arg(long, value_name = "A.npy", alias = "allowed")]
     pub allowed_classes: Option<PathBuf>,
-    /// Smoothing over masked classes (logit −∞ or not allowed): left as it is, so that the loss is infinite (pytorch), or spread over the classes that are not masked (renormalise)
+    /// Smoothing over masked classes (logit −∞ or not allowed): left as it is, so that the loss is
+    /// infinite (pytorch), or spread over the classes that are not masked (renormalise)
     #[arg(long, default_value = "pytorch", value_parser = words(Masked::ALL, |choice| (choice.word(), choice.aliases())))]
     pub masked: Masked,
 
@@ -66,14 +73,17 @@ pub struct LossOptions {
     /// One loss per row, their sum, or their mean
     #[arg(long, default_value = "mean", value_parser = words(Reduction::ALL, |choice| (choice.word(), choice.aliases())))]
     pub reduction: Reduction,
-    /// What a mean divides by: pytorch (the sum of the class weights of the rows that are not ignored; for probabilities their number), kept_rows (the number of rows that are not ignored), rows (the number of all rows), or a number
+    /// What a mean divides by: pytorch (the sum of the class weights of the rows that are not
+    /// ignored; for probabilities their number), kept_rows (the number of rows that are not
+    /// ignored), rows (the number of all rows), or a number
     #[arg(long, value_name = "pytorch|kept_rows|rows|N", default_value = "pytorch", allow_negative_numbers = true)]
     pub denominator: Divisor,
     /// The mean if the denominator is 0
     #[arg(long, default_value = "nan", value_parser = words(EmptyMean::ALL, |choice| (choice.word(), choice.aliases())))]
     pub empty_mean: EmptyMean,
 
-    /// Cross-entropy, or KL divergence: the cross-entropy less the entropy of the smoothed targets, so that the lowest loss is 0
+    /// Cross-entropy, or KL divergence: the cross-entropy less the entropy of the smoothed targets,
+    /// so that the lowest loss is 0
     #[arg(long, default_value = "cross_entropy", value_parser = words(Form::ALL, |choice| (choice.word(), choice.aliases())))]
     pub form: Form,
     /// Adds L·lse² to each row
@@ -86,7 +96,8 @@ pub struct LossOptions {
     #[arg(long, value_name = "T", default_value = "1", allow_negative_numbers = true)]
     pub temperature: f64,
 
-    /// Write the gradient with respect to the logits, in their shape and type, C order, little-endian
+    /// Write the gradient with respect to the logits, in their shape and type, C order,
+    /// little-endian
     #[arg(long, value_name = "G.npy")]
     pub grad: Option<PathBuf>,
     /// Print one JSON object

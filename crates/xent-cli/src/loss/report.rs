@@ -11,7 +11,8 @@ use super::arrays::position;
 use crate::error::Result;
 use crate::terminal::{print_with, warn};
 
-/// A number with as many digits as it takes to read it back in the precision in which it was computed. In JSON, which has neither NaN nor infinity, those are strings.
+/// A number with as many digits as it takes to read it back in the precision in which it was
+/// computed. In JSON, which has neither NaN nor infinity, those are strings.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figure(f64);
 

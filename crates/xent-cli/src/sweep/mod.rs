@@ -22,7 +22,8 @@ use summary::SweepSummary;
 /// Trains what is not finished, prints and writes the report.
 ///
 /// # Errors
-/// Options or data that cannot be used; runs in the folder that are of another sweep; a run that fails. Finished runs stay.
+/// Options or data that cannot be used; runs in the folder that are of another sweep; a run that
+/// fails. Finished runs stay.
 pub fn sweep(options: &SweepOptions) -> Result<()> {
     let started = Instant::now();
     let experiments = options.experiments()?;

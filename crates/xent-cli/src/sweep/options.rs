@@ -28,7 +28,8 @@ pub struct SweepOptions {
     /// Runs at a time; the numbers do not depend on it [default: one per core]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
-    /// Folder for report.html, report.json and, in runs/, the finished runs: the same command continues where it stopped, and one with more ε or seeds adds to them
+    /// Folder for report.html, report.json and, in runs/, the finished runs: the same command
+    /// continues where it stopped, and one with more ε or seeds adds to them
     #[arg(long, value_name = "DIR", default_value = "xent-sweep")]
     pub out: PathBuf,
     /// Print nothing but errors

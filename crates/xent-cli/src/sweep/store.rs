@@ -52,7 +52,8 @@ impl<'a> Key<'a> {
     /// Reads the run, if it has been finished.
     ///
     /// # Errors
-    /// The file was not written by a sweep, or is of a run with the same prior, ε and seed but other settings.
+    /// The file was not written by a sweep, or is of a run with the same prior, ε and seed but
+    /// other settings.
     pub fn finished(&self, folder: &Path) -> Result<Option<Finished>> {
         let path = self.path(folder);
         let text = match std::fs::read(&path) {

@@ -68,7 +68,8 @@ impl SweepSummary {
         Self { arms: each.map(arm).collect(), seeds, rows: runs[0].rows, given_test }
     }
 
-    /// The index of the arm that the others are compared with: the one without smoothing, or the first.
+    /// The index of the arm that the others are compared with: the one without smoothing, or the
+    /// first.
     pub fn reference(&self) -> usize {
         self.arms.iter().position(|arm| arm.epsilon == 0.0).unwrap_or(0)
     }

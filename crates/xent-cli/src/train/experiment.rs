@@ -12,10 +12,12 @@ use crate::error::{Error, Result};
 /// What networks are trained on.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct DataOptions {
-    /// What to train on: digits, mixture, a CSV file, or a folder with IDX files like MNIST's (plain or .gz)
+    /// What to train on: digits, mixture, a CSV file, or a folder with IDX files like MNIST's
+    /// (plain or .gz)
     #[arg(long, value_name = "DATA", default_value = "digits")]
     pub data: Source,
-    /// Column of the CSV file with the class: its name, or its position counted from 1 [default: the last]
+    /// Column of the CSV file with the class: its name, or its position counted from 1 [default:
+    /// the last]
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
     /// Share of the training labels that are given a wrong class, from 0 to 1
@@ -55,7 +57,8 @@ pub struct Experiment {
     #[command(flatten)]
     #[serde(flatten)]
     pub network: NetworkOptions,
-    /// Repetitions of each, with seeds 0, 1, 2, …: each seed splits the rows, draws the initial weights and orders the batches anew
+    /// Repetitions of each, with seeds 0, 1, 2, …: each seed splits the rows, draws the initial
+    /// weights and orders the batches anew
     #[arg(long, value_name = "N", default_value = "8", value_parser = count, allow_negative_numbers = true)]
     pub seeds: usize,
 }

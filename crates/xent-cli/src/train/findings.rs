@@ -195,7 +195,8 @@ enum Better {
     Lower,
 }
 
-/// For each ε > 0, how a measure changed against ε = 0, with a verdict. None without ε = 0, without another ε, or if the runs do not have the measure.
+/// For each ε > 0, how a measure changed against ε = 0, with a verdict. None without ε = 0, without
+/// another ε, or if the runs do not have the measure.
 fn differences(summary: &Summary, measure: Measure, factor: f64, decimals: usize, better: Better, unit: &str) -> Option<String> {
     let plain = summary.plain()?.spread(measure)?;
     let of_arm = |arm: &Arm| -> Option<(String, String)> {

@@ -44,7 +44,8 @@ impl PartLogits {
         Ok(output.nll.scalar().unwrap_or(f64::NAN))
     }
 
-    /// KL(truth ‖ softmax(z/T)), mean over the rows, and the entropy of the truth; `truth` is `[rows, classes]`.
+    /// KL(truth ‖ softmax(z/T)), mean over the rows, and the entropy of the truth; `truth` is
+    /// `[rows, classes]`.
     pub fn kl_and_entropy(&self, truth: &[f64], temperature: f64) -> Result<(f64, f64)> {
         let criterion = Config::new().form(Form::KlDivergence).temperature(temperature).build().map_err(Error::failed)?;
         let logits = Rows::new(&self.values, self.classes).map_err(Error::failed)?;
@@ -83,7 +84,8 @@ mod tests {
     fn nll_and_kl_by_hand() {
         let logits = PartLogits::new(vec![0.0, 3f64.ln(), 0.0, 0.0], 2);
         assert!((logits.nll(&[0, 0]).unwrap() - (4f64.ln() + 2f64.ln()) / 2.0).abs() < 1e-15);
-        // Truth (1/2, 1/2) and (1, 0): KL ½ ln(2/1) + ½ ln(2/3) = ½ ln(4/3), and ln 2; entropies ln 2 and 0.
+        // Truth (1/2, 1/2) and (1, 0): KL ½ ln(2/1) + ½ ln(2/3) = ½ ln(4/3), and ln 2; entropies ln
+        // 2 and 0.
         let (kl, entropy) = logits.kl_and_entropy(&[0.5, 0.5, 1.0, 0.0], 1.0).unwrap();
         assert!((kl - (0.5 * (4f64 / 3.0).ln() + 2f64.ln()) / 2.0).abs() < 1e-15);
         assert!((entropy - 2f64.ln() / 2.0).abs() < 1e-15);

@@ -15,7 +15,8 @@ use crate::report::{
 };
 use crate::spread::Spread;
 
-/// Quantities as rows and ε as columns, so that the table fits a terminal of 80 columns and a phone.
+/// Quantities as rows and ε as columns, so that the table fits a terminal of 80 columns and a
+/// phone.
 fn table(summary: &Summary) -> Table {
     let measured = |measure: Measure| -> Option<(String, Vec<Cell>)> {
         let Facts { name, factor, decimals, .. } = *measure.facts();
@@ -193,7 +194,8 @@ fn headline(summary: &Summary) -> String {
     )
 }
 
-/// The whole report. In its JSON everything except `environment` is the same in every run of the same command with the same build.
+/// The whole report. In its JSON everything except `environment` is the same in every run of the
+/// same command with the same build.
 pub fn report(summary: &Summary, seconds: f64, threads: usize) -> Result<Report> {
     let training = [(Ink::First, Stroke::Solid, "training part"), (Ink::Second, Stroke::Solid, "test part")];
     let sections = vec![

@@ -86,9 +86,11 @@ pub struct Best {
     pub accuracy: f64,
 }
 
-/// Trains once. `after_epoch` is called after every epoch; the weights are written to `save`, if given.
+/// Trains once. `after_epoch` is called after every epoch; the weights are written to `save`, if
+/// given.
 ///
-/// All random numbers come from the seed, in streams that do not depend on ε: two runs with the same seed share their split, initial weights and batches.
+/// All random numbers come from the seed, in streams that do not depend on ε: two runs with the
+/// same seed share their split, initial weights and batches.
 pub fn run(experiment: &Experiment, dataset: &Dataset, epsilon: f64, seed: u64, save: Option<&Path>, after_epoch: &dyn Fn()) -> Result<Run> {
     let epochs = experiment.network.epochs;
     let parts = split(dataset, seed, experiment.data.label_noise);
@@ -228,7 +230,8 @@ mod tests {
     use crate::data::Source;
     use crate::train::{DataOptions, NetworkOptions};
 
-    /// The estimates of `xent eval` from the logits of a network that `xent train` trains: from its training rows and from the validation part.
+    /// The estimates of `xent eval` from the logits of a network that `xent train` trains: from its
+    /// training rows and from the validation part.
     fn estimates(dataset: &Dataset, epsilon: f64) -> [Option<EpsilonEstimate>; 2] {
         let experiment = Experiment {
             data: DataOptions { data: Source::Digits, label: None, label_noise: 0.0 },
@@ -249,7 +252,8 @@ mod tests {
         })
     }
 
-    /// Trained gaps lie within 0.35 of the optimum (over ten networks, on average, 5.59 for 5.25 at ε = 0.05, which is the farthest), and that is a factor of 1.4 in ε.
+    /// Trained gaps lie within 0.35 of the optimum (over ten networks, on average, 5.59 for 5.25 at
+    /// ε = 0.05, which is the farthest), and that is a factor of 1.4 in ε.
     #[test]
     fn the_estimate_finds_what_networks_were_trained_with() {
         let dataset = Source::Digits.load(None).unwrap();

@@ -12,7 +12,8 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::terminal;
 
-/// Runs each ε with each seed; the result has the runs of each ε together, in the order of their seeds, for any number of threads.
+/// Runs each ε with each seed; the result has the runs of each ε together, in the order of their
+/// seeds, for any number of threads.
 ///
 /// # Errors
 /// The first failure in the order of the runs; runs that have not started by then are skipped.
@@ -50,8 +51,9 @@ pub fn in_parallel<J: Sync, R: Send>(jobs: &[J], threads: usize, bar: &ProgressB
             say(done.fetch_add(1, Ordering::Relaxed) + 1);
         }
     };
-    // Each worker has a pool of one thread, so that matrix products and the loss stay on it. candle's element-wise operations on 65,536 numbers or more still use other
-    // threads, which changes the time and not the numbers.
+    // Each worker has a pool of one thread, so that matrix products and the loss stay on it.
+    // candle's element-wise operations on 65,536 numbers or more still use other threads, which
+    // changes the time and not the numbers.
     let pools = (0..threads.min(jobs.len()))
         .map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build())
         .collect::<std::result::Result<Vec<_>, _>>()

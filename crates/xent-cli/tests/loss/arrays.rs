@@ -78,7 +78,8 @@ fn logits_of_every_type() {
 
 #[test]
 fn bfloat16_as_ml_dtypes_saves_it() {
-    // numpy.save of the known answers' logits as ml_dtypes.bfloat16 (NumPy 2.4, ml_dtypes 0.5); all of them are exact in bfloat16.
+    // numpy.save of the known answers' logits as ml_dtypes.bfloat16 (NumPy 2.4, ml_dtypes 0.5); all
+    // of them are exact in bfloat16.
     let place = ArrayFolder::new().bytes("z", include_bytes!("data/bfloat16.npy"));
     let found = place.json("--ignore-index -100 --epsilon 0.1");
     assert!((found["loss"].as_f64().unwrap() - 0.8522961067).abs() < 1e-7, "{found}");
@@ -147,7 +148,8 @@ fn the_class_axis_anywhere() {
     }
 }
 
-/// Images: `[batch, classes, height, width]`, with everything that is given a row or a class, each file in either order.
+/// Images: `[batch, classes, height, width]`, with everything that is given a row or a class, each
+/// file in either order.
 #[test]
 fn more_axes() {
     let images = ArrayFolder::empty().f64("z", &[1, 4, 2, 2], &transposed(&Z)).i64("y", &[1, 2, 2], &Y);

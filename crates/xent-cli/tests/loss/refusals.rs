@@ -209,7 +209,8 @@ fn files() {
     );
 }
 
-/// What is not a file would be replaced by one. A socket stands for devices, which a test must not put at risk.
+/// What is not a file would be replaced by one. A socket stands for devices, which a test must not
+/// put at risk.
 #[cfg(unix)]
 #[test]
 fn a_gradient_where_no_file_is() {
