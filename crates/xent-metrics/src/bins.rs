@@ -1,6 +1,6 @@
 //! Rows counted by confidence, in bins of equal width.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The number of equal-width bins.
 pub const BINS: usize = 15;
@@ -70,8 +70,15 @@ impl ShareSum {
     }
 }
 
+/// As a number.
+impl Serialize for ShareSum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.value())
+    }
+}
+
 /// The rows of one bin, as sums, so that bins of several runs can be added.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Bin {
     /// The number of rows.
     pub rows: u64,
@@ -117,17 +124,6 @@ impl Bin {
         let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
         let scale = 1.0 + Z * Z / n;
         ((middle - half) / scale, (middle + half) / scale)
-    }
-}
-
-impl Serialize for Bin {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeStruct;
-        let mut bin = serializer.serialize_struct("Bin", 3)?;
-        bin.serialize_field("rows", &self.rows)?;
-        bin.serialize_field("correct", &self.correct)?;
-        bin.serialize_field("confidence", &self.confidence.value())?;
-        bin.end()
     }
 }
 

@@ -4,13 +4,13 @@ use maud::html;
 use serde_json::{Map, Value, json};
 use xent_metrics::UniformPrior;
 
-use super::measure::{Facts, Measure};
+use super::measure::Measure;
 use super::summary::{Difference, SweepArm, SweepSummary};
 use crate::data::Source;
 use crate::error::Result;
 use crate::report::{Axis, Cell, Chart, Finding, Group, Ink, Mark, Report, Section, Stroke, Table, Versions, how_it_was_made, key, small_multiples};
 use crate::spread::Spread;
-use crate::train::Experiment;
+use crate::train::{Experiment, Facts};
 
 /// The measures that have charts.
 const CHARTED: [Measure; 5] = [Measure::Accuracy, Measure::ScaledNll, Measure::Ece, Measure::ScaledEce, Measure::Aurc];
