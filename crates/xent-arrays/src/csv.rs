@@ -90,7 +90,8 @@ impl Table {
     }
 
     fn text(&self, column: usize) -> Result<&str, Problem> {
-        // A quote that is never closed takes in the rest of the file: a number contains no line break.
+        // A quote that is never closed takes in the rest of the file: a number contains no line
+        // break.
         let text = std::str::from_utf8(&self.record[column]).ok().filter(|text| !text.contains('\n'));
         text.map(str::trim).ok_or_else(|| self.cell(column, "a number"))
     }

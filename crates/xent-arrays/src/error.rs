@@ -15,7 +15,8 @@ pub struct ArrayError {
     pub problem: Problem,
 }
 
-/// What is wrong with a file. No message contains more than a few of the file's own bytes, and those escaped.
+/// What is wrong with a file. No message contains more than a few of the file's own bytes, and
+/// those escaped.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// The system reports an error.
@@ -132,7 +133,8 @@ pub enum Problem {
     },
 }
 
-/// A reader's own problem travels through [`Read`](std::io::Read) inside of an [`io::Error`](std::io::Error).
+/// A reader's own problem travels through [`Read`](std::io::Read) inside of an
+/// [`io::Error`](std::io::Error).
 impl From<std::io::Error> for Problem {
     fn from(error: std::io::Error) -> Self {
         error.downcast().unwrap_or_else(Self::Io)

@@ -1,4 +1,5 @@
-//! Logits and labels from files that may come from anyone: `.npy`, `.npz`, safetensors, CSV and Parquet.
+//! Logits and labels from files that may come from anyone: `.npy`, `.npz`, safetensors, CSV and
+//! Parquet.
 //!
 //! Everything that a file declares is checked against its contents before memory is allocated for
 //! it, and [`LogitRows`] and [`LabelRows`] return rows one block at a time, so memory does not grow

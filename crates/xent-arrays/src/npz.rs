@@ -1,6 +1,7 @@
 //! `.npz`: a ZIP archive of `.npy` members, stored or deflated.
 //!
-//! The `zip` crate reads the archive's directory; a member's bytes are read here and checked against the sizes and the checksum in the directory.
+//! The `zip` crate reads the archive's directory; a member's bytes are read here and checked
+//! against the sizes and the checksum in the directory.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};

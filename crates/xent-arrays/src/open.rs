@@ -72,7 +72,8 @@ impl Place {
     }
 }
 
-/// Opens logits. `labels` says where the labels are: in a CSV file, the other columns are the classes.
+/// Opens logits. `labels` says where the labels are: in a CSV file, the other columns are the
+/// classes.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
@@ -85,7 +86,8 @@ impl Place {
 /// ```
 ///
 /// # Errors
-/// The file does not have the format that its name says, has no such array, or none that can be logits.
+/// The file does not have the format that its name says, has no such array, or none that can be
+/// logits.
 pub fn open_logits(place: &Place, labels: Option<&Place>) -> Result<Box<dyn LogitRows>, ArrayError> {
     let name = place.name.as_deref();
     let path = place.file.as_path();
@@ -104,7 +106,8 @@ pub fn open_logits(place: &Place, labels: Option<&Place>) -> Result<Box<dyn Logi
 /// Opens labels.
 ///
 /// # Errors
-/// The file does not have the format that its name says, has no such array, or none that can be labels.
+/// The file does not have the format that its name says, has no such array, or none that can be
+/// labels.
 pub fn open_labels(place: &Place) -> Result<Box<dyn LabelRows>, ArrayError> {
     let name = place.name.as_deref();
     let path = place.file.as_path();

@@ -1,4 +1,5 @@
-//! safetensors: a JSON header, which the format's own crate checks, then the tensors' bytes, which may begin at any position.
+//! safetensors: a JSON header, which the format's own crate checks, then the tensors' bytes, which
+//! may begin at any position.
 
 use std::io::Read;
 use std::path::Path;

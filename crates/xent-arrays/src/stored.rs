@@ -127,7 +127,7 @@ impl SequentialRows {
         self.left -= rows as u64;
         if self.left == 0 && rows > 0 {
             // At its end the reader reports what only shows behind the last row.
-            self.reader.read(&mut [0])?;
+            let _ = self.reader.read(&mut [0])?;
         }
         Ok((rows, bytes))
     }
@@ -173,7 +173,8 @@ impl LabelRows for SequentialRows {
     }
 }
 
-/// The rows of a matrix in Fortran order, whose columns follow one another: a block of rows is a piece of each column.
+/// The rows of a matrix in Fortran order, whose columns follow one another: a block of rows is a
+/// piece of each column.
 struct FortranRows {
     path: PathBuf,
     file: File,

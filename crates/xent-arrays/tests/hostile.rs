@@ -1,4 +1,5 @@
-//! Files that are not what they should be: each is refused, with a message that says what is wrong, and none makes the reader panic or take memory for what is not there.
+//! Files that are not what they should be: each is refused, with a message that says what is wrong,
+//! and none makes the reader panic or take memory for what is not there.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -305,7 +306,8 @@ fn what_is_no_file_of_these() {
     contains(&message(read_logits(&place(&folder, None), None), "folder.npz"), "expected a regular file");
 }
 
-/// Every file cut at every byte, and with every byte changed, is either refused or read; nothing panics.
+/// Every file cut at every byte, and with every byte changed, is either refused or read; nothing
+/// panics.
 #[test]
 fn damaged_anywhere() {
     let files = Files::new();

@@ -1,4 +1,5 @@
-//! Parquet pages: what writers write is read, whatever it is compressed with; what a page cannot hold is refused before memory is taken for it, by its column and its place.
+//! Parquet pages: what writers write is read, whatever it is compressed with; what a page cannot
+//! hold is refused before memory is taken for it, by its column and its place.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -73,7 +74,8 @@ fn table(values: &[f64]) -> RecordBatch {
 #[test]
 fn what_writers_write_is_read() {
     let scratch = Scratch::new();
-    // A million equal logits, which compress as well as anything; as many that hardly compress; some of both, so that there are dictionaries.
+    // A million equal logits, which compress as well as anything; as many that hardly compress;
+    // some of both, so that there are dictionaries.
     let equal = vec![3.0; 1 << 20];
     let mut state = 1u32;
     let mut random = || {
@@ -201,7 +203,8 @@ fn claims_are_not_believed() {
     );
 }
 
-/// A page whose logits are all the first one of the dictionary, of a row that begins with it or goes on.
+/// A page whose logits are all the first one of the dictionary, of a row that begins with it or
+/// goes on.
 fn equal_logits(values: u64, begins: bool) -> Vec<u8> {
     let run = |count: u64, level: u8| [varint(count << 1), vec![level]].concat();
     let repeated = if begins { [run(1, 0), run(values - 1, 1)].concat() } else { run(values, 1) };

@@ -1,4 +1,5 @@
-//! What panics in the `parquet` crate is an error, and said once. In a process of its own, whose panic hook is the test's.
+//! What panics in the `parquet` crate is an error, and said once. In a process of its own, whose
+//! panic hook is the test's.
 
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};

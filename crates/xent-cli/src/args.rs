@@ -1,6 +1,10 @@
 //! Values of options that several subcommands parse and check.
 
+use std::str::FromStr;
+
 use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use xent_metrics::UniformPrior;
 
 use crate::error::{Error, Result};
 
@@ -35,6 +39,24 @@ pub fn count_up_to(text: &str, most: usize) -> std::result::Result<usize, String
         Ok(value) if (1..=most).contains(&value) => Ok(value),
         _ => Err(format!("expected a whole number from 1 to {most}")),
     }
+}
+
+/// Parses a choice by its word in xent. Help shows that word alone; aliases, and hyphens for
+/// underscores, are accepted, too.
+pub fn words<T>(choices: &'static [T], words: fn(&T) -> (&'static str, &'static [&'static str])) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = xent::Error> + Clone + Send + Sync + 'static,
+{
+    let value = move |choice| {
+        let (word, aliases) = words(choice);
+        PossibleValue::new(word).aliases(aliases).alias(word.replace('_', "-"))
+    };
+    PossibleValuesParser::new(choices.iter().map(value)).try_map(|word| word.parse::<T>())
+}
+
+/// Parses one of the two priors that spread ε evenly.
+pub fn uniform_prior() -> impl TypedValueParser<Value = UniformPrior> {
+    words(UniformPrior::ALL, |prior| (prior.kind().word(), prior.kind().aliases()))
 }
 
 /// The word by which a choice is given and printed.

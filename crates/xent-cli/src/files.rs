@@ -13,7 +13,8 @@ pub fn make_folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).map_err(|error| Error::input(format!("cannot make the folder {}: {error}", path.display())))
 }
 
-/// Writes a file through a temporary one in the same folder, so that a reader sees the old file or the new one and never a part.
+/// Writes a file through a temporary one in the same folder, so that a reader sees the old file or
+/// the new one and never a part.
 pub fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
     write_whole_with(path, |writer| writer.write_all(contents))
 }

@@ -1,4 +1,4 @@
-//! `xent`: train with and without label smoothing and see what it does.
+//! `xent`: label-smoothed cross-entropy on the command line.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -19,7 +19,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Label-smoothed cross-entropy: train with and without it and see what it does.
+/// Label-smoothed cross-entropy: train with and without smoothing and compare, evaluate logits,
+/// compute the loss.
 ///
 /// Without a command, `xent` trains: `xent --seeds 2` is `xent train --seeds 2`.
 #[derive(Debug, Parser)]
@@ -33,15 +34,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train small networks with several amounts of label smoothing and compare them.
+    /// Train small networks with several amounts of label smoothing and compare them
     Train(train::TrainOptions),
-    /// The label-smoothed cross-entropy, and its gradient, of arrays in .npy files.
+    /// Compute the label-smoothed cross-entropy of arrays in .npy files, and its gradient
     Loss(loss::LossOptions),
-    /// What a model's logits say about it: accuracy, calibration, risk by coverage, temperature, logit gap.
+    /// Evaluate a model from its logits: accuracy, calibration, risk by coverage, temperature,
+    /// logit gap
     Eval(eval::EvalOptions),
-    /// Train over a grid of amounts of smoothing, resumably, and say which differences are more than noise.
+    /// Train over a grid of amounts of smoothing, resumably, and test which differences are more
+    /// than noise
     Sweep(sweep::SweepOptions),
-    /// How long the loss takes on this machine, for the shapes that you have.
+    /// Measure how long the loss takes on this machine, for your shapes
     Bench(bench::BenchOptions),
 }
 

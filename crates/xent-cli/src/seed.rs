@@ -1,26 +1,27 @@
-//! One stream of random numbers for each purpose, so that drawing more for one never changes another.
+//! Each purpose has its own stream of random numbers, so that drawing more for one does not change
+//! another.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// What the numbers are for.
+/// What random numbers are drawn for.
 #[derive(Debug, Clone, Copy)]
 pub enum Purpose {
-    /// Which rows train, validate and test.
+    /// The split into training, validation and test rows.
     Split,
-    /// Which training labels are wrong.
+    /// The training labels that are made wrong.
     LabelNoise,
     /// The initial weights.
     Weights,
     /// The order of the training rows.
     Batches,
-    /// A generated data set. Its number stays, so that the data do.
+    /// A generated data set. The number is fixed, so that the data stay the same.
     Generation = 5,
-    /// Logits and targets that are only timed.
+    /// The logits and targets of `xent bench`.
     Bench,
 }
 
-/// The stream of a purpose under a seed: the same numbers on every machine.
+/// The stream of a purpose for a seed: the same numbers on every machine.
 pub fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(purpose as u64);

@@ -1,21 +1,22 @@
-//! Numbers that differ from seed to seed: their mean, how far they scatter, and whether a difference stands out from that.
+//! Numbers that differ from seed to seed: their mean, their spread, and whether a difference is
+//! significant.
 
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// One number a seed.
+/// One number per seed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Spread {
     /// The mean.
     pub mean: f64,
-    /// The sample standard deviation (over n − 1); none with one seed.
+    /// The sample standard deviation (with n − 1); none with one seed.
     pub sd: Option<f64>,
     /// The numbers, in the order of the seeds.
     pub values: Vec<f64>,
 }
 
 impl Spread {
-    /// Of at least one number.
+    /// From at least one number.
     pub fn new(values: Vec<f64>) -> Self {
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;
@@ -24,7 +25,7 @@ impl Spread {
         Self { mean, sd, values }
     }
 
-    /// This less another, seed by seed.
+    /// The differences to another, seed by seed.
     pub fn less(&self, other: &Self) -> Self {
         Self::new(self.values.iter().zip(&other.values).map(|(a, b)| a - b).collect())
     }
@@ -39,13 +40,15 @@ impl Spread {
         self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
     }
 
-    /// On how many seeds the number is above 0, and on how many below.
+    /// The number of seeds with a number above 0, and below 0.
     pub fn signs(&self) -> (usize, usize) {
         (self.values.iter().filter(|value| **value > 0.0).count(), self.values.iter().filter(|value| **value < 0.0).count())
     }
 
-    /// The two-sided p of Student's t that the mean is 0, the variance of the mean taken `1/n + overlap` times that of the numbers: 0 is the paired t-test, and the
-    /// ratio of test rows to training rows is Nadeau and Bengio's correction for splits that share rows (Machine Learning 52, 2003). None of one number.
+    /// The two-sided p of Student's t-test that the mean is 0, with the variance of the mean set to
+    /// `1/n + overlap` times that of the numbers. With overlap 0 it is the paired t-test; with the
+    /// ratio of test rows to training rows it has Nadeau and Bengio's correction for splits that
+    /// share rows (Machine Learning 52, 2003). None for one number.
     pub fn p_value(&self, overlap: f64) -> Option<f64> {
         let n = self.values.len() as f64;
         let student = StudentsT::new(0.0, 1.0, n - 1.0).ok()?;
@@ -56,12 +59,9 @@ impl Spread {
         Some(2.0 * student.sf(self.mean.abs() / error))
     }
 
-    /// Whether 0 lies outside the 95 % interval of Student's t about the mean. One number says nothing: false.
+    /// Whether 0 is outside the 95 % t interval of the mean; false for one number.
     pub fn stands_out(&self) -> bool {
-        let n = self.values.len() as f64;
-        let Some(sd) = self.sd else { return false };
-        let Ok(student) = StudentsT::new(0.0, 1.0, n - 1.0) else { return false };
-        self.mean.abs() > student.inverse_cdf(0.975) * sd / n.sqrt()
+        self.p_value(0.0).is_some_and(|p| p < 0.05)
     }
 }
 
@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn noise_is_told_from_a_difference() {
-        // t(0.975, 4) = 2.7764: mean 1 with sd 0.8 has a half-width of 0.993; with sd 0.81 of 1.006.
+        // t(0.975, 4) = 2.7764: mean 1 with sd 0.8 has a half-width of 0.993; with sd 0.81 of
+        // 1.006.
         let five = |sd: f64| Spread::new([-1.0, -1.0, 0.0, 1.0, 1.0].iter().map(|x| 1.0 + x * sd).collect());
         assert!(five(0.8).stands_out());
         assert!(!five(0.81).stands_out());

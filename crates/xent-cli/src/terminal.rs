@@ -35,7 +35,8 @@ pub fn warn(warning: &str) {
     let _ = writeln!(std::io::stderr(), "warning: {warning}");
 }
 
-/// A progress bar in this style, followed by the time taken and left; nothing is drawn if it is hidden or stderr is not a terminal.
+/// A progress bar in this style, followed by the time taken and left; nothing is drawn if it is
+/// hidden or stderr is not a terminal.
 pub fn progress_bar(style: &str, hidden: bool) -> ProgressBar {
     let bar = if hidden { ProgressBar::hidden() } else { ProgressBar::new(0) };
     match ProgressStyle::with_template(&format!("{style}  {{elapsed}} (about {{eta}} left)")) {

@@ -77,7 +77,8 @@ fn models_stand_side_by_side_and_the_page_says_what_the_json_says() {
     table(at, "one.csv", 0, 300, 1.0);
     table(at, "two.csv", 0, 300, 4.0);
     let printed = done(at, &["--logits=one.csv", "--compare=two.csv", "--targets=one.csv:label", "--names=calm,loud", "--epsilon=0.1", "--out=out"]);
-    // The second model's file has the labels as a fourth class, which is wrong and is noticed here only by its number of classes.
+    // The second model's file has the labels as a fourth class, which is wrong and is noticed here
+    // only by its number of classes.
     assert!(printed.contains("3 classes") && printed.contains("4 classes"), "{printed}");
     std::fs::write(
         at.join("two.csv"),
@@ -115,7 +116,7 @@ fn what_does_not_fit_is_refused_and_leaves_no_report() {
         (&["--logits=z.csv", "--targets=short.csv:label"], "short.csv:label: no label for row 19 of z.csv"),
         (&["--logits=short.csv", "--targets=z.csv:label"], "more labels than there are rows"),
         (&["--logits=two.csv", "--targets=wrong.csv"], "two.csv: row 1 has the label 3, expected a class from 0 to 2"),
-        (&["--logits=two.csv", "--targets=wrong.csv", "--ignore-index=3", "--compare=absent*.npy"], "no file fits absent*.npy"),
+        (&["--logits=two.csv", "--targets=wrong.csv", "--ignore-index=3", "--compare=absent*.npy"], "no file matches absent*.npy"),
         (&["--logits=absent.npy", "--targets=z.csv:label"], "absent.npy"),
         (&["--logits=z.csv", "--targets=z.csv:lable"], "no column 'lable'; it has a, b, c, label"),
         (&["--logits=z.csv", "--targets=z.csv:label", "--names=a,b"], "2 names for 1 models"),

@@ -1,6 +1,6 @@
 //! Rows counted by confidence, in bins of equal width.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The number of equal-width bins.
 pub const BINS: usize = 15;
@@ -19,7 +19,8 @@ pub enum Binning {
 }
 
 impl Binning {
-    /// The bin of a probability among `bins`; `bins` itself is the additional one of [`Torchmetrics`](Self::Torchmetrics).
+    /// The bin of a probability among `bins`; `bins` itself is the additional one of
+    /// [`Torchmetrics`](Self::Torchmetrics).
     pub fn bin_of(self, confidence: f64, bins: usize) -> usize {
         let edge = |bin: usize| match self {
             Self::Torchmetrics => f64::from(single_edge(bin, bins)),
@@ -69,8 +70,15 @@ impl ShareSum {
     }
 }
 
+/// As a number.
+impl Serialize for ShareSum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.value())
+    }
+}
+
 /// The rows of one bin, as sums, so that bins of several runs can be added.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Bin {
     /// The number of rows.
     pub rows: u64,
@@ -119,17 +127,6 @@ impl Bin {
     }
 }
 
-impl Serialize for Bin {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeStruct;
-        let mut bin = serializer.serialize_struct("Bin", 3)?;
-        bin.serialize_field("rows", &self.rows)?;
-        bin.serialize_field("correct", &self.correct)?;
-        bin.serialize_field("confidence", &self.confidence.value())?;
-        bin.end()
-    }
-}
-
 /// Rows by confidence, as a reliability diagram shows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reliability {
@@ -153,7 +150,8 @@ impl Reliability {
         self.bins.iter().map(Bin::gap).sum::<f64>() / self.rows() as f64
     }
 
-    /// Maximum calibration error: the largest |accuracy − mean confidence| of the bins that have rows.
+    /// Maximum calibration error: the largest |accuracy − mean confidence| of the bins that have
+    /// rows.
     pub fn mce(&self) -> f64 {
         self.bins.iter().filter(|bin| bin.rows > 0).map(|bin| bin.gap() / bin.rows as f64).fold(0.0, f64::max)
     }

@@ -4,8 +4,10 @@
 //! different number has its own cell until there are too many cells. Then the lowest bits of all
 //! keys are dropped, as few as necessary, and neighbouring cells merge:
 //!
-//!     0.5000001   0.5000002   0.75          3 cells of 64-bit keys
-//!     0.500000·               0.750000·     2 cells of keys without their last bits
+//! ```text
+//! 0.5000001   0.5000002   0.75          3 cells of 64-bit keys
+//! 0.500000·               0.750000·     2 cells of keys without their last bits
+//! ```
 //!
 //! How many bits are dropped depends on the set of numbers alone, so any order and any split of the
 //! numbers lead to the same cells.
@@ -23,11 +25,13 @@ const MANTISSA: u32 = 52;
 /// The number of octaves: the least number of cells.
 const LEAST: usize = 2 << (63 - MANTISSA);
 
-/// Counts rows by a number ≥ 0 (∞ included): how many rows have it, and how many of these are right.
+/// Counts rows by a number ≥ 0 (∞ included): how many rows have it, and how many of these are
+/// right.
 ///
-/// Each different number has its own cell up to a given number of cells. Beyond that the lowest bits
-/// of all numbers are dropped, the same and as few as necessary for all, and a cell stands for its
-/// middle. The result depends on the numbers alone, not on their order or on how they were split.
+/// Each different number has its own cell up to a given number of cells. Beyond that the lowest
+/// bits of all numbers are dropped, the same and as few as necessary for all, and a cell stands for
+/// its middle. The result depends on the numbers alone, not on their order or on how they were
+/// split.
 ///
 /// ```
 /// use xent_metrics::Cells;
@@ -40,8 +44,9 @@ const LEAST: usize = 2 << (63 - MANTISSA);
 #[serde(into = "Packed", try_from = "Packed")]
 pub struct Cells {
     most: usize,
-    /// The number of bits that are dropped so far. While numbers are added there may be up to twice as many cells as in the end, because dropping a bit at the first cell too many would
-    /// often have to be repeated for the next number.
+    /// The number of bits that are dropped so far. While numbers are added there may be up to twice
+    /// as many cells as in the end, because dropping a bit at the first cell too many would often
+    /// have to be repeated for the next number.
     dropped: u32,
     /// By the remaining bits: the number of rows and of right rows.
     cells: HashMap<u64, (u64, u64), BuildHasherDefault<KeyHasher>>,
@@ -127,7 +132,8 @@ impl Cells {
         coarse
     }
 
-    /// The largest relative difference between a number and its cell's: 0 if every number has its own cell.
+    /// The largest relative difference between a number and its cell's: 0 if every number has its
+    /// own cell.
     pub fn rounding(&self) -> f64 {
         let dropped = self.settled().dropped;
         if dropped == 0 { 0.0 } else { 2f64.powi(dropped as i32 - 1 - MANTISSA as i32) }
@@ -178,7 +184,8 @@ impl Cells {
         if more > 0 {
             self.dropped = dropped;
             let old = std::mem::take(&mut self.cells);
-            // Reserved at once: keys come in the order of their hashes, for which a growing table probes long runs.
+            // Reserved at once: keys come in the order of their hashes, for which a growing table
+            // probes long runs.
             self.cells.reserve(old.len());
             for (key, (rows, correct)) in old {
                 self.insert(key >> more, rows, correct);

@@ -5,8 +5,8 @@
 //! additions per row. With many classes nearly every probability lies in the first bin, so:
 //!
 //! 1. the row's probabilities, rounded to multiples of 2^−40, are added to one f64 per class by a
-//!    vector kernel ([`spread`](Reader::spread)). Such sums are exact for 2¹³ rows, after which they
-//!    are moved into integers ([`settle`](Classes::settle));
+//!    vector kernel ([`spread`](Reader::spread)). Such sums are exact for 2¹³ rows, after which
+//!    they are moved into integers ([`settle`](Classes::settle));
 //! 2. a probability above the first bin is subtracted again and counted in its own bin, which is
 //!    allocated per class when it is first used;
 //! 3. the number of rows in the first bin is the number of all rows less those in the other bins.
@@ -102,7 +102,8 @@ impl Classes {
         counts.correct += u64::from(row.predicted == label);
         counts.nll.add(row.nll);
         self.counts[row.predicted].predicted += 1;
-        // A little below the edge, so that rounding does not hide a class from the exact comparison.
+        // A little below the edge, so that rounding does not hide a class from the exact
+        // comparison.
         let edge = 0.999_999 / BINS as f64;
         if reader.spread(edge, &mut self.fresh) {
             let (e, scale) = reader.weights();
@@ -176,7 +177,8 @@ impl Classes {
 
     fn settle(&mut self) {
         for (first, fresh) in self.first.iter_mut().zip(&mut self.fresh) {
-            // A class that has just moved all its mass to other bins may be below 0 by a rounding error, less than the earlier sums are above 0.
+            // A class that has just moved all its mass to other bins may be below 0 by a rounding
+            // error, less than the earlier sums are above 0.
             let units = (*fresh * (1u64 << 40) as f64) as i64;
             first.0.0 = first.0.0.wrapping_add_signed(i128::from(units) << 20);
             *fresh = 0.0;
@@ -226,7 +228,8 @@ impl TryFrom<Packed> for Classes {
     type Error = &'static str;
 
     fn try_from(packed: Packed) -> Result<Self, Self::Error> {
-        /// More rows than any file has, and few enough that sums over thousands of files do not overflow.
+        /// More rows than any file has, and few enough that sums over thousands of files do not
+        /// overflow.
         const MOST: u64 = 1 << 50;
         let len = packed.class_rows.len();
         let same = [packed.class_correct.len(), packed.class_predicted.len(), packed.class_nll.len(), packed.first_shares.len(), packed.first_correct.len()];

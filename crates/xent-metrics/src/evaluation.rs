@@ -31,8 +31,9 @@ pub struct Tallies {
 /// parts of a data set, in any order, merge to the bits of one evaluation of all of it.
 ///
 /// Counts are integers, sums are exact ([`ExactSum`](crate::ExactSum)), sorted numbers depend on
-/// their set alone ([`Cells`](crate::Cells)), and the rows that are retained for the temperature are
-/// chosen by a hash of file and row ([`Sample`]). serde writes an evaluation as JSON and reads it.
+/// their set alone ([`Cells`](crate::Cells)), and the rows that are retained for the temperature
+/// are chosen by a hash of file and row ([`Sample`]). serde writes an evaluation as JSON and reads
+/// it.
 ///
 /// ```
 /// use xent_metrics::{Evaluation, LabelledRows, Logits, Settings};
@@ -85,11 +86,13 @@ impl Tallies {
         }
     }
 
-    /// Adds rows. The positions (among these rows) of those that are to be offered to the [`Sample`] are appended to `evaluated`.
+    /// Adds rows. The positions (among these rows) of those that are to be offered to the
+    /// [`Sample`] are appended to `evaluated`.
     ///
     /// # Errors
-    /// [`InputError`] with the row. Lengths and labels are checked before any row is added. Logits that are not finite are found only after the rows before them have been added:
-    /// this value cannot be used any more then.
+    /// [`InputError`] with the row. Lengths and labels are checked before any row is added. Logits
+    /// that are not finite are found only after the rows before them have been added: this value
+    /// cannot be used any more then.
     pub fn add(&mut self, rows: &LabelledRows<'_>, evaluated: &mut Vec<usize>) -> Result<(), InputError> {
         let classes = self.settings.classes;
         if rows.logits.count() != rows.labels.len() * classes {
@@ -187,7 +190,8 @@ impl Evaluation {
         Ok(())
     }
 
-    /// Adds an evaluation of other rows. The caller ensures that no row is in both: see [`sources`](Self::sources).
+    /// Adds an evaluation of other rows. The caller ensures that no row is in both: see
+    /// [`sources`](Self::sources).
     ///
     /// # Errors
     /// [`MergeError`] if the settings differ; nothing has changed then.

@@ -19,7 +19,8 @@ pub struct Settings {
     /// A temperature that is known beforehand; without one it is fitted to the sampled rows.
     #[serde(default, with = "as_text")]
     pub temperature: Option<f64>,
-    /// Rows with NaN or +∞, or with nothing except −∞, are left out and counted instead of being an error.
+    /// Rows with NaN or +∞, or with nothing except −∞, are left out and counted instead of being an
+    /// error.
     #[serde(default)]
     pub skip_not_finite: bool,
     /// The most logits that are retained as whole rows, in a [`Sample`](crate::Sample).
@@ -28,7 +29,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// For K classes, everything else at its default: 2²⁵ logits are retained, which take 128 MiB in f32.
+    /// For K classes, everything else at its default: 2²⁵ logits are retained, which take 128 MiB
+    /// in f32.
     pub fn new(classes: usize) -> Self {
         Self { classes, binning: Binning::default(), ignored: Vec::new(), temperature: None, skip_not_finite: false, sample_logits: 1 << 25 }
     }

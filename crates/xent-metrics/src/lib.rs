@@ -8,8 +8,8 @@
 //!
 //! What is exact, and when:
 //! - counts, means and equal-width bins: always;
-//! - metrics that need sorted confidences (bins of equal mass, risk by coverage): up to 2¹⁹ different
-//!   confidences, above which confidences are rounded ([`Cells`]);
+//! - metrics that need sorted confidences (bins of equal mass, risk by coverage): up to 2¹⁹
+//!   different confidences, above which confidences are rounded ([`Cells`]);
 //! - metrics that need whole rows again (the temperature, and all numbers after it, unless it is
 //!   given): as long as all rows fit into the budget; otherwise they come from a [`Sample`].
 //!
@@ -44,7 +44,7 @@ pub use mistakes::Mistake;
 pub use row::{NotFinite, Reader, Row};
 pub use sample::Sample;
 pub use scores::{Chance, ClassScores, Estimate, Gaps, RiskCoverage, Scored, Scores};
-pub use smoothing::{EpsilonEstimate, Optimum, OptimumError, UniformPrior, estimate_epsilon};
+pub use smoothing::{EpsilonEstimate, Optimum, UniformPrior, estimate_epsilon};
 pub use sum::ExactSum;
 pub use tally::Tally;
 pub use temperature::{Temperature, fit_temperature};

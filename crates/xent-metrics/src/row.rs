@@ -8,7 +8,8 @@ use crate::vectors::{Extremes, Vectors};
 pub struct Row {
     /// The class with the largest logit, the first on ties.
     pub predicted: usize,
-    /// The number of classes ahead of the label: with a larger logit, or an equal one and a smaller index. 0 means that the row is right.
+    /// The number of classes ahead of the label: with a larger logit, or an equal one and a smaller
+    /// index. 0 means that the row is right.
     pub rank: usize,
     /// `p_max`.
     pub confidence: f64,
@@ -48,7 +49,7 @@ impl Reader {
         if bad || max == f64::NEG_INFINITY {
             return Err(NotFinite);
         }
-        let classes = row.len();
+        let classes = row.count();
         let top = self.z.iter().position(|z| *z == max).unwrap_or(0);
         let logit = self.z[label];
         let rank = if label == top { 0 } else { self.vectors.ahead(&self.z, logit, label) };
@@ -86,7 +87,8 @@ impl Reader {
         (&self.e, 1.0 / self.mass)
     }
 
-    /// Adds the row's probabilities, rounded to multiples of 2^−40, to `sums`; returns whether any reaches `threshold`.
+    /// Adds the row's probabilities, rounded to multiples of 2^−40, to `sums`; returns whether any
+    /// reaches `threshold`.
     pub(crate) fn spread(&self, threshold: f64, sums: &mut [f64]) -> bool {
         let (e, scale) = self.weights();
         self.vectors.spread(e, scale, threshold * self.mass, sums)
@@ -96,7 +98,8 @@ impl Reader {
     pub(crate) fn slopes(&mut self, row: Logits<'_>, label: usize, beta: f64) -> (f64, f64) {
         let max = self.prepare(row, 1.0).max;
         let logit = self.z[label];
-        // The kernel computes exponentials of differences: the differences are scaled first, the sums afterwards.
+        // The kernel computes exponentials of differences: the differences are scaled first, the
+        // sums afterwards.
         self.z.iter_mut().for_each(|z| *z = if *z == f64::NEG_INFINITY { *z } else { (*z - max) * beta });
         let sums = self.vectors.exponentials(&self.z, 0.0, &mut self.e);
         let mean = sums.first / sums.mass;
@@ -111,7 +114,8 @@ impl Reader {
         }
     }
 
-    /// The gap if the exponentials below the largest logit underflow: computed relative to the second largest, which is still in `z`.
+    /// The gap if the exponentials below the largest logit underflow: computed relative to the
+    /// second largest, which is still in `z`.
     fn wide_gap(&mut self, max: f64, classes: usize) -> f64 {
         let second = self.z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         if second == f64::NEG_INFINITY {

@@ -1,7 +1,10 @@
-//! Whole rows, for what a single pass cannot compute: how the numbers change with a temperature that is known only at the end.
+//! Whole rows, for what a single pass cannot compute: how the numbers change with a temperature
+//! that is known only at the end.
 //!
-//! Every row has a hash of its file and its number. A sample retains the rows with the smallest hashes, as many as fit into its budget: a heap holds (hash, place), the largest hash on
-//! top, and a new row with a smaller hash takes the place of that one. So the sample depends on the set of rows alone, and the sample of a union is the sample of the samples.
+//! Every row has a hash of its file and its number. A sample retains the rows with the smallest
+//! hashes, as many as fit into its budget: a heap holds (hash, place), the largest hash on top, and
+//! a new row with a smaller hash takes the place of that one. So the sample depends on the set of
+//! rows alone, and the sample of a union is the sample of the samples.
 
 use std::collections::BinaryHeap;
 
@@ -10,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::input::{LabelledRows, Logits};
 use crate::packed;
 
-/// Rows within a budget of logits: all of them if they fit, otherwise a sample that depends neither on the order of the rows nor on how they were split.
+/// Rows within a budget of logits: all of them if they fit, otherwise a sample that depends neither
+/// on the order of the rows nor on how they were split.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(into = "Packed", try_from = "Packed")]
 pub struct Sample {
@@ -47,7 +51,8 @@ struct Packed {
 }
 
 fn hash(source: &str, row: u64) -> u64 {
-    // FNV-1a of the file's name, then a step per row, then the finaliser of splitmix64 (Steele, Lea, Flood 2014), a bijection that mixes them.
+    // FNV-1a of the file's name, then a step per row, then the finaliser of splitmix64 (Steele,
+    // Lea, Flood 2014), a bijection that mixes them.
     let source = source.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let x = source.wrapping_add(row.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

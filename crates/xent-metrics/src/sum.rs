@@ -3,12 +3,15 @@
 //! Every f64 is an integer multiple of 2^−1074, so a sum of them is a long integer. It is held in
 //! limbs of 32 bits, each in an i64, whose upper half collects carries:
 //!
-//!     limb 2         limb 1         limb 0
-//!     ·2^(64−1074)   ·2^(32−1074)   ·2^−1074
+//! ```text
+//! limb 2         limb 1         limb 0
+//! ·2^(64−1074)   ·2^(32−1074)   ·2^−1074
+//! ```
 //!
-//! A number adds its 53 bits to at most three limbs. Carries are propagated only after 2³⁰ additions
-//! or when the value is read, and only the limbs in use are stored. (Kulisch's long accumulator;
-//! Neal, *Fast exact summation using small and large superaccumulators*, 2015, arXiv 1505.05571.)
+//! A number adds its 53 bits to at most three limbs. Carries are propagated only after 2³⁰
+//! additions or when the value is read, and only the limbs in use are stored. (Kulisch's long
+//! accumulator; Neal, *Fast exact summation using small and large superaccumulators*, 2015, arXiv
+//! 1505.05571.)
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +44,8 @@ pub struct ExactSum {
     nan: bool,
 }
 
-/// The canonical form of a sum: limbs within 0..2³², except the last, which has the sign and is as short as possible; no limb at either end is 0.
+/// The canonical form of a sum: limbs within 0..2³², except the last, which has the sign and is as
+/// short as possible; no limb at either end is 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Canonical {
     first: usize,
@@ -112,7 +116,8 @@ impl ExactSum {
             sum.limbs.iter_mut().for_each(|limb| *limb = -*limb);
             sum.carry();
         }
-        // The last four limbs hold at least 97 bits of the number; lower limbs only decide how a half is rounded.
+        // The last four limbs hold at least 97 bits of the number; lower limbs only decide how a
+        // half is rounded.
         let top = sum.limbs.len().saturating_sub(4);
         let (below, above) = sum.limbs.split_at(top);
         let mut digits = above.iter().rev().fold(0u128, |digits, limb| digits << BITS | *limb as u128);

@@ -10,14 +10,17 @@ use crate::packed;
 use crate::row::{Reader, Row};
 use crate::sum::ExactSum;
 
-/// The most confidences that are distinguished: risk by coverage and bins of equal mass are exact up to this many.
+/// The most confidences that are distinguished: risk by coverage and bins of equal mass are exact
+/// up to this many.
 const CONFIDENCES: usize = 1 << 19;
-/// The most values of the other measures that are distinguished: only intervals and quantiles depend on them.
+/// The most values of the other measures that are distinguished: only intervals and quantiles
+/// depend on them.
 const VALUES: usize = 1 << 14;
 /// A label among this many largest logits counts for top-5 accuracy.
 pub(crate) const TOP: usize = 5;
 
-/// Sums over rows at one temperature. They merge: in any order and any grouping, the result is the same.
+/// Sums over rows at one temperature. They merge: in any order and any grouping, the result is the
+/// same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     pub(crate) rows: u64,

@@ -1,8 +1,8 @@
 //! The temperature at which a model's probabilities fit the labels best.
 //!
 //! In β = 1/T the mean negative log-likelihood is convex, with derivative `mean(E_p[z] − z_y)` and
-//! second derivative `mean(Var_p[z])`. The search keeps a bracket [low, high] around the minimum and
-//! takes a Newton step whenever it stays inside, otherwise it halves the bracket.
+//! second derivative `mean(Var_p[z])`. The search keeps a bracket [low, high] around the minimum
+//! and takes a Newton step whenever it stays inside, otherwise it halves the bracket.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -14,7 +14,8 @@ use crate::sample::Sample;
 use crate::sum::ExactSum;
 use crate::tally::Tally;
 
-/// The range of the search for β. If all labels have the largest logit, no β is too large, and the upper end is the result.
+/// The range of the search for β. If all labels have the largest logit, no β is too large, and the
+/// upper end is the result.
 const LEAST_BETA: f64 = 0.05;
 const LARGEST_BETA: f64 = 20.0;
 /// The number of rows that a thread takes at a time.
@@ -39,8 +40,9 @@ impl Temperature {
     }
 }
 
-/// The T in \[0.05, 20\] that minimises the mean of −ln softmax(z/T)\[label\] over `rows` rows; none without rows.
-/// Rows whose label has the logit −∞, which no temperature changes, are left out.
+/// The T in \[0.05, 20\] that minimises the mean of −ln softmax(z/T)\[label\] over `rows` rows;
+/// none without rows. Rows whose label has the logit −∞, which no temperature changes, are left
+/// out.
 pub fn fit_temperature<'a>(rows: usize, row: &(dyn Fn(usize) -> (Logits<'a>, usize) + Sync)) -> Option<Temperature> {
     let derivatives = |beta: f64| derivatives(rows, row, beta);
     let found = |value: f64, capped: bool| Some(Temperature { value, capped, rows: Some(rows as u64) });
@@ -73,7 +75,8 @@ pub fn fit_temperature<'a>(rows: usize, row: &(dyn Fn(usize) -> (Logits<'a>, usi
     found(1.0 / beta, false)
 }
 
-/// The means of the first and second derivatives, from exact sums, so that they have the same bits on any number of threads.
+/// The means of the first and second derivatives, from exact sums, so that they have the same bits
+/// on any number of threads.
 fn derivatives<'a>(rows: usize, row: &(dyn Fn(usize) -> (Logits<'a>, usize) + Sync), beta: f64) -> (f64, f64) {
     let piece = |piece: usize| {
         let (mut reader, mut slope, mut curvature) = (Reader::default(), ExactSum::default(), ExactSum::default());
@@ -97,7 +100,8 @@ fn derivatives<'a>(rows: usize, row: &(dyn Fn(usize) -> (Logits<'a>, usize) + Sy
 }
 
 impl Sample {
-    /// The sums of all retained rows at a temperature. Mistakes are left out, because the rows' numbers are not known here.
+    /// The sums of all retained rows at a temperature. Mistakes are left out, because the rows'
+    /// numbers are not known here.
     pub(crate) fn tally(&self, temperature: f64, binning: Binning) -> Tally {
         let empty = || (Tally::new(self.classes(), binning), Reader::default());
         let add = |(mut tally, mut reader): (Tally, Reader), place: usize| {
@@ -135,7 +139,8 @@ mod tests {
         rows.map(|(row, label)| reader.read(Logits::F64(row), *label, temperature).unwrap().nll).sum::<f64>() / labels.len() as f64
     }
 
-    /// Rows (0, z) of two classes of which a share is right: the best β makes sigmoid(βz) that share.
+    /// Rows (0, z) of two classes of which a share is right: the best β makes sigmoid(βz) that
+    /// share.
     #[test]
     fn by_hand() {
         let fitted = fit(&[0.0, 2.0].repeat(4), 2, &[1, 1, 1, 0]);

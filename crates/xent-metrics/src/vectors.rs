@@ -1,7 +1,7 @@
 //! The kernels that touch every logit, in f64 vectors of eight lanes.
 //!
-//! Products and sums are never fused, and sums have one order, so every instruction set computes the
-//! same bits: partial results of different machines add up to the result of one machine.
+//! Products and sums are never fused, and sums have one order, so every instruction set computes
+//! the same bits: partial results of different machines add up to the result of one machine.
 
 use fearless_simd::{ExtractToken, Level, Select, Simd, SimdBase, SimdFloat, SimdMask, dispatch, f64x8};
 
@@ -52,13 +52,15 @@ impl Vectors {
         dispatch!(self.0, simd => prepare(simd, row, temperature, into))
     }
 
-    /// Writes e^(z − top) to `e` and returns the sums. The caller has set z to −∞ for classes that are to be left out.
+    /// Writes e^(z − top) to `e` and returns the sums. The caller has set z to −∞ for classes that
+    /// are to be left out.
     pub fn exponentials(self, z: &[f64], top: f64, e: &mut Vec<f64>) -> Sums {
         e.resize(z.len(), 0.0);
         dispatch!(self.0, simd => exponentials(simd, z, top, e))
     }
 
-    /// Adds e·scale, rounded to a multiple of 2^−40, to `sums`; returns whether any e reaches `threshold`.
+    /// Adds e·scale, rounded to a multiple of 2^−40, to `sums`; returns whether any e reaches
+    /// `threshold`.
     pub fn spread(self, e: &[f64], scale: f64, threshold: f64, sums: &mut [f64]) -> bool {
         dispatch!(self.0, simd => spread(simd, e, scale, threshold, sums))
     }
@@ -102,7 +104,8 @@ fn prepare<S: Simd, T: Copy + Into<f64>>(simd: S, row: &[T], temperature: f64, i
     )
 }
 
-/// e^x for x ≤ 0 to 2 ulp, and 0 if that is below the normal numbers (Cody and Waite 1980; Taylor's series to r¹³).
+/// e^x for x ≤ 0 to 2 ulp, and 0 if that is below the normal numbers (Cody and Waite 1980; Taylor's
+/// series to r¹³).
 #[inline(always)]
 fn exp<S: Simd>(x: f64x8<S>) -> f64x8<S> {
     const LEAST: f64 = -708.0;

@@ -1,4 +1,5 @@
-//! Parts merge to the bits of the whole, through JSON too; files that are not evaluations are refused.
+//! Parts merge to the bits of the whole, through JSON too; files that are not evaluations are
+//! refused.
 
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,4 +1,5 @@
-//! Every metric against scikit-learn, torchmetrics, netcal and SciPy: the answers in `golden/references.jsonl`, which `golden/make_golden.py` wrote.
+//! Every metric against scikit-learn, torchmetrics, netcal and SciPy: the answers in
+//! `golden/references.jsonl`, which `golden/make_golden.py` wrote.
 
 use serde_json::Value;
 use xent_metrics::{Binning, Evaluation, LabelledRows, Logits, Scored, Scores, Settings};

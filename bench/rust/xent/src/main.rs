@@ -64,7 +64,7 @@ struct Ready<T> {
     memory: GradientMemory,
     criterion: Criterion,
     shape: Vec<usize>,
-    axis: usize,
+    axis: isize,
     logits: Vec<T>,
     targets: Vec<i64>,
     grad: Vec<T>,
@@ -74,7 +74,7 @@ impl<T: Entry> Ready<T> {
     fn new(memory: GradientMemory, case: &Case, logits: Vec<T>, targets: Vec<i64>) -> Result<Self, String> {
         let criterion = Config::new().label_smoothing(case.epsilon).build().map_err(|error| error.to_string())?;
         let grad = T::zeros(logits.len());
-        Ok(Self { memory, criterion, shape: case.shape.clone(), axis: case.axis, logits, targets, grad })
+        Ok(Self { memory, criterion, shape: case.shape.clone(), axis: case.axis as isize, logits, targets, grad })
     }
 
     fn forward(&self) -> Result<f64, String> {

@@ -13,7 +13,8 @@ pub struct Array {
 }
 
 impl Array {
-    /// The reader has checked that there are as many values as the shape has positions, and that no product of its lengths overflows.
+    /// The reader has checked that there are as many values as the shape has positions, and that no
+    /// product of its lengths overflows.
     pub(super) fn new(shape: Vec<usize>, fortran_order: bool, values: Values) -> Self {
         Self { shape, fortran_order, values }
     }
@@ -60,7 +61,8 @@ impl Array {
         self.into_values_along(&axes)
     }
 
-    /// The entries in C order of the transposed array, whose axis `i` is axis `axes[i]` of this one.
+    /// The entries in C order of the transposed array, whose axis `i` is axis `axes[i]` of this
+    /// one.
     pub fn into_values_along(self, axes: &[usize]) -> Values {
         let strides = self.strides();
         let axes: Vec<(usize, usize)> = axes.iter().map(|&axis| (self.shape[axis], strides[axis] as usize)).collect();

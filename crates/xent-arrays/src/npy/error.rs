@@ -1,4 +1,5 @@
-//! What can be wrong with a `.npy` file. No message carries more than a few of the file's own bytes, and those escaped.
+//! What can be wrong with a `.npy` file. No message carries more than a few of the file's own
+//! bytes, and those escaped.
 
 /// Why a file is not read.
 #[derive(Debug, thiserror::Error)]

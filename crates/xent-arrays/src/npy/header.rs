@@ -1,4 +1,5 @@
-//! The header: a Python dictionary, of which exactly the form that the format prescribes is understood. Nothing in it nests, so nothing here recurses.
+//! The header: a Python dictionary, of which exactly the form that the format prescribes is
+//! understood. Nothing in it nests, so nothing here recurses.
 
 use super::MOST_AXES;
 use super::array::Shape;
@@ -45,7 +46,8 @@ impl Header {
         Ok(Self { dtype, byte_order, fortran_order, shape })
     }
 
-    /// Number of entries. Lengths of 0 are left out of the check on overflow, since strides multiply what stands beside them.
+    /// Number of entries. Lengths of 0 are left out of the check on overflow, since strides
+    /// multiply what stands beside them.
     pub fn entries(&self) -> Result<usize, NpyError> {
         let limit = isize::MAX as usize / self.dtype.size();
         self.shape
@@ -185,7 +187,8 @@ fn dtype(descr: &[u8]) -> Option<(Dtype, ByteOrder)> {
     let dtype = Dtype::from_code(code)?;
     let byte_order = match order {
         "<" => ByteOrder::Little,
-        // NumPy says that void types have no order; what ml_dtypes stores in them has the machine's, and that is little-endian wherever NumPy is built today.
+        // NumPy says that void types have no order; what ml_dtypes stores in them has the
+        // machine's, and that is little-endian wherever NumPy is built today.
         "|" if dtype.size() == 1 || dtype == Dtype::Bf16 => ByteOrder::Little,
         ">" if dtype != Dtype::Bf16 => ByteOrder::Big,
         _ => return None,

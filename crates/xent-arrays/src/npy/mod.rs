@@ -26,7 +26,8 @@ pub use write::encode;
 
 /// The first bytes of every `.npy` file.
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
-/// Longest header that is read, NumPy's own limit. A header of the longest shape has about 1400 bytes.
+/// Longest header that is read, NumPy's own limit. A header of the longest shape has about 1400
+/// bytes.
 const LONGEST_HEADER: usize = 10_000;
 /// Most axes of an array, NumPy's own limit.
 const MOST_AXES: usize = 64;

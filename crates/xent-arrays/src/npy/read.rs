@@ -13,13 +13,15 @@ use super::{LONGEST_HEADER, MAGIC};
 /// Reads a `.npy` file.
 ///
 /// # Errors
-/// [`NpyError`] unless the path is a regular file (its size must be known beforehand: pipes and devices are rejected) whose contents are exactly what its header declares.
+/// [`NpyError`] unless the path is a regular file (its size must be known beforehand: pipes and
+/// devices are rejected) whose contents are exactly what its header declares.
 pub fn read(path: &Path) -> Result<Array, NpyError> {
     let (file, size) = open_regular(path)?;
     read_sized(BufReader::new(file), size)
 }
 
-/// Opens a regular file, whose size can be checked against what the file declares, and returns that size.
+/// Opens a regular file, whose size can be checked against what the file declares, and returns that
+/// size.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64), NpyError> {
     let regular = |metadata: Metadata| if metadata.is_file() { Ok(metadata.len()) } else { Err(NpyError::NotRegular) };
     // Before the file is opened: opening a pipe waits for a writer.
@@ -36,7 +38,8 @@ fn read_sized(mut reader: impl Read, size: u64) -> Result<Array, NpyError> {
     Ok(Array::new(header.shape, header.fortran_order, values))
 }
 
-/// Reads the header of an array that takes `size` bytes in all and leaves exactly the entries to be read.
+/// Reads the header of an array that takes `size` bytes in all and leaves exactly the entries to be
+/// read.
 ///
 /// # Errors
 /// [`NpyError`] unless as many bytes follow as the header declares.

@@ -1,7 +1,10 @@
-//! The header of a page: a struct in Thrift's compact protocol, of which the sizes are wanted here (parquet-format, `parquet.thrift`, `PageHeader`).
+//! The header of a page: a struct in Thrift's compact protocol, of which the sizes are wanted here
+//! (parquet-format, `parquet.thrift`, `PageHeader`).
 //!
-//! The `parquet` crate keeps its own reading of it to itself. This one is stricter, so that the two cannot take the same bytes for different sizes: fields come in ascending order and therefore once, known ones have
-//! the type that they should have, and no number is longer than its type. Every writer's headers are so.
+//! The `parquet` crate keeps its own reading of it to itself. This one is stricter, so that the two
+//! cannot take the same bytes for different sizes: fields come in ascending order and therefore
+//! once, known ones have the type that they should have, and no number is longer than its type.
+//! Every writer's headers are so.
 
 /// What a header claims.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -84,7 +87,8 @@ impl Compact<'_> {
         self.int()?.try_into().ok()
     }
 
-    /// The type of a struct's next field, whose number is so much greater than the last one's; none at the struct's end.
+    /// The type of a struct's next field, whose number is so much greater than the last one's; none
+    /// at the struct's end.
     fn field(&mut self, id: &mut u32) -> Option<Option<u8>> {
         let byte = self.byte()?;
         let (step, kind) = (byte >> 4, byte & 15);
@@ -96,7 +100,8 @@ impl Compact<'_> {
         }
     }
 
-    /// A struct whose first N fields are sizes, or small numbers that stand for something; 0 where there is none.
+    /// A struct whose first N fields are sizes, or small numbers that stand for something; 0 where
+    /// there is none.
     fn sizes<const N: usize>(&mut self) -> Option<[u64; N]> {
         let (mut sizes, mut id) = ([0; N], 0);
         while let Some(kind) = self.field(&mut id)? {
@@ -137,7 +142,8 @@ impl Compact<'_> {
 mod tests {
     use super::*;
 
-    /// type 0, uncompressed 100, compressed 60, data page (7 values, plain, levels run-length encoded, statistics with a minimum of 4 bytes).
+    /// type 0, uncompressed 100, compressed 60, data page (7 values, plain, levels run-length
+    /// encoded, statistics with a minimum of 4 bytes).
     const DATA: &[u8] = &[0x15, 0, 0x15, 200, 1, 0x15, 120, 0x2c, 0x15, 14, 0x15, 0, 0x15, 6, 0x15, 6, 0x1c, 0x18, 4, 1, 2, 3, 4, 0, 0, 0];
 
     #[test]
@@ -155,7 +161,8 @@ mod tests {
             assert_eq!(PageHeader::parse(&DATA[..cut]), None, "{cut}");
         }
         let with = |at: usize, bytes: &[u8]| PageHeader::parse(&[&DATA[..at], bytes, &DATA[at..]].concat());
-        // A size once more, by its full number; a number longer than its type; a field without a type; a size of another type; a list.
+        // A size once more, by its full number; a number longer than its type; a field without a
+        // type; a size of another type; a list.
         assert_eq!(with(7, &[0x05, 4, 0x7e]), None);
         assert_eq!(PageHeader::parse(&[0x15, 0, 0x15, 0xff, 0xff, 0xff, 0xff, 0x7f, 0x15, 0, 0]), None);
         assert_eq!(PageHeader::parse(&[0x15, 0, 0x15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0x15, 0, 0]), None);

@@ -1,4 +1,5 @@
-//! Parquet, through the Arrow project's crate: logits are a list of floats per row, labels a column of integers.
+//! Parquet, through the Arrow project's crate: logits are a list of floats per row, labels a column
+//! of integers.
 
 mod header;
 mod pages;
@@ -134,7 +135,8 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The crate checks much, but not everything: a panic in it is the file's fault, too, and becomes an error without being printed. Panics elsewhere go to the previous hook.
+/// The crate checks much, but not everything: a panic in it is the file's fault, too, and becomes
+/// an error without being printed. Panics elsewhere go to the previous hook.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

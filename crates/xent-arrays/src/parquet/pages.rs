@@ -1,4 +1,5 @@
-//! Pages as the `parquet` crate reads them, each looked at before that crate sees it: it reserves what a page's header claims, for the page and for a dictionary's values, before it reads either.
+//! Pages as the `parquet` crate reads them, each looked at before that crate sees it: it reserves
+//! what a page's header claims, for the page and for a dictionary's values, before it reads either.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
@@ -19,7 +20,8 @@ use crate::error::Problem;
 const MOST_HEADER: u64 = 10_000;
 /// Bytes of a page in memory, at most: writers make pages of a megabyte.
 const MOST_BYTES: u64 = 1 << 28;
-/// Logits of a row, and of a page, at most: a page's bytes are no bound, since a million equal numbers take a few.
+/// Logits of a row, and of a page, at most: a page's bytes are no bound, since a million equal
+/// numbers take a few.
 pub const MOST_LOGITS: u64 = 1 << 24;
 
 /// A file's pages of one column.
@@ -129,7 +131,9 @@ impl Pages {
         Ok(bytes)
     }
 
-    /// That a page is no longer than its header says, which two decoders learn only when they have written all of it. It takes as long as decoding, and is left out where a page cannot be too long.
+    /// That a page is no longer than its header says, which two decoders learn only when they have
+    /// written all of it. It takes as long as decoding, and is left out where a page cannot be too
+    /// long.
     fn check_end(&self, body: &[u8]) -> io::Result<()> {
         let (at, most) = {
             let state = self.state();
@@ -150,7 +154,9 @@ impl Pages {
     }
 }
 
-/// How many bytes of memory a byte of a file can stand for: in snappy, 64 copied ones are three; in LZ4, 255 more of a match are one; in deflate, 258 are two bits; in zstd, a block of 128 KiB is four bytes.
+/// How many bytes of memory a byte of a file can stand for: in snappy, 64 copied ones are three; in
+/// LZ4, 255 more of a match are one; in deflate, 258 are two bits; in zstd, a block of 128 KiB is
+/// four bytes.
 fn growth(codec: Compression) -> u64 {
     match codec {
         Compression::UNCOMPRESSED => 1,

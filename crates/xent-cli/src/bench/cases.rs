@@ -4,13 +4,16 @@ use super::options::{BenchOptions, DType, LayoutName};
 use crate::args::{once, word};
 use crate::error::{Error, Result};
 
-/// Elements of a batch if no rows are given: more than caches hold and much less than fills the memory.
+/// Elements of a batch if no rows are given: more than caches hold and much less than fills the
+/// memory.
 const USUAL_ELEMENTS: usize = 1 << 25;
-/// The most rows of such a batch: with two classes, per-row values would take more memory than the logits.
+/// The most rows of such a batch: with two classes, per-row values would take more memory than the
+/// logits.
 const MOST_USUAL_ROWS: usize = 1 << 22;
 /// The most images in a batch of the layout `middle`. Overridden by `--batch`.
 const MOST_USUAL_IMAGES: usize = 8;
-/// Bytes that a row needs in addition to its logits, rounded up: its target, its parts of the loss, its log-sum-exp.
+/// Bytes that a row needs in addition to its logits, rounded up: its target, its parts of the loss,
+/// its log-sum-exp.
 const BYTES_PER_ROW: u64 = 128;
 
 /// One combination: one row of the table.
@@ -65,7 +68,8 @@ impl Case {
 /// Every combination, those that share a shape together.
 ///
 /// # Errors
-/// A value is given twice, `--batch` does not divide the rows, or a case needs more than `free` bytes.
+/// A value is given twice, `--batch` does not divide the rows, or a case needs more than `free`
+/// bytes.
 pub fn cases(options: &BenchOptions, cores: usize, free: u64) -> Result<Vec<Case>> {
     once("rows", &options.rows, usize::to_string)?;
     once("classes", &options.classes, usize::to_string)?;

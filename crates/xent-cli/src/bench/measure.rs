@@ -1,4 +1,4 @@
-//! Rounds of a case, and what they say.
+//! The rounds of a case, and their medians.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,10 @@ use super::cases::Case;
 use super::workload::{Logit, Workload};
 use crate::error::{Error, Result};
 
-/// Fewer rounds than this say too little about the spread.
+/// Fewer rounds say too little about the spread.
 const LEAST_ROUNDS: usize = 7;
-/// What takes less is repeated within a round: the clock and a thread's waking would show.
+/// A shorter step is repeated within a round: otherwise the clock's resolution and the waking of
+/// threads would be visible.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// When a case has been timed enough.
@@ -24,7 +25,7 @@ pub enum Effort {
 }
 
 impl Effort {
-    /// How much of it is done, from 0; 1 is enough.
+    /// The share that is done; 1 is enough.
     fn done(self, rounds: usize, since: Instant) -> f64 {
         match self {
             Self::Seconds(seconds) => (since.elapsed().as_secs_f64() / seconds).min(rounds as f64 / LEAST_ROUNDS as f64),
@@ -33,10 +34,10 @@ impl Effort {
     }
 }
 
-/// Nanoseconds an element over the rounds of a case.
+/// Nanoseconds per element over the rounds of a case.
 #[derive(Debug, Clone)]
 pub struct Measured {
-    /// How many rounds.
+    /// The number of rounds.
     pub rounds: usize,
     /// Adding up the logits.
     pub read: Quartiles,
@@ -48,7 +49,7 @@ pub struct Measured {
     pub forward_backward: Quartiles,
 }
 
-/// Where the middle half of some numbers lies.
+/// The median and the quartiles of some numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quartiles {
     /// A quarter is below.
@@ -60,7 +61,7 @@ pub struct Quartiles {
 }
 
 impl Quartiles {
-    /// Of at least one number; between two neighbours on the straight line through them.
+    /// Of at least one number; interpolates linearly between neighbours.
     pub fn new(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let at = |share: f64| {
@@ -71,20 +72,21 @@ impl Quartiles {
         Self { low: at(0.25), median: at(0.5), high: at(0.75) }
     }
 
-    /// Half the distance between the outer two, as a part of the median.
+    /// Half the distance between the quartiles, relative to the median.
     pub fn spread(&self) -> f64 {
         (self.high - self.low) / 2.0 / self.median
     }
 }
 
-/// Times a case on threads of its own. `progress` hears how much is done, from 0 to 1, while no clock runs.
+/// Times a case on its own threads. `progress` is called with the share that is done, from 0 to 1,
+/// while nothing is timed.
 ///
 /// # Errors
-/// Threads or memory cannot be had, or the answer is wrong.
+/// The threads cannot be started, there is not enough memory, or the results are wrong.
 pub fn measure<T: Logit>(case: &Case, criterion: &Criterion, effort: Effort, progress: &(dyn Fn(f64) + Sync)) -> Result<Measured> {
     let pool =
         ThreadPoolBuilder::new().num_threads(case.threads).build().map_err(|error| Error::failed(format!("cannot start {} threads: {error}", case.threads)))?;
-    // As a whole, so that no clock sees the way into the pool.
+    // The whole case runs inside of the pool, so that entering the pool is not timed.
     pool.install(|| {
         let mut workload = Workload::<T>::new(case, criterion)?;
         workload.check()?;
@@ -98,7 +100,7 @@ pub fn measure<T: Logit>(case: &Case, criterion: &Criterion, effort: Effort, pro
 
 type Step<'a, T> = fn(&mut Workload<'a, T>) -> Result<()>;
 
-/// For each of the four things a time a round.
+/// For each of the four steps, one time per round.
 fn rounds<T: Logit>(workload: &mut Workload<'_, T>, effort: Effort, progress: &(dyn Fn(f64) + Sync)) -> Result<[Vec<f64>; 4]> {
     let steps: [Step<'_, T>; 4] = [Workload::read, Workload::copy, Workload::forward, Workload::forward_backward];
     let mut calls = [1; 4];

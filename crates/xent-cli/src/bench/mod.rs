@@ -25,7 +25,8 @@ use timing::Timing;
 /// Times every case and prints.
 ///
 /// # Errors
-/// Options that cannot be used; a system that fails; a wrong answer. Nothing has been printed then.
+/// The options cannot be used, the system fails, or a result is wrong. Nothing has been printed
+/// then.
 pub fn bench(options: &BenchOptions) -> Result<()> {
     let (machine, versions) = (Machine::here(), Versions::of_this_build());
     let cases = cases::cases(options, machine.cores, machine.free)?;
@@ -65,7 +66,7 @@ fn measure_case(case: &Case, criterion: &Criterion, effort: Effort, progress: &(
 /// Steps of the progress bar per case.
 const STEPS: f64 = 1000.0;
 
-/// What was timed where, the table, and how to read it.
+/// The machine and the program, the table, and how to read it.
 fn text(timings: &[Timing<'_>], machine: &Machine, versions: &Versions, options: &BenchOptions) -> String {
     let width = terminal::width();
     let wrapped = |text: &str| terminal::wrapped(text, "", width);
@@ -80,8 +81,8 @@ fn text(timings: &[Timing<'_>], machine: &Machine, versions: &Versions, options:
         (least, most) => format!("{least} to {most} rounds"),
     };
     let foot = format!(
-        "Medians of {rounds}; ± is half the distance between the quartiles. GB/s: forward reads the logits, forward+backward reads them and writes as much. \
-         Per read, per copy: forward compared with reading the logits, forward+backward with copying them, on the same threads. --json has every number."
+        "Medians of {rounds}; ± is half the distance between the quartiles. GB/s: forward reads the logits, forward+backward reads them and writes as many bytes. \
+         Per read, per copy: the time of forward relative to reading the logits, and of forward+backward relative to copying them, on the same threads. --json prints every number."
     );
     [wrapped(&head), String::new(), table, String::new(), wrapped(&foot)].join("\n")
 }

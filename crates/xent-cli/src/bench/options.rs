@@ -9,31 +9,33 @@ use crate::args::{count_up_to, positive, share};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct BenchOptions {
-    /// Rows of a batch, N [default: as many as make about 2^25 elements, at most 2^22]
+    /// Rows of a batch, N [default: enough for about 2^25 elements, at most 2^22]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = count, allow_negative_numbers = true)]
     pub rows: Vec<usize>,
     /// Classes, K
     #[arg(long, value_name = "LIST", default_value = "1000,32000,128256", value_delimiter = ',', value_parser = count, allow_negative_numbers = true)]
     pub classes: Vec<usize>,
-    /// Types of the logits and of the gradient
+    /// Types of the logits and the gradient
     #[arg(long, value_name = "LIST", default_value = "f32", value_delimiter = ',')]
     pub dtype: Vec<DType>,
-    /// Where the classes are: last ([N, K], a row in one piece) or middle ([B, K, S], as in segmentation; read in place)
+    /// Position of the class axis: last ([N, K], contiguous rows) or middle ([B, K, S], as in
+    /// segmentation; read in place)
     #[arg(long, value_name = "LIST", default_value = "last", value_delimiter = ',')]
     pub layout: Vec<LayoutName>,
     /// Numbers of threads [default: one per core]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = threads, allow_negative_numbers = true)]
     pub threads: Vec<usize>,
-    /// The B of the layout middle; it divides the rows [default: the largest divisor of the rows up to 8]
+    /// The B of layout middle, a divisor of the rows [default: the largest divisor of the rows up
+    /// to 8]
     #[arg(long, value_name = "B", value_parser = count, allow_negative_numbers = true)]
     pub batch: Option<usize>,
     /// Amount of label smoothing, from 0 to 1
     #[arg(long, value_name = "E", default_value = "0.1", value_parser = share, allow_negative_numbers = true, alias = "label-smoothing")]
     pub epsilon: f64,
-    /// How long to repeat the rounds of a case; there are at least 7
+    /// Seconds for which the rounds of a case are repeated; there are at least 7 rounds
     #[arg(long, value_name = "S", default_value = "2", value_parser = seconds, allow_negative_numbers = true)]
     pub seconds: f64,
-    /// How often to repeat the rounds of a case, however long that takes
+    /// Number of rounds of a case, however long they take
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, conflicts_with = "seconds")]
     pub rounds: Option<usize>,
     /// Print a JSON array with one object per case
@@ -42,46 +44,46 @@ pub struct BenchOptions {
 }
 
 const AFTER_HELP: &str = "\
-Lists are separated by commas. Every combination of their values is a case,
-and a row of the table:
+Lists are separated by commas. Every combination of their values is a case, which
+is a row of the table:
 
   xent bench --classes 1000,50257 --threads 1,8
   xent bench --rows 2097152 --classes 21 --layout last,middle --dtype f16,f32
 
 What is timed:
-  Each round times four things one after another, so that whatever slows the
-  machine down for a while slows all of them:
-    read              adding up the logits as integers: reading them once
-    copy              the logits into a buffer of the same size
-    forward           the loss
-    forward+backward  the loss and its gradient, into that same buffer
-  All four run on the case's threads. What takes less than a millisecond is
-  repeated until it takes that long. A round that is not counted comes first.
-  Logits are normal with standard deviation 3, targets are class indices, all
+  Each round times four steps one after another, so that a temporary slowdown of
+  the machine affects all of them:
+    read              sum the logits as integers, which reads them once
+    copy              copy the logits into a buffer of the same size
+    forward           compute the loss
+    forward+backward  compute the loss and write its gradient to that buffer
+  All four run on the case's threads. A step that takes less than a millisecond
+  is repeated until it takes that long. The first round is not counted.
+  Logits are normal with standard deviation 3, targets are class indices, both
   from a fixed seed; the loss is the mean over the rows. Before a case is timed,
-  its loss and the gradient of some rows are checked; a wrong answer is an error.
-  A batch that fits into the caches is timed in them.
+  its loss and the gradient of some rows are checked; a wrong result is an error.
+  A batch that fits into the caches is timed in the caches.
 
 What is printed:
-  Medians over the rounds. ± is half the distance between the quartiles, as a
-  part of the median. A GB is 10^9 bytes; each logit counts once where it is
-  read and each copy or gradient once where it is written, so that copy and
-  forward+backward count twice the bytes of read and forward.
-  Where the terminal is too narrow, columns are left out.
+  Medians over the rounds. ± is half the distance between the quartiles, relative
+  to the median. A GB is 10^9 bytes; each logit counts once when it is read, and
+  each copy or gradient once when it is written, so copy and forward+backward
+  count twice the bytes of read and forward.
+  If the terminal is too narrow, columns are left out.
 
   With --json, for each case:
     rows, classes, dtype, layout, threads, shape, epsilon, rounds
-    X_ns_per_element, and _low and _high after it for the quartiles, and
+    X_ns_per_element, X_ns_per_element_low and _high for the quartiles, and
     X_gb_per_second, where X is read, copy, forward or forward_backward
     forward_per_read           ratio of the medians
-    forward_backward_per_copy  the same
+    forward_backward_per_copy  ratio of the medians
     cores, cpu (or null), xent_version, build
 
-Memory: two buffers of the logits' size and about 128 bytes a row. What needs
-more than the machine has free is refused, all cases before the first is timed.
+Memory: two buffers of the logits' size and about 128 bytes per row. If a case
+needs more memory than is free, the command fails before any case is timed.
 
-Exit code: 0; 2 for options that cannot be used; 1 if the system fails or an
-answer is wrong.";
+Exit code: 0; 2 for options that cannot be used; 1 if the system fails or a
+result is wrong.";
 
 /// A type of logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]

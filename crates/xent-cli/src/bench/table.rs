@@ -7,7 +7,8 @@ use super::timing::Timing;
 use crate::args::word;
 use crate::report::grid;
 
-/// Head, contents, and how soon the column is left out if the table is too wide: never for 0, otherwise the largest first.
+/// Head, contents, and how soon the column is left out if the table is too wide: never for 0,
+/// otherwise the largest first.
 struct Column {
     head: &'static str,
     cell: fn(&Timing<'_>) -> String,
@@ -46,7 +47,7 @@ fn draw(timings: &[Timing<'_>], kept: u8) -> String {
     let columns = || COLUMNS.iter().filter(|column| column.dispensable <= kept);
     let lines = columns().map(|column| column.head.lines().count()).max().unwrap_or(1);
     let header = columns().map(|column| format!("{}{}", "\n".repeat(lines - column.head.lines().count()), column.head)).collect();
-    grid(header, timings.iter().map(|timing| columns().map(|column| (column.cell)(report)).collect()).collect(), CellAlignment::Right)
+    grid(header, timings.iter().map(|timing| columns().map(|column| (column.cell)(timing)).collect()).collect(), CellAlignment::Right)
 }
 
 fn time(times: &Quartiles) -> String {

@@ -1,4 +1,4 @@
-//! A batch and what is done with it.
+//! A batch and the four steps that are timed on it.
 
 use std::hint::black_box;
 
@@ -12,20 +12,22 @@ use super::cases::Case;
 use crate::error::{Error, Result};
 use crate::seed::{Purpose, stream};
 
-/// Standard deviation of the logits: confident about some rows and not about others.
+/// The standard deviation of the logits: some rows are confident and others are not.
 const SCALE: f64 = 3.0;
-/// Numbers that are drawn; the logits are pieces of them. Drawing each logit would take longer than timing it.
+/// The number of random numbers; the logits are copied from them in pieces, because drawing each
+/// logit would take longer than timing it.
 const DRAWN: usize = 1 << 20;
-/// Length of a piece: prime, so that no row length fits it.
+/// The length of a piece: a prime, so that it is not a multiple of a row's length.
 const PIECE: usize = 4099;
-/// Of [N, K] and of [B, K, S].
-const CLASS_AXIS: usize = 1;
-/// Bytes that are worth a thread.
+/// The class axis of [N, K] and of [B, K, S].
+const CLASS_AXIS: isize = 1;
+/// The fewest bytes for which a thread is used.
 const LEAST_SHARE: usize = 1 << 16;
 
 /// Logits that can be read as fast as memory delivers them.
 pub trait Logit: Element {
-    /// The sum of the bits as integers. Their order does not matter, so that the compiler is free to add many at a time, and halves need no conversion.
+    /// The sum of the bits as integers: the compiler may add them in any order, many at a time, and
+    /// half-precision numbers need no conversion.
     fn sum_of_bits(logits: &[Self]) -> u64;
 }
 
@@ -46,7 +48,8 @@ pub struct Workload<'a, T> {
     shape: Vec<usize>,
     logits: Vec<T>,
     targets: Vec<i64>,
-    /// Copies and gradients go to the same buffer, so that pages that lie better than others favour neither.
+    /// Copies and gradients are written to the same buffer, so that the placement of its pages
+    /// favours neither.
     written: Vec<T>,
     /// Elements that a thread reads or copies in one piece.
     share: usize,
@@ -56,13 +59,13 @@ impl<'a, T: Logit> Workload<'a, T> {
     /// Random logits and targets. Every page has been written by the threads of the current pool.
     ///
     /// # Errors
-    /// The memory cannot be had.
+    /// There is not enough memory.
     pub fn new(case: &Case, criterion: &'a Criterion) -> Result<Self> {
         let mut rng = stream(0, Purpose::Bench);
         let drawn: Vec<T> = (0..DRAWN + PIECE).map(|_| T::from_f64(SCALE * Distribution::<f64>::sample(&StandardNormal, &mut rng))).collect();
         let mut logits = filled(T::from_f64(0.0), case.elements(), case)?;
         logits.par_chunks_mut(PIECE).enumerate().for_each(|(index, piece)| {
-            // An odd multiplier reaches every start before it returns to one.
+            // An odd multiplier visits every start before it repeats one.
             let start = index.wrapping_mul(0x9E37_79B1) % DRAWN;
             piece.copy_from_slice(&drawn[start..start + piece.len()]);
         });
@@ -79,7 +82,7 @@ impl<'a, T: Logit> Workload<'a, T> {
         Ok(())
     }
 
-    /// Reads the logits and writes as much.
+    /// Reads the logits and writes as many bytes.
     pub fn copy(&mut self) -> Result<()> {
         self.written.par_chunks_mut(self.share).zip(self.logits.par_chunks(self.share)).for_each(|(to, from)| to.copy_from_slice(from));
         black_box(&mut self.written);
@@ -105,7 +108,8 @@ impl<'a, T: Logit> Workload<'a, T> {
     fn loss_and_gradient(&mut self) -> Result<Output<T::Real>> {
         let logits = Rows::with_axis(&self.logits, &self.shape, CLASS_AXIS).map_err(Error::failed)?;
         let mut grad = RowsMut::with_axis(&mut self.written, &self.shape, CLASS_AXIS).map_err(Error::failed)?;
-        // Times N, as loss scaling does: a row's gradient is p − y then, which halves can hold.
+        // Multiplied by N, like loss scaling: a row's gradient is then p − y, which half precision
+        // can represent.
         self.criterion.forward_backward(&logits, &self.targets, self.targets.len() as f64, &mut grad).map_err(Error::failed)
     }
 
@@ -113,10 +117,11 @@ impl<'a, T: Logit> Workload<'a, T> {
         Rows::with_axis(buffer, &self.shape, CLASS_AXIS).map_err(Error::failed)
     }
 
-    /// That this very batch gets the right answer: what is wrong need not be timed.
+    /// Checks the results for this batch, because wrong results need not be timed.
     ///
     /// # Errors
-    /// The loss is not finite, depends on whether its gradient is asked for, or the gradient of the first, middle or last row is not p − y.
+    /// The loss is not finite, depends on whether its gradient is asked for, or the gradient of the
+    /// first, middle or last row is not p − y.
     pub fn check(&mut self) -> Result<()> {
         let [alone, with_gradient] = [self.loss()?, self.loss_and_gradient()?].map(|output| output.to_f64().loss.scalar().unwrap_or(f64::NAN));
         if !(alone.is_finite() && with_gradient.is_finite()) {
@@ -129,9 +134,9 @@ impl<'a, T: Logit> Workload<'a, T> {
         [0, rows / 2, rows - 1].into_iter().try_for_each(|row| self.check_row(row, &logits, &grad))
     }
 
-    /// Against the textbook. How exact the numbers are is the test suite's affair; this tells right from wrong.
+    /// Compares a row with the textbook formula, coarsely: the test suite checks the accuracy.
     fn check_row(&self, row: usize, logits: &Rows<'_, T>, grad: &Rows<'_, T>) -> Result<()> {
-        let (classes, epsilon) = (logits.classes(), self.criterion.epsilon());
+        let (classes, epsilon) = (logits.classes(), self.criterion.config().label_smoothing);
         let at = |view: &Rows<'_, T>, class| view.get(row, class).map_or(f64::NAN, |value| xent::Real::to_f64(value.to_real()));
         let max = (0..classes).map(|class| at(logits, class)).fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = (0..classes).map(|class| (at(logits, class) - max).exp()).sum();
@@ -150,10 +155,10 @@ impl<'a, T: Logit> Workload<'a, T> {
 }
 
 fn wrong(what: String) -> Error {
-    Error::failed(format!("wrong answer, nothing was timed: {what}"))
+    Error::failed(format!("wrong result, nothing was timed: {what}"))
 }
 
-/// Room for so many, with every page written, by the threads that will use it.
+/// A vector of `len` values, whose pages are all written by the threads that will use them.
 fn filled<T: Copy + Send + Sync>(value: T, len: usize, case: &Case) -> Result<Vec<T>> {
     let mut values = Vec::new();
     values.try_reserve_exact(len).map_err(|_| Error::failed(format!("no memory for {}: {} bytes were refused", case.name(), len * size_of::<T>())))?;
@@ -207,7 +212,7 @@ mod tests {
                 workload.written[0] *= wrong;
                 let grad = workload.rows(&workload.written).unwrap();
                 let message = workload.check_row(0, &workload.rows(&workload.logits).unwrap(), &grad).unwrap_err().to_string();
-                assert!(message.starts_with("wrong answer, nothing was timed: the gradient of row 0, class 0 is"), "{message}");
+                assert!(message.starts_with("wrong result, nothing was timed: the gradient of row 0, class 0 is"), "{message}");
             }
             workload.logits[7] = f64::NAN;
             assert!(workload.check().unwrap_err().to_string().contains("the loss is NaN from forward and NaN from forward+backward"));

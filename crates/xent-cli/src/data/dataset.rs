@@ -1,4 +1,4 @@
-//! A data set once it is in memory.
+//! A data set in memory.
 
 /// The features of all rows, row after row.
 #[derive(Debug, Clone, PartialEq)]
@@ -7,22 +7,23 @@ pub enum Features {
     Bytes {
         /// `[rows, width]`.
         values: Vec<u8>,
-        /// What becomes 1.
+        /// The value that becomes 1.
         full_scale: f32,
     },
     /// Numbers.
     Reals {
         /// `[rows, width]`.
         values: Vec<f64>,
-        /// One entry a column: whether a network sees it with mean 0 and standard deviation 1 (over the training rows) or as it is.
+        /// One entry per column: whether a network sees it with mean 0 and standard deviation 1
+        /// (over the training rows) or unchanged.
         standardise: Vec<bool>,
     },
 }
 
-/// Rows with a class each.
+/// Rows, each with a class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dataset {
-    /// What they are and whose, in a sentence or two.
+    /// A description with the source, in a sentence or two.
     pub about: String,
     /// Number of features of a row.
     pub width: usize,
@@ -30,15 +31,16 @@ pub struct Dataset {
     pub features: Features,
     /// The class of each row.
     pub labels: Vec<u32>,
-    /// What each class is called; at least two.
+    /// The names of the classes, at least two.
     pub classes: Vec<String>,
-    /// Where the data came with a test part of their own: the first row of it.
+    /// The first row of the test part, if the data came with one.
     pub given_test: Option<usize>,
-    /// Where the truth is known: p(class | features), `[rows, classes]`.
+    /// p(class | features), `[rows, classes]`, if it is known.
     pub truth: Option<Vec<f64>>,
 }
 
-/// Sorts the distinct names (as numbers if all are numbers) and returns each row's index among them, and the sorted names.
+/// Sorts the distinct names (as numbers if all are numbers) and returns each row's index among
+/// them, and the sorted names.
 pub fn number_classes(names: &[String]) -> (Vec<u32>, Vec<String>) {
     let mut classes: Vec<String> = names.iter().collect::<std::collections::HashSet<_>>().into_iter().cloned().collect();
     if classes.iter().all(|name| name.parse::<f64>().is_ok_and(f64::is_finite)) {

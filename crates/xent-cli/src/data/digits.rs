@@ -1,4 +1,5 @@
-//! The handwritten digits that are part of the program; `data/README.md` says where they come from and `data/make_digits.py` how they were made.
+//! The handwritten digits that are part of the program; `data/README.md` says where they come from
+//! and `data/make_digits.py` how they were made.
 
 use super::dataset::Dataset;
 use super::idx;

@@ -1,4 +1,5 @@
-//! The IDX format of the MNIST files: big-endian magic `00 00 08 d` (unsigned bytes, d dimensions), the dimensions, the values in C order.
+//! The IDX format of the MNIST files: big-endian magic `00 00 08 d` (unsigned bytes, d dimensions),
+//! the dimensions, the values in C order.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,8 @@ fn read(name: impl std::fmt::Display, source: impl Read, gzipped: bool, size: u6
     idx.map_err(|message| Error::input(format!("{name}: {message}")))
 }
 
-/// Trusts the header only as far as the bytes after it confirm it: `size`, if known, must be what it declares, and never more than that is read.
+/// Trusts the header only as far as the bytes after it confirm it: `size`, if known, must be what
+/// it declares, and never more than that is read.
 fn parse(mut reader: impl Read, size: Option<u64>, rank: usize) -> std::result::Result<Idx, String> {
     let mut word = || -> std::result::Result<[u8; 4], String> {
         let mut bytes = [0; 4];
@@ -95,7 +97,8 @@ pub fn dataset(images: Idx, labels: Idx, full_scale: f32) -> Result<Dataset> {
     })
 }
 
-/// Reads `train-images…` and `train-labels…` and, if they exist, `t10k-images…` and `t10k-labels…` as the test part.
+/// Reads `train-images…` and `train-labels…` and, if they exist, `t10k-images…` and `t10k-labels…`
+/// as the test part.
 pub fn read_folder(folder: &Path) -> Result<Dataset> {
     let Some((path, mut images, mut labels)) = read_part(folder, "train")? else {
         return Err(Error::input(format!(
@@ -121,7 +124,8 @@ pub fn read_folder(folder: &Path) -> Result<Dataset> {
     Ok(dataset)
 }
 
-/// The images of a part, with their path, and as many labels; none if there are no files of this part.
+/// The images of a part, with their path, and as many labels; none if there are no files of this
+/// part.
 fn read_part(folder: &Path, part: &str) -> Result<Option<(PathBuf, Idx, Idx)>> {
     let (images_path, labels_path) = match (find(folder, &format!("{part}-images"), IMAGES)?, find(folder, &format!("{part}-labels"), LABELS)?) {
         (None, None) => return Ok(None),
@@ -139,7 +143,8 @@ fn read_part(folder: &Path, part: &str) -> Result<Option<(PathBuf, Idx, Idx)>> {
     Ok(Some((images_path, images, labels)))
 }
 
-/// The file of this name in one of its common spellings: `-idx3-ubyte` and `.idx3-ubyte`, plain and gzipped.
+/// The file of this name in one of its common spellings: `-idx3-ubyte` and `.idx3-ubyte`, plain and
+/// gzipped.
 fn find(folder: &Path, stem: &str, rank: usize) -> Result<Option<PathBuf>> {
     let spellings = ["-", "."].into_iter().flat_map(|separator| ["", ".gz"].map(|gz| folder.join(format!("{stem}{separator}idx{rank}-ubyte{gz}"))));
     let mut found: Vec<PathBuf> = spellings.filter(|path| path.exists()).collect();

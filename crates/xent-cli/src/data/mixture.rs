@@ -1,4 +1,5 @@
-//! A mixture of Gaussians: data whose true posterior is known, so that a model's probabilities can be compared with the truth and not only with labels.
+//! A mixture of Gaussians: data whose true posterior is known, so that a model's probabilities can
+//! be compared with the truth and not only with labels.
 
 use rand_distr::{Distribution, StandardNormal};
 
@@ -8,13 +9,14 @@ use crate::seed::{Purpose, stream};
 const ROWS: usize = 1800;
 const CLASSES: usize = 10;
 const DIMENSIONS: usize = 16;
-/// Standard deviation of the classes' centres in each dimension; that of the rows around their centre is 1.
-/// Chosen so that the best possible classifier is right about nine times in ten.
+/// Standard deviation of the classes' centres in each dimension; that of the rows around their
+/// centre is 1. Chosen so that the best possible classifier is right about nine times in ten.
 const SPREAD: f64 = 0.8;
 /// Every run has the same data set; runs differ in how they split it.
 const SEED: u64 = 0;
 
-/// `x = centre_k + N(0, 1)` in each dimension, the classes equally likely. The posterior is softmax over k of `−|x − centre_k|²/2`.
+/// `x = centre_k + N(0, 1)` in each dimension, the classes equally likely. The posterior is softmax
+/// over k of `−|x − centre_k|²/2`.
 pub fn generate() -> Dataset {
     let mut rng = stream(SEED, Purpose::Generation);
     let mut normal = move || -> f64 { StandardNormal.sample(&mut rng) };

@@ -1,4 +1,4 @@
-//! Training, validation and test parts, and what a network sees of them.
+//! Training, validation and test parts, as a network sees them.
 
 use rand::{RngExt, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::dataset::{Dataset, Features};
 use crate::seed::{Purpose, stream};
 
-/// Of every 18 rows 10 train, 3 validate and 5 test; of a training part that came with a test part of its own, 10 of 13 train and 3 validate.
+/// Of every 18 rows 10 train, 3 validate and 5 test; if the data came with a test part, 10 of 13
+/// other rows train and 3 validate.
 const TRAIN: usize = 10;
 const VALIDATION: usize = 3;
 const TEST: usize = 5;
@@ -16,13 +17,14 @@ const TEST: usize = 5;
 pub struct Part {
     /// `[rows, width]`.
     pub features: Vec<f32>,
-    /// The class of each row; in a training part some may be wrong on purpose.
+    /// The class of each row; in a training part some may be deliberately wrong.
     pub labels: Vec<u32>,
-    /// Where the truth is known: p(class | features), `[rows, classes]`.
+    /// p(class | features), `[rows, classes]`, if it is known.
     pub truth: Option<Vec<f64>>,
 }
 
-/// Something for each of the three parts: their rows as a network sees them, the rows' numbers, or how many they are.
+/// Something for each of the three parts: their rows as a network sees them, the rows' numbers, or
+/// how many they are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Split<T> {
     /// The weights are fitted to this part.
@@ -40,8 +42,9 @@ impl<T> Split<T> {
     }
 }
 
-/// Splits the rows so that every part has the classes in the same proportions, standardises them by the training part's statistics, and gives a share `label_noise` of the training
-/// labels a wrong class, each equally likely. The same seed gives the same parts.
+/// Splits the rows so that every part has the classes in the same proportions, standardises them by
+/// the training part's statistics, and gives a share `label_noise` of the training labels a wrong
+/// class, each equally likely. The same seed gives the same parts.
 pub fn split(dataset: &Dataset, seed: u64, label_noise: f64) -> Split<Part> {
     let rows = deal(dataset, seed);
     let scaling = scaling(dataset, &rows.train);
@@ -50,7 +53,8 @@ pub fn split(dataset: &Dataset, seed: u64, label_noise: f64) -> Split<Part> {
     parts
 }
 
-/// Shuffles the rows, sorts them by class and deals them out like cards, so that no part deviates from a class's proportion by more than about one row.
+/// Shuffles the rows, sorts them by class and deals them out like cards, so that no part deviates
+/// from a class's proportion by more than about one row.
 fn deal(dataset: &Dataset, seed: u64) -> Split<Vec<usize>> {
     let mut rng = stream(seed, Purpose::Split);
     let given = dataset.given_test.unwrap_or(dataset.labels.len());
@@ -58,9 +62,10 @@ fn deal(dataset: &Dataset, seed: u64) -> Split<Vec<usize>> {
     rows.shuffle(&mut rng);
     rows.sort_by_key(|&row| dataset.labels[row]);
     let hand = if dataset.given_test.is_some() { TRAIN + VALIDATION } else { TRAIN + VALIDATION + TEST };
-    // A step without a common divisor with the hand (13 or 18) visits each place once and mixes the parts.
+    // A step without a common divisor with the hand (13 or 18) visits each place once and mixes the
+    // parts.
     const STEP: usize = 7;
-    let mut dealt = Split { test: (given..dataset.labels.len()).collect(), ..Split::default() };
+    let mut dealt: Split<Vec<usize>> = Split { test: (given..dataset.labels.len()).collect(), ..Split::default() };
     for (card, row) in rows.into_iter().enumerate() {
         match card * STEP % hand {
             place if place < TRAIN => dealt.train.push(row),

@@ -1,4 +1,5 @@
-//! CSV files for training: a header line that names the columns, numbers and texts below it, one column with the class.
+//! CSV files for training: a header line that names the columns, numbers and texts below it, one
+//! column with the class.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -11,17 +12,20 @@ use csv::StringRecord;
 use super::dataset::{Dataset, Features, number_classes};
 use crate::error::{Error, Result};
 
-/// The longest line (or quoted text over several lines) that is read into memory, and the CSV reader's buffer beyond it.
+/// The longest line (or quoted text over several lines) that is read into memory, and the CSV
+/// reader's buffer beyond it.
 const LONGEST_RECORD: u64 = 1 << 20;
 const BUFFER: usize = 1 << 13;
-/// A text column becomes one feature per distinct text; a column with more texts holds names or comments, not categories.
+/// A text column becomes one feature per distinct text; a column with more texts holds names or
+/// comments, not categories.
 const MOST_CATEGORIES: usize = 100;
 /// The largest number of values in all rows together.
 const MOST_VALUES: usize = 1 << 28;
 /// What other programs write for a missing value, in lower case.
 const MISSING: [&str; 7] = ["", "?", "na", "n/a", "nan", "null", "none"];
 
-/// Reads a file; the class is in the column `label` (a name, or a position counted from 1). Default: the last column.
+/// Reads a file; the class is in the column `label` (a name, or a position counted from 1).
+/// Default: the last column.
 pub fn read(path: &Path, label: Option<&str>) -> Result<Dataset> {
     let file = std::fs::File::open(path).map_err(|error| Error::reading(path, error))?;
     parse(file, label).map_err(|message| Error::in_file(path, message))
@@ -92,7 +96,8 @@ impl Table {
         Ok(Self { header, records })
     }
 
-    /// The column with the class: by its name, or, if no column has that name, by its position counted from 1.
+    /// The column with the class: by its name, or, if no column has that name, by its position
+    /// counted from 1.
     fn label_column(&self, wanted: Option<&str>) -> std::result::Result<usize, String> {
         let columns = self.header.len();
         let Some(wanted) = wanted else {

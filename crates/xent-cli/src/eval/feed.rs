@@ -9,7 +9,8 @@ const BLOCK: u64 = 1 << 22;
 /// The most rows of a block.
 const MOST_ROWS: u64 = 1 << 16;
 
-/// A data set that is being read. If there are as many files of labels as of logits, each file of logits has its own labels; otherwise the labels continue from file to file.
+/// A data set that is being read. If there are as many files of labels as of logits, each file of
+/// logits has its own labels; otherwise the labels continue from file to file.
 pub struct Feed {
     logits: Vec<Place>,
     labels: Vec<Place>,

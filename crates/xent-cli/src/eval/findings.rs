@@ -49,11 +49,19 @@ fn temperature(model: &ModelScores) -> Option<String> {
             temperature.value
         ));
     }
-    let means = if temperature.value > 1.0 { "above 1: the model is right less often than its confidence says" } else { "below 1: the model is right more often than its confidence says" };
-    let sample = if rows < model.scores.raw.rows {
-        format!("{rows} rows, a sample, because more did not fit into the memory budget; --temperature {:.4} computes the numbers after scaling from all rows", temperature.value)
+    let means = if temperature.value > 1.0 {
+        "above 1: the model is right less often than its confidence says"
     } else {
-        "these rows themselves, so the numbers after scaling are slightly better than on other rows; --temperature takes one that was fitted elsewhere".to_string()
+        "below 1: the model is right more often than its confidence says"
+    };
+    let sample = if rows < model.scores.raw.rows {
+        format!(
+            "{rows} rows, a sample, because more did not fit into the memory budget; --temperature {:.4} computes the numbers after scaling from all rows",
+            temperature.value
+        )
+    } else {
+        "these rows themselves, so the numbers after scaling are slightly better than on other rows; --temperature takes one that was fitted elsewhere"
+            .to_string()
     };
     Some(format!("{:.3}, {means}. It was fitted to {sample}.", temperature.value))
 }
@@ -72,7 +80,9 @@ fn training_epsilon(model: &ModelScores) -> Option<String> {
 }
 
 fn limits(comparison: &Comparison) -> String {
-    let mut text = "The numbers are those of these rows. Intervals say how much other rows from the same source would change them, not how much another training would.".to_string();
+    let mut text =
+        "The numbers are those of these rows. Intervals say how much other rows from the same source would change them, not how much another training would."
+            .to_string();
     let rounding = comparison.models.iter().map(|model| model.scores.raw.confidence_rounding).fold(0.0, f64::max);
     if rounding > 0.0 {
         text.push_str(&format!(

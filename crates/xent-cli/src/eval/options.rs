@@ -6,50 +6,53 @@ use clap::{Args, ValueEnum};
 use xent_arrays::Place;
 use xent_metrics::{Binning, Settings, UniformPrior};
 
-use crate::args::{count, positive, repeated, share};
+use crate::args::{count, positive, repeated, share, uniform_prior};
 use crate::error::{Error, Result};
-use crate::train::PriorName;
 
 /// Options of `xent eval`.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct EvalOptions {
-    /// Logits [rows, classes]: .npy, .npz, .safetensors, .csv or .parquet, FILE:NAME for one of several arrays; several files or a quoted pattern are one data set
+    /// Logits [rows, classes]: .npy, .npz, .safetensors, .csv or .parquet; FILE:NAME is one of
+    /// several arrays; several files or a quoted pattern are one data set
     #[arg(long, value_name = "Z", num_args = 1.., required_unless_present = "merge")]
     pub logits: Vec<String>,
-    /// Labels: integers, one a row, from as many files as the logits or from others with as many rows in all [default: the logits' files, where they have one column of integers]
+    /// Labels: integers, one per row, from as many files as the logits or from others with the same
+    /// total number of rows [default: the files of the logits, if they have one column of integers]
     #[arg(long, value_name = "Y", num_args = 1..)]
     pub targets: Vec<String>,
-    /// Other models' logits of the same rows, one model each; a quoted pattern is one model
+    /// Logits of other models for the same rows, one model each; a quoted pattern is one model
     #[arg(long, value_name = "Z2", num_args = 1..)]
     pub compare: Vec<String>,
-    /// Names of the models, in their order [default: the files']
+    /// Names of the models, in their order [default: the names of their files]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub names: Vec<String>,
 
-    /// Labels whose rows are left out, never read
+    /// Labels whose rows are left out without being read
     #[arg(long, value_name = "I,J", value_delimiter = ',', allow_hyphen_values = true)]
     pub ignore_index: Vec<i64>,
-    /// Leave rows with NaN or +∞ out and say how many they are, instead of failing
+    /// Leave out rows with NaN or +∞ and report their number, instead of failing
     #[arg(long)]
     pub skip_non_finite: bool,
-    /// Temperature for the numbers after temperature scaling, as fitted elsewhere [default: fitted to these rows]
+    /// Temperature for the numbers after temperature scaling, if it was fitted elsewhere [default:
+    /// fitted to these rows]
     #[arg(long, value_name = "T", value_parser = positive, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Amounts of smoothing to report the loss with, so that it compares with a training loss
+    /// Amounts of smoothing for which the loss is reported, for comparison with a training loss
     #[arg(long, value_name = "LIST", default_value = "0.05,0.1,0.2", value_delimiter = ',', value_parser = share, allow_negative_numbers = true, alias = "label-smoothing")]
     pub epsilon: Vec<f64>,
     /// Where that smoothing puts its mass
-    #[arg(long, value_name = "PRIOR", default_value = "uniform")]
-    pub prior: PriorName,
-    /// Put confidences on a bin's edge where this package puts them
+    #[arg(long, value_name = "PRIOR", default_value = "uniform", value_parser = uniform_prior())]
+    pub prior: UniformPrior,
+    /// Put a confidence on the edge of a bin into the same bin as this package
     #[arg(long, value_name = "PACKAGE")]
     pub compat: Option<Compat>,
 
-    /// Write what these rows say to a file that --merge reads, and no report
+    /// Write the evaluation of these rows to a file for --merge, and no report
     #[arg(long, value_name = "PART.json", conflicts_with_all = ["merge", "out", "json", "epsilon", "prior"])]
     pub partial: Option<PathBuf>,
-    /// Report on the rows of these files, written by --partial: the same, bit for bit, as one run over all of them
+    /// Report on the rows of these files, which --partial wrote: bit for bit the same report as
+    /// from one run over all rows
     #[arg(long, value_name = "PART.json", num_args = 1.., conflicts_with_all = ["logits", "targets", "compare", "names", "ignore_index", "skip_non_finite", "temperature", "compat"])]
     pub merge: Vec<PathBuf>,
 
@@ -59,7 +62,7 @@ pub struct EvalOptions {
     /// Print the report as JSON
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
-    /// Threads to compute on; the numbers do not depend on it [default: one a core, eight at most]
+    /// Threads to compute on; the numbers do not depend on it [default: one per core, at most 8]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Print nothing but errors
@@ -67,17 +70,17 @@ pub struct EvalOptions {
     pub quiet: bool,
 }
 
-// Wrapped by whoever prints it, to the terminal's width.
+// clap wraps it to the terminal's width.
 const AFTER_HELP: &str = "\
-Data sets larger than memory are read once, a block at a time. Bins of equal mass and AURC are exact up to 524288 different confidences; the temperature and what follows it are exact up to 33554432 \
-logits and are found from a sample of rows beyond, which the report says. --temperature T needs no sample.
+Files are read once, one block at a time, so they may be larger than memory. Bins of equal mass and AURC are exact up to 524288 different confidences. The temperature and the numbers after scaling are \
+exact up to 33554432 logits; beyond that they come from a sample of rows, which the report mentions. --temperature T needs no sample.
 
-On a cluster: xent eval --logits a.npy --targets ya.npy --partial a.json, and so on for each shard, then xent eval --merge *.json. Files have to be named as in a run over all of them.";
+On a cluster: xent eval --logits a.npy --targets ya.npy --partial a.json for each shard, then xent eval --merge *.json. The files must have the same names as in a run over all of them.";
 
-/// Whose conventions.
+/// The package whose convention for edges is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Compat {
-    /// Bins [a, b) in float32, confidence 1 in one of its own
+    /// Bins [a, b) in float32, and one more for confidence 1
     Torchmetrics,
     /// Bins [a, b), the last closed
     Netcal,
@@ -86,17 +89,18 @@ pub enum Compat {
 /// Logits and labels of a model.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// As the report calls it.
+    /// Its name in the report.
     pub name: String,
     /// Its files, in order.
     pub logits: Vec<Place>,
 }
 
 impl EvalOptions {
-    /// The models, in order: that of --logits, then those of --compare.
+    /// The models, in order: the one of --logits, then those of --compare.
     ///
     /// # Errors
-    /// A pattern that no file fits; as many names as there are not models; names that come twice.
+    /// No file matches a pattern, the number of names is not that of the models, or a name is given
+    /// twice.
     pub fn models(&self) -> Result<Vec<Model>> {
         let mut files = vec![places(&self.logits)?];
         for pattern in &self.compare {
@@ -116,7 +120,7 @@ impl EvalOptions {
         }
     }
 
-    /// Where a model's labels are.
+    /// The places of a model's labels.
     pub fn labels(&self, logits: &[Place]) -> Result<Vec<Place>> {
         if !self.targets.is_empty() {
             return places(&self.targets);
@@ -144,13 +148,13 @@ impl EvalOptions {
         }
     }
 
-    /// The smoothed losses that are asked for.
+    /// The prior and the amounts of the smoothed losses.
     pub fn smoothing(&self) -> (UniformPrior, &[f64]) {
-        (self.prior.into(), &self.epsilon)
+        (self.prior, &self.epsilon)
     }
 }
 
-/// The files that patterns stand for: a name that exists is itself, whatever it is made of.
+/// The files that match patterns; the name of a file that exists is not a pattern.
 fn places(patterns: &[String]) -> Result<Vec<Place>> {
     let mut places = Vec::new();
     for pattern in patterns {
@@ -163,7 +167,7 @@ fn places(patterns: &[String]) -> Result<Vec<Place>> {
         let found = glob::glob(&text).map_err(|error| Error::input(format!("{text}: not a pattern: {error}")))?;
         let files: Vec<PathBuf> = found.collect::<std::result::Result<_, _>>().map_err(|error| Error::input(error.to_string()))?;
         if files.is_empty() {
-            return Err(Error::input(format!("no file fits {text}")));
+            return Err(Error::input(format!("no file matches {text}")));
         }
         places.extend(files.into_iter().map(|file| Place { file, name: place.name.clone() }));
     }

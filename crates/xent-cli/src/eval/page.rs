@@ -9,7 +9,8 @@ use super::{charts, table};
 use crate::error::Result;
 use crate::report::{Ink, RAW_AND_SCALED, Report, Section, Stroke, Versions, how_it_was_made, key, small_multiples};
 
-/// The whole report. In its JSON everything except `environment` is the same for the same rows, however they were read.
+/// The whole report. In its JSON everything except `environment` is the same for the same rows,
+/// however they were read.
 pub fn report(comparison: &Comparison, seconds: f64) -> Result<Report> {
     let models = &comparison.models;
     let with_reference = |name| [RAW_AND_SCALED[0], RAW_AND_SCALED[1], (Ink::Reference, Stroke::Dashed, name)];

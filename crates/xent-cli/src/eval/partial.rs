@@ -35,7 +35,8 @@ pub fn write(path: &Path, models: &[Evaluated]) -> Result<()> {
 /// Reads files and merges them, one after the other, so that at most two are in memory.
 ///
 /// # Errors
-/// A file was not written by --partial, or is of other models or settings, or of rows that another file has, too.
+/// A file was not written by --partial, or is of other models or settings, or of rows that another
+/// file has, too.
 pub fn merge(paths: &[impl AsRef<Path>]) -> Result<Vec<Evaluated>> {
     let mut merged: Option<Vec<Evaluated>> = None;
     for path in paths {

@@ -15,8 +15,9 @@ const MOST_THREADS: usize = 8;
 /// The most classes in the sums of all threads together, so that these stay small.
 const MOST_CLASSES: usize = 1 << 20;
 
-/// Evaluates all rows. Each thread takes the next block when it is free; because sums are exact and the sampled rows depend on their names alone, the result has the same bits whichever
-/// thread took which block.
+/// Evaluates all rows. Each thread takes the next block when it is free; because sums are exact and
+/// the sampled rows depend on their names alone, the result has the same bits whichever thread took
+/// which block.
 ///
 /// # Errors
 /// The first error by order of the rows.

@@ -1,42 +1,50 @@
-//! The options of `xent loss`, and the words that they take.
+//! The options of `xent loss`.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use xent::{ClassWeighting, Denominator, EmptyMean, Form, Masked, Reduction};
+use xent_metrics::UniformPrior;
+
+use crate::args::words;
 
 /// Options of `xent loss`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct LossOptions {
-    /// Logits: float16, bfloat16, float32 or float64, with any number of axes; of one axis it is one row
+    /// Logits: float16, bfloat16, float32 or float64, with any number of axes; an array with one
+    /// axis is one row
     #[arg(long, value_name = "Z.npy")]
     pub logits: PathBuf,
-    /// Targets: class indices (any integer type, the logits' shape without the class axis) or probabilities (any float type, the logits' shape; used as they are, whatever they sum to)
+    /// Targets: class indices (any integer type, the logits' shape without the class axis) or
+    /// probabilities (any float type, the logits' shape; used as they are, whatever their sum)
     #[arg(long, value_name = "Y.npy")]
     pub targets: PathBuf,
     /// The class axis of the logits, counted from the end if negative
     #[arg(long, value_name = "AXIS", default_value = "-1", allow_negative_numbers = true)]
     pub axis: isize,
 
-    /// Amount of label smoothing, from 0 to 1, or a file with one a row [default: 0.1 with --prior or --exclude, otherwise 0]
-    #[arg(long, value_name = "E|FILE.npy", allow_negative_numbers = true, alias = "label-smoothing")]
-    pub epsilon: Option<NumberOrFile>,
-    /// Where smoothing puts its mass: uniform (on all classes), others (on all but the true one), or a file with a probability for each class, [K], or for each true class
-    /// and class, [K, K] [default: uniform]
-    #[arg(long, value_name = "uniform|others|FILE.npy")]
-    pub prior: Option<PriorChoice>,
-    /// Classes that smoothing gives nothing either: it goes to the others than the true one and these
+    /// Amount of label smoothing, from 0 to 1, or a file with one per row [default: 0.1
+    /// with --prior or --exclude, otherwise 0]
+    #[arg(long, value_name = "E|FILE.npy", value_parser = number_or_file, allow_negative_numbers = true, alias = "label-smoothing")]
+    pub epsilon: Option<OrFile<f64>>,
+    /// Where smoothing puts its mass: uniform (on all classes), wrong_classes (on all except the
+    /// true one), or a file with a probability for each class, [K], or for each true class and
+    /// class, [K, K] [default: uniform]
+    #[arg(long, value_name = "uniform|wrong_classes|FILE.npy", value_parser = prior_or_file)]
+    pub prior: Option<OrFile<UniformPrior>>,
+    /// Classes that receive nothing from smoothing: its mass goes to all classes except the true
+    /// one and these
     #[arg(long, value_name = "I,J", value_delimiter = ',', allow_negative_numbers = true)]
     pub exclude: Vec<usize>,
 
     /// A weight for each class, [K]
     #[arg(long, value_name = "W.npy")]
     pub class_weights: Option<PathBuf>,
-    /// Whether a class's weight multiplies its own terms (pytorch) or the whole of the rows of that class (row)
-    #[arg(long, default_value = "pytorch", value_parser = word(WEIGHTINGS), requires = "class_weights")]
-    pub weighting: ClassWeighting,
+    /// Whether the weight of a class multiplies its own terms (per_class, as in PyTorch) or whole
+    /// rows of that class (per_row)
+    #[arg(long, default_value = "per_class", value_parser = words(ClassWeighting::ALL, |choice| (choice.word(), choice.aliases())), requires = "class_weights", alias = "weighting")]
+    pub class_weighting: ClassWeighting,
     /// A weight for each row
     #[arg(long, value_name = "R.npy")]
     pub row_weights: Option<PathBuf>,
@@ -44,35 +52,39 @@ pub struct LossOptions {
     /// Class indices whose rows are ignored
     #[arg(long, value_name = "I,J", value_delimiter = ',', allow_hyphen_values = true)]
     pub ignore_index: Vec<i64>,
-    /// Rows to ignore: bool, True where ignored
+    /// Rows to ignore: bool, True for ignored rows
     #[arg(long, value_name = "M.npy")]
     pub ignored_rows: Option<PathBuf>,
-    /// Classes to allow: bool, [K] or the logits' shape; the others are masked
-    #[arg(long, value_name = "A.npy")]
-    pub allowed: Option<PathBuf>,
-    /// Smoothing over masked classes (logit −∞ or not allowed): kept, so that the loss is infinite (pytorch), or spread over the classes that are left (renormalise)
-    #[arg(long, default_value = "pytorch", value_parser = word(MASKED))]
+    /// Classes that are allowed: bool, [K] or the logits' shape; the others are masked
+    #[arg(long, value_name = "A.npy", alias = "allowed")]
+    pub allowed_classes: Option<PathBuf>,
+    /// Smoothing over masked classes (logit −∞ or not allowed): left as it is, so that the loss is
+    /// infinite (pytorch), or spread over the classes that are not masked (renormalise)
+    #[arg(long, default_value = "pytorch", value_parser = words(Masked::ALL, |choice| (choice.word(), choice.aliases())))]
     pub masked: Masked,
 
     /// A second class index for each row, mixed with the first
     #[arg(long, value_name = "Y2.npy", requires = "lambda")]
     pub mix: Option<PathBuf>,
-    /// The first class's share in a mix, from 0 to 1, or a file with one a row
-    #[arg(long, value_name = "L|FILE.npy", requires = "mix", allow_negative_numbers = true)]
-    pub lambda: Option<NumberOrFile>,
+    /// The share of the first class in a mix, from 0 to 1, or a file with one per row
+    #[arg(long, value_name = "L|FILE.npy", value_parser = number_or_file, requires = "mix", allow_negative_numbers = true)]
+    pub lambda: Option<OrFile<f64>>,
 
-    /// One loss a row, their sum, or their mean
-    #[arg(long, default_value = "mean", value_parser = word(REDUCTIONS))]
+    /// One loss per row, their sum, or their mean
+    #[arg(long, default_value = "mean", value_parser = words(Reduction::ALL, |choice| (choice.word(), choice.aliases())))]
     pub reduction: Reduction,
-    /// What a mean divides by: pytorch (the kept rows' class weights; their number for probabilities), kept (number of rows that are not ignored), rows (of all rows), or a number
-    #[arg(long, value_name = "pytorch|kept|rows|N", default_value = "pytorch", allow_negative_numbers = true)]
+    /// What a mean divides by: pytorch (the sum of the class weights of the rows that are not
+    /// ignored; for probabilities their number), kept_rows (the number of rows that are not
+    /// ignored), rows (the number of all rows), or a number
+    #[arg(long, value_name = "pytorch|kept_rows|rows|N", default_value = "pytorch", allow_negative_numbers = true)]
     pub denominator: Divisor,
-    /// The mean when there is nothing to divide by
-    #[arg(long, default_value = "nan", value_parser = word(EMPTY_MEANS))]
+    /// The mean if the denominator is 0
+    #[arg(long, default_value = "nan", value_parser = words(EmptyMean::ALL, |choice| (choice.word(), choice.aliases())))]
     pub empty_mean: EmptyMean,
 
-    /// Cross-entropy, or KL divergence: less the entropy of the smoothed targets, so that the lowest loss is 0
-    #[arg(long, default_value = "ce", value_parser = word(FORMS))]
+    /// Cross-entropy, or KL divergence: the cross-entropy less the entropy of the smoothed targets,
+    /// so that the lowest loss is 0
+    #[arg(long, default_value = "cross_entropy", value_parser = words(Form::ALL, |choice| (choice.word(), choice.aliases())))]
     pub form: Form,
     /// Adds L·lse² to each row
     #[arg(long, value_name = "L", default_value = "0", allow_negative_numbers = true)]
@@ -84,7 +96,8 @@ pub struct LossOptions {
     #[arg(long, value_name = "T", default_value = "1", allow_negative_numbers = true)]
     pub temperature: f64,
 
-    /// Write the gradient with respect to the logits: in their shape and type, C order, little-endian
+    /// Write the gradient with respect to the logits, in their shape and type, C order,
+    /// little-endian
     #[arg(long, value_name = "G.npy")]
     pub grad: Option<PathBuf>,
     /// Print one JSON object
@@ -95,118 +108,93 @@ pub struct LossOptions {
 impl LossOptions {
     /// Every file that is read.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let prior = match &self.prior {
-            Some(PriorChoice::File(path)) => Some(path),
-            _ => None,
-        };
-        let numbers = [&self.epsilon, &self.lambda].into_iter().filter_map(|choice| match choice {
-            Some(NumberOrFile::File(path)) => Some(path),
-            _ => None,
-        });
-        let paths = [&self.class_weights, &self.row_weights, &self.ignored_rows, &self.allowed, &self.mix].into_iter().flatten();
+        let numbers = [&self.epsilon, &self.lambda].into_iter().flatten().filter_map(OrFile::file);
+        let prior = self.prior.iter().filter_map(OrFile::file);
+        let paths = [&self.class_weights, &self.row_weights, &self.ignored_rows, &self.allowed_classes, &self.mix].into_iter().flatten();
         [&self.logits, &self.targets].into_iter().chain(prior).chain(numbers).chain(paths).map(PathBuf::as_path)
     }
 }
 
 const AFTER_HELP: &str = "\
 Output:
-  loss         by --reduction; with none one number a row.
-               (1−ε)·nll + smoothing + z_loss, less floor with --form kl
-               (of a batch only where ε is the same for all rows)
-  nll          what the loss would be without smoothing and z-loss
+  loss         by --reduction; one number per row with none.
+               (1−ε)·nll + smoothing + z_loss, less floor with
+               --form kl_divergence (of a batch, only if ε is the same for all
+               rows)
+  nll          the loss without smoothing and z-loss
   smoothing    ε times the cross-entropy to the prior
   floor        the lowest value that the cross-entropy can reach
-  z_loss       L·lse²
+  z_loss       L·lse²; the default mean averages it over the kept rows
   denominator  what a mean divides by, whatever the reduction
-  correct      kept rows whose largest logit is the target's
-  ignored      rows that were ignored
+  correct      kept rows (rows that are not ignored) whose largest logit is the
+               target's
+  ignored      rows that are ignored
   non_finite   kept rows whose loss is NaN or infinite; a warning on stderr
                names the first
   rows, classes
 
-  With --json, one object with these keys. With --reduction none the first
-  five are flat arrays, one number a row, in C order of the row axes. JSON
-  has no NaN and no infinity: they are the strings \"NaN\", \"Infinity\" and
-  \"-Infinity\". Every number has as many digits as it takes to read the same
-  number back: up to 17 for float64 logits, up to 9 for all others, which are
-  computed in float32. The table that --reduction none prints without --json
-  has 7.
+  --json prints one object with these keys. With --reduction none the first
+  five are flat arrays with one number per row, in C order of the row axes.
+  JSON has no NaN and no infinity: they are the strings \"NaN\", \"Infinity\"
+  and \"-Infinity\". Every number has enough digits to be read back exactly:
+  up to 17 for float64 logits, up to 9 for all others, which are computed in
+  float32. Without --json, the table of --reduction none has 7 digits.
 
-  The gradient is that of the sum or mean; with none each row's is that of
-  its own loss.
+  The gradient is that of the sum or mean; with none, each row has the
+  gradient of its own loss.
 
 Files:
   .npy, versions 1.0 to 3.0, C and Fortran order, little- and big-endian.
-  Regular files only: no pipes. Weights, amounts and priors may be of any
-  float or integer type. V2 is read and written as bfloat16: that is what
-  NumPy makes of the bfloat16 of ml_dtypes.
+  Regular files only, no pipes. Weights, amounts and priors may have any float
+  or integer type. V2 is read and written as bfloat16: that is how NumPy
+  writes the bfloat16 of ml_dtypes.
 
 Exit code: 0; 2 for options or files that cannot be used; 1 if the system
-fails. Nothing is written unless all went well.";
+fails. If there is an error, nothing is written.";
 
-const WEIGHTINGS: &[(&str, ClassWeighting)] = &[("pytorch", ClassWeighting::PerClass), ("row", ClassWeighting::PerRow)];
-const MASKED: &[(&str, Masked)] = &[("pytorch", Masked::PyTorch), ("renormalise", Masked::Renormalise)];
-const REDUCTIONS: &[(&str, Reduction)] = &[("none", Reduction::None), ("sum", Reduction::Sum), ("mean", Reduction::Mean)];
-const EMPTY_MEANS: &[(&str, EmptyMean)] = &[("nan", EmptyMean::Nan), ("zero", EmptyMean::Zero), ("error", EmptyMean::Error)];
-const FORMS: &[(&str, Form)] = &[("ce", Form::CrossEntropy), ("kl", Form::KlDivergence)];
-
-/// Takes one of these words for the value beside it.
-fn word<T: Copy + Send + Sync + 'static>(words: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
-    PossibleValuesParser::new(words.iter().map(|(word, _)| *word))
-        .try_map(move |given| words.iter().find(|(word, _)| *word == given).map(|(_, value)| *value).ok_or("not one of the words"))
-}
-
-/// `--epsilon`, `--lambda`.
+/// A value, or a file with one for each row or class.
 #[derive(Debug, Clone, PartialEq)]
-pub enum NumberOrFile {
-    /// One for all rows.
-    Number(f64),
-    /// A file with one a row.
+pub enum OrFile<T> {
+    /// One value for all.
+    Value(T),
+    /// A `.npy` file.
     File(PathBuf),
 }
 
-impl FromStr for NumberOrFile {
-    type Err = &'static str;
+impl<T> OrFile<T> {
+    /// The file, if there is one.
+    pub fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Value(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+impl<T: FromStr> OrFile<T> {
+    fn parse(text: &str, values: &str) -> Result<Self, String> {
         match text.parse() {
-            Ok(number) => Ok(Self::Number(number)),
+            Ok(value) => Ok(Self::Value(value)),
             Err(_) if text.ends_with(".npy") => Ok(Self::File(text.into())),
-            Err(_) => Err("expected a number, or the name of a .npy file"),
+            Err(_) => Err(format!("expected {values}, or the name of a .npy file")),
         }
     }
 }
 
-/// `--prior`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PriorChoice {
-    /// On all classes.
-    Uniform,
-    /// On all but the true one.
-    Others,
-    /// As the file says.
-    File(PathBuf),
+fn number_or_file(text: &str) -> Result<OrFile<f64>, String> {
+    OrFile::parse(text, "a number")
 }
 
-impl FromStr for PriorChoice {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "uniform" => Ok(Self::Uniform),
-            "others" => Ok(Self::Others),
-            file if file.ends_with(".npy") => Ok(Self::File(file.into())),
-            _ => Err("expected 'uniform', 'others', or the name of a .npy file"),
-        }
-    }
+fn prior_or_file(text: &str) -> Result<OrFile<UniformPrior>, String> {
+    OrFile::parse(text, "'uniform', 'wrong_classes'")
 }
 
-/// `--denominator`.
+/// The value of `--denominator`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Divisor {
     /// Counted from the batch.
     Counted(Denominator),
-    /// A number, whatever the batch.
+    /// A given number.
     Given(f64),
 }
 
@@ -214,11 +202,7 @@ impl FromStr for Divisor {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "pytorch" => Ok(Self::Counted(Denominator::PyTorch)),
-            "kept" => Ok(Self::Counted(Denominator::KeptRows)),
-            "rows" => Ok(Self::Counted(Denominator::Rows)),
-            number => number.parse().map(Self::Given).map_err(|_| "expected 'pytorch', 'kept', 'rows', or a number"),
-        }
+        let given = |_| text.parse().map(Self::Given).map_err(|_| "expected 'pytorch', 'kept_rows', 'rows', or a number");
+        text.parse().map(Self::Counted).or_else(given)
     }
 }

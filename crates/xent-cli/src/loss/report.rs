@@ -4,45 +4,35 @@ use std::fmt;
 use std::io::{self, Write};
 
 use serde::{Serialize, Serializer};
+use xent::host::LogitsShape;
 use xent::{Output, Reduced};
 
-use super::layout::Layout;
+use super::arrays::position;
 use crate::error::Result;
 use crate::terminal::{print_with, warn};
 
-/// A number in the precision in which it was computed. In JSON, where there is neither NaN nor infinity, those are strings.
+/// A number with as many digits as it takes to read it back in the precision in which it was
+/// computed. In JSON, which has neither NaN nor infinity, those are strings.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Figure {
-    /// Of all logits but `float64`.
-    F32(f32),
-    /// Of `float64` logits.
-    F64(f64),
-}
+pub struct Figure(f64);
 
+/// The `float64` with the same shortest decimal digits.
 impl From<f32> for Figure {
     fn from(number: f32) -> Self {
-        Self::F32(number)
+        Self(number.to_string().parse().unwrap_or(f64::NAN))
     }
 }
 
 impl From<f64> for Figure {
     fn from(number: f64) -> Self {
-        Self::F64(number)
+        Self(number)
     }
 }
 
 impl Figure {
-    fn widened(self) -> f64 {
-        match self {
-            Self::F32(number) => number.into(),
-            Self::F64(number) => number,
-        }
-    }
-
     fn non_finite_name(self) -> Option<&'static str> {
-        let number = self.widened();
-        match number {
-            _ if number.is_nan() => Some("NaN"),
+        match self.0 {
+            number if number.is_nan() => Some("NaN"),
             f64::INFINITY => Some("Infinity"),
             f64::NEG_INFINITY => Some("-Infinity"),
             _ => None,
@@ -51,7 +41,7 @@ impl Figure {
 
     /// With 7 significant digits, in at most 13 characters.
     fn short(self) -> String {
-        let number = self.widened();
+        let number = self.0;
         let magnitude = number.abs().log10().floor();
         match self.non_finite_name() {
             Some(name) => name.to_owned(),
@@ -62,32 +52,27 @@ impl Figure {
     }
 }
 
-/// With as many digits as it takes to read the same number back.
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let magnitude = self.widened().abs();
-        let plain = magnitude == 0.0 || (1e-5..1e16).contains(&magnitude);
-        match (self.non_finite_name(), self) {
-            (Some(name), _) => f.write_str(name),
-            (None, Self::F32(number)) if plain => write!(f, "{number}"),
-            (None, Self::F64(number)) if plain => write!(f, "{number}"),
-            (None, Self::F32(number)) => write!(f, "{number:e}"),
-            (None, Self::F64(number)) => write!(f, "{number:e}"),
+        let magnitude = self.0.abs();
+        match self.non_finite_name() {
+            Some(name) => f.write_str(name),
+            None if magnitude == 0.0 || (1e-5..1e16).contains(&magnitude) => write!(f, "{}", self.0),
+            None => write!(f, "{:e}", self.0),
         }
     }
 }
 
 impl Serialize for Figure {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        match (self.non_finite_name(), self) {
-            (Some(name), _) => serializer.serialize_str(name),
-            (None, Self::F32(number)) => serializer.serialize_f32(*number),
-            (None, Self::F64(number)) => serializer.serialize_f64(*number),
+        match self.non_finite_name() {
+            Some(name) => serializer.serialize_str(name),
+            None => serializer.serialize_f64(self.0),
         }
     }
 }
 
-/// A part of the loss: the batch's, or one a row.
+/// A part of the loss: one number for the batch, or one per row.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Part {
@@ -104,9 +89,9 @@ impl<F: Into<Figure>> From<Reduced<F>> for Part {
     }
 }
 
-/// Everything that is printed about a batch, under the names that it has in JSON.
+/// Everything that is printed about a batch, under its names in JSON.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct LossReport {
     loss: Part,
     nll: Part,
     smoothing: Part,
@@ -122,16 +107,18 @@ pub struct Report {
     warning: Option<String>,
 }
 
-impl Report {
-    /// From what xent returned.
-    pub fn new<F: Into<Figure> + Copy>(output: Output<F>, layout: &Layout) -> Self {
-        let rows: usize = output.lse.len();
+impl LossReport {
+    /// From the output of the criterion.
+    pub fn new<F: Into<Figure> + Copy>(output: Output<F>, shape: &LogitsShape) -> Self {
+        let rows = output.rows;
         let over_nothing = || {
-            let empty = output.denominator == 0.0 && output.loss.scalar().is_some_and(|loss| loss.into().widened().is_nan());
-            empty.then(|| format!("the mean is over nothing: {} of {rows} rows are ignored and the rest weigh nothing; see --empty-mean", output.ignored))
+            let empty = output.denominator == 0.0 && output.loss.scalar().is_some_and(|loss| loss.into().0.is_nan());
+            empty.then(|| {
+                format!("the denominator of the mean is 0: {} of {rows} rows are ignored and the weights of the others are 0; see --empty-mean", output.ignored)
+            })
         };
         let warning = output.first_non_finite.map(|row| {
-            let place = layout.position(row).map(|position| format!(", at {position:?}")).unwrap_or_default();
+            let place = position(shape, row).map(|position| format!(", at {position:?}")).unwrap_or_default();
             format!("the loss of {} of {} kept rows is NaN or infinite; the first is row {row}{place}", output.non_finite, rows - output.ignored)
         });
         let warning = warning.or_else(over_nothing);
@@ -146,7 +133,7 @@ impl Report {
             ignored: output.ignored,
             non_finite: output.non_finite,
             rows,
-            classes: layout.classes(),
+            classes: shape.classes(),
             warning,
         }
     }
@@ -204,18 +191,18 @@ mod tests {
     #[test]
     fn figures_read_back() {
         for number in [0.1, 1.0 / 3.0, 1e-300, 123456789.0, 1.7976931348623157e308, 5e-324, 0.0] {
-            assert_eq!(Figure::F64(number).to_string().parse(), Ok(number));
-            assert_eq!(serde_json::to_string(&Figure::F64(number)).unwrap().parse(), Ok(number));
+            assert_eq!(Figure(number).to_string().parse(), Ok(number));
+            assert_eq!(serde_json::to_string(&Figure(number)).unwrap().parse(), Ok(number));
         }
-        assert_eq!(Figure::F32(0.1).to_string(), "0.1");
-        assert_eq!(serde_json::to_string(&Figure::F32(0.1)).unwrap(), "0.1");
-        let strings = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(|number| serde_json::to_string(&Figure::F64(number)).unwrap());
+        assert_eq!(Figure::from(0.1f32).to_string(), "0.1");
+        assert_eq!(serde_json::to_string(&Figure::from(0.1f32)).unwrap(), "0.1");
+        let strings = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(|number| serde_json::to_string(&Figure(number)).unwrap());
         assert_eq!(strings, ["\"NaN\"", "\"Infinity\"", "\"-Infinity\""]);
     }
 
     #[test]
     fn short_figures_fit_their_column() {
-        let short = |number: f64| Figure::F64(number).short();
+        let short = |number: f64| Figure(number).short();
         assert_eq!(
             [0.852_296_106_7, 12_345_678.0, 1e-4, 9_999_999.9, 0.0, 1e-300, f64::NAN].map(short),
             ["0.8522961", "1.234568e7", "0.0001000000", "10000000", "0", "1.000000e-300", "NaN"]

@@ -1,4 +1,5 @@
-//! Charts as SVG within the page. They are drawn in stand-in colours that are then replaced by the style sheet's variables, so one drawing serves light and dark pages.
+//! Charts as SVG within the page. They are drawn in stand-in colours that are then replaced by the
+//! style sheet's variables, so one drawing serves light and dark pages.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! What every report has: one self-contained page, its charts and its tables. What a report says is decided by its subcommand.
+//! What every report has: one self-contained page, its charts and its tables. What a report says is
+//! decided by its subcommand.
 
 mod chart;
 mod finding;

@@ -1,4 +1,5 @@
-//! A report and its three forms: one HTML file without anything from outside, the same as JSON, and the short one on the terminal.
+//! A report and its three forms: one HTML file without anything from outside, the same as JSON, and
+//! the short one on the terminal.
 
 use std::path::Path;
 
@@ -45,7 +46,8 @@ impl Section {
     }
 }
 
-/// The last section: facts, the versions of this build, and the command that computes the same numbers again.
+/// The last section: facts, the versions of this build, and the command that computes the same
+/// numbers again.
 pub fn how_it_was_made(facts: &[(&str, String)], command: Option<&str>) -> Section {
     let body = html! {
         dl.facts {

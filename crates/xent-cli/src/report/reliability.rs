@@ -11,7 +11,8 @@ pub fn reliability_chart(title: String, alt: String, kinds: &[(Ink, Reliability)
         let filled = || reliability.bins.iter().filter(|bin| bin.rows > 0);
         let interval = |bin: &Bin| (bin.mean_confidence(), bin.accuracy_interval().0, bin.accuracy_interval().1);
         marks.push(Mark::Whiskers(*ink, filled().map(interval).collect()));
-        // Area by number of rows, so that a bin with two rows in it does not look like one with a thousand.
+        // Area by number of rows, so that a bin with two rows in it does not look like one with a
+        // thousand.
         let radius = |bin: &Bin| 2.0 + 6.0 * (bin.rows as f64 / reliability.rows() as f64).sqrt();
         marks.push(Mark::Dots(*ink, filled().map(|bin| (bin.mean_confidence(), bin.accuracy(), radius(bin))).collect()));
     }

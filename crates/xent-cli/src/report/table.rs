@@ -19,7 +19,8 @@ pub struct Table {
 pub struct Group {
     /// The title.
     pub title: String,
-    /// The rows: a name and one cell per column. A name that begins with spaces belongs to the row above.
+    /// The rows: a name and one cell per column. A name that begins with spaces belongs to the row
+    /// above.
     pub rows: Vec<(String, Vec<Cell>)>,
 }
 
@@ -52,7 +53,8 @@ impl Cell {
 }
 
 impl Table {
-    /// For a terminal of this width: as many of the table's columns side by side as fit, the others below.
+    /// For a terminal of this width: as many of the table's columns side by side as fit, the others
+    /// below.
     pub fn to_text(&self, width: usize) -> String {
         let length = |text: &str| text.chars().count();
         let rows = || self.groups.iter().flat_map(|group| &group.rows);
@@ -111,7 +113,8 @@ impl Table {
     }
 }
 
-/// Lines up rows of cells in columns under a header and a rule: the first column as told, the others to the right.
+/// Lines up rows of cells in columns under a header and a rule: the first column as told, the
+/// others to the right.
 pub fn grid(header: Vec<String>, rows: Vec<Vec<String>>, first: CellAlignment) -> String {
     let mut table = comfy_table::Table::new();
     let rule = LineStyle::none().fill('─').junction('─');

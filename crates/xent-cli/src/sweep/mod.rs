@@ -22,7 +22,8 @@ use summary::SweepSummary;
 /// Trains what is not finished, prints and writes the report.
 ///
 /// # Errors
-/// Options or data that cannot be used; runs in the folder that are of another sweep; a run that fails. Finished runs stay.
+/// Options or data that cannot be used; runs in the folder that are of another sweep; a run that
+/// fails. Finished runs stay.
 pub fn sweep(options: &SweepOptions) -> Result<()> {
     let started = Instant::now();
     let experiments = options.experiments()?;
@@ -46,7 +47,7 @@ pub fn sweep(options: &SweepOptions) -> Result<()> {
     let done = in_parallel(&jobs, options.threads.unwrap_or_else(cores), &bar, &|index| {
         let (experiment, epsilon, seed) = grid[*index];
         let run = run(experiment, &dataset, epsilon, seed, None, &|| bar.inc(1))?;
-        key(*index).finish(&folder, run.rows, Measure::ALL.iter().map(|measure| (measure.facts().of)(&run)).collect())
+        key(*index).finish(&folder, run.rows, Measure::ALL.iter().filter_map(|measure| (measure.facts().of)(&run)).collect())
     });
     bar.finish_and_clear();
     for (index, finished) in jobs.iter().zip(done?) {

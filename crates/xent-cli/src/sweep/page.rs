@@ -2,15 +2,15 @@
 
 use maud::html;
 use serde_json::{Map, Value, json};
+use xent_metrics::UniformPrior;
 
-use super::measure::{Facts, Measure};
+use super::measure::Measure;
 use super::summary::{Difference, SweepArm, SweepSummary};
-use crate::args::word;
 use crate::data::Source;
 use crate::error::Result;
 use crate::report::{Axis, Cell, Chart, Finding, Group, Ink, Mark, Report, Section, Stroke, Table, Versions, how_it_was_made, key, small_multiples};
 use crate::spread::Spread;
-use crate::train::{Experiment, PriorName};
+use crate::train::{Experiment, Facts};
 
 /// The measures that have charts.
 const CHARTED: [Measure; 5] = [Measure::Accuracy, Measure::ScaledNll, Measure::Ece, Measure::ScaledEce, Measure::Aurc];
@@ -19,8 +19,8 @@ fn headline(summary: &SweepSummary, data: &Source) -> String {
     format!("{data}: {} amounts of smoothing, {} seeds each, {} test rows.", summary.arms.len(), summary.seeds, summary.rows.test)
 }
 
-fn name(prior: PriorName, epsilon: f64, priors: bool) -> String {
-    if priors && epsilon > 0.0 { format!("{epsilon}, {}", word(&prior)) } else { epsilon.to_string() }
+fn name(prior: UniformPrior, epsilon: f64, priors: bool) -> String {
+    if priors && epsilon > 0.0 { format!("{epsilon}, {}", prior.kind()) } else { epsilon.to_string() }
 }
 
 fn both_priors(summary: &SweepSummary) -> bool {
@@ -113,7 +113,7 @@ fn charts(summary: &SweepSummary) -> Vec<Chart> {
         let margin = 0.05 * (high - low).max(1e-6);
         let last = summary.arms.iter().map(|arm| arm.epsilon).fold(0.01, f64::max);
         let mut marks = Vec::new();
-        for (prior, ink) in [(PriorName::Others, Ink::Second), (PriorName::Uniform, Ink::First)] {
+        for (prior, ink) in [(UniformPrior::WrongClasses, Ink::Second), (UniformPrior::Uniform, Ink::First)] {
             // Without smoothing priors do not differ, so ε = 0 belongs to both.
             let mut arms: Vec<&SweepArm> = summary.arms.iter().filter(|arm| arm.prior == prior || arm.epsilon == 0.0).collect();
             if arms.iter().all(|arm| arm.prior != prior) {
@@ -138,8 +138,11 @@ fn charts(summary: &SweepSummary) -> Vec<Chart> {
 }
 
 /// The whole report; the same bytes however often the sweep was interrupted.
-pub fn report(summary: &SweepSummary, about: &str, experiment: &Experiment, priors: &[PriorName]) -> Result<Report> {
-    let inks = [(PriorName::Uniform, Ink::First, "uniform over all classes"), (PriorName::Others, Ink::Second, "uniform over all classes except the true one")];
+pub fn report(summary: &SweepSummary, about: &str, experiment: &Experiment, priors: &[UniformPrior]) -> Result<Report> {
+    let inks = [
+        (UniformPrior::Uniform, Ink::First, "uniform over all classes"),
+        (UniformPrior::WrongClasses, Ink::Second, "uniform over all classes except the true one"),
+    ];
     let shown: Vec<(Ink, Stroke, &str)> =
         inks.into_iter().filter(|(prior, ..)| summary.arms.iter().any(|arm| arm.prior == *prior)).map(|(_, ink, name)| (ink, Stroke::Solid, name)).collect();
     let rows = summary.rows;

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use xent_metrics::UniformPrior;
 
 use super::measure::Measure;
-use crate::args::word;
 use crate::data::{Dataset, Features, Split};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
-use crate::train::{DataOptions, Experiment, NetworkOptions, PriorName};
+use crate::train::{DataOptions, Experiment, NetworkOptions};
 
 /// Everything that decides a run's numbers.
 #[derive(Debug, Serialize)]
@@ -22,7 +22,7 @@ pub struct Key<'a> {
     checksum: u32,
     #[serde(flatten)]
     network: &'a NetworkOptions,
-    prior: PriorName,
+    prior: UniformPrior,
     epsilon: f64,
     seed: u64,
 }
@@ -46,13 +46,14 @@ impl<'a> Key<'a> {
     }
 
     fn path(&self, folder: &Path) -> PathBuf {
-        folder.join(format!("{}-epsilon-{}-seed-{}.json", word(&self.prior), self.epsilon, self.seed))
+        folder.join(format!("{}-epsilon-{}-seed-{}.json", self.prior.kind(), self.epsilon, self.seed))
     }
 
     /// Reads the run, if it has been finished.
     ///
     /// # Errors
-    /// The file was not written by a sweep, or is of a run with the same prior, ε and seed but other settings.
+    /// The file was not written by a sweep, or is of a run with the same prior, ε and seed but
+    /// other settings.
     pub fn finished(&self, folder: &Path) -> Result<Option<Finished>> {
         let path = self.path(folder);
         let text = match std::fs::read(&path) {

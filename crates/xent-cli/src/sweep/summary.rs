@@ -1,12 +1,12 @@
 //! Runs by prior and ε, and which differences are more than noise.
 
 use serde::Serialize;
+use xent_metrics::UniformPrior;
 
 use super::measure::Measure;
 use super::store::Finished;
 use crate::data::Split;
 use crate::spread::Spread;
-use crate::train::PriorName;
 
 /// A p below this is called more than noise.
 const LEVEL: f64 = 0.05;
@@ -14,7 +14,7 @@ const LEVEL: f64 = 0.05;
 /// All runs with one prior and ε.
 pub struct SweepArm {
     /// Where smoothing puts its mass.
-    pub prior: PriorName,
+    pub prior: UniformPrior,
     /// ε.
     pub epsilon: f64,
     /// One per measure, over the seeds.
@@ -46,7 +46,7 @@ pub struct Difference {
     /// The arm's ε.
     pub epsilon: f64,
     /// Its prior.
-    pub prior: PriorName,
+    pub prior: UniformPrior,
     /// Seed by seed.
     pub difference: Spread,
     /// Two-sided, by the test that the report names, before Holm's correction.
@@ -57,10 +57,10 @@ pub struct Difference {
 
 impl SweepSummary {
     /// From runs in the order of the arms and, within them, of the seeds.
-    pub fn new(arms: &[(PriorName, f64)], seeds: usize, given_test: bool, runs: &[Finished]) -> Self {
+    pub fn new(arms: &[(UniformPrior, f64)], seeds: usize, given_test: bool, runs: &[Finished]) -> Self {
         let each = arms.iter().zip(runs.chunks(seeds));
         let spread = |runs: &[Finished], measure: Measure| Spread::new(runs.iter().map(|run| run.values[measure as usize]).collect());
-        let arm = |(&(prior, epsilon), runs): (&(PriorName, f64), &[Finished])| SweepArm {
+        let arm = |(&(prior, epsilon), runs): (&(UniformPrior, f64), &[Finished])| SweepArm {
             prior,
             epsilon,
             spreads: Measure::ALL.iter().map(|measure| spread(runs, *measure)).collect(),
@@ -68,7 +68,8 @@ impl SweepSummary {
         Self { arms: each.map(arm).collect(), seeds, rows: runs[0].rows, given_test }
     }
 
-    /// The index of the arm that the others are compared with: the one without smoothing, or the first.
+    /// The index of the arm that the others are compared with: the one without smoothing, or the
+    /// first.
     pub fn reference(&self) -> usize {
         self.arms.iter().position(|arm| arm.epsilon == 0.0).unwrap_or(0)
     }

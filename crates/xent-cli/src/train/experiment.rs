@@ -1,21 +1,23 @@
 //! What decides the numbers of training: all options except threads, folders and output.
 
-use clap::{Args, ValueEnum};
-use serde::{Deserialize, Serialize};
+use clap::Args;
+use serde::Serialize;
 use xent::{Config, Criterion};
 use xent_metrics::UniformPrior;
 
-use crate::args::{count, once, positive, share, word};
+use crate::args::{count, once, positive, share, uniform_prior};
 use crate::data::Source;
 use crate::error::{Error, Result};
 
 /// What networks are trained on.
 #[derive(Debug, Clone, Args, Serialize)]
 pub struct DataOptions {
-    /// What to train on: digits, mixture, a CSV file, or a folder with IDX files like MNIST's (plain or .gz)
+    /// What to train on: digits, mixture, a CSV file, or a folder with IDX files like MNIST's
+    /// (plain or .gz)
     #[arg(long, value_name = "DATA", default_value = "digits")]
     pub data: Source,
-    /// Column of the CSV file with the class: its name, or its position counted from 1 [default: the last]
+    /// Column of the CSV file with the class: its name, or its position counted from 1 [default:
+    /// the last]
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<String>,
     /// Share of the training labels that are given a wrong class, from 0 to 1
@@ -50,33 +52,15 @@ pub struct Experiment {
     #[arg(long, value_name = "LIST", default_value = "0,0.05,0.1,0.2", value_delimiter = ',', value_parser = share, allow_negative_numbers = true, alias = "label-smoothing")]
     pub epsilon: Vec<f64>,
     /// Where smoothing puts its mass: on all classes alike, or on all except the true one
-    #[arg(long, value_name = "PRIOR", default_value = "uniform")]
-    pub prior: PriorName,
+    #[arg(long, value_name = "PRIOR", default_value = "uniform", value_parser = uniform_prior())]
+    pub prior: UniformPrior,
     #[command(flatten)]
     #[serde(flatten)]
     pub network: NetworkOptions,
-    /// Repetitions of each, with seeds 0, 1, 2, …: each seed splits the rows, draws the initial weights and orders the batches anew
+    /// Repetitions of each, with seeds 0, 1, 2, …: each seed splits the rows, draws the initial
+    /// weights and orders the batches anew
     #[arg(long, value_name = "N", default_value = "8", value_parser = count, allow_negative_numbers = true)]
     pub seeds: usize,
-}
-
-/// Where smoothing puts its mass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PriorName {
-    /// ε/K on every class, the true one included
-    Uniform,
-    /// ε/(K−1) on every class except the true one
-    Others,
-}
-
-impl From<PriorName> for UniformPrior {
-    fn from(name: PriorName) -> Self {
-        match name {
-            PriorName::Uniform => Self::Uniform,
-            PriorName::Others => Self::Others,
-        }
-    }
 }
 
 impl Experiment {
@@ -90,7 +74,7 @@ impl Experiment {
 
     /// The loss with an amount of smoothing.
     pub fn loss(&self, epsilon: f64) -> Config {
-        Config::new().label_smoothing(epsilon).prior(UniformPrior::from(self.prior).prior())
+        Config::new().label_smoothing(epsilon).prior(self.prior.prior())
     }
 
     /// The same as a criterion.
@@ -99,7 +83,7 @@ impl Experiment {
     }
 
     /// The command that computes the same numbers again, with one prior or several.
-    pub fn command(&self, subcommand: &str, priors: &[PriorName]) -> String {
+    pub fn command(&self, subcommand: &str, priors: &[UniformPrior]) -> String {
         let DataOptions { data, label, label_noise } = &self.data;
         let NetworkOptions { hidden, epochs, batch_size, lr } = &self.network;
         let mut words = vec![format!("xent {subcommand} --data {}", quoted(&data.to_string()))];
@@ -107,7 +91,7 @@ impl Experiment {
         if *label_noise > 0.0 {
             words.push(format!("--label-noise {label_noise}"));
         }
-        words.push(format!("--epsilon {} --prior {}", list(&self.epsilon, f64::to_string), list(priors, word)));
+        words.push(format!("--epsilon {} --prior {}", list(&self.epsilon, f64::to_string), list(priors, |prior| prior.kind().to_string())));
         words.push(format!("--hidden {} --epochs {epochs} --batch-size {batch_size} --lr {lr} --seeds {}", list(hidden, usize::to_string), self.seeds));
         words.join(" ")
     }
@@ -154,7 +138,7 @@ mod tests {
             assert!(parse(&[&format!("--lr={rate}")]).unwrap_err().contains("expected a finite number above 0"));
         }
         assert!(parse(&["--label-noise=1.5"]).is_err());
-        assert!(parse(&["--prior=none"]).unwrap_err().contains("[possible values: uniform, others]"));
+        assert!(parse(&["--prior=none"]).unwrap_err().contains("[possible values: uniform, wrong_classes]"));
         assert!(parse(&["--data=nowhere.csv"]).unwrap_err().contains("expected digits, mixture, a CSV file or a folder with IDX files"));
         assert_eq!(parse(&["--epsilon=0,0.1,-0"]).unwrap().check().unwrap_err().to_string(), "--epsilon names 0 twice");
     }

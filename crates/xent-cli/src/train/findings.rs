@@ -157,7 +157,11 @@ fn against_chance(summary: &Summary) -> Option<String> {
 fn best_possible(summary: &Summary) -> Option<String> {
     let arm = summary.arms.first()?;
     let (accuracy, nll) = (arm.spread(Measure::BestAccuracy)?, arm.spread(Measure::BestNll)?);
-    Some(format!("A classifier that knows the true probabilities would be right on {} % of the test rows and have an NLL of {}.", show(&accuracy, 100.0, 2), show(&nll, 1.0, 3)))
+    Some(format!(
+        "A classifier that knows the true probabilities would be right on {} % of the test rows and have an NLL of {}.",
+        show(&accuracy, 100.0, 2),
+        show(&nll, 1.0, 3)
+    ))
 }
 
 fn limits(summary: &Summary) -> String {
@@ -191,7 +195,8 @@ enum Better {
     Lower,
 }
 
-/// For each ε > 0, how a measure changed against ε = 0, with a verdict. None without ε = 0, without another ε, or if the runs do not have the measure.
+/// For each ε > 0, how a measure changed against ε = 0, with a verdict. None without ε = 0, without
+/// another ε, or if the runs do not have the measure.
 fn differences(summary: &Summary, measure: Measure, factor: f64, decimals: usize, better: Better, unit: &str) -> Option<String> {
     let plain = summary.plain()?.spread(measure)?;
     let of_arm = |arm: &Arm| -> Option<(String, String)> {

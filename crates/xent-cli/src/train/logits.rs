@@ -1,4 +1,4 @@
-//! The logits of a part, and what follows from them.
+//! The logits of a part, and the numbers computed from them.
 
 use xent::{Config, Criterion, Form, Output, Rows};
 use xent_metrics::{Evaluation, LabelledRows, Logits, Reader, Settings, Temperature, fit_temperature};
@@ -18,7 +18,7 @@ impl PartLogits {
         Self { values, classes }
     }
 
-    /// K.
+    /// The number of classes.
     pub fn classes(&self) -> usize {
         self.classes
     }
@@ -32,9 +32,9 @@ impl PartLogits {
         Logits::F64(&self.values[row * self.classes..(row + 1) * self.classes])
     }
 
-    /// What a criterion says of these rows: loss, nll, floor, how many are right.
+    /// Evaluates a criterion on these rows: loss, nll, floor, number of right rows.
     pub fn evaluate(&self, criterion: &Criterion, labels: &[u32]) -> Result<Output<f64>> {
-        let rows = Rows::new(&self.values, self.len(), self.classes).map_err(Error::failed)?;
+        let rows = Rows::new(&self.values, self.classes).map_err(Error::failed)?;
         criterion.forward(&rows, labels).map_err(Error::failed)
     }
 
@@ -44,11 +44,12 @@ impl PartLogits {
         Ok(output.nll.scalar().unwrap_or(f64::NAN))
     }
 
-    /// KL(truth ‖ softmax(z/T)), mean over the rows, and the entropy of the truth; `truth` is `[rows, classes]`.
+    /// KL(truth ‖ softmax(z/T)), mean over the rows, and the entropy of the truth; `truth` is
+    /// `[rows, classes]`.
     pub fn kl_and_entropy(&self, truth: &[f64], temperature: f64) -> Result<(f64, f64)> {
         let criterion = Config::new().form(Form::KlDivergence).temperature(temperature).build().map_err(Error::failed)?;
-        let logits = Rows::new(&self.values, self.len(), self.classes).map_err(Error::failed)?;
-        let truth = Rows::new(truth, self.len(), self.classes).map_err(Error::failed)?;
+        let logits = Rows::new(&self.values, self.classes).map_err(Error::failed)?;
+        let truth = Rows::new(truth, self.classes).map_err(Error::failed)?;
         let output = criterion.forward(&logits, truth).map_err(Error::failed)?;
         Ok((output.loss.scalar().unwrap_or(f64::NAN), output.floor.scalar().unwrap_or(f64::NAN)))
     }
@@ -58,7 +59,7 @@ impl PartLogits {
         fit_temperature(labels.len(), &|row| (self.row(row), labels[row] as usize)).ok_or_else(|| Error::failed("no rows to fit a temperature to"))
     }
 
-    /// Raw and over a temperature, as `xent eval` has them.
+    /// The metrics of `xent eval`, raw and at a temperature.
     pub fn evaluation(&self, labels: &[u32], temperature: f64) -> Result<Evaluation> {
         let mut evaluation = Evaluation::new(Settings { temperature: Some(temperature), sample_logits: 1, ..Settings::new(self.classes) });
         let labels: Vec<i64> = labels.iter().map(|label| i64::from(*label)).collect();
@@ -83,7 +84,8 @@ mod tests {
     fn nll_and_kl_by_hand() {
         let logits = PartLogits::new(vec![0.0, 3f64.ln(), 0.0, 0.0], 2);
         assert!((logits.nll(&[0, 0]).unwrap() - (4f64.ln() + 2f64.ln()) / 2.0).abs() < 1e-15);
-        // Truth (1/2, 1/2) and (1, 0): KL ½ ln(2/1) + ½ ln(2/3) = ½ ln(4/3), and ln 2; entropies ln 2 and 0.
+        // Truth (1/2, 1/2) and (1, 0): KL ½ ln(2/1) + ½ ln(2/3) = ½ ln(4/3), and ln 2; entropies ln
+        // 2 and 0.
         let (kl, entropy) = logits.kl_and_entropy(&[0.5, 0.5, 1.0, 0.0], 1.0).unwrap();
         assert!((kl - (0.5 * (4f64 / 3.0).ln() + 2f64.ln()) / 2.0).abs() < 1e-15);
         assert!((entropy - 2f64.ln() / 2.0).abs() < 1e-15);

@@ -39,7 +39,8 @@ pub struct Facts {
     pub of: fn(&Run) -> Option<f64>,
 }
 
-const fn facts(key: &'static str, name: &'static str, factor: f64, decimals: usize, of: fn(&Run) -> Option<f64>) -> Facts {
+/// An entry of a list of measures.
+pub const fn facts(key: &'static str, name: &'static str, factor: f64, decimals: usize, of: fn(&Run) -> Option<f64>) -> Facts {
     Facts { key, name, factor, decimals, of }
 }
 

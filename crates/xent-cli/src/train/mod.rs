@@ -13,9 +13,10 @@ mod summary;
 
 use std::time::Instant;
 
-pub use experiment::{DataOptions, Experiment, NetworkOptions, PriorName};
+pub use experiment::{DataOptions, Experiment, NetworkOptions};
+pub use measure::{Facts, facts};
 pub use options::TrainOptions;
-pub use run::{Run, run};
+pub use run::run;
 pub use schedule::{in_parallel, progress_bar};
 
 use crate::args::cores;

@@ -11,7 +11,8 @@ use super::logits::PartLogits;
 use crate::error::{Error, Result};
 use crate::seed::{Purpose, stream};
 
-/// Rows that are evaluated at once: few enough that layers of up to 255 units stay below the size at which candle takes to threads of its own.
+/// The number of rows that are evaluated at once: layers of up to 255 units stay below the size at
+/// which candle uses other threads.
 const ROWS_AT_ONCE: usize = 256;
 
 /// Weights `[out, in]` and biases `[out]` in f32, from the input to the logits.
@@ -22,7 +23,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Weights uniform in ±√(6/in) (He et al. 2015, arXiv 1502.01852), biases 0. Drawn from the seed: candle's own generator cannot be seeded on a CPU.
+    /// Weights uniform in ±√(6/in) (He et al. 2015, arXiv 1502.01852), biases 0. They are drawn
+    /// here because candle's own generator cannot be seeded on a CPU.
     pub fn new(width: usize, hidden: &[usize], classes: usize, seed: u64) -> Result<Self> {
         let mut rng = stream(seed, Purpose::Weights);
         let widths: Vec<usize> = [&[width], hidden, &[classes]].concat();
@@ -36,7 +38,7 @@ impl Network {
         Ok(Self { layers, width, classes })
     }
 
-    /// All that is trained.
+    /// All weights and biases.
     pub fn variables(&self) -> Vec<Var> {
         self.layers.iter().flat_map(|(weight, bias)| [weight.clone(), bias.clone()]).collect()
     }

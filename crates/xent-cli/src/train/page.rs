@@ -2,9 +2,9 @@
 
 use maud::html;
 use serde_json::json;
-use xent_metrics::{BINS, Reliability};
+use xent_metrics::{BINS, Reliability, UniformPrior};
 
-use super::experiment::{Experiment, NetworkOptions, PriorName};
+use super::experiment::{Experiment, NetworkOptions};
 use super::findings::{findings, seeds};
 use super::measure::{Facts, Measure};
 use super::run::Point;
@@ -15,7 +15,8 @@ use crate::report::{
 };
 use crate::spread::Spread;
 
-/// Quantities as rows and ε as columns, so that the table fits a terminal of 80 columns and a phone.
+/// Quantities as rows and ε as columns, so that the table fits a terminal of 80 columns and a
+/// phone.
 fn table(summary: &Summary) -> Table {
     let measured = |measure: Measure| -> Option<(String, Vec<Cell>)> {
         let Facts { name, factor, decimals, .. } = *measure.facts();
@@ -193,7 +194,8 @@ fn headline(summary: &Summary) -> String {
     )
 }
 
-/// The whole report. In its JSON everything except `environment` is the same in every run of the same command with the same build.
+/// The whole report. In its JSON everything except `environment` is the same in every run of the
+/// same command with the same build.
 pub fn report(summary: &Summary, seconds: f64, threads: usize) -> Result<Report> {
     let training = [(Ink::First, Stroke::Solid, "training part"), (Ink::Second, Stroke::Solid, "test part")];
     let sections = vec![
@@ -265,15 +267,18 @@ fn made(summary: &Summary, seconds: f64, threads: usize) -> Section {
         share => format!("; a share of {share} of the training labels made wrong, uniformly over the other classes"),
     };
     let prior = match experiment.prior {
-        PriorName::Uniform => "uniform over all classes",
-        PriorName::Others => "uniform over all classes except the true one",
+        UniformPrior::Uniform => "uniform over all classes",
+        UniformPrior::WrongClasses => "uniform over all classes except the true one",
     };
     let facts = [
         ("data", summary.about.clone()),
         ("parts", format!("{} rows fit the weights, {} the temperature, {} are reported; {drawn}{label_noise}.", rows.train, rows.validation, rows.test)),
         (
             "network",
-            format!("{}, ReLU, weights initialised as by He et al.; Adam, learning rate {lr}, batches of {batch_size}, {epochs} epochs, f32.", summary.layers()),
+            format!(
+                "{}, ReLU, weights initialised as by He et al.; Adam, learning rate {lr}, batches of {batch_size}, {epochs} epochs, f32.",
+                summary.layers()
+            ),
         ),
         ("smoothing", format!("ε = {}; prior {prior}.", table(summary).columns.join(", "))),
         ("pairing", "Runs with the same seed share their parts, label noise, initial weights and batches, whatever their ε.".to_string()),

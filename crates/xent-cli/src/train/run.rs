@@ -17,38 +17,38 @@ use crate::data::{Dataset, Part, Split, split};
 use crate::error::{Error, Result};
 use crate::seed::{Purpose, stream};
 
-/// Most points of a curve, beside its start.
+/// The most points of a curve, not counting its start.
 const MOST_POINTS: usize = 200;
 
-/// What came of a run.
+/// The results of a run.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// ε.
     pub epsilon: f64,
     /// The seed of split, label noise, initial weights and order.
     pub seed: u64,
-    /// How the data were divided.
+    /// The number of rows in each part.
     pub rows: Split<usize>,
     /// From before the first epoch to after the last.
     pub curve: Vec<Point>,
     /// Fitted to the validation part.
     pub temperature: Temperature,
-    /// The test part as the network says it.
+    /// The probabilities of the test part at temperature 1.
     pub raw: Probabilities,
-    /// The test part under the temperature.
+    /// The probabilities of the test part at the fitted temperature.
     pub scaled: Probabilities,
-    /// Share of the test rows that are right; no temperature changes it.
+    /// Share of right test rows; it does not depend on the temperature.
     pub accuracy: f64,
-    /// Mean risk over coverages, raw.
+    /// AURC at temperature 1.
     pub aurc: f64,
-    /// What the best possible classifier would score on the test part, where the truth is known.
+    /// The scores of the best possible classifier on the test part, if the truth is known.
     pub best: Option<Best>,
 }
 
-/// Where a run stands after some epochs.
+/// The state of a run after some epochs.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Point {
-    /// Epochs done.
+    /// The number of epochs.
     pub epoch: usize,
     /// The smoothed loss on the training part.
     pub train_loss: f64,
@@ -69,11 +69,11 @@ pub struct Probabilities {
     pub nll: f64,
     /// Expected calibration error.
     pub ece: f64,
-    /// What a perfectly calibrated model with these confidences would score.
+    /// The ECE of a perfectly calibrated model with these confidences.
     pub chance_ece: Chance,
-    /// The bins behind it.
+    /// The bins of the ECE.
     pub reliability: Reliability,
-    /// KL(truth ‖ model), where the truth is known.
+    /// KL(truth ‖ model), if the truth is known.
     pub kl: Option<f64>,
 }
 
@@ -86,9 +86,11 @@ pub struct Best {
     pub accuracy: f64,
 }
 
-/// Trains once. `after_epoch` hears of every epoch; the weights go to `save`, if anywhere.
+/// Trains once. `after_epoch` is called after every epoch; the weights are written to `save`, if
+/// given.
 ///
-/// Everything random comes from the seed, and from streams that ε does not touch: two runs with the same seed share their split, initial weights and batches.
+/// All random numbers come from the seed, in streams that do not depend on ε: two runs with the
+/// same seed share their split, initial weights and batches.
 pub fn run(experiment: &Experiment, dataset: &Dataset, epsilon: f64, seed: u64, save: Option<&Path>, after_epoch: &dyn Fn()) -> Result<Run> {
     let epochs = experiment.network.epochs;
     let parts = split(dataset, seed, experiment.data.label_noise);
@@ -130,7 +132,7 @@ pub fn run(experiment: &Experiment, dataset: &Dataset, epsilon: f64, seed: u64, 
 }
 
 impl Run {
-    /// After the last epoch.
+    /// The state after the last epoch.
     pub fn end(&self) -> Point {
         self.curve[self.curve.len() - 1]
     }
@@ -173,7 +175,7 @@ impl Trainer {
         })
     }
 
-    /// Every training row once, in a new order.
+    /// Trains on every row once, in a new order.
     fn epoch(&mut self, network: &Network) -> Result<()> {
         self.order.shuffle(&mut self.rng);
         for rows in self.order.chunks(self.batch_size) {
@@ -222,18 +224,19 @@ fn best(logits: &PartLogits, truth: &[f64]) -> Result<Best> {
 
 #[cfg(test)]
 mod tests {
-    use xent_metrics::{EpsilonEstimate, estimate_epsilon};
+    use xent_metrics::{EpsilonEstimate, UniformPrior, estimate_epsilon};
 
     use super::*;
     use crate::data::Source;
-    use crate::train::{DataOptions, NetworkOptions, PriorName};
+    use crate::train::{DataOptions, NetworkOptions};
 
-    /// What `xent eval` would say of the logits of a network that `xent train` trains: of its training rows, and of the validation part's.
+    /// The estimates of `xent eval` from the logits of a network that `xent train` trains: from its
+    /// training rows and from the validation part.
     fn estimates(dataset: &Dataset, epsilon: f64) -> [Option<EpsilonEstimate>; 2] {
         let experiment = Experiment {
             data: DataOptions { data: Source::Digits, label: None, label_noise: 0.0 },
             epsilon: vec![epsilon],
-            prior: PriorName::Uniform,
+            prior: UniformPrior::Uniform,
             network: NetworkOptions { hidden: vec![128], epochs: 100, batch_size: 64, lr: 1e-3 },
             seeds: 1,
         };
@@ -249,7 +252,8 @@ mod tests {
         })
     }
 
-    /// Trained gaps lie within 0.35 of the optimum (over ten networks, on average, 5.59 for 5.25 at ε = 0.05, which is the farthest), and that is a factor of 1.4 in ε.
+    /// Trained gaps lie within 0.35 of the optimum (over ten networks, on average, 5.59 for 5.25 at
+    /// ε = 0.05, which is the farthest), and that is a factor of 1.4 in ε.
     #[test]
     fn the_estimate_finds_what_networks_were_trained_with() {
         let dataset = Source::Digits.load(None).unwrap();

@@ -1,4 +1,4 @@
-//! All runs, over several threads.
+//! All runs, on several threads.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +12,11 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::terminal;
 
-/// Runs each ε with each seed; in the result, the runs of an ε are together and in the order of their seeds, whatever the number of threads.
+/// Runs each ε with each seed; the result has the runs of each ε together, in the order of their
+/// seeds, for any number of threads.
 ///
 /// # Errors
-/// The first failure by order of the runs; runs that have not begun by then are left out.
+/// The first failure in the order of the runs; runs that have not started by then are skipped.
 pub fn run_all(experiment: &Experiment, dataset: &Dataset, threads: usize, weights: Option<&Path>, bar: &ProgressBar) -> Result<Vec<Run>> {
     let jobs: Vec<(f64, u64)> = (0..experiment.seeds as u64).flat_map(|seed| experiment.epsilon.iter().map(move |&epsilon| (epsilon, seed))).collect();
     bar.set_length((jobs.len() * experiment.network.epochs) as u64);
@@ -28,10 +29,10 @@ pub fn run_all(experiment: &Experiment, dataset: &Dataset, threads: usize, weigh
     Ok(runs)
 }
 
-/// Does the jobs on some threads, each job on one; the results are in the jobs' order.
+/// Runs jobs on several threads, each job on one thread; the results are in the order of the jobs.
 ///
 /// # Errors
-/// The first failure by order of the jobs; jobs that have not begun by then are left out.
+/// The first failure in the order of the jobs; jobs that have not started by then are skipped.
 pub fn in_parallel<J: Sync, R: Send>(jobs: &[J], threads: usize, bar: &ProgressBar, job: &(dyn Fn(&J) -> Result<R> + Sync)) -> Result<Vec<R>> {
     let next = AtomicUsize::new(0);
     let done = AtomicUsize::new(0);
@@ -50,8 +51,9 @@ pub fn in_parallel<J: Sync, R: Send>(jobs: &[J], threads: usize, bar: &ProgressB
             say(done.fetch_add(1, Ordering::Relaxed) + 1);
         }
     };
-    // A pool of one thread for each worker, so that matrix products and the loss stay on it. What candle does element by element on 65,536 numbers or more still
-    // goes to threads of its own; that changes the time and not the numbers.
+    // Each worker has a pool of one thread, so that matrix products and the loss stay on it.
+    // candle's element-wise operations on 65,536 numbers or more still use other threads, which
+    // changes the time and not the numbers.
     let pools = (0..threads.min(jobs.len()))
         .map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build())
         .collect::<std::result::Result<Vec<_>, _>>()
@@ -70,7 +72,7 @@ fn weights_path(folder: &Path, epsilon: f64, seed: u64) -> PathBuf {
     folder.join(format!("epsilon-{epsilon}-seed-{seed}.safetensors"))
 }
 
-/// A bar on the terminal.
+/// The progress bar of training.
 pub fn progress_bar(quiet: bool) -> ProgressBar {
     terminal::progress_bar("training {wide_bar} {percent:>3} %  {msg}", quiet)
 }

@@ -50,7 +50,7 @@ impl Summary {
             .map(|&epsilon| {
                 Ok(Arm {
                     epsilon,
-                    optimum: Optimum::new(experiment.prior.into(), epsilon, classes).map_err(Error::failed)?,
+                    optimum: Optimum::new(experiment.prior, epsilon, classes).map_err(Error::failed)?,
                     runs: runs.by_ref().take(experiment.seeds).collect(),
                 })
             })

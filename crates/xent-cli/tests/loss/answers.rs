@@ -31,20 +31,20 @@ fn no_smoothing_unless_asked_for() {
 #[test]
 fn wrong_classes() {
     let place = ArrayFolder::new();
-    let options = "--ignore-index -100 --prior others";
+    let options = "--ignore-index -100 --prior wrong_classes";
     close(&place.json(&format!("{options} --reduction none"))["loss"], &[0.5590162491, 0.5088486960, 0.0, 1.6265233750]);
     close(&place.json(&format!("{options} --reduction sum"))["loss"], &[2.6943883200]);
     close(&place.json(options)["loss"], &[0.8981294400]);
-    close(&place.json(&format!("{options} --form kl --denominator rows"))["loss"], &[0.3473889283]);
+    close(&place.json(&format!("{options} --form kl_divergence --denominator rows"))["loss"], &[0.3473889283]);
 }
 
 #[test]
 fn excluding() {
     let place = ArrayFolder::new();
-    for options in ["--ignore-index -100 --exclude 2", "--ignore-index -100 --exclude 2,2 --prior others --epsilon 0.1"] {
+    for options in ["--ignore-index -100 --exclude 2", "--ignore-index -100 --exclude 2,2 --prior wrong_classes --epsilon 0.1"] {
         close(&place.json(&format!("{options} --reduction none"))["loss"], &[0.5923495824, 0.4255153626, 0.0, 1.6265233750]);
         close(&place.json(&format!("{options} --reduction sum"))["loss"], &[2.6443883200]);
-        close(&place.json(&format!("{options} --reduction sum --form kl"))["loss"], &[1.4611952457]);
+        close(&place.json(&format!("{options} --reduction sum --form kl_divergence"))["loss"], &[1.4611952457]);
     }
 }
 
@@ -53,10 +53,10 @@ fn class_weights() {
     let place = ArrayFolder::new();
     let options = "--ignore-index -100 --epsilon 0.1 --class-weights w.npy";
     close(&place.json(&format!("{options} --reduction sum"))["loss"], &[4.6644612803]);
-    let mean = place.json(&format!("{options} --weighting pytorch"));
+    let mean = place.json(&format!("{options} --class-weighting per_class"));
     close(&mean["loss"], &[0.7774102134]);
     close(&mean["denominator"], &[6.0]);
-    close(&place.json(&format!("{options} --weighting row"))["loss"], &[0.8390737367]);
+    close(&place.json(&format!("{options} --class-weighting per_row"))["loss"], &[0.8390737367]);
 }
 
 #[test]
@@ -73,10 +73,26 @@ fn probabilities() {
 fn denominators() {
     let place = ArrayFolder::new();
     let options = "--ignore-index -100 --epsilon 0.1 --denominator";
-    for (denominator, expected) in [("pytorch", 3.0), ("kept", 3.0), ("rows", 4.0), ("12.5", 12.5)] {
+    for (denominator, expected) in [("pytorch", 3.0), ("kept_rows", 3.0), ("rows", 4.0), ("12.5", 12.5)] {
         let mean = place.json(&format!("{options} {denominator}"));
         close(&mean["denominator"], &[expected]);
         close(&mean["loss"], &[2.5568883200 / expected]);
     }
-    close(&place.json(&format!("{options} kept --class-weights w.npy"))["loss"], &[4.6644612803 / 3.0]);
+    close(&place.json(&format!("{options} kept_rows --class-weights w.npy"))["loss"], &[4.6644612803 / 3.0]);
+}
+
+#[test]
+fn aliases_mean_the_same() {
+    let place = ArrayFolder::new().bool("a", &[4], &[true; 4]);
+    for (canonical, alias) in [
+        ("--prior wrong_classes --form kl_divergence --denominator kept_rows", "--prior others --form kl --denominator kept"),
+        ("--prior wrong_classes --form kl_divergence", "--prior wrong-classes --form kl-divergence"),
+        ("--class-weights w.npy --class-weighting per_row", "--class-weights w.npy --weighting row"),
+        ("--class-weights w.npy --class-weighting per_class", "--class-weights w.npy --weighting pytorch"),
+        ("--form cross_entropy --denominator rows --masked renormalise", "--form ce --denominator all --masked renormalize"),
+        ("--allowed-classes a.npy --epsilon 0.1", "--allowed a.npy --label-smoothing 0.1"),
+    ] {
+        let answer = |options: &str| place.json(&format!("--ignore-index -100 {options}"));
+        assert_eq!(answer(canonical), answer(alias), "{alias}");
+    }
 }

@@ -90,7 +90,8 @@ impl ArrayFolder {
         entries.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
     }
 
-    /// An array that the program has written: its entries' bytes, once its header has been found to be what NumPy itself would write.
+    /// An array that the program has written: its entries' bytes, once its header has been found to
+    /// be what NumPy itself would write.
     pub fn read(&self, name: &str, descr: &str, shape: &str) -> Vec<u8> {
         let file = std::fs::read(self.path(name)).unwrap();
         let length = usize::from(u16::from_le_bytes([file[8], file[9]]));
@@ -124,7 +125,8 @@ impl Run {
         serde_json::from_str(run.stdout()).unwrap_or_else(|error| panic!("{error}: {}", run.stdout()))
     }
 
-    /// Refused as bad input: exit code 2, `error: …` with all of these parts, nothing printed or written.
+    /// Refused as bad input: exit code 2, `error: …` with all of these parts, nothing printed or
+    /// written.
     pub fn refused(self, parts: &[&str]) {
         let stderr = self.stderr();
         assert_eq!(self.output.status.code(), Some(2), "{stderr}");

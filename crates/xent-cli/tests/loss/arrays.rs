@@ -78,7 +78,8 @@ fn logits_of_every_type() {
 
 #[test]
 fn bfloat16_as_ml_dtypes_saves_it() {
-    // numpy.save of the known answers' logits as ml_dtypes.bfloat16 (NumPy 2.4, ml_dtypes 0.5); all of them are exact in bfloat16.
+    // numpy.save of the known answers' logits as ml_dtypes.bfloat16 (NumPy 2.4, ml_dtypes 0.5); all
+    // of them are exact in bfloat16.
     let place = ArrayFolder::new().bytes("z", include_bytes!("data/bfloat16.npy"));
     let found = place.json("--ignore-index -100 --epsilon 0.1");
     assert!((found["loss"].as_f64().unwrap() - 0.8522961067).abs() < 1e-7, "{found}");
@@ -147,7 +148,8 @@ fn the_class_axis_anywhere() {
     }
 }
 
-/// Images: `[batch, classes, height, width]`, with everything that is given a row or a class, each file in either order.
+/// Images: `[batch, classes, height, width]`, with everything that is given a row or a class, each
+/// file in either order.
 #[test]
 fn more_axes() {
     let images = ArrayFolder::empty().f64("z", &[1, 4, 2, 2], &transposed(&Z)).i64("y", &[1, 2, 2], &Y);
@@ -164,9 +166,9 @@ fn more_axes() {
     // An allowed-class mask in the logits' shape means the same rows as one for [rows, classes].
     let mut allowed = [true; 16];
     (allowed[1], allowed[2], allowed[4], allowed[14]) = (false, false, false, false);
-    let matrix = ArrayFolder::new().bool("a", &[4, 4], &allowed).json("--ignore-index -100 --allowed a.npy --reduction none");
+    let matrix = ArrayFolder::new().bool("a", &[4, 4], &allowed).json("--ignore-index -100 --allowed-classes a.npy --reduction none");
     let images = images.bool("a", &[1, 4, 2, 2], &transposed(&allowed));
-    assert_eq!(images.json("--ignore-index -100 --allowed a.npy --reduction none --axis 1"), matrix);
+    assert_eq!(images.json("--ignore-index -100 --allowed-classes a.npy --reduction none --axis 1"), matrix);
 }
 
 #[test]
@@ -182,7 +184,7 @@ fn one_row_without_a_row_axis() {
 #[test]
 fn one_class() {
     let place = ArrayFolder::empty().f64("z", &[2, 1], &[3.0, -4.0]).i64("y", &[2], &[0, 0]);
-    for prior in ["uniform", "others"] {
+    for prior in ["uniform", "wrong_classes"] {
         let found = place.json(&format!("--prior {prior} --reduction none --grad g.npy"));
         close(&found["loss"], &[0.0, 0.0]);
         assert_eq!(place.read_f64("g", "(2, 1)"), [0.0, 0.0]);

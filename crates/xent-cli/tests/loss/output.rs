@@ -117,7 +117,7 @@ fn weights_that_are_all_zero() {
     let found = place.json("--ignore-index -100 --class-weights w.npy");
     assert_eq!((&found["loss"], &found["denominator"]), (&"NaN".into(), &0.0.into()));
     let run = place.run("--logits z.npy --targets y.npy --ignore-index -100 --class-weights w.npy").succeeded();
-    assert_eq!(run.stderr(), "warning: the mean is over nothing: 1 of 4 rows are ignored and the rest weigh nothing; see --empty-mean\n");
+    assert_eq!(run.stderr(), "warning: the denominator of the mean is 0: 1 of 4 rows are ignored and the weights of the others are 0; see --empty-mean\n");
     close(&place.json("--ignore-index -100 --class-weights w.npy --reduction sum")["loss"], &[0.0]);
 }
 

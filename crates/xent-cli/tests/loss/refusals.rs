@@ -47,7 +47,11 @@ fn epsilon() {
     }
     let place = place.f64("e", &[4], &[0.1, 1.5, 0.0, 0.0]).f64("short", &[3], &[0.1; 3]);
     refused_instead(&place, "--ignore-index -100 --epsilon e.npy", &["e.npy: ε of row 1 is 1.5, expected 0 ≤ ε ≤ 1"]);
-    refused_instead(&place, "--ignore-index -100 --epsilon short.npy", &["short.npy: shape (3,)", "logits of shape (4, 4)", "expected (4,), an amount a row"]);
+    refused_instead(
+        &place,
+        "--ignore-index -100 --epsilon short.npy",
+        &["short.npy: the array has shape [3]", "logits of shape [4, 4]", "expected [4], one entry per row"],
+    );
 }
 
 #[test]
@@ -56,16 +60,16 @@ fn class_weights() {
         (vec![1.0, -1.0, 0.0, 1.0], "w.npy: class weights[1] is -1, expected a finite number ≥ 0"),
         (vec![1.0, 1.0, f64::NAN, 1.0], "w.npy: class weights[2] is NaN"),
         (vec![1.0, 1.0, 1.0, f64::INFINITY], "w.npy: class weights[3] is inf"),
-        (vec![1.0; 3], "w.npy: shape (3,) does not go with logits of shape (4, 4), expected (4,), a weight a class"),
-        (vec![1.0; 5], "w.npy: shape (5,)"),
-        (vec![], "w.npy: shape (0,)"),
+        (vec![1.0; 3], "w.npy: the array has shape [3], expected [4], one entry per class"),
+        (vec![1.0; 5], "w.npy: the array has shape [5]"),
+        (vec![], "w.npy: the array has shape [0]"),
     ] {
         let place = ArrayFolder::new().f64("w", &[weights.len()], &weights);
         refused(&place, "--class-weights w.npy", &[message]);
     }
     refused(&ArrayFolder::new().bool("w", &[4], &[true; 4]), "--class-weights w.npy", &["w.npy: dtype bool, expected numbers"]);
-    refused(&ArrayFolder::new(), "--weighting row", &["--class-weights"]);
-    refused(&ArrayFolder::new(), "--class-weights w.npy --weighting batch", &["'batch'", "pytorch, row"]);
+    refused(&ArrayFolder::new(), "--class-weighting per_row", &["--class-weights"]);
+    refused(&ArrayFolder::new(), "--class-weights w.npy --class-weighting batch", &["'batch'", "per_class, per_row"]);
 }
 
 #[test]
@@ -78,12 +82,12 @@ fn what_is_given_a_row() {
         .bool("m", &[3], &[true; 3]);
     refused(&place, "--row-weights r.npy", &["r.npy: the weight of row 3 is -2, expected a finite number ≥ 0"]);
     refused(&place, "--row-weights nan.npy", &["nan.npy: the weight of row 0 is NaN"]);
-    refused(&place, "--row-weights square.npy", &["square.npy: shape (2, 2)", "expected (4,), a weight a row"]);
+    refused(&place, "--row-weights square.npy", &["square.npy: the array has shape [2, 2]", "expected [4], one entry per row"]);
     refused(&place, "--row-weights large.npy", &["large.npy: entry 0 is 9007199254740993"]);
-    refused(&place, "--ignored-rows m.npy", &["m.npy: shape (3,)", "expected (4,), True or False a row"]);
+    refused(&place, "--ignored-rows m.npy", &["m.npy: the array has shape [3]", "expected [4], one entry per row"]);
     refused(&place, "--ignored-rows r.npy", &["r.npy: dtype float64, expected bool"]);
-    refused(&place, "--allowed m.npy", &["m.npy: shape (3,)", "expected (4,) or (4, 4)"]);
-    refused(&place, "--allowed w.npy", &["w.npy: dtype float64, expected bool"]);
+    refused(&place, "--allowed-classes m.npy", &["m.npy: the array has shape [3]", "expected [4], one entry per class, or [4, 4]"]);
+    refused(&place, "--allowed-classes w.npy", &["w.npy: dtype float64, expected bool"]);
 }
 
 #[test]
@@ -111,15 +115,15 @@ fn priors() {
     refused(&place, "--prior u.npy", &["u.npy: the prior sums to 2, expected 1"]);
     refused(&place, "--prior negative.npy", &["negative.npy: prior[2] is -0.25, expected a finite number ≥ 0"]);
     refused(&place, "--prior nan.npy", &["nan.npy: prior[0] is NaN"]);
-    refused(&place, "--prior short.npy", &["short.npy: shape (3,)", "expected (4,) or (4, 4)"]);
-    refused(&place, "--prior oblong.npy", &["oblong.npy: shape (4, 3)"]);
+    refused(&place, "--prior short.npy", &["short.npy: the array has shape [3]", "expected [4] or [4, 4]"]);
+    refused(&place, "--prior oblong.npy", &["oblong.npy: the array has shape [4, 3]"]);
     refused(&place, "--prior matrix.npy", &["matrix.npy: row 2 of the prior matrix sums to 1.25"]);
-    refused(&place, "--prior gaussian", &["--prior", "expected 'uniform', 'others', or the name of a .npy file"]);
+    refused(&place, "--prior gaussian", &["--prior", "expected 'uniform', 'wrong_classes', or the name of a .npy file"]);
     refused(&place, "--prior absent.npy", &["cannot read absent.npy"]);
     refused(&place, "--exclude 4", &["names class 4, but the logits have 4 classes"]);
     refused(&place, "--exclude -1", &["-1"]);
-    refused(&place, "--exclude 1 --prior uniform", &["--exclude", "--prior uniform gives the true class its share", "expected --prior others"]);
-    refused(&place, "--exclude 1 --prior u.npy", &["--exclude", "u.npy says itself what each class gets", "zeros in the file"]);
+    refused(&place, "--exclude 1 --prior uniform", &["--exclude", "--prior uniform gives the true class its share", "expected --prior wrong_classes"]);
+    refused(&place, "--exclude 1 --prior u.npy", &["--exclude", "u.npy itself says what each class gets", "zeros in the file"]);
 }
 
 #[test]
@@ -149,18 +153,18 @@ fn shapes() {
     refused(
         &place,
         "",
-        &["y.npy: shape (3,) of int64 does not go with logits of shape (4, 4)", "expected (4,) of integers (class indices) or (4, 4) of floats"],
+        &["y.npy: the array has shape [3] and dtype int64, expected [4] of integers (class indices) or [4, 4] of floats", "logits of shape [4, 4]"],
     );
-    refused(&place.i64("y", &[4, 4], &[0; 16]), "", &["y.npy: shape (4, 4) of int64"]);
-    refused(&ArrayFolder::new().f64("y", &[4], &[0.0; 4]), "", &["y.npy: shape (4,) of float64"]);
-    refused(&ArrayFolder::new().f64("y", &[4, 3], &[0.0; 12]), "", &["y.npy: shape (4, 3) of float64"]);
-    refused(&ArrayFolder::new().bool("y", &[4], &[true; 4]), "", &["y.npy: shape (4,) of bool"]);
-    refused(&ArrayFolder::new().bool("y", &[4, 4], &[true; 16]), "", &["y.npy: shape (4, 4) of bool"]);
-    refused(&ArrayFolder::new().f64("z", &[], &[1.0]), "", &["z.npy: shape () has no class axis"]);
-    refused(&ArrayFolder::new().f64("z", &[4, 0], &[]), "", &["z.npy: the class axis of shape (4, 0) has length 0"]);
+    refused(&place.i64("y", &[4, 4], &[0; 16]), "", &["y.npy: the array has shape [4, 4] and dtype int64"]);
+    refused(&ArrayFolder::new().f64("y", &[4], &[0.0; 4]), "", &["y.npy: the array has shape [4] and dtype float64"]);
+    refused(&ArrayFolder::new().f64("y", &[4, 3], &[0.0; 12]), "", &["y.npy: the array has shape [4, 3] and dtype float64"]);
+    refused(&ArrayFolder::new().bool("y", &[4], &[true; 4]), "", &["y.npy: the array has shape [4] and dtype bool"]);
+    refused(&ArrayFolder::new().bool("y", &[4, 4], &[true; 16]), "", &["y.npy: the array has shape [4, 4] and dtype bool"]);
+    refused(&ArrayFolder::new().f64("z", &[], &[1.0]), "", &["z.npy: class axis -1 of a shape with 0 axes, expected at least 1 axis"]);
+    refused(&ArrayFolder::new().f64("z", &[4, 0], &[]), "", &["z.npy: the class axis has length 0"]);
     refused(&ArrayFolder::new().i64("z", &[4, 4], &[0; 16]), "", &["z.npy: dtype int64, expected float16, bfloat16, float32 or float64"]);
     for axis in [2, -3] {
-        refused(&ArrayFolder::new(), &format!("--axis {axis}"), &[&format!("z.npy: --axis {axis} is no axis of shape (4, 4), expected -2 to 1")]);
+        refused(&ArrayFolder::new(), &format!("--axis {axis}"), &[&format!("z.npy: class axis {axis} of a shape with 2 axes, expected -2 to 1")]);
     }
 }
 
@@ -205,7 +209,8 @@ fn files() {
     );
 }
 
-/// What is not a file would be replaced by one. A socket stands for devices, which a test must not put at risk.
+/// What is not a file would be replaced by one. A socket stands for devices, which a test must not
+/// put at risk.
 #[cfg(unix)]
 #[test]
 fn a_gradient_where_no_file_is() {

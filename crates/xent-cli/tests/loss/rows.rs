@@ -82,14 +82,14 @@ fn allowed_classes() {
         &[4, 4],
         &[true, true, f, f, f, f, f, true, true, true, true, true, true, true, true, true],
     );
-    close(&place.json("--allowed a.npy --reduction none")["loss"], &[0, 1, 2, 3].map(plain));
+    close(&place.json("--allowed-classes a.npy --reduction none")["loss"], &[0, 1, 2, 3].map(plain));
     let two = nll(&row(0)[..2], 0);
-    close(&place.json("--allowed c.npy --reduction none")["loss"], &[two, 0.0, plain(2), plain(3)]);
-    let renormalised = place.json("--allowed c.npy --masked renormalise --epsilon 0.1 --reduction none");
+    close(&place.json("--allowed-classes c.npy --reduction none")["loss"], &[two, 0.0, plain(2), plain(3)]);
+    let renormalised = place.json("--allowed-classes c.npy --masked renormalise --epsilon 0.1 --reduction none");
     let expected = 0.9 * two + 0.1 * (two + nll(&row(0)[..2], 1)) / 2.0;
     close(&renormalised["loss"], &[expected, 0.0, 0.9 * plain(2) + 0.1 * to_uniform(2), 0.9 * plain(3) + 0.1 * to_uniform(3)]);
     // Row 2's own class is not allowed.
-    assert_eq!(place.json("--allowed b.npy --reduction none")["loss"][2], "Infinity");
+    assert_eq!(place.json("--allowed-classes b.npy --reduction none")["loss"][2], "Infinity");
 }
 
 #[test]

@@ -22,11 +22,13 @@ pub struct Estimate {
     /// The metric.
     #[serde(serialize_with = "extended")]
     pub value: f64,
-    /// The chance level: for a calibration error, the score of a perfectly calibrated model with the same confidences; for the others, of a model that knows only the frequency of each
-    /// class (for AURC: of one whose confidences are uninformative).
+    /// The chance level: for a calibration error, the score of a perfectly calibrated model with
+    /// the same confidences; for the others, of a model that knows only the frequency of each class
+    /// (for AURC: of one whose confidences are uninformative).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chance: Option<Chance>,
-    /// The 95 % basic bootstrap interval (Davison and Hinkley 1997, section 5.2), from 500 resamples with Poisson weights (at least 40 for the classwise error of many classes).
+    /// The 95 % basic bootstrap interval (Davison and Hinkley 1997, section 5.2), from 500
+    /// resamples with Poisson weights (at least 40 for the classwise error of many classes).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<(f64, f64)>,
 }
@@ -77,26 +79,31 @@ pub struct Scored {
     pub brier: Estimate,
     /// Expected calibration error, 15 bins of equal width.
     pub ece: Estimate,
-    /// The same with 15 bins of equally many rows; rows with equal confidences are divided in proportion if a border runs through them.
+    /// The same with 15 bins of equally many rows; rows with equal confidences are divided in
+    /// proportion if a border runs through them.
     pub ece_equal_mass: Estimate,
-    /// One-vs-rest calibration error, mean over the classes. Its chance and interval treat the classes as independent.
+    /// One-vs-rest calibration error, mean over the classes. Its chance and interval treat the
+    /// classes as independent.
     pub ece_classwise: Estimate,
     /// Largest calibration error of a bin.
     pub mce: Estimate,
-    /// Mean over coverages 1/N, 2/N, … of the share of wrong rows among the most confident; ties count with their mean.
+    /// Mean over coverages 1/N, 2/N, … of the share of wrong rows among the most confident; ties
+    /// count with their mean.
     pub aurc: Estimate,
     /// Mean of −Σ_k ln p_k / K: smoothed losses are mixtures of it and the NLL.
     #[serde(serialize_with = "extended")]
     pub uniform_nll: f64,
     /// The logit gaps.
     pub gap: Gaps,
-    /// Gaps in up to 60 bins of equal width from 0 to their 99.5 % quantile: the width, and shares of the rows.
+    /// Gaps in up to 60 bins of equal width from 0 to their 99.5 % quantile: the width, and shares
+    /// of the rows.
     pub gap_histogram: (f64, Vec<f64>),
     /// The bins behind `ece` and `mce`.
     pub reliability: Reliability,
     /// Risk at coverages from 1 % to 100 %.
     pub risk_coverage: RiskCoverage,
-    /// The relative rounding of confidences in the metrics that need them sorted (`ece_equal_mass`, `aurc`): 0 up to 2¹⁹ different confidences.
+    /// The relative rounding of confidences in the metrics that need them sorted (`ece_equal_mass`,
+    /// `aurc`): 0 up to 2¹⁹ different confidences.
     pub confidence_rounding: f64,
     /// The metrics of each class.
     pub classes: Vec<ClassScores>,
@@ -120,12 +127,14 @@ pub struct Scores {
     pub raw: Scored,
     /// The temperature; none if there are no rows to fit it to.
     pub temperature: Option<Temperature>,
-    /// At the temperature: of all rows if it was known beforehand, otherwise of those that it was fitted to.
+    /// At the temperature: of all rows if it was known beforehand, otherwise of those that it was
+    /// fitted to.
     pub scaled: Option<Scored>,
 }
 
 impl Evaluation {
-    /// Computes the metrics. Chance levels and intervals are drawn from a fixed seed, so the same evaluation always has the same numbers.
+    /// Computes the metrics. Chance levels and intervals are drawn from a fixed seed, so the same
+    /// evaluation always has the same numbers.
     pub fn scores(&self) -> Scores {
         let tallies = &self.tallies;
         let (temperature, scaled) = match (tallies.settings.temperature, &tallies.scaled) {
@@ -169,7 +178,8 @@ impl Tally {
         sorted::aurc(&sorted::counted(&self.confidence))
     }
 
-    /// The ECE that these confidences would score if each were exactly the probability of being right. It is above 0 because of the scatter of a finite number of rows.
+    /// The ECE that these confidences would score if each were exactly the probability of being
+    /// right. It is above 0 because of the scatter of a finite number of rows.
     pub fn chance_ece(&self, seed: u64) -> Chance {
         resample::chance_ece(self, seed)
     }

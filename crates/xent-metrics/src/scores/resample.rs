@@ -1,7 +1,7 @@
 //! Chance levels and intervals by simulation.
 //!
-//! - The chance level of a calibration error: the labels are redrawn from the confidences, as if the
-//!   model were perfectly calibrated. Of n rows with confidence p, Binomial(n, p) are right.
+//! - The chance level of a calibration error: the labels are redrawn from the confidences, as if
+//!   the model were perfectly calibrated. Of n rows with confidence p, Binomial(n, p) are right.
 //! - An interval: the rows are resampled. Each row is drawn a Poisson(1) number of times (the
 //!   bootstrap for streams: Chamandy et al. 2012), so n tied rows are drawn Poisson(n) times, the
 //!   right and the wrong ones independently.
@@ -22,7 +22,8 @@ use crate::tally::Tally;
 const DRAWS: usize = 500;
 /// The most cells that are drawn from: closer values are merged.
 const CELLS: usize = 1 << 12;
-/// The number of cells of all classes times the number of draws: with many classes there are fewer draws.
+/// The number of cells of all classes times the number of draws: with many classes there are fewer
+/// draws.
 const CLASS_DRAWS: usize = 1 << 21;
 /// The fewest draws.
 const LEAST_DRAWS: usize = 40;
@@ -77,7 +78,8 @@ impl Draws {
         Self { sorted: draws, observed }
     }
 
-    /// The basic interval: twice the estimate less the quantiles. Resampling repeats the estimate's upward bias, and this removes it from the interval.
+    /// The basic interval: twice the estimate less the quantiles. Resampling repeats the estimate's
+    /// upward bias, and this removes it from the interval.
     pub fn interval(&self, value: f64, (low, high): (f64, f64)) -> Option<(f64, f64)> {
         let at = |share: f64| self.sorted[((share * self.sorted.len() as f64) as usize).min(self.sorted.len() - 1)];
         let finite = value.is_finite() && self.observed.is_finite() && self.sorted.first()?.is_finite() && self.sorted.last()?.is_finite();
@@ -261,7 +263,8 @@ mod tests {
         let chance = chance_ece(&tally(&vec![[0.0; 2]; rows], &vec![0; rows]), 1);
         let expected = (1.0 / (2.0 * std::f64::consts::PI * rows as f64)).sqrt();
         assert!((chance.mean / expected - 1.0).abs() < 0.2, "{chance:?}, expected about {expected}");
-        // 95 % of a normal distribution lie within 1.96 deviations, whose mean size is 0.798 deviations.
+        // 95 % of a normal distribution lie within 1.96 deviations, whose mean size is 0.798
+        // deviations.
         assert!((chance.usual.unwrap() / chance.mean / (1.96 / 0.798) - 1.0).abs() < 0.2, "{chance:?}");
         // Certain rows leave nothing to chance.
         assert_eq!(chance_ece(&tally(&[[800.0, 0.0]; 10], &[0; 10]), 1), Chance { mean: 0.0, usual: Some(0.0) });

@@ -27,7 +27,8 @@ pub struct RiskCoverage {
     pub risk: Vec<f64>,
 }
 
-/// Expected calibration error over [`BINS`] bins of equally many rows, from low to high confidence; the first bins have one more row if the rows do not divide evenly.
+/// Expected calibration error over [`BINS`] bins of equally many rows, from low to high confidence;
+/// the first bins have one more row if the rows do not divide evenly.
 pub fn equal_mass_error(cells: &[Counted]) -> f64 {
     let n: f64 = cells.iter().map(|cell| cell.rows).sum();
     let (least, more) = ((n / BINS as f64).floor(), n % BINS as f64);
@@ -53,7 +54,8 @@ pub fn equal_mass_error(cells: &[Counted]) -> f64 {
 pub fn aurc(cells: &[Counted]) -> f64 {
     let (mut rows, mut wrong, mut sum) = (0.0, 0.0, 0.0);
     for cell in cells.iter().rev().filter(|cell| cell.rows > 0.0) {
-        // Row j of the cell's g: (wrong + share·j)/(rows + j), which is share + (wrong − share·rows)/(rows + j).
+        // Row j of the cell's g: (wrong + share·j)/(rows + j), which is share + (wrong −
+        // share·rows)/(rows + j).
         let share = 1.0 - cell.correct / cell.rows;
         sum += share * cell.rows + (wrong - share * rows) * reciprocals(rows, cell.rows);
         (rows, wrong) = (rows + cell.rows, wrong + cell.rows - cell.correct);
@@ -78,7 +80,8 @@ fn reciprocals(a: f64, n: f64) -> f64 {
     sum
 }
 
-/// The risk at coverages of 1 % to 100 %; a coverage within a tie takes the tie's rows in proportion.
+/// The risk at coverages of 1 % to 100 %; a coverage within a tie takes the tie's rows in
+/// proportion.
 pub fn risk_coverage(cells: &[Counted]) -> RiskCoverage {
     let n: f64 = cells.iter().map(|cell| cell.rows).sum();
     let coverage: Vec<f64> = (1..=100).map(|percent| f64::from(percent) / 100.0).collect();
@@ -122,7 +125,8 @@ pub fn quantiles<const N: usize>(cells: &Cells, shares: [f64; N]) -> [f64; N] {
     })
 }
 
-/// The width of up to 60 bins from 0 up, and the share of the rows in each; the last includes everything beyond.
+/// The width of up to 60 bins from 0 up, and the share of the rows in each; the last includes
+/// everything beyond.
 pub fn histogram(cells: &Cells) -> (f64, Vec<f64>) {
     const BARS: usize = 60;
     let cells = counted(cells);

@@ -66,7 +66,8 @@ fn large_arrays_come_in_parts() {
     assert_eq!(read_bytes(&encode(array.clone())).unwrap(), array);
 }
 
-/// One line for each way in which a header can be wrong, with a part of the message that it must give.
+/// One line for each way in which a header can be wrong, with a part of the message that it must
+/// give.
 #[test]
 fn malformed_headers_are_refused() {
     const D: &str = "'descr': '<f4'";
