@@ -3,17 +3,17 @@
 use pyo3::prelude::*;
 use xent::{Element, Reduced};
 
-use crate::array::{Array, Dtype};
+use crate::array::Array;
+use crate::dtype::with_float;
 use crate::error::value_error;
-use crate::read::with_float;
 
-/// The loss and what came with it. What is one number a row is copied out by `copy_rows`.
+/// The loss and what came with it. Per-row values are copied out by `copy_rows`.
 #[pyclass(frozen, module = "xent._xent")]
 pub(crate) struct Output(pub(crate) xent::Output<f64>);
 
 #[pymethods]
 impl Output {
-    /// The loss, nll, smoothing, z-loss and floor of the batch; each None if there is one a row.
+    /// The loss, nll, smoothing, z-loss and floor of the batch; each None if there is one per row.
     #[getter]
     fn scalars(&self) -> [Option<f64>; 5] {
         let xent::Output { loss, nll, smoothing, z_loss, floor, .. } = &self.0;
@@ -60,7 +60,7 @@ impl Output {
             "z_loss" => output.z_loss.as_slice(),
             "floor" => output.floor.as_slice(),
             "lse" => &output.lse,
-            _ => return Err(value_error(format!("{name} is not one number a row"))),
+            _ => return Err(value_error(format!("{name} is not a per-row value"))),
         };
         if into.len() != values.len() {
             return Err(value_error(format!("{} entries for {name}, expected {}", into.len(), values.len())));
