@@ -23,7 +23,7 @@ NAN = float("nan")
         ({"target": torch.zeros(1, dtype=torch.int64).expand(1 << 50)}, ValueError, "targets of shape"),
         ({"weight": torch.zeros(1).expand(1 << 50)}, ValueError, "class weights of shape"),
         ({"prior": torch.zeros(1, 1).expand(1 << 25, 1 << 25)}, ValueError, "prior of shape"),
-        ({"label_smoothing": torch.zeros(4)}, ValueError, r"label_smoothing of shape \[4\], expected \[3\]"),
+        ({"label_smoothing": torch.zeros(4)}, ValueError, r"label_smoothing has shape \[4\], expected \[3\]"),
         ({"target": torch.tensor([0, 4, 1])}, IndexError, r"target 4 in row 1 is outside 0\.\.4"),
         ({"target": torch.tensor([0, -1, 1])}, IndexError, "target -1 in row 1 .*if it marks padding"),
         ({"target": torch.tensor([0, 1, 2**63 - 1])}, IndexError, "target 9223372036854775807 in row 2"),

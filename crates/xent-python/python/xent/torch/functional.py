@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import _reduction
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from xent.options import Further, Indices, Options, Reduction, complete, documented, expect_known
+from xent.options import Additional, Indices, Options, Reduction, complete, documented, expect_known
 from xent.torch import _autograd, _tensors
 from xent.torch._batch import Batch, PerBatch, Stats, compute_dtype, loss_dtype, row_shape
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class ModuleOptions(Further, total=False):
+class ModuleOptions(Additional, total=False):
     """Keywords of :class:`~xent.torch.CrossEntropyLoss` that PyTorch's does not have."""
 
     class_axis: Annotated[int | None, None, "the axis of the classes; if None, where PyTorch has it"]
