@@ -25,6 +25,19 @@ Reduction = Literal["none", "mean", "sum"]
 Indices = int | Sequence[int] | None
 
 
+class Basic(TypedDict, total=False):
+    """The options that PyTorch's loss has, too."""
+
+    reduction: Annotated[Reduction, "mean", '"mean", "sum" or "none", which returns one loss per row']
+    label_smoothing: Annotated[float | Array, 0.0, "ε in [0, 1], or an array with one per row"]
+    ignore_index: Annotated[
+        Indices,
+        None,
+        """class indices whose rows are ignored: loss 0, gradient exactly 0, never read, and not in the
+        denominator""",
+    ]
+
+
 class Additional(TypedDict, total=False):
     """The options that PyTorch's loss does not have."""
 
@@ -64,17 +77,8 @@ class Additional(TypedDict, total=False):
     temperature: Annotated[float, 1.0, "T of z ← z / T, which comes before the softcap"]
 
 
-class Options(Additional, total=False):
+class Options(Basic, Additional, total=False):
     """What is measured, whatever the batch."""
-
-    reduction: Annotated[Reduction, "mean", 'over the rows; "none" returns one loss per row']
-    label_smoothing: Annotated[float | Array, 0.0, "ε in [0, 1], or an array with one per row"]
-    ignore_index: Annotated[
-        Indices,
-        None,
-        """class indices whose rows are ignored: loss 0, gradient exactly 0, never read, and not in
-        the denominator""",
-    ]
 
 
 def fields(keywords: type) -> dict[str, Any]:
