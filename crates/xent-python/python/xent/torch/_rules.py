@@ -1,7 +1,6 @@
 """What targets contribute to a loss: a table by class, and from it a few numbers per row (SEMANTICS.md S2, S3, S4.2, S7).
 
-Nothing here depends on the logits, so that a table stays on its device from call to call. A row that
-puts the shares s_j on the classes c_j (its hot classes) has
+Nothing here depends on the logits. A row that puts the shares s_j on the classes c_j (its hot classes) has
 
     W = Σ s_j·whole[c_j]      hard_j = s_j·term[c_j]      σ = Σ s_j·sigma[c_j]      π_j = s_j·pi[c_j]
 
@@ -10,21 +9,22 @@ prior that rows share. Where a prior is over the wrong classes, hot classes are 
 other labels put on them is in π_j, so that no term is taken off again: ∞ − ∞ cannot occur.
 
 The classes are on the last axis. No value is read back from a device; what the engine rejects is NaN.
+What is made of options alone stays on the device. What is made of tensors is made again: they may be
+differentiated, traced or changed, and are on the device already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import add
 from typing import NamedTuple, cast
-from weakref import ref
 
 import torch
 from torch import Tensor
 
 from xent.options import Options
-from xent.torch._batch import PLAIN, Batch, is_differentiated, is_transformed
+from xent.torch._batch import Batch, is_transformed
 
 Number = Tensor | float
 
@@ -46,51 +46,39 @@ class Table(NamedTuple):
     """Whether the prior is over the wrong classes."""
 
 
-_tables: dict[tuple[object, ...], tuple[tuple[object, ...], Table]] = {}
-
-
 def table(options: Options, batch: Batch, classes: int, dtype: torch.dtype, device: torch.device) -> Table:
-    """The table, made once for a criterion on a device unless its weights or prior are differentiated or traced."""
-    given = [tensor for tensor in (batch.weight, batch.prior) if tensor is not None]
-    if is_transformed() or not all(_is_constant(tensor) for tensor in given) or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
-        return _table(options, batch, classes, dtype, device)
-    words = (options["prior"], options["exclude"], options["weighting"])
-    key = (*words, classes, dtype, device, id(batch.weight), id(batch.prior))
-    versions = tuple((ref(tensor), tensor._version) for tensor in given)
-    known = _tables.get(key)
-    if known is None or known[0] != versions:
-        if len(_tables) >= 32:
-            _tables.clear()
-        # A later backward cannot save inference tensors.
-        with torch.inference_mode(False), torch.no_grad():
-            known = _tables[key] = versions, _table(options, batch, classes, dtype, device)
-    return known[1]
-
-
-def _is_constant(tensor: Tensor) -> bool:
-    """Whether what is made of a tensor can stay until the tensor changes."""
-    return type(tensor) in PLAIN and not tensor.is_inference() and not is_differentiated(tensor)
-
-
-def _table(options: Options, batch: Batch, classes: int, dtype: torch.dtype, device: torch.device) -> Table:
     weight: Number = 1.0 if batch.weight is None else in_range(batch.weight.to(device, dtype), lowest=-torch.inf)
     term, whole = (1.0, weight) if options["weighting"] == "per_row" else (weight, 1.0)
     if batch.prior is not None:
         prior = in_range(batch.prior.to(device, dtype))
         prior = torch.where((prior.sum(-1, keepdim=True) - 1.0).abs() <= 1e-4, prior, torch.nan)
         return Table(term, whole, 1.0, 0.0, prior, leaves_out=False)
-    if options["exclude"] is None and options["prior"] == "uniform":
-        return Table(term, whole, 1.0 / classes, 0.0, 1.0, leaves_out=False)
-    excluded = sorted(set(cast(tuple[int, ...], options["exclude"] or ())))
-    of_open, of_excluded = _spread_over(classes - len(excluded) - 1), _spread_over(classes - len(excluded))
-    if not excluded:
-        return Table(term, whole, *of_open, 1.0, leaves_out=True)
-    if excluded[-1] >= classes:
-        raise IndexError(f"exclude names class {excluded[-1]}, but the logits have {classes} classes")
-    outside = torch.zeros(classes, dtype=torch.bool, device=device).index_fill(0, torch.tensor(excluded, device=device), True)
+    if options["exclude"]:
+        capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        make = _excluding if is_transformed() or capturing else _kept_excluding
+        sigma, pi, v = make(cast(tuple[int, ...], options["exclude"]), classes, dtype, device)
+        return Table(term, whole, sigma, pi, v, leaves_out=True)
+    if options["exclude"] is not None or options["prior"] == "wrong_classes":
+        return Table(term, whole, *_spread_over(classes - 1), 1.0, leaves_out=True)
+    return Table(term, whole, 1.0 / classes, 0.0, 1.0, leaves_out=False)
+
+
+def _excluding(exclude: tuple[int, ...], classes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    if max(exclude) >= classes:
+        raise IndexError(f"exclude names class {max(exclude)}, but the logits have {classes} classes")
+    outside = torch.zeros(classes, dtype=torch.bool, device=device).index_fill(0, torch.tensor(exclude, device=device), True)
     v = (~outside).to(dtype)
+    others = classes - len(set(exclude))
+    of_open, of_excluded = _spread_over(others - 1), _spread_over(others)
     sigma, pi = (torch.full_like(v, of_open[i]).masked_fill(outside, of_excluded[i]) for i in range(2))
-    return Table(term, whole, sigma, pi, v, leaves_out=True)
+    return sigma, pi, v
+
+
+@lru_cache(maxsize=32)
+def _kept_excluding(exclude: tuple[int, ...], classes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    # A later backward cannot save inference tensors.
+    with torch.inference_mode(False), torch.no_grad():
+        return _excluding(exclude, classes, dtype, device)
 
 
 def _spread_over(classes: int) -> tuple[float, float]:
