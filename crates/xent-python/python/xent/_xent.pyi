@@ -32,11 +32,10 @@ class Criterion:
     ) -> Output: ...
 
 class Output:
-    scalars: list[float | None]
-    loss: float | None
     correct: int
     denominator: float
     ignored: int
     non_finite: int
     first_non_finite: int | None
+    def scalar(self, name: str) -> float | None: ...
     def copy_rows(self, name: str, into: _Array) -> None: ...

@@ -101,10 +101,7 @@ def cross_entropy_with_grad(logits: Any, targets: Any, *, upstream: Any = 1.0, *
 def _call(name: str, logits: Any, targets: Any, want_gradient: bool, upstream: Any, given: Keywords) -> tuple[Any, np.ndarray | None, Stats | None]:
     expect_known(name, given, Keywords)
     logits = _array(logits)
-    shape, axis = tuple(logits.shape), given.get("class_axis", -1)
-    if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"logits of shape {shape} with class axis {axis}, expected an axis that they have")
-    axis %= len(shape)
+    axis = given.get("class_axis", -1)
     threads = given.get("threads")
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}, expected at least 1")
@@ -128,23 +125,24 @@ def _call(name: str, logits: Any, targets: Any, want_gradient: bool, upstream: A
         **{name: _exported(_array(value)) for name, value in arrays.items() if value is not None},
         **{name: _exported(_array(value)) if _number(value) is None else _number(value) for name, value in numbers.items() if value is not None},
     )
-    rows, dtype = shape[:axis] + shape[axis + 1 :], np.float64 if view.dtype == np.float64 else np.float32
-    stats = _stats(output, rows, dtype) if given.get("return_stats") else None
-    return _part(output, "loss", output.loss, rows, dtype), gradient, stats
+    rows = tuple(logits.shape)
+    rows = rows[:axis] + rows[axis:][1:]
+    dtype = np.float64 if view.dtype == np.float64 else np.float32
+    loss = _part(output, "loss", rows, dtype)
+    if not given.get("return_stats"):
+        return loss, gradient, None
+    nll, smoothing, z_loss, floor, lse = (_part(output, name, rows, dtype) for name in Stats._fields[:5])
+    counts = output.correct, output.denominator, output.ignored, output.non_finite, output.first_non_finite
+    return loss, gradient, Stats(nll, smoothing, z_loss, floor, lse, *counts)
 
 
-def _part(output: Output, name: str, value: float | None, rows: tuple[int, ...], dtype: type) -> Any:
+def _part(output: Output, name: str, rows: tuple[int, ...], dtype: type) -> Any:
+    value = output.scalar(name)
     if value is not None:
         return dtype(value)
     part: np.ndarray = np.empty(rows, dtype)
     output.copy_rows(name, part)
     return part
-
-
-def _stats(output: Output, rows: tuple[int, ...], dtype: type) -> Stats:
-    names = ("nll", "smoothing", "z_loss", "floor", "lse")
-    nll, smoothing, z_loss, floor, lse = (_part(output, name, value, rows, dtype) for name, value in zip(names, (*output.scalars[1:], None)))
-    return Stats(nll, smoothing, z_loss, floor, lse, output.correct, output.denominator, output.ignored, output.non_finite, output.first_non_finite)
 
 
 def _array(value: Any) -> Any:

@@ -1,8 +1,8 @@
-"""The options of a loss: names, types, defaults, words and meaning, stated once for all of xent's Python.
+"""The options of a loss: names, types, defaults and meaning, stated once for all of xent's Python.
 
-A field's annotation holds its type, its default and its line of documentation. Type checkers read
-the types; :func:`documented` writes the rest into the signatures and docstrings of functions that
-take the fields as keywords; the words that an option knows come from Rust.
+The annotation of a field holds its type, its default and its documentation. Type checkers read the
+type, and :func:`documented` writes all three into the signatures and docstrings of the functions that
+take the fields as keywords. The words of an option come from Rust, with their aliases.
 """
 
 import inspect
@@ -25,8 +25,21 @@ Reduction = Literal["none", "mean", "sum"]
 Indices = int | Sequence[int] | None
 
 
-class Further(TypedDict, total=False):
-    """What PyTorch's loss does not have."""
+class Basic(TypedDict, total=False):
+    """The options that PyTorch's loss has, too."""
+
+    reduction: Annotated[Reduction, "mean", '"mean", "sum" or "none", which returns one loss per row']
+    label_smoothing: Annotated[float | Array, 0.0, "ε in [0, 1], or an array with one per row"]
+    ignore_index: Annotated[
+        Indices,
+        None,
+        """class indices whose rows are ignored: loss 0, gradient exactly 0, never read, and not in the
+        denominator""",
+    ]
+
+
+class Additional(TypedDict, total=False):
+    """The options that PyTorch's loss does not have."""
 
     prior: Annotated[
         Literal["uniform", "wrong_classes"] | Array,
@@ -53,7 +66,7 @@ class Further(TypedDict, total=False):
         """what a mean divides by: "pytorch" (the kept rows' class weights, or their number); "kept_rows";
         "rows" (ignored ones too); or a number > 0""",
     ]
-    empty_mean: Annotated[Literal["nan", "zero", "error"], "nan", "the mean over no rows"]
+    empty_mean: Annotated[Literal["nan", "zero", "error"], "nan", 'what the mean over no rows is: "nan", "zero" or an "error"']
     form: Annotated[
         Literal["cross_entropy", "kl_divergence", "kl"],
         "cross_entropy",
@@ -64,17 +77,8 @@ class Further(TypedDict, total=False):
     temperature: Annotated[float, 1.0, "T of z ← z / T, which comes before the softcap"]
 
 
-class Options(Further, total=False):
+class Options(Basic, Additional, total=False):
     """What is measured, whatever the batch."""
-
-    reduction: Annotated[Reduction, "mean", 'over the rows; "none" returns one loss per row']
-    label_smoothing: Annotated[float | Array, 0.0, "ε in [0, 1], or an array with one per row"]
-    ignore_index: Annotated[
-        Indices,
-        None,
-        """class indices whose rows are ignored: loss 0, gradient exactly 0, never read, and not in
-        the denominator""",
-    ]
 
 
 def fields(keywords: type) -> dict[str, Any]:
@@ -101,10 +105,11 @@ def complete(**given: Any) -> Options:
         if name in ("prior", "denominator") and not isinstance(value, str):
             continue
         if name in WORDS:
-            if value not in WORDS[name]:
+            word = value.replace("-", "_") if isinstance(value, str) else value
+            if word not in WORDS[name]:
                 words = ", ".join(repr(word) for word in dict.fromkeys(WORDS[name].values()))
                 raise ValueError(f"{name} is {value!r}, expected {words}")
-            options[name] = WORDS[name][value]
+            options[name] = WORDS[name][word]
         elif name in _INTEGERS:
             options[name] = None if value is None else integers(name, value, _INTEGERS[name])
         else:
@@ -159,10 +164,10 @@ def documented(keywords: type) -> Callable[[Function], Function]:
         for name, field in fields(keywords).items():
             default, what = field.__metadata__
             parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.__origin__))
-            text = f"{name}: {' '.join(what.split())}. Default: {default!r}."
-            lines.append(textwrap.fill(text, 100, initial_indent=" " * 8, subsequent_indent=" " * 12))
+            text = f"{name}: {' '.join(what.split())}." + ("" if default is None else f" Default: {default!r}.")
+            lines.append(textwrap.fill(text, 100, initial_indent=" " * 4, subsequent_indent=" " * 8))
         function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        function.__doc__ = function.__doc__ and function.__doc__.replace("{options}", "\n".join(lines).lstrip())
+        function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("    {options}", "\n".join(lines))
         return function
 
     return spell_out

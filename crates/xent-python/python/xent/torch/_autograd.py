@@ -14,6 +14,9 @@ from xent.torch import _tensors
 from xent.torch._batch import PLAIN, Batch, Stats, compute_dtype, has_tangent, is_differentiated, is_transformed, row_shape
 from xent.torch._memory import gradient_like
 
+# How the engine calls what PyTorch's function calls otherwise.
+_ENGINES = {"target": "targets", "target_b": "second_targets", "row_weight": "row_weights", "weight": "class_weights"}
+
 
 def sees(*tensors: Tensor | None) -> bool:
     """Whether these are plain tensors in host memory, and operations on them are neither traced nor transformed."""
@@ -34,30 +37,14 @@ def cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, los
         loss = CrossEntropy.apply(logits, options, axis, loss_dtype, stats if want_stats else None, *batch)
         return loss, stats[0] if want_stats else None
     output = run(logits, options, batch, axis)
-    return _loss(output, logits, axis, loss_dtype), _stats(output, logits, axis) if want_stats else None
+    return _part(output, "loss", logits, axis, loss_dtype), _stats(output, logits, axis) if want_stats else None
 
 
 def run(logits: Tensor, options: Options, batch: Batch, axis: int, gradient: Tensor | None = None, upstream: Tensor | float | None = None) -> Output:
-    target, target_b, lam, label_smoothing, row_weight, ignored_rows, allowed_classes, denominator, weight, prior = (
-        None if tensor is None else _exported(tensor) for tensor in batch
-    )
-    return criterion(options).call(
-        _exported(logits),
-        axis,
-        target,
-        second_targets=target_b,
-        lam=lam,
-        label_smoothing=label_smoothing,
-        row_weights=row_weight,
-        ignored_rows=ignored_rows,
-        allowed_classes=allowed_classes,
-        denominator=None if denominator is None else denominator.item(),
-        class_weights=weight,
-        prior=prior,
-        gradient=gradient,
-        upstream=upstream,
-        threads=torch.get_num_threads(),
-    )
+    arrays: dict[str, Any] = {_ENGINES.get(name, name): _exported(tensor) for name, tensor in batch._asdict().items() if tensor is not None}
+    if batch.denominator is not None:
+        arrays["denominator"] = batch.denominator.item()
+    return criterion(options).call(_exported(logits), axis, gradient=gradient, upstream=upstream, threads=torch.get_num_threads(), **arrays)
 
 
 def _exported(tensor: Tensor) -> Tensor:
@@ -65,13 +52,10 @@ def _exported(tensor: Tensor) -> Tensor:
     return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 
-def _loss(output: Output, logits: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
-    if output.loss is None:
-        return _rows(output, "loss", logits, axis, dtype)
-    return torch.tensor(output.loss, dtype=dtype, device="cpu")
-
-
-def _rows(output: Output, name: str, logits: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
+def _part(output: Output, name: str, logits: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
+    value = output.scalar(name)
+    if value is not None:
+        return torch.tensor(value, dtype=dtype, device="cpu")
     rows = torch.empty(row_shape(logits, axis), dtype=dtype, device="cpu")
     output.copy_rows(name, rows)
     return rows
@@ -79,31 +63,17 @@ def _rows(output: Output, name: str, logits: Tensor, axis: int, dtype: torch.dty
 
 def _stats(output: Output, logits: Tensor, axis: int) -> Stats:
     dtype = compute_dtype(logits)
-
-    def number(value: float | int, dtype: torch.dtype) -> Tensor:
-        return torch.tensor(value, dtype=dtype, device="cpu")
-
-    _, *parts = output.scalars
-    nll, smoothing, z_loss, floor = (
-        _rows(output, name, logits, axis, dtype) if part is None else number(part, dtype) for name, part in zip(("nll", "smoothing", "z_loss", "floor"), parts)
+    nll, smoothing, z_loss, floor, lse = (_part(output, name, logits, axis, dtype) for name in Stats._fields[:5])
+    first = -1 if output.first_non_finite is None else output.first_non_finite
+    correct, ignored, non_finite, first_non_finite = (
+        torch.tensor(count, dtype=torch.int64, device="cpu") for count in (output.correct, output.ignored, output.non_finite, first)
     )
-    first = output.first_non_finite
-    return Stats(
-        nll,
-        smoothing,
-        z_loss,
-        floor,
-        _rows(output, "lse", logits, axis, dtype),
-        number(output.correct, torch.int64),
-        number(output.denominator, dtype),
-        number(output.ignored, torch.int64),
-        number(output.non_finite, torch.int64),
-        number(-1 if first is None else first, torch.int64),
-    )
+    denominator = torch.tensor(output.denominator, dtype=dtype, device="cpu")
+    return Stats(nll, smoothing, z_loss, floor, lse, correct, denominator, ignored, non_finite, first_non_finite)
 
 
 class CrossEntropy(torch.autograd.Function):
-    """A reduced loss almost always meets backward, and its gradient comes from the same pass. A loss a row waits for what comes back."""
+    """A reduced loss almost always meets backward, and its gradient comes from the same pass. Per-row losses wait for their upstream gradient."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, options: Options, axis: int, loss_dtype: torch.dtype, stats: list[Stats] | None, *tensors: Tensor | None) -> Tensor:
@@ -116,7 +86,7 @@ class CrossEntropy(torch.autograd.Function):
         ctx.gradient = gradient
         if stats is not None:
             stats.append(_stats(output, logits, axis))
-        return _loss(output, logits, axis, loss_dtype)
+        return _part(output, "loss", logits, axis, loss_dtype)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:

@@ -132,7 +132,7 @@ def check_shapes(logits: Tensor, batch: Batch, axis: int) -> None:
         expected = shapes.get(name, (rows,))
         if tensor is not None and name != "denominator" and tuple(tensor.shape) not in [tuple(shape) for shape in expected]:
             words = " or ".join(str(list(shape)) for shape in expected)
-            raise ValueError(f"{name} of shape {list(tensor.shape)}, expected {words}, for logits of shape {list(logits.shape)} and class axis {axis}")
+            raise ValueError(f"{name} has shape {list(tensor.shape)}, expected {words}, for logits of shape {list(logits.shape)} with the class axis {axis}")
     for name, tensor in (("target", batch.target), ("target_b", batch.target_b)):
         if tensor is not None and (tensor.dtype is torch.bool or tensor.dtype.is_complex or (tensor.dtype.is_floating_point and not batch.has_probabilities())):
             raise TypeError(f"{name} has dtype {tensor.dtype}, expected integers, or probabilities of a floating-point dtype")

@@ -1,7 +1,6 @@
 """What targets contribute to a loss: a table by class, and from it a few numbers per row (SEMANTICS.md S2, S3, S4.2, S7).
 
-Nothing here depends on the logits, so that a table stays on its device from call to call. A row that
-puts the shares s_j on the classes c_j (its hot classes) has
+Nothing here depends on the logits. A row that puts the shares s_j on the classes c_j (its hot classes) has
 
     W = Σ s_j·whole[c_j]      hard_j = s_j·term[c_j]      σ = Σ s_j·sigma[c_j]      π_j = s_j·pi[c_j]
 
@@ -10,33 +9,24 @@ prior that rows share. Where a prior is over the wrong classes, hot classes are 
 other labels put on them is in π_j, so that no term is taken off again: ∞ − ∞ cannot occur.
 
 The classes are on the last axis. No value is read back from a device; what the engine rejects is NaN.
+What is made of options alone stays on the device. What is made of tensors is made again: they may be
+differentiated, traced or changed, and are on the device already.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import add
 from typing import NamedTuple, cast
-from weakref import ref
 
 import torch
 from torch import Tensor
 
 from xent.options import Options
-from xent.torch._batch import PLAIN, Batch, is_differentiated, is_transformed
+from xent.torch._batch import Batch, is_transformed
 
 Number = Tensor | float
-
-
-class Distribution(NamedTuple):
-    """Mass on classes, ``[K]`` for all rows or ``[..., K]``, before and after class weights; 1.0 for 1 on every class."""
-
-    mass: Number
-    weighted: Number
-    total: Number
-    """Σ mass."""
-    total_weighted: Number
 
 
 class Table(NamedTuple):
@@ -44,82 +34,56 @@ class Table(NamedTuple):
 
     term: Number
     """Multiplies each term of the class."""
-    whole: Tensor | None
-    """Multiplies rows of the class; None for 1."""
+    whole: Number
+    """Multiplies rows of the class."""
     sigma: Number
     """The share of v that a row of the class gets."""
     pi: Number
     """What such a row gets on the class itself: 1 if the prior has nowhere else to go, else 0."""
+    v: Number
+    """By true class ``[K, K]`` for such a prior."""
     leaves_out: bool
     """Whether the prior is over the wrong classes."""
-    v: Distribution
-    matrix: Tensor | None
-    """The prior by true class ``[K, K]``, which takes the place of v."""
-
-
-_tables: dict[tuple[object, ...], tuple[tuple[object, ...], Table]] = {}
 
 
 def table(options: Options, batch: Batch, classes: int, dtype: torch.dtype, device: torch.device) -> Table:
-    """The table, made once for a criterion on a device unless its weights or prior are differentiated or traced."""
-    given = [tensor for tensor in (batch.weight, batch.prior) if tensor is not None]
-    if is_transformed() or not all(_is_constant(tensor) for tensor in given) or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
-        return _table(options, batch, classes, dtype, device)
-    words = (options["prior"], options["exclude"], options["weighting"])
-    key = (*words, classes, dtype, device, id(batch.weight), id(batch.prior))
-    versions = tuple((ref(tensor), tensor._version) for tensor in given)
-    known = _tables.get(key)
-    if known is None or known[0] != versions:
-        if len(_tables) >= 32:
-            _tables.clear()
-        # A later backward cannot save inference tensors.
-        with torch.inference_mode(False), torch.no_grad():
-            known = _tables[key] = versions, _table(options, batch, classes, dtype, device)
-    return known[1]
-
-
-def _is_constant(tensor: Tensor) -> bool:
-    """Whether what is made of a tensor can stay until the tensor changes."""
-    return type(tensor) in PLAIN and not tensor.is_inference() and not is_differentiated(tensor)
-
-
-def _table(options: Options, batch: Batch, classes: int, dtype: torch.dtype, device: torch.device) -> Table:
-    weight = None if batch.weight is None else in_range(batch.weight.to(device, dtype), lowest=-torch.inf)
-    by_row = options["weighting"] == "per_row"
-    term = 1.0 if weight is None or by_row else weight
-    sigma: Number = 1.0
-    pi: Number = 0.0
-    v: Number = 1.0
-    matrix = None
-    leaves_out = batch.prior is None and (options["exclude"] is not None or options["prior"] == "wrong_classes")
+    weight: Number = 1.0 if batch.weight is None else in_range(batch.weight.to(device, dtype), lowest=-torch.inf)
+    term, whole = (1.0, weight) if options["weighting"] == "per_row" else (weight, 1.0)
     if batch.prior is not None:
         prior = in_range(batch.prior.to(device, dtype))
         prior = torch.where((prior.sum(-1, keepdim=True) - 1.0).abs() <= 1e-4, prior, torch.nan)
-        v, matrix = (prior, None) if prior.dim() == 1 else (1.0, prior)
-    elif options["exclude"]:
-        excluded = sorted(set(cast(tuple[int, ...], options["exclude"])))
-        if excluded[-1] >= classes:
-            raise IndexError(f"exclude names class {excluded[-1]}, but the logits have {classes} classes")
-        outside = torch.zeros(classes, dtype=torch.bool, device=device).index_fill(0, torch.tensor(excluded, device=device), True)
-        v = (~outside).to(dtype)
-        of_excluded, of_open = _spread_over(classes - len(excluded)), _spread_over(classes - len(excluded) - 1)
-        sigma, pi = (torch.full_like(v, open_).masked_fill(outside, other) for open_, other in zip(of_open, of_excluded))
-    elif leaves_out:
-        sigma, pi = _spread_over(classes - 1)
-    else:
-        sigma = 1.0 / classes
-    return Table(term, weight if by_row else None, sigma, pi, leaves_out, distribution(v, term, classes), matrix)
+        return Table(term, whole, 1.0, 0.0, prior, leaves_out=False)
+    if options["exclude"]:
+        capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        make = _excluding if is_transformed() or capturing else _kept_excluding
+        sigma, pi, v = make(cast(tuple[int, ...], options["exclude"]), classes, dtype, device)
+        return Table(term, whole, sigma, pi, v, leaves_out=True)
+    if options["exclude"] is not None or options["prior"] == "wrong_classes":
+        return Table(term, whole, *_spread_over(classes - 1), 1.0, leaves_out=True)
+    return Table(term, whole, 1.0 / classes, 0.0, 1.0, leaves_out=False)
+
+
+def _excluding(exclude: tuple[int, ...], classes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    if max(exclude) >= classes:
+        raise IndexError(f"exclude names class {max(exclude)}, but the logits have {classes} classes")
+    outside = torch.zeros(classes, dtype=torch.bool, device=device).index_fill(0, torch.tensor(exclude, device=device), True)
+    v = (~outside).to(dtype)
+    others = classes - len(set(exclude))
+    of_open, of_excluded = _spread_over(others - 1), _spread_over(others)
+    sigma, pi = (torch.full_like(v, of_open[i]).masked_fill(outside, of_excluded[i]) for i in range(2))
+    return sigma, pi, v
+
+
+@lru_cache(maxsize=32)
+def _kept_excluding(exclude: tuple[int, ...], classes: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    # A later backward cannot save inference tensors.
+    with torch.inference_mode(False), torch.no_grad():
+        return _excluding(exclude, classes, dtype, device)
 
 
 def _spread_over(classes: int) -> tuple[float, float]:
     """sigma and pi of a prior that is over so many classes."""
     return (1.0 / classes, 0.0) if classes > 0 else (0.0, 1.0)
-
-
-def distribution(mass: Number, term: Number, classes: int) -> Distribution:
-    weighted = mass * term if isinstance(term, Tensor) else mass
-    total, total_weighted = (sums.sum(-1) if isinstance(sums, Tensor) else float(classes) for sums in (mass, weighted))
-    return Distribution(mass, weighted, total, total_weighted)
 
 
 class Hot(NamedTuple):
@@ -129,108 +93,93 @@ class Hot(NamedTuple):
     share: Number
     """s."""
     own: Number
-    """π: what the prior puts on the class other than by v, before class weights."""
-    term: Number
-    present: Number
-    """0 where the row's first label is the same class, else 1."""
+    """π: what the prior puts on the class other than by v."""
 
 
 class Rows(NamedTuple):
     """What targets contribute: one number per row, or one for all rows."""
 
+    classes: int
     epsilon: Number
     whole: Number
     """W."""
     hot: tuple[Hot, ...]
-    target: Distribution | None
-    """t of probabilities, which have no hot classes."""
-    label: Tensor | None
-    """The target's largest class, the first on ties; None if that is to be found in t."""
+    target: Tensor | None
+    """t of probabilities ``[..., K]``, which have no hot classes."""
+    largest: Tensor | None
+    """The label with the largest share, the first on ties."""
     sigma: Number
-    v: Distribution
+    v: Number
+    """``[K]`` for all rows, ``[..., K]``, or 1."""
     leaves_out: bool
     """Whether v leaves out the hot classes."""
-    term: Number
-
-    def on(self, values: Number, hot: Hot) -> Number:
-        """What v or its like has on a hot class."""
-        return at(values, hot.label) * hot.present
-
-    def prior_mass(self, weighted: bool) -> Number:
-        """Σ U, after class weights or before."""
-        total, values = (self.v.total_weighted, self.v.weighted) if weighted else (self.v.total, self.v.mass)
-        if self.leaves_out:
-            total = total - sum_of([0.0, *(self.on(values, hot) for hot in self.hot)])
-        return self.sigma * total + sum_of([0.0, *(hot.own * hot.term if weighted else hot.own for hot in self.hot)])
 
     @property
-    def hard_mass(self) -> Number:
-        """Σ t, after class weights."""
-        return sum_of(hot.share * hot.term for hot in self.hot) if self.target is None else self.target.total_weighted
+    def mass(self) -> Number:
+        """Σ t."""
+        return sum_of(hot.share for hot in self.hot) if self.target is None else self.target.sum(-1)
+
+    @property
+    def prior_mass(self) -> Number:
+        """Σ U(t)."""
+        total = self.v.sum(-1) if isinstance(self.v, Tensor) else float(self.classes)
+        for hot in self.hot if self.leaves_out else ():
+            total = total - at(self.v, hot.label)
+        return reduce(add, (hot.own for hot in self.hot), self.sigma * total)
+
+    def weighted(self, term: Number) -> Rows:
+        """The same with each class's terms multiplied by its weight."""
+        if not isinstance(term, Tensor):
+            return self
+        hot = tuple(Hot(hot.label, hot.share * at(term, hot.label), hot.own * at(term, hot.label)) for hot in self.hot)
+        return self._replace(hot=hot, target=None if self.target is None else self.target * term, v=self.v * term)
+
+    def renormalised(self, masked: Tensor, dtype: torch.dtype) -> Rows:
+        """The prior over the classes that are not masked, its sum as before; the target itself where nothing is left (S7)."""
+        v = (~masked).to(dtype) * self.v
+        left = self._replace(v=v, hot=tuple(hot._replace(own=torch.where(cast(Tensor, at(masked, hot.label)), 0.0, cast(Tensor, hot.own))) for hot in self.hot))
+        mass = cast(Tensor, left.prior_mass)
+        nothing = mass <= 0.0
+        scale = self.prior_mass / mass.masked_fill(nothing, 1.0)
+        if self.target is not None:
+            return self._replace(sigma=1.0, v=torch.where(nothing.unsqueeze(-1), self.target, v * (self.sigma * scale).unsqueeze(-1)))
+        hot = tuple(hot._replace(own=torch.where(nothing, hot.share, hot.own * scale)) for hot in left.hot)
+        return left._replace(sigma=(self.sigma * scale).masked_fill(nothing, 0.0), hot=hot)
 
 
-def rows(options: Options, batch: Batch, axis: int, ignored: Tensor, classes: int, dtype: torch.dtype) -> Rows:
-    """The rows of a batch whose probabilities have the classes on ``axis``; ignored rows contribute nothing."""
-    line = table(options, batch, classes, dtype, ignored.device)
+def rows(line: Table, options: Options, batch: Batch, axis: int, ignored: Tensor, classes: int, dtype: torch.dtype) -> Rows:
+    """The rows of a batch whose probabilities have the classes on ``axis``, before class weights; ignored rows contribute nothing."""
     epsilon = cast(float, options["label_smoothing"]) if batch.label_smoothing is None else per_row(batch.label_smoothing, ignored, dtype, 1.0)
+    v, by_class = line.v, isinstance(line.v, Tensor) and line.v.dim() == 2
     if batch.has_probabilities():
-        return _of_probabilities(line, epsilon, batch.target.to(ignored.device, dtype).movedim(axis, -1), ignored)
-    labels = [label.to(ignored.device, torch.int64).masked_fill(ignored, 0) for label in (batch.target, batch.target_b) if label is not None]
-    return _of_labels(line, epsilon, labels, None if batch.lam is None else per_row(batch.lam, ignored, dtype, 1.0), classes)
-
-
-def _of_probabilities(line: Table, epsilon: Number, probabilities: Tensor, ignored: Tensor) -> Rows:
-    t = in_range(probabilities.masked_fill(ignored.unsqueeze(-1), 0.0))
-    classes = t.shape[-1]
-    whole = 1.0 if line.whole is None else t @ line.whole
-    sigma, v = line.sigma, line.v
-    if line.matrix is not None:
-        sigma, v = 1.0, distribution(t @ line.matrix, line.term, classes)
-    elif line.leaves_out:
-        given = t * line.sigma
-        u = (given.sum(-1, keepdim=True) - given) * v.mass + t * line.pi
-        sigma, v = 1.0, distribution(u, line.term, classes)
-    return Rows(epsilon, whole, (), distribution(t, line.term, classes), None, sigma, v, False, line.term)
-
-
-def _of_labels(line: Table, epsilon: Number, labels: list[Tensor], lam: Tensor | None, classes: int) -> Rows:
-    shares: list[Number] = [1.0]
-    present: list[Number] = [1.0]
-    largest = labels[0]
-    if lam is not None:
-        same = labels[0] == labels[1]
-        shares = [lam.masked_fill(same, 1.0), (1.0 - lam).masked_fill(same, 0.0)]
-        present = [1.0, (~same).to(lam.dtype)]
-        largest = torch.where(lam >= 0.5, labels[0], labels[1])
-    whole = 1.0 if line.whole is None else sum_of(share * at(line.whole, label) for share, label in zip(shares, labels))
-    sigma, v = sum_of(share * at(line.sigma, label) for share, label in zip(shares, labels)), line.v
-    if line.matrix is not None:
-        columns = [share.unsqueeze(-1) if isinstance(share, Tensor) else share for share in shares]
-        v = distribution(sum_of(share * lines(line.matrix, label) for share, label in zip(columns, labels)), line.term, classes)
-    hot = []
-    for label, share, once in zip(labels, shares, present):
-        own: Number = 0.0
+        t = in_range(batch.target.to(ignored.device, dtype).movedim(axis, -1).masked_fill(ignored.unsqueeze(-1), 0.0))
+        whole = t @ line.whole if isinstance(line.whole, Tensor) else 1.0
+        v = t @ cast(Tensor, v) if by_class else v
         if line.leaves_out:
-            of_others = sigma - share * at(line.sigma, label)
-            own = of_others * at(v.mass, label) * once + share * at(line.pi, label)
-        hot.append(Hot(label, share, own, at(line.term, label), once))
-    return Rows(epsilon, whole, tuple(hot), None, largest, sigma, v, line.leaves_out, line.term)
+            given = t * line.sigma
+            v = (given.sum(-1, keepdim=True) - given) * v + t * line.pi
+        return Rows(classes, epsilon, whole, (), t, None, 1.0 if line.leaves_out else line.sigma, v, False)
 
-
-def renormalised(given: Rows, masked: Tensor, dtype: torch.dtype) -> Rows:
-    """The prior over the classes that are not masked, its sum as before; the target itself where nothing is left (S7)."""
-    classes = masked.shape[-1]
-    v = (~masked).to(dtype) * given.v.mass
-    own = [torch.where(masked.gather(-1, hot.label.unsqueeze(-1)).squeeze(-1), 0.0, hot.own) for hot in given.hot]
-    open_ = given._replace(v=distribution(v, given.term, classes), hot=tuple(hot._replace(own=n) for hot, n in zip(given.hot, own)))
-    left = cast(Tensor, open_.prior_mass(weighted=False))
-    nothing = left <= 0.0
-    scale = given.prior_mass(weighted=False) / left.masked_fill(nothing, 1.0)
-    if given.target is not None:
-        v = torch.where(nothing.unsqueeze(-1), cast(Tensor, given.target.mass), v * (given.sigma * scale).unsqueeze(-1))
-        return given._replace(sigma=1.0, v=distribution(v, given.term, classes))
-    hot = tuple(hot._replace(own=torch.where(nothing, hot.share, hot.own * scale)) for hot in open_.hot)
-    return open_._replace(sigma=(given.sigma * scale).masked_fill(nothing, 0.0), hot=hot)
+    labels = [label.to(ignored.device, torch.int64).masked_fill(ignored, 0) for label in (batch.target, batch.target_b) if label is not None]
+    shares: list[Number] = [1.0]
+    largest = labels[0]
+    if batch.lam is not None and classes > 1:
+        lam = per_row(batch.lam, ignored, dtype, 1.0)
+        largest = torch.where(lam >= 0.5, labels[0], labels[1])
+        # No class is hot twice: another one takes its place, with a share of 0.
+        same = labels[0] == labels[1]
+        labels[1] = torch.where(same, (labels[0] + 1) % classes, labels[1])
+        shares = [lam.masked_fill(same, 1.0), (1.0 - lam).masked_fill(same, 0.0)]
+    each = list(zip(labels, shares))
+    sigma = sum_of(share * at(line.sigma, label) for label, share in each) if isinstance(line.sigma, Tensor) else line.sigma
+    whole = sum_of(share * at(line.whole, label) for label, share in each) if isinstance(line.whole, Tensor) else 1.0
+    if by_class:
+        v = sum_of((share.unsqueeze(-1) if isinstance(share, Tensor) else share) * lines(cast(Tensor, v), label) for label, share in each)
+    hot = []
+    for label, share in each:
+        of_others = (sigma - share * at(line.sigma, label)) * at(v, label) if line.leaves_out else 0.0
+        hot.append(Hot(label, share, of_others + share * at(line.pi, label)))
+    return Rows(classes, epsilon, whole, tuple(hot), None, largest, sigma, v, line.leaves_out)
 
 
 def sum_of(numbers: Iterable[Number]) -> Number:

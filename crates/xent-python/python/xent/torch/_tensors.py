@@ -23,7 +23,7 @@ from torch import Tensor
 from xent.options import Options, check
 from xent.torch import _rules
 from xent.torch._batch import Batch, Stats, check_shapes, compute_dtype, is_autocast, is_transformed
-from xent.torch._rules import Number, Rows, per_row
+from xent.torch._rules import Number, Rows, at, per_row
 
 
 def cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, loss_dtype: torch.dtype, want_stats: bool) -> tuple[Tensor, Stats | None]:
@@ -38,13 +38,16 @@ def cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, los
 def _cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, want_stats: bool) -> tuple[Tensor, Stats | None]:
     z = logits.to(compute_dtype(logits)).movedim(axis, -1)
     ignored = ignored_rows(options, batch, z)
-    rows = _rules.rows(options, batch, axis, ignored, z.shape[-1], z.dtype)
-    denominators = _denominators(rows, ignored, options, batch, z.dtype)
+    table = _rules.table(options, batch, z.shape[-1], z.dtype, z.device)
+    rows = _rules.rows(table, options, batch, axis, ignored, z.shape[-1], z.dtype)
     z = transformed(z, ignored, options, batch, axis)
     if options["masked"] == "renormalise":
         masked = (z == -torch.inf) & torch.isfinite(z.amax(-1, keepdim=True))
         z = z.masked_fill(masked, -torch.inf)  # no gradient
-        rows = _rules.renormalised(rows, masked, z.dtype)
+        rows = rows.renormalised(masked, z.dtype)
+    label = rows.target.argmax(-1) if want_stats and rows.target is not None else rows.largest
+    rows = rows.weighted(table.term)
+    denominators = _denominators(rows, ignored, options, batch, z.dtype)
     read = statistics(z, rows)
     parts = fold(rows, read, options, want_stats)
 
@@ -56,7 +59,7 @@ def _cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, wa
         _expect_not_empty(denominators[0])
     z_loss = reduced(parts.z_loss, options, denominators[1], denominators[0])
     loss = reduced(parts.cross_entropy, options, denominators[0], denominators[0]) + z_loss
-    return loss, _stats(z, rows, read, parts, z_loss, ignored, options, denominators[0]) if want_stats else None
+    return loss, _stats(label, read, parts, z_loss, ignored, options, denominators[0]) if want_stats else None
 
 
 def ignored_rows(options: Options, batch: Batch, z: Tensor) -> Tensor:
@@ -89,14 +92,13 @@ def transformed(z: Tensor, ignored: Tensor, options: Options, batch: Batch, axis
     return z if forbidden is None else z.masked_fill(forbidden, -torch.inf)
 
 
-def _stats(z: Tensor, rows: Rows, read: Statistics, parts: Parts, z_loss: Tensor, ignored: Tensor, options: Options, denominator: Tensor) -> Stats:
+def _stats(label: Tensor | None, read: Statistics, parts: Parts, z_loss: Tensor, ignored: Tensor, options: Options, denominator: Tensor) -> Stats:
     lse = read.max + read.log1p_rest
     finite = torch.isfinite(read.max)
     wrong = ~ignored & ~torch.isfinite(parts.cross_entropy + parts.z_loss)
-    first = torch.full((), -1, dtype=torch.int64, device=z.device)
+    first = torch.full((), -1, dtype=torch.int64, device=ignored.device)
     if wrong.numel() > 0:
         first = torch.where(wrong.any(), wrong.flatten().to(torch.uint8).argmax(), first)
-    label = rows.label if rows.target is None else cast(Tensor, rows.target.mass).argmax(-1)
     nll, smoothing, floor = (reduced(part, options, denominator, denominator).detach() for part in (parts.nll, parts.smoothing, parts.floor))
     return Stats(
         nll,
@@ -134,10 +136,10 @@ def statistics(z: Tensor, rows: Rows) -> Statistics:
     rest = torch.exp(-below).scatter(-1, argmax.unsqueeze(-1), 0.0).sum(-1)
     labels = [hot.label.unsqueeze(-1) for hot in rows.hot]
     at_hot = tuple(below.gather(-1, index).squeeze(-1) for index in labels)
-    target = None if rows.target is None else against(rows.target.weighted, below)
+    target = None if rows.target is None else against(rows.target, below)
     for index in labels if rows.leaves_out else ():
         below = below.scatter(-1, index, 0.0)
-    prior = against(rows.v.weighted, below) if smooths(rows) else torch.zeros_like(rest)
+    prior = against(rows.v, below) if smooths(rows) else torch.zeros_like(rest)
     return Statistics(largest, argmax, rest.log1p(), prior, target, at_hot)
 
 
@@ -169,12 +171,12 @@ class Parts(NamedTuple):
 
 def fold(rows: Rows, read: Statistics, options: Options, want_stats: bool) -> Parts:
     rest, zero = read.log1p_rest, torch.zeros_like(read.log1p_rest)
-    of_target = [times(hot.share * hot.term, below) for hot, below in zip(rows.hot, read.below)] if read.target is None else [read.target]
-    nll = sum(of_target, rows.hard_mass * rest)
+    of_target = [times(hot.share, below) for hot, below in zip(rows.hot, read.below)] if read.target is None else [read.target]
+    nll = sum(of_target, rows.mass * rest)
     smoothing = zero
     if smooths(rows):
-        of_hot = [times(hot.own * hot.term, below) for hot, below in zip(rows.hot, read.below)]
-        smoothing = sum((times(rows.sigma, read.prior), *of_hot), rows.prior_mass(weighted=True) * rest)
+        of_hot = [times(hot.own, below) for hot, below in zip(rows.hot, read.below)]
+        smoothing = sum((times(rows.sigma, read.prior), *of_hot), rows.prior_mass * rest)
         smoothing = times(rows.epsilon, smoothing)
     cross_entropy = times(1.0 - rows.epsilon, nll) + smoothing
     floor = entropy_floor(rows, zero) if want_stats or options["form"] == "kl_divergence" else zero
@@ -187,17 +189,17 @@ def fold(rows: Rows, read: Statistics, options: Options, want_stats: bool) -> Pa
 def entropy_floor(rows: Rows, zero: Tensor) -> Tensor:
     """h(Y) − Σ h(y_k) with h(x) = x ln x: over v from its sums, then the hot classes by themselves (S4.3)."""
     hard, gamma = zero + (1.0 - rows.epsilon), zero + rows.epsilon * rows.sigma
-    total = hard * rows.hard_mass + rows.epsilon * rows.prior_mass(weighted=True)
-    v = rows.v.weighted
+    total = hard * rows.mass + rows.epsilon * rows.prior_mass
+    v = rows.v
     if rows.target is not None:
-        y = hard.unsqueeze(-1) * rows.target.weighted + gamma.unsqueeze(-1) * v
+        y = hard.unsqueeze(-1) * rows.target + gamma.unsqueeze(-1) * v
         return _h(total) - _h(y).sum(-1)
-    mass, entropy = rows.v.total_weighted, _h(v).sum(-1) if isinstance(v, Tensor) else zero
+    mass, entropy = (v.sum(-1), _h(v).sum(-1)) if isinstance(v, Tensor) else (float(rows.classes), zero)
     of_hot = zero
     for hot in rows.hot:
-        on_v = zero + rows.on(v, hot)
+        on_v = zero + at(v, hot.label)
         mass, entropy = mass - on_v, entropy - _h(on_v)
-        y = hard * hot.share * hot.term + rows.epsilon * hot.own * hot.term
+        y = hard * hot.share + rows.epsilon * hot.own
         of_hot = of_hot + _h(y if rows.leaves_out else y + gamma * on_v)
     return _h(total) - (gamma * entropy + _h(gamma) * mass + of_hot)
 
@@ -217,7 +219,7 @@ def _denominators(rows: Rows, ignored: Tensor, options: Options, batch: Batch, d
     by_row = options["weighting"] == "per_row"
     if batch.weight is None or options["denominator"] != "pytorch" or not (by_row or rows.hot):
         return number, number
-    weight = cast(Tensor, rows.whole if by_row else rows.hard_mass)
+    weight = cast(Tensor, rows.whole if by_row else rows.mass)
     return weight.masked_fill(ignored, 0.0).sum(), number
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import _reduction
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from xent.options import Further, Indices, Options, Reduction, complete, documented, expect_known
+from xent.options import Additional, Indices, Options, Reduction, complete, documented, expect_known
 from xent.torch import _autograd, _tensors
 from xent.torch._batch import Batch, PerBatch, Stats, compute_dtype, loss_dtype, row_shape
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class ModuleOptions(Further, total=False):
+class ModuleOptions(Additional, total=False):
     """Keywords of :class:`~xent.torch.CrossEntropyLoss` that PyTorch's does not have."""
 
     class_axis: Annotated[int | None, None, "the axis of the classes; if None, where PyTorch has it"]
@@ -117,8 +117,6 @@ def cross_entropy(
         reduction = _reduction.legacy_get_string(size_average, reduce)  # type: ignore[assignment]
     expect_known("cross_entropy", keywords, Keywords)
     axis = _class_axis(input, keywords.pop("class_axis", None))
-    if not isinstance(target, Tensor):
-        raise TypeError(f"target is {type(target).__name__}, expected a tensor")
     per_batch = {name: keywords.pop(name, None) for name in PerBatch.__annotations__}
     per_batch["lam"] = _per_row(per_batch["lam"], input, axis)
     prior, denominator = keywords.pop("prior", "uniform"), keywords.pop("denominator", "pytorch")
@@ -127,9 +125,12 @@ def cross_entropy(
         label_smoothing=_per_row(label_smoothing, input, axis) if isinstance(label_smoothing, Tensor) else None,
         denominator=None if isinstance(denominator, str) else _number(denominator, input),
         weight=weight,
-        prior=prior if isinstance(prior, Tensor) else None,
+        prior=None if isinstance(prior, str) else prior,
         **per_batch,
     )
+    for name, value in batch._asdict().items():
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"{name} is {type(value).__name__}, expected a tensor")
     options = complete(
         reduction=reduction,
         label_smoothing=0.0 if isinstance(label_smoothing, Tensor) else label_smoothing,

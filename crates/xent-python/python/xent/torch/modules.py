@@ -22,7 +22,7 @@ class ForBatch(PerBatch, total=False):
     denominator: Annotated[float | Tensor | None, None, "for this batch, in place of the module's"]
 
 
-_DEFAULTS = {"reduction": "mean", "ignore_index": -100, "label_smoothing": 0.0, **defaults(F.ModuleOptions)}
+_DEFAULTS = {**defaults(Options), **defaults(F.ModuleOptions), "ignore_index": -100}  # as in PyTorch
 
 
 class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
