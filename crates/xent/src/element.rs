@@ -8,7 +8,7 @@ use half::{bf16, f16};
 pub(crate) mod sealed {
     use super::Element;
 
-    pub trait Sealed: Sized {
+    pub trait Sealed: Copy {
         const ZERO: Self;
 
         /// Whether it is finite and ≥ 0, −0 too.
@@ -22,7 +22,8 @@ pub(crate) mod sealed {
 
     /// A function for each of the four types, called through [`Sealed::call`].
     ///
-    /// Code that is generic in its caller's crate gets to code that was compiled in this crate, once for each type, and needs to know nothing of that code's own bounds.
+    /// Code that is generic in its caller's crate gets to code that was compiled in this crate,
+    /// once for each type, and needs to know nothing of that code's own bounds.
     pub trait ForEachType {
         type Input<T: Element>;
         type Output<T: Element>;
@@ -33,7 +34,8 @@ pub(crate) mod sealed {
     }
 }
 
-/// A number type of logits, gradients and target probabilities: `f32`, `f64`, [`struct@f16`], [`struct@bf16`].
+/// A number type of logits, gradients and target probabilities: `f32`, `f64`, [`struct@f16`],
+/// [`struct@bf16`].
 pub trait Element: sealed::Sealed + Copy + Send + Sync + std::fmt::Debug + 'static {
     /// What its rows are computed and reported in: `f64` for `f64`, `f32` for all others.
     type Real: Real;
@@ -122,7 +124,8 @@ macro_rules! half {
 half!(f16);
 half!(bf16);
 
-/// The nearest `f32` whose last bit is odd unless `value` is exact: rounding that to a half then rounds `value` only once.
+/// The nearest `f32` whose last bit is odd unless `value` is exact: rounding that to a half then
+/// rounds `value` only once.
 pub(crate) fn round_to_odd(value: f64) -> f32 {
     let nearest = value as f32;
     let back = f64::from(nearest);
@@ -139,7 +142,8 @@ mod tests {
 
     #[test]
     fn halves_are_rounded_once() {
-        // Just above the midpoint of 1 and the next bf16: rounding through f32 would land on the tie and go to even.
+        // Just above the midpoint of 1 and the next bf16: rounding through f32 would land on the
+        // tie and go to even.
         let above_tie = 1.0 + f64::from(bf16::EPSILON) / 2.0 + 1e-12;
         assert_eq!(bf16::from_f64(above_tie).to_bits(), bf16::ONE.to_bits());
         assert_eq!(<bf16 as Element>::from_f64(above_tie).to_bits(), bf16::ONE.to_bits() + 1);

@@ -2,15 +2,16 @@
 
 use super::buffer::Buffer;
 use super::kernels::block::padded;
+use super::logit::{DenseTarget, Logit};
 use super::memory::{Ahead, Memory};
-use super::number::{DenseTarget, Number};
 use crate::element::sealed::Sealed;
 use crate::rules::{GradientFactors, Plan, SharedPrior, Transform};
 use crate::targets::with_probabilities;
 use crate::{Element, Rows};
 
-/// A batch and what is worked out for it once. Logits and gradient are not here, but in a task's claims.
-pub(super) struct Call<'a, T: Number> {
+/// A batch and what is worked out for it once. Logits and gradient are not here, but in a task's
+/// claims.
+pub(super) struct Call<'a, T: Logit> {
     pub(super) plan: &'a Plan<'a>,
     /// Whether there is to be a gradient.
     pub(super) has_gradient: bool,
@@ -19,7 +20,7 @@ pub(super) struct Call<'a, T: Number> {
     pub(super) prior: PriorVector<T::Real>,
     /// A dense target of the type that is computed with.
     target: Option<&'a Rows<'a, T::Real>>,
-    /// Class weights of a dense target, 0 beyond the last class.
+    /// Class weights, where they multiply a dense target; 0 beyond the last class.
     pub(super) weights: Option<Buffer<T::Real>>,
 }
 
@@ -27,13 +28,14 @@ pub(super) struct Call<'a, T: Number> {
 pub(super) enum PriorVector<R> {
     /// 1 on every class.
     Uniform,
-    /// The same for all rows, 0 beyond the last class: weighted, and for the sums that class weights do not enter.
+    /// The same for all rows, 0 beyond the last class: weighted and, where sums without class
+    /// weights are needed, plain.
     Shared { weighted: Buffer<R>, plain: Option<Buffer<R>> },
-    /// Asked of the plan row by row.
+    /// A row's own, which the rules give block by block.
     PerRow,
 }
 
-impl<'a, T: Number> Call<'a, T> {
+impl<'a, T: Logit> Call<'a, T> {
     /// # Panics
     /// If the plan or its dense target is of another shape than the memory.
     pub(super) fn new(plan: &'a Plan<'a>, memory: &Memory<'_, T>, factors: GradientFactors<'a>) -> Self {
@@ -75,7 +77,8 @@ impl<'a, T: Number> Call<'a, T> {
         self.transform.softcap.is_some() || self.plan.table().renormalises()
     }
 
-    /// Classes `start..start + len` of a row's dense target where they lie, if they are neighbours, need no widening and have no weights.
+    /// Classes `start..start + len` of a row's dense target where they lie, if they are neighbours,
+    /// need no widening and have no weights.
     #[inline(always)]
     pub(super) fn target(&self, row: usize, start: usize, len: usize) -> Option<&[T::Real]> {
         let target = self.target.filter(|target| self.weights.is_none() && target.layout().class_stride == 1)?;
@@ -83,9 +86,27 @@ impl<'a, T: Number> Call<'a, T> {
         Some(&target.data()[first as usize..][..len])
     }
 
-    /// As [`ClaimedClasses::ahead`](super::memory::ClaimedClasses::ahead) for a dense target of the type that is computed with.
+    /// As [`ClaimedClasses::ahead`](super::memory::ClaimedClasses::ahead) for a dense target of the
+    /// type that is computed with.
     #[inline(always)]
     pub(super) fn target_ahead(&self, row: usize, start: usize, len: usize) -> Ahead<T::Real> {
         self.target.map_or(Ahead::NOTHING, |target| Ahead::new(target.data().as_ptr(), target.layout(), row, start, len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Batch, Config, Upstream};
+
+    #[test]
+    #[should_panic(expected = "a plan of another shape than its logits")]
+    fn plans_of_another_shape_are_refused() {
+        let criterion = Config::new().build().unwrap();
+        let batch = Batch::from(&[0i64, 1, 2]);
+        let plan = Plan::new(&criterion, &batch, 3, 4).unwrap();
+        let factors = plan.gradient_factors(&Upstream::Scalar(1.0)).unwrap();
+        let logits = [0f32; 12];
+        Call::new(&plan, &Memory::logits(&Rows::new(&logits, 6).unwrap()), factors);
     }
 }

@@ -1,14 +1,60 @@
-//! The CPU engine: a row's statistics and gradient, block by block, rows shared out over threads.
+//! The CPU engine: statistics and gradients of rows of logits, shared out over threads.
 //!
-//! A block of a row is widened into scratch memory that stays in the first-level cache, and the kernels see only such blocks. That is where dtype, strides, class axis,
-//! temperature, softcap and masks end. The tree of blocks depends on K alone, so that bits depend neither on threads nor on where a buffer lies.
+//! # What it computes
+//!
+//! For each row `z[0..K)` of transformed logits (temperature, softcap, masks), the statistics
+//!
+//! ```text
+//! m = max z, argmax      rest = Σ_{k≠argmax} e^(z_k − m)      z at the hot classes
+//! S = Σ v_k (m − z_k)    and the same against t
+//! ```
+//!
+//! From these the rules make a few coefficients per row, and with them the engine writes the
+//! gradient
+//!
+//! ```text
+//! ∂L/∂z_k = α·p_k − τ·t_k − γ·v_k − Σ_j β_j·[k = hot_j]
+//! ```
+//!
+//! | symbol | meaning |
+//! |---|---|
+//! | N, K | rows and classes |
+//! | z | the logits of a row, transformed |
+//! | m, R | the largest of them; ln(1 + rest), so that m + R is the log-sum-exp |
+//! | p | the softmax, e^(z − m) / (1 + rest) |
+//! | v | the prior before its share ε, a number per class: 1 everywhere, shared by all rows, or a row's own |
+//! | t | a dense target: probabilities, a number per class |
+//! | hot | the one or two classes that a class index or a mix of two labels names |
+//! | α, τ, γ, β | what the rules put on p, t, v and the hot classes |
+//! | masked, open | whose logit is −∞, and the others |
+//! | e | e^(z − reference), the reference being m or, while m is not yet known, the largest logit so far |
+//!
+//! # Two families of kernels
+//!
+//! ```text
+//! row/     classes along the lanes:  a row at a time, block by block
+//!          for long rows
+//! tile.rs  rows along the lanes:     some hundred rows at a time, class by class
+//!          for few classes, and where neighbouring rows are neighbours in memory: [N, K, H, W]
+//! ```
+//!
+//! Either widens logits into scratch memory that stays in the first-level cache, and the kernels
+//! see nothing else. That is where dtype, strides, class axis, temperature, softcap and masks end.
+//! How a row is cut depends on K alone, so that bits depend neither on threads nor on where a
+//! buffer lies.
+//!
+//! # For whoever changes it
+//!
+//! Every function on the way from `vectorize` to an instruction is `#[inline(always)]` or calls
+//! `vectorize` itself. One that is not is compiled for the least that processors have and costs a
+//! factor of twenty, which no test notices: `bench/instructions.py` does.
 
 mod buffer;
 mod call;
 mod instructions;
 mod kernels;
+mod logit;
 mod memory;
-mod number;
 mod parallel;
 mod row;
 mod rows;
@@ -25,7 +71,7 @@ use crate::rules::{GradientFactors, Parts, Plan};
 use crate::{Batch, Criterion, Element, InputError, Output, Upstream};
 use call::Call;
 use half::{bf16, f16};
-use number::Number;
+use logit::Logit;
 
 /// The loss of a batch and, where the memory has a place for it, its gradient.
 ///
@@ -62,7 +108,7 @@ impl<'a> ForEachType for Engine<'a> {
     }
 }
 
-fn rows<'a, T: Number>((instructions, plan, mut memory, factors): <Engine<'a> as ForEachType>::Input<T>) -> Parts<T::Real> {
+fn rows<'a, T: Logit>((instructions, plan, mut memory, factors): <Engine<'a> as ForEachType>::Input<T>) -> Parts<T::Real> {
     let call = Call::new(plan, &memory, factors);
     rows::run(instructions, &call, &mut memory)
 }

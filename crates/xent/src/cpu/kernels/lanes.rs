@@ -1,7 +1,8 @@
 //! Vectors of f32 and of f64 as one type to the kernels, with the elementary functions on them.
 //!
-//! A vector is 512 bits wide on every instruction set (several registers where those are narrower), so that sums are taken in the same order everywhere; instruction sets
-//! differ only in whether a product and a sum are rounded once or twice.
+//! A vector is 512 bits wide on every instruction set (several registers where those are narrower),
+//! so that sums are taken in the same order everywhere; instruction sets differ only in whether a
+//! product and a sum are rounded once or twice.
 
 use fearless_simd::{Bytes, Select, Simd, SimdBase, SimdFloat, SimdFloatElement, SimdInt, SimdWiden, f32x16, f64x8, i32x16};
 
@@ -52,13 +53,16 @@ pub(in crate::cpu) trait Lanes<S: Simd>: SimdFloat<S> {
     const LN_2: [Self::Element; 2];
     const LOG2_E: Self::Element;
     const MANTISSA_BITS: u32;
-    /// 1.5·2^[`MANTISSA_BITS`](Self::MANTISSA_BITS), which rounds what is added to it to an integer, and in its low bits the exponent's bias.
+    /// 1.5·2^[`MANTISSA_BITS`](Self::MANTISSA_BITS), which rounds what is added to it to an
+    /// integer, and in its low bits the exponent's bias.
     const ROUND: Self::Element;
     /// The same for 2^n/[`SCALE`](Self::SCALE).
     const ROUND_SCALED: Self::Element;
-    /// Taken out of 2^n, so that n stays among the normal exponents where e^x does not.
+    /// Taken out of 2^n, so that n stays among the normal exponents where e^x is subnormal.
     const SCALE: Self::Element;
-    /// Where 2^n/[`SCALE`](Self::SCALE) is 0. Results are 0 from higher up, but by a product that underflows, for which processors take some hundred cycles; masked classes must not cost that.
+    /// Where 2^n/[`SCALE`](Self::SCALE) is 0. Results are 0 from higher up, but by a product that
+    /// underflows, for which processors take some hundred cycles; masked classes must not cost
+    /// that.
     const EXP_ENDS: Self::Element;
     /// tanh(x/2) is ±1 to the last bit from here down.
     const TANH_ENDS: Self::Element;
@@ -76,11 +80,13 @@ pub(in crate::cpu) trait Lanes<S: Simd>: SimdFloat<S> {
     #[inline(always)]
     fn at_least(self, end: Self::Element) -> Self {
         let end = Self::splat(self.token(), end);
-        // In this order of operands x86 hands a NaN through, and NEON and WebAssembly do in any; scalar code takes the number, relaxed WebAssembly what it likes.
+        // In this order of operands x86 hands a NaN through, and NEON and WebAssembly do in any;
+        // scalar code takes the number, relaxed WebAssembly what it likes.
         if self.token().level().is_fallback() || cfg!(target_feature = "relaxed-simd") { self.simd_lt(end).select(end, self) } else { end.max(self) }
     }
 
-    /// e^r − 1 and 2^n times a power of two that the rounding constant `round` brings in, for x ≤ 0, x = n·ln 2 + r, |r| ≤ ½ ln 2 (Cody and Waite 1980).
+    /// e^r − 1 and 2^n times a power of two that the rounding constant `round` brings in, for x ≤
+    /// 0, x = n·ln 2 + r, |r| ≤ ½ ln 2 (Cody and Waite 1980).
     #[inline(always)]
     fn exp_parts(self, round: Self::Element) -> (Self, Self) {
         let of = |value| Self::splat(self.token(), value);
@@ -154,7 +160,8 @@ impl<S: Simd> Lanes<S> for f32x16<S> {
     const SCALE: f32 = f32::from_bits((127 - 64) << 23);
     const EXP_ENDS: f32 = -132.4;
     const TANH_ENDS: f32 = -20.0;
-    /// Minimax on |r| ≤ ½ ln 2, the cubic term a few last places lower: the largest errors, where r is near −½ ln 2, then stay within 1 ulp with and without fused products.
+    /// Minimax on |r| ≤ ½ ln 2, the cubic term a few last places lower: the largest errors, where r
+    /// is near −½ ln 2, then stay within 1 ulp with and without fused products.
     const EXP_SERIES: &'static [f32] = &[1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666e-1, 5e-1];
     const ARTANH_SERIES: &'static [f32] = &[1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0];
 
@@ -206,7 +213,8 @@ impl<S: Simd> Lanes<S> for f64x8<S> {
     #[inline(always)]
     fn split(self) -> (Self, Self) {
         const ROOT: u64 = std::f64::consts::FRAC_1_SQRT_2.to_bits();
-        /// 2⁵²: an integer below it in its low bits is added to it, without a conversion that few instruction sets have.
+        /// 2⁵²: an integer below it in its low bits is added to it, without a conversion that few
+        /// instruction sets have.
         const INTEGER: f64 = 4_503_599_627_370_496.0;
         let bits = self.to_bits() - ROOT;
         let k = Self::from_bits(((bits + (1024 << 52)) >> 52) | INTEGER.to_bits()) - (INTEGER + 1024.0);

@@ -1,4 +1,5 @@
-//! Kernels: they know numbers and nothing else. Each is written once, generic over the instruction set.
+//! Kernels: they know numbers and nothing else. Each is written once, generic over the instruction
+//! set.
 
 pub(super) mod block;
 pub(super) mod columns;

@@ -1,4 +1,5 @@
-//! The kernels' own numbers, on every instruction set that the processor has: elementary functions against more precise ones, halves against the `half` crate.
+//! The kernels' own numbers, on every instruction set that the processor has: elementary functions
+//! against more precise ones, halves against the `half` crate.
 
 mod exact;
 mod exp;
@@ -8,8 +9,7 @@ mod halves;
 use fearless_simd::{Simd, SimdBase};
 
 use super::lanes::{Lane, Lanes};
-use crate::cpu::Instructions;
-use crate::cpu::instructions::on_level;
+use crate::cpu::instructions::{Instructions, on_level};
 
 /// A function of one vector.
 trait Function {

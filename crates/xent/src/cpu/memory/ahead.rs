@@ -12,7 +12,8 @@ pub(in crate::cpu) struct Ahead<T> {
 impl<T> Ahead<T> {
     pub(in crate::cpu) const NOTHING: Self = Self { first: std::ptr::null(), len: 0 };
 
-    /// Of a buffer that starts at `first`, classes `start..` of a row, up to `len`; those of the next row from the last class on; nothing where classes are not neighbours.
+    /// Of a buffer that starts at `first`, classes `start..` of a row, up to `len`; those of the
+    /// next row from the last class on; nothing where classes are not neighbours.
     pub(in crate::cpu) fn new(first: *const T, layout: &Layout, row: usize, start: usize, len: usize) -> Self {
         let (row, start) = if start < layout.classes { (row, start) } else { (row + 1, 0) };
         if row >= layout.rows || layout.class_stride != 1 {
@@ -41,7 +42,8 @@ pub(in crate::cpu) struct TileAhead<T> {
 }
 
 impl<T> TileAhead<T> {
-    /// Of a buffer that starts at `first`, the tile of up to `rows` rows from `row` on; nothing where it is neither rows side by side nor one after another.
+    /// Of a buffer that starts at `first`, the tile of up to `rows` rows from `row` on; nothing
+    /// where it is neither rows side by side nor one after another.
     pub(super) fn new(first: *const T, layout: &Layout, row: usize, rows: usize) -> Self {
         let (classes, nothing) = (layout.classes, Self { first, class_stride: 0, classes: 0, len: 0 });
         if row >= layout.rows {
@@ -56,31 +58,24 @@ impl<T> TileAhead<T> {
         }
     }
 
-    /// What to fetch beside the sixteen rows from `column` on: as many elements for each class, these rows' or as much of the tile if rows lie one after another.
+    /// What fetches sixteen elements at each call, to be called for each class beside the sixteen
+    /// rows from `column` on: those of these rows or, where rows lie one after another, as much of
+    /// the tile. Past the tile's end it goes on into what follows.
     #[inline(always)]
-    pub(in crate::cpu) fn column(&self, column: usize) -> Steps<T> {
+    pub(in crate::cpu) fn column(&self, column: usize) -> impl FnMut() + use<T> {
         const ROWS: isize = 16;
-        if self.class_stride == 0 {
+        let (mut next, step) = if self.class_stride == 0 {
             // Nothing at all: the same line again and again.
             let step = if self.len == 0 { 0 } else { ROWS };
-            Steps { next: self.first.wrapping_add(column * self.classes.min(self.len)), step }
+            (self.first.wrapping_add(column * self.classes.min(self.len)), step)
         } else {
-            Steps { next: self.first.wrapping_add(column), step: self.class_stride }
+            (self.first.wrapping_add(column), self.class_stride)
+        };
+        #[inline(always)]
+        move || {
+            prefetch(next.cast());
+            next = next.wrapping_offset(step);
         }
-    }
-}
-
-/// Sixteen elements at a time, to be fetched ahead of time. Where there are fewer left it goes on into what follows.
-pub(in crate::cpu) struct Steps<T> {
-    next: *const T,
-    step: isize,
-}
-
-impl<T> Steps<T> {
-    #[inline(always)]
-    pub(in crate::cpu) fn fetch(&mut self) {
-        prefetch(self.next.cast());
-        self.next = self.next.wrapping_offset(self.step);
     }
 }
 

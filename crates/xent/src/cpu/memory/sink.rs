@@ -7,11 +7,12 @@ use fearless_simd::Simd;
 
 use super::source::Source;
 use super::stream::{ScaledRow, stream, write_scaled};
-use crate::cpu::number::Number;
+use crate::cpu::logit::Logit;
 use crate::view::Layout;
 use crate::{Element, RowsMut};
 
-/// Gradients of this many bytes or more are written past the cache: they would not stay in it, and a line that is overwritten whole need not be read first.
+/// Gradients of this many bytes or more are written past the cache: they would not stay in it, and
+/// a line that is overwritten whole need not be read first.
 const STREAMED: usize = 8 << 20;
 
 /// Rows to write, each by one thread at a time.
@@ -42,12 +43,15 @@ impl<'a, T: Element> Sink<'a, T> {
     }
 }
 
-impl<T: Number> Sink<'_, T> {
-    /// Rounds and writes classes `start..start + values.len()` of a row. `rounded` is room for as many, in cache.
+impl<T: Logit> Sink<'_, T> {
+    /// Rounds and writes classes `start..start + values.len()` of a row. `rounded` is room for as
+    /// many, in cache.
     ///
     /// # Safety
-    /// `row` is a row of the layout, the classes are classes of it, no reference to these entries is alive, and no other thread reads or writes them meanwhile. Where the sink is
-    /// [streamed](Self::is_streamed), this thread makes a fence before another may look at what was written.
+    /// `row` is a row of the layout, the classes are classes of it, no reference to these entries
+    /// is alive, and no other thread reads or writes them meanwhile. Where the sink is
+    /// [streamed](Self::is_streamed), this thread makes a fence before another may look at what was
+    /// written.
     #[inline(always)]
     pub(super) unsafe fn write<S: Simd>(&self, simd: S, row: usize, start: usize, values: &[T::Real], rounded: &mut [T]) {
         debug_assert!(row < self.layout.rows && start + values.len() <= self.layout.classes);
@@ -55,7 +59,8 @@ impl<T: Number> Sink<'_, T> {
         let first = self.layout.row_start(row) + start as isize * stride;
         if stride != 1 {
             for (k, &value) in values.iter().enumerate() {
-                // SAFETY: the layout's positions lie in the buffer, and no other reference to them is alive (contract).
+                // SAFETY: the layout's positions lie in the buffer, and no other reference to them
+                // is alive (contract).
                 unsafe { self.first.offset(first + k as isize * stride).write(T::from_real(value)) };
             }
             return;
@@ -65,7 +70,8 @@ impl<T: Number> Sink<'_, T> {
         self.round(simd, values, block, rounded);
     }
 
-    /// Writes entries over neighbouring classes of a row; `false`, and nothing is written, where that needs rounding or the classes are not neighbours. `ahead` is told which entries are
+    /// Writes entries over neighbouring classes of a row; `false`, and nothing is written, where
+    /// that needs rounding or the classes are not neighbours. `ahead` is told which entries are
     /// being written.
     ///
     /// # Safety
@@ -84,7 +90,8 @@ impl<T: Number> Sink<'_, T> {
             return false;
         }
         let first = self.layout.row_start(row) + classes.start as isize;
-        // SAFETY: the layout's positions lie in the buffer, with stride 1 these are neighbours, and no other reference to them is alive (contract).
+        // SAFETY: the layout's positions lie in the buffer, with stride 1 these are neighbours, and
+        // no other reference to them is alive (contract).
         let Some(out) = T::as_real_mut(unsafe { std::slice::from_raw_parts_mut(self.first.offset(first), classes.len()) }) else { return false };
         simd.vectorize(
             #[inline(always)]
@@ -93,10 +100,12 @@ impl<T: Number> Sink<'_, T> {
         true
     }
 
-    /// Rounds and writes all classes of some rows from where [`read_tile`](Source::read_tile) puts them. `flat` and `rounded` are room for as many.
+    /// Rounds and writes all classes of some rows from where [`read_tile`](Source::read_tile) puts
+    /// them. `flat` and `rounded` are room for as many.
     ///
     /// # Safety
-    /// The rows are rows of the layout, and no other thread reads or writes them meanwhile. Otherwise as [`write`](Self::write).
+    /// The rows are rows of the layout, and no other thread reads or writes them meanwhile.
+    /// Otherwise as [`write`](Self::write).
     #[inline(always)]
     pub(super) unsafe fn write_tile<S: Simd>(&self, simd: S, rows: Range<usize>, width: usize, values: &[T::Real], flat: &mut [T::Real], rounded: &mut [T]) {
         let (classes, class_stride) = (self.layout.classes, self.layout.class_stride);
@@ -108,7 +117,8 @@ impl<T: Number> Sink<'_, T> {
             let (lane, len) = (row - rows.start, run.len.min(rows.end - row));
             if run.stride == 1 {
                 for (k, values) in values.chunks_exact(width).enumerate() {
-                    // SAFETY: the layout's positions lie in the buffer, these are neighbours, and no other reference to them is alive (contract).
+                    // SAFETY: the layout's positions lie in the buffer, these are neighbours, and
+                    // no other reference to them is alive (contract).
                     let out = unsafe { std::slice::from_raw_parts_mut(self.first.offset(run.start + k as isize * class_stride), len) };
                     self.round(simd, &values[lane..][..len], out, rounded);
                 }

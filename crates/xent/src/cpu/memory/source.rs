@@ -6,7 +6,7 @@ use std::ops::Range;
 use fearless_simd::Simd;
 
 use super::ahead::{Ahead, TileAhead};
-use crate::cpu::number::Number;
+use crate::cpu::logit::Logit;
 use crate::view::Layout;
 use crate::{Element, Rows};
 
@@ -24,7 +24,8 @@ impl<'a, T: Element> Source<'a, T> {
     }
 
     /// # Safety
-    /// The layout's positions lie in the buffer that starts at `first`, which is good for reading for `'a`.
+    /// The layout's positions lie in the buffer that starts at `first`, which is good for reading
+    /// for `'a`.
     pub(super) unsafe fn at(first: *const T, layout: &'a Layout) -> Self {
         Self { first, layout, _buffer: PhantomData }
     }
@@ -34,11 +35,12 @@ impl<'a, T: Element> Source<'a, T> {
     }
 }
 
-impl<T: Number> Source<'_, T> {
+impl<T: Logit> Source<'_, T> {
     /// Classes `start..start + len` of a row where they lie, if they are neighbours.
     ///
     /// # Safety
-    /// `row` is less than the layout's rows, the classes are less than its classes, and nobody writes them while the reference lives.
+    /// `row` is less than the layout's rows, the classes are less than its classes, and nobody
+    /// writes them while the reference lives.
     #[inline(always)]
     pub(super) unsafe fn neighbours(&self, row: usize, start: usize, len: usize) -> Option<&[T]> {
         debug_assert!(row < self.layout.rows && start + len <= self.layout.classes);
@@ -50,24 +52,28 @@ impl<T: Number> Source<'_, T> {
     /// Widens classes `start..start + out.len()` of a row.
     ///
     /// # Safety
-    /// `row` is less than the layout's rows, the classes are less than its classes, and no other thread writes them meanwhile.
+    /// `row` is less than the layout's rows, the classes are less than its classes, and no other
+    /// thread writes them meanwhile.
     #[inline(always)]
     pub(super) unsafe fn read<S: Simd>(&self, simd: S, row: usize, start: usize, out: &mut [T::Real]) {
         debug_assert!(row < self.layout.rows && start + out.len() <= self.layout.classes);
-        // SAFETY: nobody writes them meanwhile (contract), and the reference ends before this thread writes them.
+        // SAFETY: nobody writes them meanwhile (contract), and the reference ends before this
+        // thread writes them.
         if let Some(block) = unsafe { self.neighbours(row, start, out.len()) } {
             T::widen(simd, block, out);
         } else {
             let stride = self.layout.class_stride;
             let first = self.layout.row_start(row) + start as isize * stride;
             for (k, out) in out.iter_mut().enumerate() {
-                // SAFETY: the layout's positions lie in the buffer, and nobody writes them meanwhile (contract).
+                // SAFETY: the layout's positions lie in the buffer, and nobody writes them
+                // meanwhile (contract).
                 *out = unsafe { self.first.offset(first + k as isize * stride).read() }.to_real();
             }
         }
     }
 
-    /// Widens all classes of some rows, class by class: class k of the i-th row goes to `out[k·width + i]`. `flat` is room for as many.
+    /// Widens all classes of some rows, class by class: class k of the i-th row goes to
+    /// `out[k·width + i]`. `flat` is room for as many.
     ///
     /// # Safety
     /// The rows are rows of the layout, and no other thread writes them meanwhile.
@@ -82,7 +88,8 @@ impl<T: Number> Source<'_, T> {
             let (lane, len) = (row - rows.start, run.len.min(rows.end - row));
             if run.stride == 1 {
                 for (k, out) in out.chunks_exact_mut(width).enumerate() {
-                    // SAFETY: the layout's positions lie in the buffer, these are neighbours, and nobody writes them meanwhile (contract).
+                    // SAFETY: the layout's positions lie in the buffer, these are neighbours, and
+                    // nobody writes them meanwhile (contract).
                     let values = unsafe { std::slice::from_raw_parts(self.first.offset(run.start + k as isize * class_stride), len) };
                     T::widen(simd, values, &mut out[lane..][..len]);
                 }

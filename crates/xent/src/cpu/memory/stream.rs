@@ -109,7 +109,8 @@ impl<'l> Line<'l> {
     #[inline(always)]
     fn new<T: Element>(from: &'l [T], to: &'l mut [T]) -> Self {
         assert!(size_of_val(from) == LINE && size_of_val(to) == LINE && to.as_ptr().addr().is_multiple_of(align_of::<AlignedLine>()));
-        // SAFETY: they have a line's length, `to` its alignment, and numbers are bytes without padding, of any value.
+        // SAFETY: they have a line's length, `to` its alignment, and numbers are bytes without
+        // padding, of any value.
         unsafe { Self { from: &*from.as_ptr().cast(), to: &mut *to.as_mut_ptr().cast() } }
     }
 }

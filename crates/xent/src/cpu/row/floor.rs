@@ -1,21 +1,26 @@
-//! The entropy floor of rows whose target is K numbers.
+//! The entropy floor of rows for which the rules cannot give it in closed form.
+//!
+//! The floor is what the cross-entropy cannot fall below, the entropy of the smoothed target y over
+//! its sum Y: Σ −y ln(y/Y). It does not depend on the logits, but for which of them are masked.
+//! Each block of y is put together from t or v, the hot classes and their coefficients, and its
+//! entropy added up.
 
 use fearless_simd::Simd;
 
 use super::load::{load, target};
-use super::scratch::{Blocks, blocks};
+use super::scratch::{RowWorker, blocks};
 use crate::cpu::call::PriorVector;
 use crate::cpu::kernels::block::{self, padded};
 use crate::cpu::kernels::lanes::Lane;
+use crate::cpu::logit::Logit;
 use crate::cpu::memory::ClaimedClasses;
-use crate::cpu::number::Number;
 use crate::element::sealed::Sealed;
 use crate::rules::sum::Sum;
 use crate::rules::{Folded, RowPlan, relative_entropy_term};
 use crate::{Element, Real};
 
-impl<S: Simd, T: Number> Blocks<'_, S, T> {
-    /// The entropy floor: where scalars do not say it, Σ −y ln(y/Y) over the smoothed target's entries.
+impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
+    /// The entropy floor of a row, which the claim has all classes of.
     pub(in crate::cpu) fn floor(&mut self, plan: &RowPlan, folded: &Folded, row: &ClaimedClasses<'_, T>) -> f64 {
         folded.floor.unwrap_or_else(|| {
             let mut sum = Sum::default();
@@ -30,7 +35,7 @@ impl<S: Simd, T: Number> Blocks<'_, S, T> {
         })
     }
 
-    /// A block's part of the floor where the target itself is K numbers a row.
+    /// A block's part of the floor of a dense target: y = τ·t + γ·v.
     fn dense_floor(&mut self, plan: &RowPlan, folded: &Folded, row: &ClaimedClasses<'_, T>, start: usize, len: usize) -> f64 {
         let (on, total) = (folded.coefficients, folded.target_mass());
         let (simd, whole, narrow) = (self.simd, padded(len), T::Real::from_f64);
@@ -38,10 +43,10 @@ impl<S: Simd, T: Number> Blocks<'_, S, T> {
         let renormalises = self.call.plan.table().renormalises();
         let uniform = matches!(self.call.prior, PriorVector::Uniform);
         let everywhere = if uniform && !renormalises { on.gamma } else { 0.0 };
-        // Where quotients stay among f32's normal numbers.
-        let tame = (1e-20..1e20).contains(&total);
+        // So that 1/Y and y/Y stay among f32's normal numbers.
+        let is_normal = (1e-20..1e20).contains(&total);
         let scalars = on.gamma == 0.0 || (uniform && !renormalises);
-        if tame && scalars && len == whole {
+        if is_normal && scalars && len == whole {
             return block::entropy(simd, t, narrow(on.tau), narrow(everywhere), total);
         }
         block::scaled(simd, t, narrow(on.tau), narrow(everywhere), &mut self.g[..whole], |_, _| ());
@@ -63,14 +68,15 @@ impl<S: Simd, T: Number> Blocks<'_, S, T> {
             }
         }
         self.g[len..whole].fill(T::Real::ZERO);
-        if tame {
+        if is_normal {
             block::entropy(simd, &self.g[..whole], T::Real::ONE, T::Real::ZERO, total)
         } else {
             self.g[..len].iter().map(|y| -relative_entropy_term(y.to_f64(), total)).collect::<Sum>().total()
         }
     }
 
-    /// A block's part of the floor where only the prior is K numbers a row: in f64.
+    /// A block's part of the floor of one or two hot classes and a prior: y = γ·v + Σ β_j·[k =
+    /// hot_j], in f64.
     fn sparse_floor(&mut self, plan: &RowPlan, folded: &Folded, row: &ClaimedClasses<'_, T>, start: usize, len: usize) -> f64 {
         let (target, total) = (folded.coefficients, folded.target_mass());
         let whole = padded(len);

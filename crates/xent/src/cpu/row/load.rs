@@ -4,18 +4,19 @@ use std::hint::select_unpredictable;
 
 use fearless_simd::Simd;
 
-use super::scratch::Blocks;
+use super::scratch::RowWorker;
 use crate::Element;
 use crate::cpu::call::Call;
 use crate::cpu::kernels::block::{self, padded};
 use crate::cpu::kernels::lanes::Lane;
+use crate::cpu::logit::{DenseTarget, Logit};
 use crate::cpu::memory::ClaimedClasses;
-use crate::cpu::number::{DenseTarget, Number};
 use crate::element::sealed::Sealed;
 use crate::rules::{RowPlan, RowStats};
 
-impl<S: Simd, T: Number> Blocks<'_, S, T> {
-    /// A block of a prior that rows do not share, into `v` weighted and, where class weights must not enter, into `plain_v`.
+impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
+    /// A block of a prior that rows do not share: weighted into `v` and, where sums without class
+    /// weights are needed, as it is into `plain_v`.
     pub(super) fn load_own_prior(&mut self, plan: &RowPlan, start: usize, len: usize) {
         let wide = &mut self.wide[..len];
         self.call.plan.fill_prior(plan, start, wide);
@@ -33,20 +34,22 @@ impl<S: Simd, T: Number> Blocks<'_, S, T> {
     }
 }
 
-/// Transformed logits of a block into `z`; beyond them, anything.
+/// Transformed logits of a block into `z`, which is whole chunks; beyond them, any value.
 #[inline(always)]
-pub(super) fn load<S: Simd, T: Number>(simd: S, call: &Call<'_, T>, claim: &ClaimedClasses<'_, T>, start: usize, len: usize, z: &mut [T::Real]) {
+pub(super) fn load<S: Simd, T: Logit>(simd: S, call: &Call<'_, T>, claim: &ClaimedClasses<'_, T>, start: usize, len: usize, z: &mut [T::Real]) {
     claim.read(simd, start, &mut z[..len]);
     if !call.transform.is_identity() {
         block::transform(simd, &mut z[..padded(len)], call.transform.temperature, call.transform.softcap);
     }
-    forbid(&mut z[..len], call.plan.allowed(claim.row()), start, T::Real::NEG_INFINITY);
+    overwrite_masked(&mut z[..len], call.plan.allowed(claim.row()), start, T::Real::NEG_INFINITY);
 }
 
-/// A block of the dense target, weighted, with zeros to the end of its last chunk: where it lies, or in `room`. Its largest entry before weights counts in `running`.
+/// A block of the dense target, weighted, with zeros to the end of its last chunk: where it lies in
+/// memory if it is that already, else in `room`. `running` is told its largest entry before
+/// weights.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub(super) fn target<'t, S: Simd, T: Number>(
+pub(super) fn target<'t, S: Simd, T: Logit>(
     simd: S,
     call: &'t Call<'_, T>,
     row: usize,
@@ -77,16 +80,17 @@ pub(super) fn target<'t, S: Simd, T: Number>(
     room
 }
 
-/// The largest entry of a block of a dense target, and the first place of that.
+/// Tells `running` the largest entry of a block of a dense target, and the first class that has it.
 #[inline(always)]
 fn target_peak<S: Simd, R: Lane>(simd: S, t: &[R], start: usize, running: &mut RowStats) {
     let (max, _) = block::extremes(simd, t);
     running.raise_target(max.to_f64(), || start + block::position(simd, t, max).unwrap_or(0));
 }
 
-/// Puts `value` on the classes from `start` on that the mask does not allow.
+/// Puts `value` on the classes that the mask does not allow; `values` are those of the classes from
+/// `start` on.
 #[inline(always)]
-pub(super) fn forbid<R: Lane>(values: &mut [R], allowed: Option<&[bool]>, start: usize, value: R) {
+pub(super) fn overwrite_masked<R: Lane>(values: &mut [R], allowed: Option<&[bool]>, start: usize, value: R) {
     let Some(allowed) = allowed else { return };
     values.iter_mut().zip(&allowed[start..]).for_each(|(entry, allowed)| *entry = select_unpredictable(*allowed, *entry, value));
 }

@@ -1,4 +1,4 @@
-//! What the engine does with number types, beyond what [`Element`] says of them.
+//! What the engine does with types of logits, beyond what [`Element`] says of them.
 
 use fearless_simd::Simd;
 use half::{bf16, f16};
@@ -9,9 +9,10 @@ use crate::element::round_to_odd;
 use crate::targets::Probabilities;
 use crate::{Element, Rows};
 
-/// A number type of logits.
-pub(super) trait Number: Element<Real: DenseTarget> {
-    /// The number to compute with that [`from_real`](Element::from_real) makes the nearest to `value`.
+/// A type of logits, and of dense targets.
+pub(super) trait Logit: Element<Real: DenseTarget> {
+    /// The number to compute with that [`from_real`](Element::from_real) makes the nearest to
+    /// `value`.
     fn to_be_rounded(value: f64) -> Self::Real;
     /// The same numbers, where these are what is computed with.
     fn as_real(_: &[Self]) -> Option<&[Self::Real]> {
@@ -29,7 +30,7 @@ pub(super) trait Number: Element<Real: DenseTarget> {
 
 macro_rules! real_number {
     ($real:ty) => {
-        impl Number for $real {
+        impl Logit for $real {
             fn to_be_rounded(value: f64) -> $real {
                 value as $real
             }
@@ -55,7 +56,7 @@ real_number!(f32);
 
 macro_rules! half_number {
     ($half:ty) => {
-        impl Number for $half {
+        impl Logit for $half {
             fn to_be_rounded(value: f64) -> f32 {
                 round_to_odd(value)
             }
@@ -77,7 +78,8 @@ half_number!(bf16);
 pub(super) trait DenseTarget: Lane {
     /// The targets, if they are of this very type.
     fn own<'a>(probabilities: &'a Probabilities<'_>) -> Option<&'a Rows<'a, Self>>;
-    /// Classes `start..start + out.len()` of a row's target before class weights; `false`, and nothing is read, if they have to be narrowed from f64.
+    /// Classes `start..start + out.len()` of a row's target before class weights; `false`, and
+    /// nothing is read, if they have to be narrowed from f64.
     fn read<S: Simd>(simd: S, probabilities: &Probabilities<'_>, row: usize, start: usize, out: &mut [Self]) -> bool;
 }
 
@@ -108,7 +110,7 @@ dense_target!(f64, F64: F64);
 
 /// Widens classes `start..start + out.len()` of a row.
 #[inline(always)]
-fn read_row<S: Simd, P: Number>(simd: S, rows: &Rows<'_, P>, row: usize, start: usize, out: &mut [P::Real]) {
+fn read_row<S: Simd, P: Logit>(simd: S, rows: &Rows<'_, P>, row: usize, start: usize, out: &mut [P::Real]) {
     let (data, stride) = (rows.data(), rows.layout().class_stride);
     let first = rows.layout().row_start(row) + start as isize * stride;
     if stride == 1 {
