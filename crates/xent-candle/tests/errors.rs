@@ -66,7 +66,7 @@ fn values() {
     assert!(message(criterion(Config::new().ignore_index(-100)), &logits, &least).contains("-9223372036854775808 in row 2"));
     let negative = zeros(&[3, 4], DType::F64).affine(0.0, -0.5).unwrap();
     assert_eq!(message(criterion(Config::new()), &logits, &negative), "the target probability of class 0 in row 0 is -0.5, expected a finite number ≥ 0");
-    let weights = message(criterion(Config::new().class_weights([1.0, 2.0])), &logits, &zeros(&[3], DType::U8));
+    let weights = message(criterion(Config::new().class_weights(&[1.0, 2.0])), &logits, &zeros(&[3], DType::U8));
     assert_eq!(weights, "class weights: 2 entries, expected 4 (one per class)");
 }
 
@@ -163,7 +163,7 @@ fn bad_rows_are_nan_unless_checked() -> Result<(), Error> {
 fn a_bad_row_spoils_no_other_gradient() -> Result<(), Error> {
     let device = &Device::Cpu;
     let logits = Var::new(&[[0.5f32, 1.0, -2.0], [3.0, 0.0, 0.25]], device)?;
-    let weighted = Config::new().class_weights([1.0, 2.0, 0.5]);
+    let weighted = Config::new().class_weights(&[1.0, 2.0, 0.5]);
     let per_row = weighted.clone().class_weighting(xent::ClassWeighting::PerRow);
     let nan = Tensor::new(&[[f32::NAN, 1.0, 0.0], [0.0, 0.5, 0.5]], device)?;
     for (config, targets) in [(weighted, Tensor::new(&[7i64, 1], device)?), (per_row, nan)] {
@@ -180,7 +180,7 @@ fn options_are_errors_without_a_look() {
     let fails = |config: Config, call: &dyn Fn(&CrossEntropy) -> Result<Tensor, Error>| call(&criterion(config).composed(true)).unwrap_err().to_string();
     assert!(fails(Config::new(), &|criterion| criterion.on(&logits, &targets).mixed_with(&targets, f64::NAN).forward()).starts_with("λ is NaN"));
     assert!(fails(Config::new(), &|criterion| criterion.on(&logits, &targets).denominator(-1.0).forward()).contains("denominator is -1"));
-    assert!(fails(Config::new().class_weights([1.0; 2]), &|criterion| criterion.forward(&logits, &targets)).starts_with("class weights: 2 entries"));
+    assert!(fails(Config::new().class_weights(&[1.0; 2]), &|criterion| criterion.forward(&logits, &targets)).starts_with("class weights: 2 entries"));
     assert!(fails(Config::new().ignore_index(0), &|criterion| criterion.forward(&logits, &logits)).contains("no index to ignore"));
     let nothing = Config::new().ignore_index(0).empty_mean(xent::EmptyMean::Error);
     assert!(fails(nothing, &|criterion| criterion.forward(&logits, &targets)).contains("2 of 2 rows are ignored"));

@@ -150,7 +150,7 @@ fn through_a_linear_model() -> Result<()> {
     let weight = Var::from_tensor(&random(13, &[4, 5])?)?;
     let bias = Var::from_tensor(&random(14, &[4])?)?;
     let targets = Tensor::new(&[0i64, 3, 1, -1, 2, 2], &Device::Cpu)?;
-    let config = Config::new().label_smoothing(0.1).ignore_index(-1).class_weights([1.0, 2.0, 0.5, 3.0]).z_loss(1e-2).softcap(5.0).temperature(1.5);
+    let config = Config::new().label_smoothing(0.1).ignore_index(-1).class_weights(&[1.0, 2.0, 0.5, 3.0]).z_loss(1e-2).softcap(5.0).temperature(1.5);
     for composed in PATHS {
         let criterion = CrossEntropy::new(config.clone())?.composed(composed);
         let loss = |weight: &Tensor, bias: &Tensor| -> Result<Tensor> {

@@ -265,13 +265,13 @@ mod tests {
     use crate::transfer::tests::take_counts;
 
     fn configs() -> Vec<Config> {
-        let third = PriorMatrix::new(3, [0.25, 0.25, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2, 0.6]).unwrap();
+        let third = PriorMatrix::new(3, &[0.25, 0.25, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2, 0.6]).unwrap();
         let smoothed = || Config::new().label_smoothing(0.1);
         vec![
             Config::new(),
             smoothed().softcap(5.0).temperature(2.0).z_loss(0.1).form(Form::KlDivergence),
-            smoothed().class_weights([1.0, 2.0, 0.0]).z_loss(0.1),
-            smoothed().class_weights([1.0, 2.0, 0.0]).class_weighting(ClassWeighting::PerRow).reduction(Reduction::None),
+            smoothed().class_weights(&[1.0, 2.0, 0.0]).z_loss(0.1),
+            smoothed().class_weights(&[1.0, 2.0, 0.0]).class_weighting(ClassWeighting::PerRow).reduction(Reduction::None),
             smoothed().prior(Prior::WrongClasses).masked(Masked::Renormalise).empty_mean(EmptyMean::Zero),
             smoothed().prior(Prior::Excluding(vec![1])).form(Form::KlDivergence),
             smoothed().prior(Prior::Fixed(vec![0.5, 0.5, 0.0])).masked(Masked::Renormalise),
@@ -315,7 +315,7 @@ mod tests {
         let device = &Device::Cpu;
         let [logits, wide] = [DType::F32, DType::F64].map(|dtype| Tensor::zeros((2, 3), dtype, device).unwrap());
         let labels = Tensor::new(&[0i64, 2], device).unwrap();
-        let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1).class_weights([1.0, 2.0, 3.0])).unwrap().composed(true);
+        let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1).class_weights(&[1.0, 2.0, 3.0])).unwrap().composed(true);
         let uploads = |criterion: &CrossEntropy, logits: &Tensor, targets: &Tensor| {
             criterion.forward(logits, targets).unwrap();
             take_counts().uploads
