@@ -1,12 +1,14 @@
-//! What comes with a batch beside its logits, as tensors.
+//! What a batch carries in addition to its logits, as tensors.
 
 use burn::tensor::kind::{Autodiff, Basic};
 use burn::tensor::{Bool, Float, Int, Tensor};
 
-use crate::Result;
-use crate::shape::LogitsShape;
+use xent::host::LogitsShape;
 
-/// Targets of logits of `D` dimensions: class indices, `Tensor<R, Int>` in the logits' shape without the class axis, or probabilities, `Tensor<D>`.
+use crate::Result;
+
+/// Targets of logits of `D` dimensions: class indices, `Tensor<R, Int>` in the logits' shape without the class axis, or
+/// probabilities, `Tensor<D>`.
 pub trait Targets<const D: usize>: sealed::Targets<D> {}
 
 impl<const D: usize, const R: usize> Targets<D> for Tensor<R, Int> {}
@@ -35,7 +37,7 @@ pub(crate) mod sealed {
     }
 }
 
-/// λ of a two-label mix, the share of the first label, in [0, 1].
+/// λ of a two-label mix, the share of the first label, in [0, 1]: one number, or one per row.
 #[derive(Debug, Clone)]
 pub struct Lambda(pub(crate) GivenLambda);
 
@@ -57,7 +59,7 @@ impl<const R: usize> From<Tensor<R>> for Lambda {
     }
 }
 
-/// One entry a row: as it came, and in a line. Nothing of it is differentiated.
+/// One entry per row, flattened, and the shape in which it came. Nothing of it is differentiated.
 #[derive(Debug, Clone)]
 pub(crate) struct PerRow<K: Basic> {
     dims: Vec<usize>,
@@ -69,7 +71,10 @@ impl<K: Autodiff> PerRow<K> {
         Self { dims: tensor.dims().to_vec(), entries: tensor.inner().flatten(0, R - 1) }
     }
 
-    /// The entries, if there is one for each row.
+    /// The entries, `[N]`.
+    ///
+    /// # Errors
+    /// If the shape is not that of the rows.
     pub(crate) fn of(&self, name: &'static str, shape: &LogitsShape) -> Result<Tensor<1, K>> {
         shape.expect_rows(name, &self.dims)?;
         Ok(self.entries.clone())
@@ -79,14 +84,13 @@ impl<K: Autodiff> PerRow<K> {
 #[derive(Debug, Clone)]
 pub(crate) enum GivenTargets<const D: usize> {
     Classes(PerRow<Int>),
-    Mix(Box<GivenMix>),
     Probabilities(Tensor<D>),
 }
 
+/// The second labels of a two-label mix.
 #[derive(Debug, Clone)]
 pub(crate) struct GivenMix {
-    pub(crate) a: PerRow<Int>,
-    pub(crate) b: PerRow<Int>,
+    pub(crate) second: PerRow<Int>,
     pub(crate) lambda: GivenLambda,
 }
 
@@ -99,6 +103,7 @@ pub(crate) enum GivenAllowed<const D: usize> {
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceBatch<const D: usize> {
     pub(crate) targets: GivenTargets<D>,
+    pub(crate) mix: Option<GivenMix>,
     pub(crate) epsilon: Option<PerRow<Float>>,
     pub(crate) row_weights: Option<PerRow<Float>>,
     pub(crate) ignored: Option<PerRow<Bool>>,
@@ -106,13 +111,13 @@ pub(crate) struct DeviceBatch<const D: usize> {
     pub(crate) denominator: Option<f64>,
 }
 
-/// What tensors are called in messages.
+/// The names of tensors in messages.
 pub(crate) mod names {
     pub(crate) const CLASSES: &str = "the tensor of target class indices";
     pub(crate) const FIRST: &str = "the tensor of first labels";
     pub(crate) const SECOND: &str = "the tensor of second labels";
     pub(crate) const LAMBDA: &str = "the tensor of λ";
-    pub(crate) const PROBABILITIES: &str = "the tensor of target probabilities (its dtype is a float's)";
+    pub(crate) const PROBABILITIES: &str = "the tensor of target probabilities (a floating-point dtype)";
     pub(crate) const EPSILON: &str = "the tensor of ε";
     pub(crate) const ROW_WEIGHTS: &str = "the tensor of row weights";
     pub(crate) const IGNORED: &str = "the mask of ignored rows";
@@ -121,13 +126,13 @@ pub(crate) mod names {
 
 impl<const D: usize> DeviceBatch<D> {
     pub(crate) fn new(targets: GivenTargets<D>) -> Self {
-        Self { targets, epsilon: None, row_weights: None, ignored: None, allowed: None, denominator: None }
+        Self { targets, mix: None, epsilon: None, row_weights: None, ignored: None, allowed: None, denominator: None }
     }
 
     pub(crate) fn probabilities(&self) -> Option<&Tensor<D>> {
         match &self.targets {
             GivenTargets::Probabilities(probabilities) => Some(probabilities),
-            GivenTargets::Classes(_) | GivenTargets::Mix(_) => None,
+            GivenTargets::Classes(_) => None,
         }
     }
 }
