@@ -1,51 +1,28 @@
 //! What a batch carries in addition to its logits, as tensors.
 
 use burn::tensor::kind::{Autodiff, Basic};
-use burn::tensor::{Bool, Float, Int, Tensor};
+use burn::tensor::{Bool, Device, Float, Int, Tensor};
 
-use xent::host::LogitsShape;
+/// The targets of logits of `D` dimensions: class indices, `Tensor<R, Int>` in the logits' shape without the class axis, or
+/// probabilities, `Tensor<D>`. Both convert into it.
+#[derive(Debug, Clone)]
+pub struct Targets<const D: usize>(pub(crate) GivenTargets<D>);
 
-use crate::Result;
-
-/// Targets of logits of `D` dimensions: class indices, `Tensor<R, Int>` in the logits' shape without the class axis, or
-/// probabilities, `Tensor<D>`.
-pub trait Targets<const D: usize>: sealed::Targets<D> {}
-
-impl<const D: usize, const R: usize> Targets<D> for Tensor<R, Int> {}
-impl<const D: usize> Targets<D> for Tensor<D> {}
-
-pub(crate) mod sealed {
-    use super::{GivenTargets, Int, PerRow, Tensor};
-
-    pub trait Targets<const D: usize> {
-        #[allow(private_interfaces)]
-        fn given(self) -> GivenTargets<D>;
-    }
-
-    impl<const D: usize, const R: usize> Targets<D> for Tensor<R, Int> {
-        #[allow(private_interfaces)]
-        fn given(self) -> GivenTargets<D> {
-            GivenTargets::Classes(PerRow::new(self))
-        }
-    }
-
-    impl<const D: usize> Targets<D> for Tensor<D> {
-        #[allow(private_interfaces)]
-        fn given(self) -> GivenTargets<D> {
-            GivenTargets::Probabilities(self.inner())
-        }
+impl<const D: usize, const R: usize> From<Tensor<R, Int>> for Targets<D> {
+    fn from(classes: Tensor<R, Int>) -> Self {
+        Self(GivenTargets::Classes(PerRow::new("the tensor of target class indices", classes)))
     }
 }
 
-/// λ of a two-label mix, the share of the first label, in [0, 1]: one number, or one per row.
+impl<const D: usize> From<Tensor<D>> for Targets<D> {
+    fn from(probabilities: Tensor<D>) -> Self {
+        Self(GivenTargets::Probabilities(probabilities.inner()))
+    }
+}
+
+/// λ of a two-label mix, the share of the first label, in [0, 1]: one number, or one entry per row.
 #[derive(Debug, Clone)]
 pub struct Lambda(pub(crate) GivenLambda);
-
-#[derive(Debug, Clone)]
-pub(crate) enum GivenLambda {
-    Scalar(f64),
-    Rows(Box<PerRow<Float>>),
-}
 
 impl From<f64> for Lambda {
     fn from(lambda: f64) -> Self {
@@ -55,29 +32,26 @@ impl From<f64> for Lambda {
 
 impl<const R: usize> From<Tensor<R>> for Lambda {
     fn from(lambda: Tensor<R>) -> Self {
-        Self(GivenLambda::Rows(Box::new(PerRow::new(lambda))))
+        Self(GivenLambda::Rows(PerRow::new("the tensor of λ", lambda)))
     }
 }
 
-/// One entry per row, flattened, and the shape in which it came. Nothing of it is differentiated.
+/// One entry per row: flat, with the shape in which it came and its name in messages. Nothing of it is differentiated.
 #[derive(Debug, Clone)]
 pub(crate) struct PerRow<K: Basic> {
-    dims: Vec<usize>,
-    entries: Tensor<1, K>,
+    pub(crate) name: &'static str,
+    pub(crate) dims: Vec<usize>,
+    pub(crate) entries: Tensor<1, K>,
 }
 
 impl<K: Autodiff> PerRow<K> {
-    pub(crate) fn new<const R: usize>(tensor: Tensor<R, K>) -> Self {
-        Self { dims: tensor.dims().to_vec(), entries: tensor.inner().flatten(0, R - 1) }
+    pub(crate) fn new<const R: usize>(name: &'static str, tensor: Tensor<R, K>) -> Self {
+        Self { name, dims: tensor.dims().to_vec(), entries: tensor.inner().flatten(0, R - 1) }
     }
 
-    /// The entries, `[N]`.
-    ///
-    /// # Errors
-    /// If the shape is not that of the rows.
-    pub(crate) fn of(&self, name: &'static str, shape: &LogitsShape) -> Result<Tensor<1, K>> {
-        shape.expect_rows(name, &self.dims)?;
-        Ok(self.entries.clone())
+    /// `[N, 1]`, where the loss is computed.
+    pub(crate) fn column(&self, device: &Device) -> Tensor<2, K> {
+        self.entries.clone().to_device(device).unsqueeze_dim(1)
     }
 }
 
@@ -87,11 +61,10 @@ pub(crate) enum GivenTargets<const D: usize> {
     Probabilities(Tensor<D>),
 }
 
-/// The second labels of a two-label mix.
 #[derive(Debug, Clone)]
-pub(crate) struct GivenMix {
-    pub(crate) second: PerRow<Int>,
-    pub(crate) lambda: GivenLambda,
+pub(crate) enum GivenLambda {
+    Scalar(f64),
+    Rows(PerRow<Float>),
 }
 
 #[derive(Debug, Clone)]
@@ -103,25 +76,13 @@ pub(crate) enum GivenAllowed<const D: usize> {
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceBatch<const D: usize> {
     pub(crate) targets: GivenTargets<D>,
-    pub(crate) mix: Option<GivenMix>,
+    /// The second labels of a two-label mix, and the share of the first.
+    pub(crate) mix: Option<(PerRow<Int>, GivenLambda)>,
     pub(crate) epsilon: Option<PerRow<Float>>,
     pub(crate) row_weights: Option<PerRow<Float>>,
     pub(crate) ignored: Option<PerRow<Bool>>,
     pub(crate) allowed: Option<GivenAllowed<D>>,
     pub(crate) denominator: Option<f64>,
-}
-
-/// The names of tensors in messages.
-pub(crate) mod names {
-    pub(crate) const CLASSES: &str = "the tensor of target class indices";
-    pub(crate) const FIRST: &str = "the tensor of first labels";
-    pub(crate) const SECOND: &str = "the tensor of second labels";
-    pub(crate) const LAMBDA: &str = "the tensor of λ";
-    pub(crate) const PROBABILITIES: &str = "the tensor of target probabilities (a floating-point dtype)";
-    pub(crate) const EPSILON: &str = "the tensor of ε";
-    pub(crate) const ROW_WEIGHTS: &str = "the tensor of row weights";
-    pub(crate) const IGNORED: &str = "the mask of ignored rows";
-    pub(crate) const ALLOWED: &str = "the mask of allowed classes";
 }
 
 impl<const D: usize> DeviceBatch<D> {

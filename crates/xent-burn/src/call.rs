@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::tensor::{Bool, Int, Tensor};
 use xent::{Criterion, Reduction};
 
-use crate::batch::{DeviceBatch, GivenAllowed, GivenMix, Lambda, PerRow, Targets};
+use crate::batch::{DeviceBatch, GivenAllowed, GivenTargets, Lambda, PerRow, Targets};
 use crate::job::Job;
 use crate::output::reshape;
 use crate::tensors::Composed;
@@ -25,7 +25,7 @@ use crate::{CrossEntropy, CrossEntropyConfig, CrossEntropyOutput, Error, Result,
 /// # Panics
 /// As [`CrossEntropy::forward`].
 #[track_caller]
-pub fn cross_entropy<const D: usize>(logits: Tensor<D>, targets: impl Targets<D>) -> Tensor<1> {
+pub fn cross_entropy<const D: usize>(logits: Tensor<D>, targets: impl Into<Targets<D>>) -> Tensor<1> {
     CrossEntropyConfig::from(xent::Config::new()).init().forward(logits, targets)
 }
 
@@ -45,7 +45,7 @@ impl CrossEntropy {
     /// As burn's own operations, with the message of the error that [`Call::forward`] returns. [`on`](Self::on) starts a call that
     /// returns it.
     #[track_caller]
-    pub fn forward<const D: usize>(&self, logits: Tensor<D>, targets: impl Targets<D>) -> Tensor<1> {
+    pub fn forward<const D: usize>(&self, logits: Tensor<D>, targets: impl Into<Targets<D>>) -> Tensor<1> {
         self.on(logits, targets).forward().unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -54,13 +54,13 @@ impl CrossEntropy {
     /// # Panics
     /// As [`forward`](Self::forward).
     #[track_caller]
-    pub fn forward_no_reduction<const D: usize, const R: usize>(&self, logits: Tensor<D>, targets: impl Targets<D>) -> Tensor<R> {
+    pub fn forward_no_reduction<const D: usize, const R: usize>(&self, logits: Tensor<D>, targets: impl Into<Targets<D>>) -> Tensor<R> {
         self.on(logits, targets).forward_no_reduction().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Starts a call with more than targets, or one that returns errors: [`Call`] collects the rest.
-    pub fn on<const D: usize>(&self, logits: Tensor<D>, targets: impl Targets<D>) -> Call<'_, D> {
-        Call { criterion: self, logits, batch: DeviceBatch::new(targets.given()) }
+    pub fn on<const D: usize>(&self, logits: Tensor<D>, targets: impl Into<Targets<D>>) -> Call<'_, D> {
+        Call { criterion: self, logits, batch: DeviceBatch::new(targets.into().0) }
     }
 }
 
@@ -96,26 +96,29 @@ impl<const D: usize> Call<'_, D> {
     /// A second label for each row, as mixup and cutmix make them: λ on the targets of [`CrossEntropy::on`], 1−λ on `second`. Both
     /// are class indices; λ is one number, or one entry per row.
     pub fn mixed_with<const R: usize>(mut self, second: Tensor<R, Int>, lambda: impl Into<Lambda>) -> Self {
-        self.batch.mix = Some(GivenMix { second: PerRow::new(second), lambda: lambda.into().0 });
+        if let GivenTargets::Classes(first) = &mut self.batch.targets {
+            first.name = "the tensor of first labels";
+        }
+        self.batch.mix = Some((PerRow::new("the tensor of second labels", second), lambda.into().0));
         self
     }
 
     /// ε, one entry per row, in [0, 1], instead of the criterion's.
     pub fn label_smoothing_rows<const R: usize>(mut self, epsilon: Tensor<R>) -> Self {
-        self.batch.epsilon = Some(PerRow::new(epsilon));
+        self.batch.epsilon = Some(PerRow::new("the tensor of ε", epsilon));
         self
     }
 
     /// Weights, one entry per row, finite and ≥ 0: each multiplies everything that its row contributes, the z-loss included, and
     /// does not enter the denominator.
     pub fn row_weights<const R: usize>(mut self, weights: Tensor<R>) -> Self {
-        self.batch.row_weights = Some(PerRow::new(weights));
+        self.batch.row_weights = Some(PerRow::new("the tensor of row weights", weights));
         self
     }
 
     /// Rows to ignore, in addition to those that an ignore index marks: one entry per row, true if it is ignored. They are never read.
     pub fn ignored_rows<const R: usize>(mut self, mask: Tensor<R, Bool>) -> Self {
-        self.batch.ignored = Some(PerRow::new(mask));
+        self.batch.ignored = Some(PerRow::new("the mask of ignored rows", mask));
         self
     }
 
@@ -144,7 +147,7 @@ impl<const D: usize> Call<'_, D> {
     /// supported, a class index that is neither a class nor an ignore index, a probability that is negative or not finite. On devices
     /// other than the CPU, values are checked only with [`CrossEntropy::checked`].
     pub fn forward(self) -> Result<Tensor<1>> {
-        Ok(self.reduced()?.loss())
+        Ok(self.reduced()?.loss)
     }
 
     /// The loss, and what the same pass yields: nll, smoothing part, entropy floor, log-sum-exp, and how many rows are correct, ignored
@@ -153,7 +156,8 @@ impl<const D: usize> Call<'_, D> {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn forward_with_output(self) -> Result<CrossEntropyOutput<1>> {
-        Ok(self.reduced()?.output())
+        let Evaluated { loss, output } = self.reduced()?;
+        Ok(output(loss))
     }
 
     /// The loss of each row; see [`CrossEntropy::forward_no_reduction`].
@@ -162,7 +166,7 @@ impl<const D: usize> Call<'_, D> {
     /// As [`forward`](Self::forward), and if `R` is not `D − 1`.
     pub fn forward_no_reduction<const R: usize>(self) -> Result<Tensor<R>> {
         let (rows, dims) = self.rows()?;
-        Ok(reshape(rows.loss(), dims))
+        Ok(reshape(rows.loss, dims))
     }
 
     /// The loss of each row and its parts.
@@ -170,8 +174,8 @@ impl<const D: usize> Call<'_, D> {
     /// # Errors
     /// As [`forward_no_reduction`](Self::forward_no_reduction).
     pub fn forward_no_reduction_with_output<const R: usize>(self) -> Result<CrossEntropyOutput<R>> {
-        let (rows, dims) = self.rows()?;
-        Ok(rows.output().reshape(dims))
+        let (Evaluated { loss, output }, dims) = self.rows()?;
+        Ok(output(loss).reshape(dims))
     }
 
     fn reduced(&self) -> Result<Evaluated<'_>> {
@@ -197,36 +201,17 @@ impl<const D: usize> Call<'_, D> {
         }
         if autodiff::has_engine(logits) && !criterion.composed || shape.rows() == 0 {
             let job = Job { criterion: xent.clone(), batch: host::batch(batch, &shape)?, shape, memory: criterion.memory.clone() };
-            return Ok(Evaluated::Engine(Box::new(engine::forward(job, logits.clone(), batch.probabilities())?)));
+            let output = engine::forward(job, logits.clone(), batch.probabilities())?;
+            return Ok(Evaluated { loss: output.loss.clone(), output: Box::new(|_| output) });
         }
         host::check(xent, batch, &shape, criterion.is_checked())?;
         let composed = Composed::new(xent, &criterion.tables, batch, &shape, logits)?;
-        Ok(Evaluated::Composed(Box::new((composed.loss(logits.clone(), &shape), composed))))
+        Ok(Evaluated { loss: composed.loss(logits.clone(), &shape), output: Box::new(move |loss| composed.output(loss)) })
     }
 }
 
-/// What a path found: loss and parts of length 1, or N without reduction.
-enum Evaluated<'a> {
-    Engine(Box<CrossEntropyOutput<1>>),
-    /// The parts take operations of their own.
-    Composed(Box<(Tensor<1>, Composed<'a>)>),
-}
-
-impl Evaluated<'_> {
-    fn loss(self) -> Tensor<1> {
-        match self {
-            Self::Engine(output) => output.loss,
-            Self::Composed(found) => found.0,
-        }
-    }
-
-    fn output(self) -> CrossEntropyOutput<1> {
-        match self {
-            Self::Engine(output) => *output,
-            Self::Composed(found) => {
-                let (loss, composed) = *found;
-                composed.output(loss)
-            }
-        }
-    }
+/// The loss, of length 1, or N without reduction; and how the rest follows, for it may take operations of its own.
+struct Evaluated<'a> {
+    loss: Tensor<1>,
+    output: Box<dyn FnOnce(Tensor<1>) -> CrossEntropyOutput<1> + 'a>,
 }

@@ -1,14 +1,30 @@
 //! Reads the tensors of a batch into host memory, and has xent check them.
 
-use burn::tensor::kind::{Autodiff, Basic};
+use burn::tensor::kind::Basic;
 use burn::tensor::{Element, Tensor};
 use xent::host::{HostAllowed, HostBatch, HostTargets, LogitsShape};
 use xent::rules::Plan;
 use xent::{Criterion, Lambda, Rows};
 
-use crate::batch::{DeviceBatch, GivenAllowed, GivenLambda, GivenMix, GivenTargets, PerRow, names};
+use crate::batch::{DeviceBatch, GivenAllowed, GivenLambda, GivenTargets, PerRow};
 use crate::shape::rows_of;
 use crate::{Error, Result};
+
+/// The batch without its probabilities. Shapes and dtypes are checked here, values by xent.
+pub(crate) fn batch<const D: usize>(batch: &DeviceBatch<D>, shape: &LogitsShape) -> Result<HostBatch<'static>> {
+    Reader { shape, values: true }.batch(batch)
+}
+
+/// Whether xent accepts the batch. Without `values`, whether it would if every row were valid: nothing is read then.
+pub(crate) fn check<const D: usize>(criterion: &Criterion, batch: &DeviceBatch<D>, shape: &LogitsShape, values: bool) -> Result<()> {
+    let reader = Reader { shape, values };
+    let host = reader.batch(batch)?;
+    let probabilities: Option<Vec<f64>> = batch.probabilities().map(|tensor| reader.read(&rows_of(tensor.clone(), shape))).transpose()?;
+    let targets = probabilities.as_deref().map(|entries| Rows::new(entries, shape.classes())).transpose()?;
+    let rows = if values { shape.rows() } else { 0 };
+    Plan::new(criterion, &host.lend(targets.map(Into::into)), rows, shape.classes()).map_err(xent::Error::from)?;
+    Ok(())
+}
 
 /// Reads tensors of a batch, or checks their shapes alone.
 struct Reader<'a> {
@@ -17,73 +33,55 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// One entry per row; none if values are not read.
-    fn rows<K: Autodiff, E: Element>(&self, name: &'static str, given: &PerRow<K>) -> Result<Vec<E>> {
-        let entries = given.of(name, self.shape)?;
-        if self.values { read(&entries) } else { Ok(Vec::new()) }
-    }
-
-    fn optional<K: Autodiff, E: Element>(&self, name: &'static str, given: &Option<PerRow<K>>) -> Result<Option<Vec<E>>> {
-        given.as_ref().map(|given| self.rows(name, given)).transpose()
-    }
-
     fn batch<const D: usize>(&self, batch: &DeviceBatch<D>) -> Result<HostBatch<'static>> {
         let targets = match (&batch.targets, &batch.mix) {
-            (GivenTargets::Classes(classes), None) => HostTargets::Classes(self.rows::<_, i64>(names::CLASSES, classes)?.into()),
-            (GivenTargets::Classes(first), Some(GivenMix { second, lambda })) => HostTargets::Mix {
-                a: self.rows::<_, i64>(names::FIRST, first)?.into(),
-                b: self.rows::<_, i64>(names::SECOND, second)?.into(),
+            (GivenTargets::Classes(classes), None) => HostTargets::Classes(self.rows::<_, i64>(classes)?.into()),
+            (GivenTargets::Classes(first), Some((second, lambda))) => HostTargets::Mix {
+                a: self.rows::<_, i64>(first)?.into(),
+                b: self.rows::<_, i64>(second)?.into(),
                 lambda: match lambda {
                     GivenLambda::Scalar(lambda) => Lambda::Scalar(*lambda),
-                    GivenLambda::Rows(lambda) => Lambda::Rows(self.rows::<_, f64>(names::LAMBDA, lambda)?.into()),
+                    GivenLambda::Rows(lambda) => Lambda::from(self.rows::<_, f64>(lambda)?),
                 },
             },
             (GivenTargets::Probabilities(probabilities), None) => {
-                self.shape.expect_logits(names::PROBABILITIES, &probabilities.dims())?;
+                self.shape.expect_logits("the tensor of target probabilities (a floating-point dtype)", &probabilities.dims())?;
                 HostTargets::Probabilities
             }
             (GivenTargets::Probabilities(first), Some(_)) => {
-                return Err(Error::Dtype { name: names::FIRST, found: first.dtype(), expected: "an integer dtype: class indices are mixed, not probabilities" });
+                return Err(Error::Dtype { name: "the tensor of first labels", found: first.dtype(), expected: "an integer dtype" });
             }
         };
-        let mut host = HostBatch::new(targets);
-        host.label_smoothing = self.optional::<_, f64>(names::EPSILON, &batch.epsilon)?.map(Into::into);
-        host.row_weights = self.optional::<_, f64>(names::ROW_WEIGHTS, &batch.row_weights)?.map(Into::into);
-        host.ignored_rows = self.optional(names::IGNORED, &batch.ignored)?;
-        host.denominator = batch.denominator;
-        match &batch.allowed {
-            Some(GivenAllowed::Shared(mask)) => self.shape.expect_classes(names::ALLOWED, &mask.dims())?,
-            Some(GivenAllowed::PerRow(mask)) => self.shape.expect_logits(names::ALLOWED, &mask.dims())?,
-            None => {}
-        }
-        host.allowed_classes = match &batch.allowed {
-            Some(GivenAllowed::Shared(mask)) if self.values => Some(HostAllowed { entries: read(mask)?, shared: true }),
-            Some(GivenAllowed::PerRow(mask)) if self.values => Some(HostAllowed { entries: read(&rows_of(mask.clone(), self.shape))?, shared: false }),
-            _ => None,
+        const ALLOWED: &str = "the mask of allowed classes";
+        let allowed = match &batch.allowed {
+            None => None,
+            Some(GivenAllowed::Shared(mask)) => {
+                self.shape.expect_classes(ALLOWED, &mask.dims())?;
+                Some(HostAllowed { entries: self.read(mask)?, shared: true })
+            }
+            Some(GivenAllowed::PerRow(mask)) => {
+                self.shape.expect_logits(ALLOWED, &mask.dims())?;
+                Some(HostAllowed { entries: self.read(&rows_of(mask.clone(), self.shape))?, shared: false })
+            }
         };
+        let numbers = |given: &Option<PerRow<_>>| given.as_ref().map(|given| self.rows::<_, f64>(given)).transpose();
+        let mut host = HostBatch::new(targets);
+        host.label_smoothing = numbers(&batch.epsilon)?.map(Into::into);
+        host.row_weights = numbers(&batch.row_weights)?.map(Into::into);
+        host.ignored_rows = batch.ignored.as_ref().map(|mask| self.rows(mask)).transpose()?;
+        host.allowed_classes = allowed.filter(|_| self.values);
+        host.denominator = batch.denominator;
         Ok(host)
     }
-}
 
-/// The batch, without its probabilities. Shapes and dtypes are checked here, values by xent.
-pub(crate) fn batch<const D: usize>(batch: &DeviceBatch<D>, shape: &LogitsShape) -> Result<HostBatch<'static>> {
-    Reader { shape, values: true }.batch(batch)
-}
+    /// One entry per row.
+    fn rows<K: Basic, E: Element>(&self, given: &PerRow<K>) -> Result<Vec<E>> {
+        self.shape.expect_rows(given.name, &given.dims)?;
+        self.read(&given.entries)
+    }
 
-/// Whether xent accepts the batch; without `values`, whether it would if every row were valid, which nothing needs to be read for.
-pub(crate) fn check<const D: usize>(criterion: &Criterion, batch: &DeviceBatch<D>, shape: &LogitsShape, values: bool) -> Result<()> {
-    let host = Reader { shape, values }.batch(batch)?;
-    let probabilities: Option<Vec<f64>> = match batch.probabilities() {
-        Some(probabilities) if values => Some(read(&rows_of(probabilities.clone(), shape))?),
-        probabilities => probabilities.map(|_| Vec::new()),
-    };
-    let targets = probabilities.as_deref().map(|entries| Rows::new(entries, shape.classes())).transpose()?;
-    let rows = if values { shape.rows() } else { 0 };
-    Plan::new(criterion, &host.lend(targets.map(Into::into)), rows, shape.classes()).map_err(xent::Error::from)?;
-    Ok(())
-}
-
-/// The entries of a tensor in C order.
-fn read<const D: usize, K: Basic, E: Element>(tensor: &Tensor<D, K>) -> Result<Vec<E>> {
-    tensor.try_to_vec_as().map_err(|error| Error::Read(error.to_string()))
+    /// The entries of a tensor in C order; none if values are not read.
+    fn read<const D: usize, K: Basic, E: Element>(&self, tensor: &Tensor<D, K>) -> Result<Vec<E>> {
+        if self.values { tensor.try_to_vec_as().map_err(|error| Error::Read(error.to_string())) } else { Ok(Vec::new()) }
+    }
 }

@@ -18,17 +18,17 @@ pub(super) enum Value {
 use Value::{Each, Same};
 
 macro_rules! operators {
-    ($($operator:ident $method:ident: $($shortcut:pat => $result:expr),*;)*) => {$(
+    ($($operator:ident $method:ident $sign:tt: $($shortcut:pat => $result:expr),*;)*) => {$(
         impl<T: Borrow<Value>> $operator<T> for &Value {
             type Output = Value;
 
             fn $method(self, other: T) -> Value {
                 match (self, other.borrow()) {
-                    (Same(a), Same(b)) => Same(a.$method(b)),
+                    (Same(a), Same(b)) => Same(a $sign b),
                     $($shortcut => $result,)*
-                    (Same(a), Each(b)) => Each(b.full_like(*a).$method(b.clone())),
-                    (Each(a), Same(b)) => Each(a.clone().$method(*b)),
-                    (Each(a), Each(b)) => Each(a.clone().$method(b.clone())),
+                    (Same(a), Each(b)) => Each(b.full_like(*a) $sign b.clone()),
+                    (Each(a), Same(b)) => Each(a.clone() $sign *b),
+                    (Each(a), Each(b)) => Each(a.clone() $sign b.clone()),
                 }
             }
         }
@@ -43,9 +43,9 @@ macro_rules! operators {
     )*};
 }
 operators! {
-    Add add: (Same(0.0), x) | (x, Same(0.0)) => x.clone();
-    Mul mul: (Same(0.0), _) | (_, Same(0.0)) => Same(0.0), (Same(1.0), x) | (x, Same(1.0)) => x.clone();
-    Div div: (x, Same(1.0)) => x.clone();
+    Add add +: (Same(0.0), x) | (x, Same(0.0)) => x.clone();
+    Mul mul *: (Same(0.0), _) | (_, Same(0.0)) => Same(0.0), (Same(1.0), x) | (x, Same(1.0)) => x.clone();
+    Div div /: (x, Same(1.0)) => x.clone();
 }
 
 impl Value {

@@ -7,9 +7,9 @@ use burn::tensor::{Bool, DType, Float, Int, Tensor};
 use xent::host::LogitsShape;
 use xent::{Config, Denominator};
 
-use super::ops::{Value, largest, select, sum, zero_where};
+use super::ops::{Value, largest, sum, zero_where};
 use super::table::{PriorVector, Table, Vector};
-use crate::batch::{DeviceBatch, GivenLambda, GivenMix, GivenTargets, PerRow};
+use crate::batch::{DeviceBatch, GivenLambda, GivenTargets, PerRow};
 use crate::shape::rows_of;
 
 /// N rows. Columns are `[N, 1]`.
@@ -54,7 +54,7 @@ impl Rows {
         reader.ignored.extend(batch.ignored.as_ref().map(|mask| mask.column(&table.device)));
         let target = match (&batch.targets, &batch.mix) {
             (GivenTargets::Classes(classes), None) => Target::hot(&table, reader.labels(classes), Value::Same(1.0)),
-            (GivenTargets::Classes(first), Some(GivenMix { second, lambda })) => {
+            (GivenTargets::Classes(first), Some((second, lambda))) => {
                 let [first, second] = [first, second].map(|labels| reader.labels(labels));
                 let lambda = match lambda {
                     GivenLambda::Scalar(lambda) => Tensor::full(first.dims(), *lambda, (&table.device, table.wide)),
