@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Counts what the kernels execute: instructions a logit, by valgrind's callgrind.
+"""Counts what the kernels execute: instructions per logit, by valgrind's callgrind.
 
     bench/instructions.py               prints the table, and what has changed since the last record
     bench/instructions.py --record      writes bench/records/instructions.json
@@ -46,7 +46,7 @@ def main() -> None:
                 counts[name] = round(count(instructions, case, what), 3)
                 before = known.get(name)
                 change = f"  {counts[name] / before - 1:+.1%}" if before else ""
-                print(f"{name:55} {counts[name]:8.3f} a logit{change}", flush=True)
+                print(f"{name:55} {counts[name]:8.3f} per logit{change}", flush=True)
     if record:
         RECORD.parent.mkdir(exist_ok=True)
         RECORD.write_text(json.dumps(counts, indent=1) + "\n")

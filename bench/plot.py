@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws a record: nanoseconds a logit by number of classes. `bench/plot.py RECORD docs/bench.svg`"""
+"""Draws a record: nanoseconds per logit by number of classes. `bench/plot.py RECORD docs/bench.svg`"""
 
 import interpreter
 
@@ -94,7 +94,7 @@ def draw(record: dict[str, Any], path: Path, memory: str) -> None:
         axes.set_facecolor(PAPER)
         panel(axes, record, dtype, memory)
     machine = record["machine"]
-    all_axes[0][0].set_ylabel("nanoseconds a logit, loss and gradient")
+    all_axes[0][0].set_ylabel("nanoseconds per logit, loss and gradient")
     note = ", a trial" if record["settings"]["trial"] else ""
     where = f"{machine['threads']} threads of {machine['cpu']}, {record['date']}{note}"
     figure.suptitle(f"Label-smoothed cross-entropy, memory {MEMORY[memory]}\n{where}", fontsize=10.5)

@@ -196,7 +196,7 @@ def report(contenders: list[Contender], results: dict[str, dict[str, Any]]) -> N
             if what in result:
                 each = result[what]
                 spread = (each["ns"]["upper_quartile"] - each["ns"]["lower_quartile"]) / each["ns"]["median"]
-                line = f"{each['ns_per_element']:9.3f} ns an element ±{spread:4.0%} {each.get('copies', float('nan')):8.2f} copies  ({each['samples']} samples)"
+                line = f"{each['ns_per_element']:9.3f} ns per element ±{spread:4.0%} {each.get('copies', float('nan')):8.2f} copies  ({each['samples']} samples)"
                 print(f"  {contender.name:36} {what:17}{line}")
         agreement = result.get("agreement", {})
         if why := result.get("unsupported") or result.get("failed") or agreement.get("objection"):

@@ -60,7 +60,7 @@ def table(record: dict[str, Any], what: str) -> str:
     peers = list(dict.fromkeys(each["family"] for each in contenders.values() if each["family"] != "xent"))
     names = [next(each["name"] for each in contenders.values() if each["family"] == peer).removesuffix(" (memory kept)") for peer in peers]
     lines = [
-        [NAMES[what], "xent: ns a logit", "xent: copies", *names],
+        [NAMES[what], "xent: ns per logit", "xent: copies", *names],
         ["---", *["---:"] * (2 + len(peers))],
         *(row(case, what, peers) for case in record["cases"]),
     ]
@@ -73,9 +73,9 @@ def explanation(record: dict[str, Any], source: str) -> str:
     against = ", ".join(f"{name} {versions[key].split('+')[0]}" for key, name in named.items() if key in versions)
     return (
         f"{record['date']}, {machine['cpu']}, {machine['threads']} threads, {record['settings']['rounds']} interleaved rounds; {against}. "
-        "A copy is the time in which the same threads copy the logits. The columns of peers say how many times as long as xent they take: "
-        "both with memory that is new in each step, and (in brackets) both with memory that is kept. "
-        f"Answers were compared with f64 first. [How it is measured](bench/README.md), [the record]({source})."
+        "One copy is the time that the same threads take to copy the logits. The columns of the peers are their time divided by xent's: "
+        "both with new memory in each step, and (in brackets) both with memory that is kept from step to step. "
+        f"Every answer was first compared with f64. [How it is measured](bench/README.md), [the record]({source})."
     )
 
 
@@ -90,7 +90,7 @@ def write(readme: Path, block: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/table.py", description=__doc__)
     parser.add_argument("record", type=Path)
-    parser.add_argument("--what", choices=NAMES, default="forward_backward", help="%(default)s unless told")
+    parser.add_argument("--what", choices=NAMES, default="forward_backward", help="(default: %(default)s)")
     parser.add_argument("--write", type=Path, metavar="README.md", help="put it between the markers of this file")
     args = parser.parse_args()
     record = json.loads(args.record.read_text())

@@ -1,4 +1,4 @@
-//! CSV: a header, then a row a line. Every column but the labels' is a class.
+//! CSV: a header, then one row per line. Every column except the labels' is a class.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 
 use crate::error::{ArrayError, Problem, excerpt, names};
-use crate::numbers::open_regular;
+use crate::npy::open_regular;
 use crate::rows::{Block, Floats, LabelRows, LogitRows};
 
-/// Longest line: a quarter of a million classes with a hundred characters each.
+/// The longest line that is read: a quarter of a million classes with a hundred characters each.
 const LONGEST_LINE: usize = 1 << 25;
 
-/// The logits of a table: all columns but that of the labels, if it has one.
+/// The logits of a table: all columns except the labels', if it has one.
 pub fn open_logits(path: &Path, labels: Option<&str>) -> Result<Box<dyn LogitRows>, Problem> {
     let table = Table::open(path)?;
     let label = labels.map(|name| table.column(name)).transpose()?;
@@ -21,10 +21,10 @@ pub fn open_logits(path: &Path, labels: Option<&str>) -> Result<Box<dyn LogitRow
     if columns.len() < 2 {
         return Err(Problem::Shape { what: "the table".to_string(), shape: format!("[rows, {}]", columns.len()) });
     }
-    Ok(Box::new(Logits { table, columns }))
+    Ok(Box::new(CsvLogits { table, columns }))
 }
 
-/// The labels of a table: the column with the name, or the only one.
+/// The labels of a table: the column called `name`, or the only one.
 pub fn open_labels(path: &Path, name: Option<&str>) -> Result<Box<dyn LabelRows>, Problem> {
     let table = Table::open(path)?;
     let column = match name {
@@ -32,7 +32,7 @@ pub fn open_labels(path: &Path, name: Option<&str>) -> Result<Box<dyn LabelRows>
         None if table.header.len() == 1 => 0,
         None => return Err(Problem::Ambiguous { has: names("column", table.header.iter().map(String::as_str)) }),
     };
-    Ok(Box::new(Labels { table, column }))
+    Ok(Box::new(CsvLabels { table, column }))
 }
 
 struct Table {
@@ -52,7 +52,7 @@ impl Table {
         let header: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).trim().trim_start_matches('\u{feff}').to_string()).collect();
         for (index, name) in header.iter().enumerate() {
             if header[..index].contains(name) {
-                return Err(Problem::Csv(format!("two columns are named '{}'", excerpt(name))));
+                return Err(Problem::unreadable("CSV file", format!("two columns are named '{}'", excerpt(name))));
             }
         }
         Ok(Self { path: path.to_path_buf(), reader, header, record: ByteRecord::new(), row: 0, bytes: 0 })
@@ -63,7 +63,21 @@ impl Table {
         self.header.iter().position(|header| header == name).ok_or_else(|| Problem::Missing { what: "column", name: name.to_string(), has: has() })
     }
 
-    /// The next line into `record`; false at the end.
+    /// Passes the next lines, at most `most`, to `each` and returns how many there were.
+    fn lines(&mut self, most: usize, mut each: impl FnMut(&Self) -> Result<(), Problem>) -> Result<usize, ArrayError> {
+        let mut rows = 0;
+        let mut read = || -> Result<(), Problem> {
+            while rows < most && self.next()? {
+                each(self)?;
+                rows += 1;
+            }
+            Ok(())
+        };
+        read().map_err(|problem| problem.in_file(&self.path))?;
+        Ok(rows)
+    }
+
+    /// Reads the next line into `record`; false at the end.
     fn next(&mut self) -> Result<bool, Problem> {
         let more = self.reader.read_byte_record(&mut self.record).map_err(problem)?;
         if more && self.record.len() != self.header.len() {
@@ -76,34 +90,31 @@ impl Table {
     }
 
     fn text(&self, column: usize) -> Result<&str, Problem> {
-        // A quote that is never closed takes the rest of the file in: no number has lines.
+        // A quote that is never closed takes in the rest of the file: a number contains no line break.
         let text = std::str::from_utf8(&self.record[column]).ok().filter(|text| !text.contains('\n'));
         text.map(str::trim).ok_or_else(|| self.cell(column, "a number"))
     }
 
-    /// What is wrong with a cell of the line that was just read.
+    /// The error for a cell of the line that was just read.
     fn cell(&self, column: usize, expected: &'static str) -> Problem {
-        let found = excerpt(&String::from_utf8_lossy(&self.record[column]));
+        let found = format!("'{}'", excerpt(&String::from_utf8_lossy(&self.record[column])));
         Problem::Cell { row: self.row - 1, column: excerpt(&self.header[column]), found, expected }
     }
 }
 
 fn problem(error: csv::Error) -> Problem {
     match error.into_kind() {
-        csv::ErrorKind::Io(error) => match error.downcast::<Problem>() {
-            Ok(problem) => problem,
-            Err(error) => Problem::Io(error),
-        },
-        other => Problem::Csv(format!("{other:?}")),
+        csv::ErrorKind::Io(error) => error.into(),
+        other => Problem::unreadable("CSV file", format!("{other:?}")),
     }
 }
 
-struct Logits {
+struct CsvLogits {
     table: Table,
     columns: Vec<usize>,
 }
 
-impl LogitRows for Logits {
+impl LogitRows for CsvLogits {
     fn classes(&self) -> usize {
         self.columns.len()
     }
@@ -113,52 +124,41 @@ impl LogitRows for Logits {
     }
 
     fn row_bytes(&self) -> u64 {
-        // Before anything is known, ten characters a number.
+        // Before any row is read, assume ten characters per number.
         self.table.bytes.checked_div(self.table.row).unwrap_or(10 * self.columns.len() as u64)
     }
 
     fn next(&mut self, most: usize) -> Result<Block, ArrayError> {
-        let (mut rows, mut values) = (0, Vec::new());
-        let mut read = || -> Result<(), Problem> {
-            while rows < most && self.table.next()? {
-                for column in &self.columns {
-                    values.push(self.table.text(*column)?.parse::<f64>().map_err(|_| self.table.cell(*column, "a number"))?);
-                }
-                rows += 1;
+        let mut values = Vec::new();
+        let rows = self.table.lines(most, |table| {
+            for column in &self.columns {
+                values.push(table.text(*column)?.parse::<f64>().map_err(|_| table.cell(*column, "a number"))?);
             }
             Ok(())
-        };
-        read().map_err(|problem| problem.in_file(&self.table.path))?;
+        })?;
         Ok(Block { rows, floats: Floats::F64(values) })
     }
 }
 
-struct Labels {
+struct CsvLabels {
     table: Table,
     column: usize,
 }
 
-impl LabelRows for Labels {
+impl LabelRows for CsvLabels {
     fn rows(&self) -> Option<u64> {
         None
     }
 
     fn next(&mut self, most: usize, into: &mut Vec<i64>) -> Result<usize, ArrayError> {
-        let mut rows = 0;
-        let mut read = || -> Result<(), Problem> {
-            while rows < most && self.table.next()? {
-                let text = self.table.text(self.column)?;
-                into.push(text.parse::<i64>().map_err(|_| self.table.cell(self.column, "an integer"))?);
-                rows += 1;
-            }
+        self.table.lines(most, |table| {
+            into.push(table.text(self.column)?.parse::<i64>().map_err(|_| table.cell(self.column, "an integer"))?);
             Ok(())
-        };
-        read().map_err(|problem| problem.in_file(&self.table.path))?;
-        Ok(rows)
+        })
     }
 }
 
-/// Fails on a line longer than any table's, before memory is taken for it.
+/// Fails on a line longer than any table's, before memory is allocated for it.
 struct LineLimit<R> {
     inner: R,
     line: usize,
@@ -172,7 +172,7 @@ impl<R: Read> Read for LineLimit<R> {
             None => self.line += read,
         }
         if self.line > LONGEST_LINE {
-            return Err(std::io::Error::other(Problem::LongLine(LONGEST_LINE)));
+            return Err(std::io::Error::other(Problem::unreadable("CSV file", format!("it has a line of more than {LONGEST_LINE} bytes"))));
         }
         Ok(read)
     }

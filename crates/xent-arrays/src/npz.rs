@@ -1,6 +1,6 @@
 //! `.npz`: a ZIP archive of `.npy` members, stored or deflated.
 //!
-//! The archive's directory is read by the `zip` crate; a member's bytes are read here, held to the sizes and the checksum that the directory has.
+//! The `zip` crate reads the archive's directory; a member's bytes are read here and checked against the sizes and the checksum in the directory.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -9,68 +9,53 @@ use std::path::Path;
 use flate2::bufread::DeflateDecoder;
 use zip::{CompressionMethod, ZipArchive};
 
-use crate::error::{Problem, names};
-use crate::npy::{self, NpyError};
-use crate::numbers::{Bytes, Numbers, open_regular};
+use crate::error::Problem;
+use crate::npy::{self, open_regular};
+use crate::stored::{Entries, StoredArray};
 
-/// An array of an archive: that with the name, or the only one that `fits`.
-pub fn open(path: &Path, name: Option<&str>, fits: fn(&npy::Header) -> bool) -> Result<Numbers, Problem> {
+/// An array of an archive: the one called `name`, or the only one that `fits`.
+pub fn open(path: &Path, name: Option<&str>, fits: fn(&npy::Header) -> bool) -> Result<StoredArray, Problem> {
     let (file, _) = open_regular(path)?;
-    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|error| Problem::Archive(error.to_string()))?;
+    let mut archive = ZipArchive::new(BufReader::new(file)).map_err(unreadable)?;
     if archive.has_duplicate_names() {
-        return Err(Problem::Archive("two members have the same name".to_string()));
+        return Err(unreadable("two members have the same name"));
     }
-    let members: Vec<String> = archive.file_names_raw().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-    let bare = |member: &str| member.strip_suffix(".npy").unwrap_or(member).to_string();
-    let all = || names("array", members.iter().map(|member| member.strip_suffix(".npy").unwrap_or(member)));
-    if let Some(name) = name {
-        let found = members.iter().position(|member| bare(member) == name);
-        return member(path, &mut archive, found.ok_or_else(|| Problem::Missing { what: "array", name: name.to_string(), has: all() })?, name);
-    }
-    // Members of other types may be there: they are no candidates, and why they are not read does not matter.
-    let mut candidates =
-        (0..members.len()).filter_map(|index| member(path, &mut archive, index, &bare(&members[index])).ok()).filter(|numbers| fits(&numbers.header));
-    match (candidates.next(), candidates.next()) {
-        (Some(only), None) => Ok(only),
-        _ if members.len() == 1 => member(path, &mut archive, 0, &bare(&members[0])),
-        _ => Err(Problem::Ambiguous { has: all() }),
-    }
+    let member_names = archive.file_names_raw().map(|name| String::from_utf8_lossy(name).into_owned());
+    let arrays: Vec<String> = member_names.map(|name| name.strip_suffix(".npy").unwrap_or(&name).to_string()).collect();
+    StoredArray::choose("array", &arrays, name, fits, |index| member(path, &mut archive, index, &arrays[index]))
 }
 
-fn member(path: &Path, archive: &mut ZipArchive<BufReader<File>>, index: usize, name: &str) -> Result<Numbers, Problem> {
-    let archive_error = |error: zip::result::ZipError| Problem::Archive(error.to_string());
+fn unreadable(why: impl std::fmt::Display) -> Problem {
+    Problem::unreadable("archive", why)
+}
+
+fn member(path: &Path, archive: &mut ZipArchive<BufReader<File>>, index: usize, name: &str) -> Result<StoredArray, Problem> {
     let (start, compressed, size, crc, deflated) = {
-        let member = archive.by_index_raw(index).map_err(archive_error)?;
+        let member = archive.by_index_raw(index).map_err(unreadable)?;
         let deflated = match member.compression() {
             CompressionMethod::Stored => false,
             CompressionMethod::Deflated => true,
-            other => return Err(Problem::Archive(format!("{name} is compressed by {other}, expected stored or deflated members"))),
+            other => return Err(unreadable(format!("{name} is compressed by {other}, expected stored or deflated members"))),
         };
         if member.encrypted() {
-            return Err(Problem::Archive(format!("{name} is encrypted")));
+            return Err(unreadable(format!("{name} is encrypted")));
         }
-        let start = member.data_start().ok_or_else(|| Problem::Archive(format!("{name} has no data")))?;
+        let start = member.data_start().ok_or_else(|| unreadable(format!("{name} has no data")))?;
         (start, member.compressed_size(), member.size(), member.crc32(), deflated)
     };
     let (mut file, whole) = open_regular(path)?;
     if start.checked_add(compressed).is_none_or(|end| end > whole) || !deflated && compressed != size {
-        return Err(Problem::Archive(format!("{name} does not lie within the file")));
+        return Err(unreadable(format!("{name} does not lie within the file")));
     }
     file.seek(SeekFrom::Start(start))?;
     let raw = BufReader::with_capacity(1 << 16, file).take(compressed);
     let inner: Box<dyn Read + Send> = if deflated { Box::new(DeflateDecoder::new(raw)) } else { Box::new(raw) };
     let mut reader = Checked { inner, name: name.to_string(), declared: size, left: size, hasher: crc32fast::Hasher::new(), crc };
-    let header = npy::read_header(&mut reader, size).map_err(|error| match error {
-        NpyError::Io(error) => match error.downcast::<Problem>() {
-            Ok(problem) => problem,
-            Err(error) => Problem::Io(error),
-        },
-        other => Problem::Npy(other),
-    })?;
-    Ok(Numbers { file: path.to_path_buf(), name: name.to_string(), header, bytes: Bytes::Stream(Box::new(reader)) })
+    let header = npy::read_header(&mut reader, size)?;
+    Ok(StoredArray { file: path.to_path_buf(), name: name.to_string(), header, entries: Entries::Stream(Box::new(reader)) })
 }
 
-/// Exactly as many bytes as were declared, with the right checksum.
+/// Reads exactly as many bytes as the directory declares and checks their checksum.
 struct Checked {
     inner: Box<dyn Read + Send>,
     name: String,
@@ -80,12 +65,17 @@ struct Checked {
     crc: u32,
 }
 
+impl Checked {
+    fn wrong_length(&self, found: String) -> std::io::Error {
+        std::io::Error::other(Problem::Length { what: self.name.clone(), found, expected: self.declared })
+    }
+}
+
 impl Read for Checked {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         if self.left == 0 {
-            let length = |found: String| Problem::Length { what: self.name.clone(), found, expected: self.declared };
             if !buffer.is_empty() && self.inner.read(&mut [0])? > 0 {
-                return Err(std::io::Error::other(length(format!("more than {}", self.declared))));
+                return Err(self.wrong_length(format!("more than {}", self.declared)));
             }
             if self.hasher.clone().finalize() != self.crc {
                 return Err(std::io::Error::other(Problem::Checksum(self.name.clone())));
@@ -95,8 +85,7 @@ impl Read for Checked {
         let most = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
         let read = self.inner.read(&mut buffer[..most])?;
         if read == 0 && most > 0 {
-            let found = (self.declared - self.left).to_string();
-            return Err(std::io::Error::other(Problem::Length { what: self.name.clone(), found, expected: self.declared }));
+            return Err(self.wrong_length((self.declared - self.left).to_string()));
         }
         self.hasher.update(&buffer[..read]);
         self.left -= read as u64;

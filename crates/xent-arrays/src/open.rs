@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::error::{ArrayError, Problem, excerpt};
-use crate::npy::{self, Header};
-use crate::numbers::{Bytes, Numbers, open_regular};
+use crate::npy::{self, Header, open_regular};
 use crate::rows::{LabelRows, LogitRows};
+use crate::stored::{Entries, StoredArray};
 use crate::{csv, npz, parquet, safetensors};
 
 /// An array in a file: `FILE`, or `FILE:NAME` where a file has several.
@@ -20,7 +20,7 @@ use crate::{csv, npz, parquet, safetensors};
 pub struct Place {
     /// The file.
     pub file: PathBuf,
-    /// Which of its arrays, tensors or columns.
+    /// One of its arrays, tensors or columns.
     pub name: Option<String>,
 }
 
@@ -39,7 +39,7 @@ enum Format {
 impl FromStr for Place {
     type Err = std::convert::Infallible;
 
-    /// Splits behind the last `.npy:`, `.npz:` and so on.
+    /// Splits after the last `.npy:`, `.npz:` and so on.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let split = EXTENSIONS.iter().filter_map(|(extension, _)| text.rfind(&format!(".{extension}:")).map(|at| at + extension.len() + 1)).max();
         Ok(match split {
@@ -66,13 +66,13 @@ impl Place {
         known.map(|(_, format)| *format).ok_or_else(|| Problem::Extension(ends()))
     }
 
-    /// Whether labels may be found in the same file without being asked for.
+    /// Whether labels may be in the same file without being named.
     pub fn is_table(&self) -> bool {
         self.format().is_ok_and(|format| format != Format::Npy)
     }
 }
 
-/// Opens logits. `labels` is where the labels are: a CSV file's other columns are the classes.
+/// Opens logits. `labels` says where the labels are: in a CSV file, the other columns are the classes.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
@@ -85,16 +85,16 @@ impl Place {
 /// ```
 ///
 /// # Errors
-/// The file is not what its name says, has no such array, or none that logits can be.
+/// The file does not have the format that its name says, has no such array, or none that can be logits.
 pub fn open_logits(place: &Place, labels: Option<&Place>) -> Result<Box<dyn LogitRows>, ArrayError> {
     let name = place.name.as_deref();
     let path = place.file.as_path();
     let fits = |header: &Header| header.dtype.is_float() && header.shape.len() >= 2;
     let open = || match place.format()? {
-        Format::Npy => npy_numbers(path, name)?.into_logits(),
+        Format::Npy => npy_array(path, name)?.into_logits(),
         Format::Npz => npz::open(path, name, fits)?.into_logits(),
         Format::Safetensors => safetensors::open(path, name, fits)?.into_logits(),
-        Format::Csv if name.is_some() => Err(Problem::Csv("logits are all its columns but the labels', none can be named".to_string())),
+        Format::Csv if name.is_some() => Err(Problem::unreadable("CSV file", "its logits are all columns except the labels', so none can be named")),
         Format::Csv => csv::open_logits(path, labels.filter(|labels| labels.file == place.file).and_then(|labels| labels.name.as_deref())),
         Format::Parquet => parquet::open_logits(path, name),
     };
@@ -104,13 +104,13 @@ pub fn open_logits(place: &Place, labels: Option<&Place>) -> Result<Box<dyn Logi
 /// Opens labels.
 ///
 /// # Errors
-/// The file is not what its name says, has no such array, or none that labels can be.
+/// The file does not have the format that its name says, has no such array, or none that can be labels.
 pub fn open_labels(place: &Place) -> Result<Box<dyn LabelRows>, ArrayError> {
     let name = place.name.as_deref();
     let path = place.file.as_path();
     let fits = |header: &Header| !header.dtype.is_float();
     let open = || match place.format()? {
-        Format::Npy => npy_numbers(path, name)?.into_labels(),
+        Format::Npy => npy_array(path, name)?.into_labels(),
         Format::Npz => npz::open(path, name, fits)?.into_labels(),
         Format::Safetensors => safetensors::open(path, name, fits)?.into_labels(),
         Format::Csv => csv::open_labels(path, name),
@@ -119,12 +119,12 @@ pub fn open_labels(place: &Place) -> Result<Box<dyn LabelRows>, ArrayError> {
     open().map_err(|problem: Problem| problem.in_file(path))
 }
 
-fn npy_numbers(path: &Path, name: Option<&str>) -> Result<Numbers, Problem> {
+fn npy_array(path: &Path, name: Option<&str>) -> Result<StoredArray, Problem> {
     if let Some(name) = name {
         return Err(Problem::Nameless(excerpt(name)));
     }
     let (mut file, size) = open_regular(path)?;
     let header = npy::read_header(&mut file, size)?;
     let start = size - (header.entries()? * header.dtype.size()) as u64;
-    Ok(Numbers { file: path.to_path_buf(), name: "the array".to_string(), header, bytes: Bytes::File(file, start) })
+    Ok(StoredArray { file: path.to_path_buf(), name: "the array".to_string(), header, entries: Entries::File(file, start) })
 }

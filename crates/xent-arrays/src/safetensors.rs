@@ -1,4 +1,4 @@
-//! safetensors: a header in JSON, checked by the format's own crate, then the tensors' bytes, which may begin at any position.
+//! safetensors: a JSON header, which the format's own crate checks, then the tensors' bytes, which may begin at any position.
 
 use std::io::Read;
 use std::path::Path;
@@ -6,16 +6,16 @@ use std::path::Path;
 use safetensors::Dtype as Type;
 use safetensors::tensor::Metadata;
 
-use crate::error::{Problem, names};
-use crate::npy::{ByteOrder, Dtype, Header};
-use crate::numbers::{Bytes, Numbers, open_regular};
+use crate::error::Problem;
+use crate::npy::{ByteOrder, Dtype, Header, open_regular};
+use crate::stored::{Entries, StoredArray};
 
-/// Longest header that is read. One with a thousand tensors has some 100,000 bytes.
+/// The longest header that is read. The header of a thousand tensors has about 100,000 bytes.
 const LONGEST_HEADER: u64 = 1 << 24;
 
-/// A tensor: that with the name, or the only one that `fits`.
-pub fn open(path: &Path, name: Option<&str>, fits: fn(&Header) -> bool) -> Result<Numbers, Problem> {
-    let unreadable = |what: String| Problem::Safetensors(what);
+/// A tensor: the one called `name`, or the only one that `fits`.
+pub fn open(path: &Path, name: Option<&str>, fits: fn(&Header) -> bool) -> Result<StoredArray, Problem> {
+    let unreadable = |why: String| Problem::unreadable("safetensors header", why);
     let (mut file, size) = open_regular(path)?;
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(|_| unreadable(format!("the file ends after {size} bytes, inside the header's length")))?;
@@ -31,27 +31,16 @@ pub fn open(path: &Path, name: Option<&str>, fits: fn(&Header) -> bool) -> Resul
         return Err(Problem::Length { what: "the tensors".to_string(), found: found.to_string(), expected: metadata.data_len() as u64 });
     }
     let keys = metadata.offset_keys();
-    let all = || names("tensor", keys.iter().map(String::as_str));
-    let open = |name: &str| -> Result<Numbers, Problem> {
-        let info = metadata.info(name).ok_or_else(|| Problem::Missing { what: "tensor", name: name.to_string(), has: all() })?;
-        let Some(dtype) = dtype(info.dtype) else {
-            return Err(Problem::LogitType { what: name.to_string(), found: format!("{:?}", info.dtype) });
-        };
+    StoredArray::choose("tensor", &keys, name, fits, |index| {
+        let name = &keys[index];
+        let info = metadata.info(name).ok_or_else(|| unreadable(format!("no tensor {name}")))?;
+        let dtype = dtype(info.dtype).ok_or_else(|| Problem::logit_type(name, &format!("{:?}", info.dtype)))?;
         let header = Header { dtype, byte_order: ByteOrder::Little, fortran_order: false, shape: info.shape.clone() };
         header.entries()?;
         let (file, _) = open_regular(path)?;
-        let bytes = Bytes::File(file, 8 + length + info.data_offsets.0 as u64);
-        Ok(Numbers { file: path.to_path_buf(), name: name.to_string(), header, bytes })
-    };
-    if let Some(name) = name {
-        return open(name);
-    }
-    let mut candidates = keys.iter().filter_map(|key| open(key).ok()).filter(|numbers| fits(&numbers.header));
-    match (candidates.next(), candidates.next()) {
-        (Some(only), None) => Ok(only),
-        _ if keys.len() == 1 => open(&keys[0]),
-        _ => Err(Problem::Ambiguous { has: all() }),
-    }
+        let entries = Entries::File(file, 8 + length + info.data_offsets.0 as u64);
+        Ok(StoredArray { file: path.to_path_buf(), name: name.clone(), header, entries })
+    })
 }
 
 fn dtype(dtype: Type) -> Option<Dtype> {

@@ -1,21 +1,21 @@
-//! What can go wrong, sorted by whose fault it is: that decides the exit code.
+//! What can go wrong, by its cause, which decides the exit code.
 
 use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// An error with the whole of its message.
+/// An error with its whole message.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The options or the data: exit code 2.
+    /// The options or the data cannot be used: exit code 2.
     #[error("{0}")]
     Input(String),
-    /// Everything else: exit code 1.
+    /// Anything else: exit code 1.
     #[error("{0}")]
     Failed(String),
 }
 
-/// What most functions of the program return.
+/// The result of most functions of the program.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -24,9 +24,14 @@ impl Error {
         Self::Input(message.to_string())
     }
 
-    /// Something that should have worked.
+    /// A failure of the system or of the program itself.
     pub fn failed(message: impl Display) -> Self {
         Self::Failed(message.to_string())
+    }
+
+    /// Contents of a file that cannot be used.
+    pub fn in_file(path: &Path, message: impl Display) -> Self {
+        Self::Input(format!("{}: {message}", path.display()))
     }
 
     /// A file that was named and cannot be read.

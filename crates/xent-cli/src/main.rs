@@ -1,6 +1,7 @@
 //! `xent`: train with and without label smoothing and see what it does.
 #![forbid(unsafe_code)]
 
+mod args;
 mod bench;
 mod data;
 mod error;

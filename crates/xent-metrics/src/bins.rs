@@ -1,32 +1,32 @@
-//! Rows sorted by confidence into bins of equal width.
+//! Rows counted by confidence, in bins of equal width.
 
 use serde::{Deserialize, Serialize};
 
-/// Number of equal-width bins.
+/// The number of equal-width bins.
 pub const BINS: usize = 15;
 
-/// Which bin a confidence on an edge belongs to.
+/// The bin to which a confidence on an edge belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Binning {
     /// (a, b], and 0 in the first bin: Guo et al. 2017 (arXiv 1706.04599).
     #[default]
     RightClosed,
-    /// \[a, b) in float32, and a bin of its own for confidence 1: torchmetrics 1.9.
+    /// \[a, b) in float32, and one more bin for confidence 1: torchmetrics 1.9.
     Torchmetrics,
     /// \[a, b), the last bin closed: netcal 1.4 (NumPy's histograms).
     Netcal,
 }
 
 impl Binning {
-    /// The bin of a probability among `bins`; `bins` itself is the extra one of [`Torchmetrics`](Self::Torchmetrics).
+    /// The bin of a probability among `bins`; `bins` itself is the additional one of [`Torchmetrics`](Self::Torchmetrics).
     pub fn bin_of(self, confidence: f64, bins: usize) -> usize {
         let edge = |bin: usize| match self {
             Self::Torchmetrics => f64::from(single_edge(bin, bins)),
             _ => bin as f64 / bins as f64,
         };
         let confidence = if self == Self::Torchmetrics { f64::from(confidence as f32) } else { confidence };
-        // The product can round across an edge, hence the second look.
+        // The product can round across an edge, so it is compared with the edges themselves.
         let guess = ((confidence * bins as f64) as usize).min(bins - 1);
         match self {
             Self::RightClosed if guess > 0 && confidence <= edge(guess) => guess - 1,
@@ -39,20 +39,20 @@ impl Binning {
         }
     }
 
-    /// How many bins there are in all.
+    /// The number of bins, the additional one included.
     pub fn slots(self, bins: usize) -> usize {
         bins + usize::from(self == Self::Torchmetrics)
     }
 }
 
-/// An edge as `torch.linspace` has it in float32: from both ends to the middle.
+/// An edge as `torch.linspace` computes it in float32: from both ends to the middle.
 fn single_edge(bin: usize, bins: usize) -> f32 {
-    // Products and differences are rounded together there.
+    // There a product and a difference are rounded once, together.
     let step = f64::from(1.0 / bins as f32);
     (if bin < bins.div_ceil(2) { step * bin as f64 } else { 1.0 - step * (bins - bin) as f64 }) as f32
 }
 
-/// A sum of probabilities in units of 2^−60, which is the same in any order.
+/// A sum of probabilities in units of 2^−60: an integer, so it is the same in any order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ShareSum(pub(crate) u128);
 
@@ -69,12 +69,12 @@ impl ShareSum {
     }
 }
 
-/// The rows of one bin, as sums, so that bins of several runs add up.
+/// The rows of one bin, as sums, so that bins of several runs can be added.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bin {
-    /// How many.
+    /// The number of rows.
     pub rows: u64,
-    /// How many of them are right.
+    /// The number of right rows.
     pub correct: u64,
     /// The sum of their confidences.
     pub confidence: ShareSum,
@@ -103,12 +103,12 @@ impl Bin {
         self.confidence.value() / self.rows as f64
     }
 
-    /// |rows that are right − rows that should be|.
+    /// |number of right rows − sum of confidences|.
     pub(crate) fn gap(&self) -> f64 {
         (self.correct as f64 - self.confidence.value()).abs()
     }
 
-    /// The 95 % interval of Wilson (1927) about the share that is right: between which true shares it is not surprising.
+    /// The 95 % interval of Wilson (1927) around the share of right rows.
     pub fn accuracy_interval(&self) -> (f64, f64) {
         const Z: f64 = 1.959963984540054;
         let (n, p) = (self.rows as f64, self.accuracy());
@@ -130,7 +130,7 @@ impl Serialize for Bin {
     }
 }
 
-/// Rows by confidence.
+/// Rows by confidence, as a reliability diagram shows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reliability {
     /// From low to high confidence.
@@ -138,21 +138,12 @@ pub struct Reliability {
 }
 
 impl Reliability {
-    /// Confidences and whether they are right, in (a, b] bins.
-    pub fn from_confidences(rows: impl IntoIterator<Item = (f64, bool)>, bins: usize) -> Self {
-        let mut result = vec![Bin::default(); bins];
-        for (confidence, correct) in rows {
-            result[Binning::RightClosed.bin_of(confidence, bins)].add(confidence, correct);
-        }
-        Self { bins: result }
-    }
-
-    /// The rows of another taken in.
+    /// Adds the rows of another.
     pub fn add(&mut self, other: &Self) {
         self.bins.iter_mut().zip(&other.bins).for_each(|(bin, other)| bin.merge(other));
     }
 
-    /// Number of rows in all bins.
+    /// The number of rows in all bins.
     pub fn rows(&self) -> u64 {
         self.bins.iter().map(|bin| bin.rows).sum()
     }
@@ -162,7 +153,7 @@ impl Reliability {
         self.bins.iter().map(Bin::gap).sum::<f64>() / self.rows() as f64
     }
 
-    /// Maximum calibration error: the largest |accuracy − mean confidence| of a bin with rows in it.
+    /// Maximum calibration error: the largest |accuracy − mean confidence| of the bins that have rows.
     pub fn mce(&self) -> f64 {
         self.bins.iter().filter(|bin| bin.rows > 0).map(|bin| bin.gap() / bin.rows as f64).fold(0.0, f64::max)
     }
@@ -174,8 +165,17 @@ mod tests {
 
     use super::*;
 
+    /// Confidences and whether they are right, in (a, b] bins.
+    fn reliability(rows: impl IntoIterator<Item = (f64, bool)>, bins: usize) -> Reliability {
+        let mut result = vec![Bin::default(); bins];
+        for (confidence, correct) in rows {
+            result[Binning::RightClosed.bin_of(confidence, bins)].add(confidence, correct);
+        }
+        Reliability { bins: result }
+    }
+
     fn ece(confidences: &[f64], correct: &[u8], bins: usize) -> f64 {
-        Reliability::from_confidences(confidences.iter().copied().zip(correct.iter().map(|c| *c == 1)), bins).ece()
+        reliability(confidences.iter().copied().zip(correct.iter().map(|c| *c == 1)), bins).ece()
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
 
         #[test]
         fn ece_lies_between_the_mean_difference_and_one(rows in prop::collection::vec((0.0..=1.0f64, any::<bool>()), 1..60)) {
-            let reliability = Reliability::from_confidences(rows.iter().copied(), BINS);
+            let reliability = reliability(rows.iter().copied(), BINS);
             let n = rows.len() as f64;
             let difference = rows.iter().map(|(p, right)| f64::from(u8::from(*right)) - p).sum::<f64>() / n;
             prop_assert!(reliability.ece() <= 1.0 + 1e-12);

@@ -1,4 +1,14 @@
-//! Numbers sorted and counted, in memory that does not grow without end.
+//! Numbers sorted and counted, in bounded memory.
+//!
+//! A number ≥ 0 sorts like its bits, so a hash map from bits to counts is a sorted multiset. Each
+//! different number has its own cell until there are too many cells. Then the lowest bits of all
+//! keys are dropped, as few as necessary, and neighbouring cells merge:
+//!
+//!     0.5000001   0.5000002   0.75          3 cells of 64-bit keys
+//!     0.500000·               0.750000·     2 cells of keys without their last bits
+//!
+//! How many bits are dropped depends on the set of numbers alone, so any order and any split of the
+//! numbers lead to the same cells.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -8,16 +18,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::packed;
 
-/// Bits of a mantissa: with all of them dropped, a cell is an octave.
+/// Bits of a mantissa: when all of them are dropped, a cell is an octave.
 const MANTISSA: u32 = 52;
-/// As many octaves as there are: fewer cells cannot be asked for.
+/// The number of octaves: the least number of cells.
 const LEAST: usize = 2 << (63 - MANTISSA);
 
-/// Rows by a number ≥ 0 (∞ too): how many have it, and how many of these are right.
+/// Counts rows by a number ≥ 0 (∞ included): how many rows have it, and how many of these are right.
 ///
-/// Every different number has a cell of its own as long as there are at most [`most`](Self::most) of them. Beyond that the last bits of all numbers are dropped, the same few
-/// everywhere and no more than it takes, and a cell stands for its middle. How many bits that is follows from the numbers alone, not from their order or from
-/// how they were split: merging gives what one run gives.
+/// Each different number has its own cell up to a given number of cells. Beyond that the lowest bits
+/// of all numbers are dropped, the same and as few as necessary for all, and a cell stands for its
+/// middle. The result depends on the numbers alone, not on their order or on how they were split.
 ///
 /// ```
 /// use xent_metrics::Cells;
@@ -30,18 +40,18 @@ const LEAST: usize = 2 << (63 - MANTISSA);
 #[serde(into = "Packed", try_from = "Packed")]
 pub struct Cells {
     most: usize,
-    /// How many of the last bits are dropped so far. While numbers come in there may be up to twice as many cells as there are in the end: were bits dropped one by one as soon as
-    /// there is a cell too many, the next number would often be one too many again.
+    /// The number of bits that are dropped so far. While numbers are added there may be up to twice as many cells as in the end, because dropping a bit at the first cell too many would
+    /// often have to be repeated for the next number.
     dropped: u32,
-    /// By the bits that are left: rows, and how many of them are right.
-    cells: HashMap<u64, (u64, u64), BuildHasherDefault<Spread>>,
+    /// By the remaining bits: the number of rows and of right rows.
+    cells: HashMap<u64, (u64, u64), BuildHasherDefault<KeyHasher>>,
 }
 
-/// Spreads keys, whose last bits may all be 0, over a table.
+/// Spreads keys, whose lowest bits may all be 0, over a table.
 #[derive(Debug, Clone, Copy, Default)]
-struct Spread(u64);
+struct KeyHasher(u64);
 
-impl Hasher for Spread {
+impl Hasher for KeyHasher {
     fn write(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
     }
@@ -61,9 +71,9 @@ impl Hasher for Spread {
 pub struct Cell {
     /// The number, or the middle of its cell.
     pub value: f64,
-    /// How many.
+    /// The number of rows.
     pub rows: u64,
-    /// How many of them are right.
+    /// The number of right rows.
     pub correct: u64,
 }
 
@@ -80,17 +90,12 @@ struct Packed {
 }
 
 impl Cells {
-    /// Of at most this many cells, and at least one an octave.
+    /// At most this many cells, but at least one per octave.
     pub fn new(most: usize) -> Self {
         Self { most: most.max(LEAST), dropped: 0, cells: HashMap::default() }
     }
 
-    /// How many cells there may be.
-    pub fn most(&self) -> usize {
-        self.most
-    }
-
-    /// Takes a number ≥ 0 in; what is below 0 counts as 0.
+    /// Adds a number ≥ 0; anything below 0 counts as 0.
     pub fn add(&mut self, value: f64, correct: bool) {
         // −0 and NaN become 0, too.
         let bits = if value > 0.0 { value.to_bits() } else { 0 };
@@ -98,7 +103,7 @@ impl Cells {
         self.limit();
     }
 
-    /// Takes others in.
+    /// Adds other cells.
     pub fn merge(&mut self, other: &Self) {
         self.most = self.most.min(other.most);
         self.drop_bits(self.dropped.max(other.dropped));
@@ -122,18 +127,18 @@ impl Cells {
         coarse
     }
 
-    /// How far a number may be from its cell's, relative to it: 0 if every number has its own.
+    /// The largest relative difference between a number and its cell's: 0 if every number has its own cell.
     pub fn rounding(&self) -> f64 {
         let dropped = self.settled().dropped;
         if dropped == 0 { 0.0 } else { 2f64.powi(dropped as i32 - 1 - MANTISSA as i32) }
     }
 
-    /// How many rows.
+    /// The number of rows.
     pub fn rows(&self) -> u64 {
         self.cells.values().map(|cell| cell.0).sum()
     }
 
-    /// With as few cells as there are in the end.
+    /// With as few cells as in the end.
     fn settled(&self) -> Cow<'_, Self> {
         if self.cells.len() <= self.most { Cow::Borrowed(self) } else { Cow::Owned(self.coarsened(self.most)) }
     }
@@ -150,14 +155,14 @@ impl Cells {
         cell.1 += correct;
     }
 
-    /// Drops as few bits as leave few enough cells.
+    /// Drops as few bits as possible so that at most `most` cells remain.
     fn shrink(&mut self) {
         if self.cells.len() <= self.most || self.dropped >= MANTISSA {
             return;
         }
         let mut keys: Vec<u64> = self.cells.keys().copied().collect();
         keys.sort_unstable();
-        // Neighbours stay apart until the bits are dropped up to the highest in which they differ.
+        // Two neighbours merge when the highest bit in which they differ is dropped.
         let mut apart = [0usize; 65];
         keys.windows(2).for_each(|pair| apart[64 - (pair[0] ^ pair[1]).leading_zeros() as usize] += 1);
         let (mut cells, mut more) = (keys.len(), 0);
@@ -173,7 +178,7 @@ impl Cells {
         if more > 0 {
             self.dropped = dropped;
             let old = std::mem::take(&mut self.cells);
-            // At once: keys come in the order of their hashes, in which a table that grows has to look far for room.
+            // Reserved at once: keys come in the order of their hashes, for which a growing table probes long runs.
             self.cells.reserve(old.len());
             for (key, (rows, correct)) in old {
                 self.insert(key >> more, rows, correct);
@@ -223,8 +228,8 @@ impl TryFrom<Packed> for Cells {
         }
         let largest = f64::INFINITY.to_bits() >> dropped;
         let total = rows.iter().try_fold(0u64, |total, rows| total.checked_add(*rows));
-        let sound = most >= LEAST && total.is_some() && keys.is_sorted_by(|a, b| a < b) && keys.last().is_none_or(|key| *key <= largest);
-        if !sound || rows.iter().zip(&correct).any(|(rows, correct)| correct > rows || *rows == 0) {
+        let valid = most >= LEAST && total.is_some() && keys.is_sorted_by(|a, b| a < b) && keys.last().is_none_or(|key| *key <= largest);
+        if !valid || rows.iter().zip(&correct).any(|(rows, correct)| correct > rows || *rows == 0) {
             return Err("cells that are not sorted, or have more right rows than rows");
         }
         let cells = keys.into_iter().zip(rows).zip(correct).map(|((key, rows), correct)| (key, (rows, correct))).collect();

@@ -1,4 +1,15 @@
-//! What is counted for each class.
+//! What is counted for each class, for recall, precision and the classwise calibration error.
+//!
+//! The classwise error needs, for each class and each equal-width bin, the sum of the class's
+//! probabilities over all rows and how many of these rows have the class as their label. That is K
+//! additions per row. With many classes nearly every probability lies in the first bin, so:
+//!
+//! 1. the row's probabilities, rounded to multiples of 2^−40, are added to one f64 per class by a
+//!    vector kernel ([`spread`](Reader::spread)). Such sums are exact for 2¹³ rows, after which they
+//!    are moved into integers ([`settle`](Classes::settle));
+//! 2. a probability above the first bin is subtracted again and counted in its own bin, which is
+//!    allocated per class when it is first used;
+//! 3. the number of rows in the first bin is the number of all rows less those in the other bins.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,37 +18,34 @@ use crate::packed;
 use crate::row::{Reader, Row};
 use crate::sum::ExactSum;
 
-/// Rows whose probabilities, multiples of 2^−40, an f64 adds up exactly.
+/// The number of rows over which an f64 sums multiples of 2^−40 exactly.
 const EXACT_ROWS: u32 = 1 << 13;
-/// Bins above the first, and the extra one of torchmetrics.
+/// The number of bins above the first, including torchmetrics' additional one.
 const UPPER: usize = BINS;
 
 /// Counts for each class, and its probabilities in all rows by equal-width bins.
-///
-/// With many classes nearly every probability lies in the first bin, so that bin is a sum for each class and the others exist where something is in them.
-/// Probabilities are rounded to multiples of 2^−40 for these sums, which makes them exact in any order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(into = "Packed", try_from = "Packed")]
 pub struct Classes {
     binning: Binning,
     rows: u64,
     counts: Vec<Counts>,
-    /// Σ p in the first bin, and rows of the class there.
+    /// For each class, Σ p in the first bin, and how many of its own rows are there.
     first: Vec<(ShareSum, u64)>,
     upper: Vec<Option<Box<[Bin; UPPER]>>>,
-    /// Σ p of the last rows, those of [`spread`](Reader::spread).
+    /// For each class, Σ p over the last rows.
     fresh: Vec<f64>,
     fresh_rows: u32,
 }
 
-/// Rows of a class.
+/// The rows of a class.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Counts {
-    /// With this label.
+    /// Rows with this label.
     pub rows: u64,
-    /// With this label, and predicted so.
+    /// Rows with this label that are predicted so.
     pub correct: u64,
-    /// Predicted so.
+    /// Rows predicted so.
     pub predicted: u64,
     /// −ln p of the label, over the rows with this label.
     pub nll: ExactSum,
@@ -82,17 +90,7 @@ impl Classes {
         }
     }
 
-    /// K.
-    pub fn len(&self) -> usize {
-        self.counts.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.counts.is_empty()
-    }
-
-    /// For each class.
+    /// The counts of each class.
     pub fn counts(&self) -> &[Counts] {
         &self.counts
     }
@@ -104,12 +102,12 @@ impl Classes {
         counts.correct += u64::from(row.predicted == label);
         counts.nll.add(row.nll);
         self.counts[row.predicted].predicted += 1;
-        // A little below the edge: rounding may not hide a class from the exact look.
+        // A little below the edge, so that rounding does not hide a class from the exact comparison.
         let edge = 0.999_999 / BINS as f64;
         if reader.spread(edge, &mut self.fresh) {
             let (e, scale) = reader.weights();
             let least = edge / scale;
-            // Most of the row is below: whole pieces are passed over at once.
+            // Most of the row is below the edge: whole pieces are skipped at once.
             const PIECE: usize = 32;
             let pieces = e.chunks(PIECE).enumerate().filter(|(_, piece)| piece.iter().fold(0.0, |most: f64, e| if *e > most { *e } else { most }) >= least);
             for class in pieces.flat_map(|(piece, es)| piece * PIECE..piece * PIECE + es.len()).filter(|class| e[*class] >= least) {
@@ -155,7 +153,7 @@ impl Classes {
         }
     }
 
-    /// For each class its bins, from the lowest up, as (class, bin) cells that have rows in them.
+    /// The bins that have rows, as (class, bin), for each class from the lowest up.
     pub(crate) fn cells(&self) -> Vec<(usize, Bin)> {
         let mut settled = self.clone();
         settled.settle();
@@ -171,14 +169,14 @@ impl Classes {
 
     /// One-vs-rest ECE of each class: Σ over bins of |rows of the class − Σ p| over the rows.
     pub fn errors(&self) -> Vec<f64> {
-        let mut errors = vec![0.0; self.len()];
+        let mut errors = vec![0.0; self.counts.len()];
         self.cells().iter().for_each(|(class, bin)| errors[*class] += bin.gap() / self.rows as f64);
         errors
     }
 
     fn settle(&mut self) {
         for (first, fresh) in self.first.iter_mut().zip(&mut self.fresh) {
-            // A class that has just moved all its mass to other bins may be a rounding below 0, by less than the sums before are above.
+            // A class that has just moved all its mass to other bins may be below 0 by a rounding error, less than the earlier sums are above 0.
             let units = (*fresh * (1u64 << 40) as f64) as i64;
             first.0.0 = first.0.0.wrapping_add_signed(i128::from(units) << 20);
             *fresh = 0.0;
@@ -187,7 +185,7 @@ impl Classes {
     }
 }
 
-/// As the kernel rounds it.
+/// A probability as the kernel rounds it.
 fn share(p: f64) -> f64 {
     const ROUND: f64 = 1.5 * (1u64 << 12) as f64;
     (p + ROUND) - ROUND
@@ -228,7 +226,7 @@ impl TryFrom<Packed> for Classes {
     type Error = &'static str;
 
     fn try_from(packed: Packed) -> Result<Self, Self::Error> {
-        /// Above any count, and such that thousands of them still add up.
+        /// More rows than any file has, and few enough that sums over thousands of files do not overflow.
         const MOST: u64 = 1 << 50;
         let len = packed.class_rows.len();
         let same = [packed.class_correct.len(), packed.class_predicted.len(), packed.class_nll.len(), packed.first_shares.len(), packed.first_correct.len()];
@@ -239,9 +237,9 @@ impl TryFrom<Packed> for Classes {
         }
         let counts = [&packed.class_rows, &packed.class_correct, &packed.class_predicted, &packed.first_correct, &packed.upper_rows, &packed.upper_correct];
         let shares = packed.first_shares.iter().chain(&packed.upper_shares);
-        let sound = counts.iter().all(|counts| counts.iter().all(|count| *count <= packed.rows)) && packed.rows <= MOST;
+        let valid = counts.iter().all(|counts| counts.iter().all(|count| *count <= packed.rows)) && packed.rows <= MOST;
         let limit = u128::from(packed.rows + 1) << 60;
-        if !sound || shares.clone().any(|share| *share > limit) || packed.upper.iter().any(|place| *place >= (len * UPPER) as u64) {
+        if !valid || shares.clone().any(|share| *share > limit) || packed.upper.iter().any(|place| *place >= (len * UPPER) as u64) {
             return Err("classes with more than all rows in one place");
         }
         let mut classes = Self::new(len, packed.binning);

@@ -1,48 +1,48 @@
-//! What can be wrong with rows and with evaluations.
+//! What can be wrong with rows and evaluations.
 
-/// Rows that cannot be taken in.
+/// Rows that cannot be added.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum InputError {
-    /// Logits and labels do not belong together.
+    /// The numbers of logits and labels do not match.
     #[error("{logits} logits for {labels} labels of {classes} classes, expected {}", labels * classes)]
     Lengths {
-        /// How many logits.
+        /// The number of logits.
         logits: usize,
-        /// How many labels.
+        /// The number of labels.
         labels: usize,
         /// K.
         classes: usize,
     },
-    /// A label that is no class and is not ignored.
+    /// A label is neither a class nor ignored.
     #[error("{file}: row {row} has the label {label}, expected a class from 0 to {} or an ignored index", classes - 1)]
     Label {
         /// The file.
         file: String,
-        /// Its row there.
+        /// The row in the file.
         row: u64,
         /// The label.
         label: i64,
         /// K.
         classes: usize,
     },
-    /// A row of logits that no probabilities follow from.
+    /// A row of logits does not define probabilities.
     #[error("{file}: row {row}, class {class}: the logit is {value}, expected finite numbers, or −∞ for some classes of a row")]
     NotFinite {
         /// The file.
         file: String,
-        /// Its row there.
+        /// The row in the file.
         row: u64,
         /// The class.
         class: usize,
-        /// What stands there.
+        /// The logit.
         value: f64,
     },
 }
 
-/// Evaluations that are not of the same thing.
+/// Evaluations that cannot be merged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
-    /// Classes, binning, ignored labels, temperature or budget differ.
-    #[error("their settings differ: classes, binning, ignored labels, temperature and the budget of kept logits have to be the same")]
+    /// The settings differ.
+    #[error("their settings differ: classes, binning, ignored labels, temperature and the budget of sampled logits must be the same")]
     Settings,
 }

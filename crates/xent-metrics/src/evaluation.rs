@@ -1,73 +1,24 @@
-//! All that is known of a model on some rows.
+//! Everything that is known of a model on some rows.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bins::Binning;
 use crate::error::{InputError, MergeError};
-use crate::kept::Kept;
-use crate::row::{Logits, Reader};
+use crate::input::{LabelledRows, Settings};
+use crate::row::Reader;
+use crate::sample::Sample;
 use crate::tally::Tally;
 
-/// Logits that are kept whole by default: 128 MiB of f32.
-pub const KEPT_LOGITS: usize = 1 << 25;
-
-/// What is measured; evaluations with the same settings merge.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// K, at least 2.
-    pub classes: usize,
-    /// Whose confidence bins.
-    #[serde(default)]
-    pub binning: Binning,
-    /// Labels whose rows are left out, never read.
-    #[serde(default)]
-    pub ignored: Vec<i64>,
-    /// A temperature that is known beforehand; without one it is fitted to the rows that are kept.
-    #[serde(default, with = "as_text")]
-    pub temperature: Option<f64>,
-    /// Leave rows with NaN or +∞, or with nothing but −∞, out and count them, instead of an error.
-    #[serde(default)]
-    pub skip_not_finite: bool,
-    /// Most logits that are kept whole.
-    pub kept_logits: usize,
-}
-
-impl Settings {
-    /// For K classes, the rest as usual.
-    pub fn new(classes: usize) -> Self {
-        Self { classes, binning: Binning::default(), ignored: Vec::new(), temperature: None, skip_not_finite: false, kept_logits: KEPT_LOGITS }
-    }
-
-    fn is_sound(&self) -> bool {
-        (2..=1 << 31).contains(&self.classes) && self.kept_logits >= 1 && self.temperature.is_none_or(|t| t > 0.0 && t.is_finite())
-    }
-}
-
-/// Rows that follow one another in a file.
-#[derive(Debug, Clone, Copy)]
-pub struct Rows<'a> {
-    /// The file, as it is to be named.
-    pub source: &'a str,
-    /// The number of the first of these rows there.
-    pub first: u64,
-    /// `[rows, classes]`.
-    pub logits: Logits<'a>,
-    /// One a row.
-    pub labels: &'a [i64],
-}
-
-/// The sums of an [`Evaluation`], without the rows that are kept whole: what every thread has one of.
+/// The sums of an [`Evaluation`] without its [`Sample`]: each thread fills its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Tallies {
     pub(crate) settings: Settings,
-    /// Rows read of each file, the ignored ones too.
+    /// Rows read of each file, ignored ones included.
     pub(crate) sources: BTreeMap<String, u64>,
     pub(crate) ignored: u64,
     pub(crate) not_finite: u64,
-    /// The first of them, by file and row.
+    /// The first of these rows, by file and row.
     pub(crate) first_not_finite: Option<(String, u64)>,
     pub(crate) raw: Tally,
     /// At the temperature that is known beforehand.
@@ -76,16 +27,22 @@ pub struct Tallies {
     reader: Reader,
 }
 
-/// All that is known of a model on some rows, as a value that merges: evaluations of the parts of a data set, in any order, merge to the bits that one evaluation of
-/// all of it has.
+/// Everything that is known of a model on some rows, as a value that merges: evaluations of the
+/// parts of a data set, in any order, merge to the bits of one evaluation of all of it.
 ///
-/// Counts are integers, sums are exact ([`ExactSum`](crate::ExactSum)), sorted numbers follow from their set ([`Cells`](crate::Cells)), and the rows that are kept for the
-/// temperature are chosen by a hash of file and row ([`Kept`]). It can be written as JSON with serde, and read again.
+/// Counts are integers, sums are exact ([`ExactSum`](crate::ExactSum)), sorted numbers depend on
+/// their set alone ([`Cells`](crate::Cells)), and the rows that are retained for the temperature are
+/// chosen by a hash of file and row ([`Sample`]). serde writes an evaluation as JSON and reads it.
 ///
 /// ```
-/// use xent_metrics::{Evaluation, Logits, Rows, Settings};
+/// use xent_metrics::{Evaluation, LabelledRows, Logits, Settings};
 /// let logits = [2.0, 0.0, 0.0, 1.0, 3.0, 0.0];
-/// let rows = |range: std::ops::Range<usize>| Rows { source: "a", first: range.start as u64, logits: Logits::F64(&logits[2 * range.start..2 * range.end]), labels: &[0i64, 1, 1][range] };
+/// let rows = |range: std::ops::Range<usize>| LabelledRows {
+///     source: "a",
+///     first: range.start as u64,
+///     logits: Logits::F64(&logits[2 * range.start..2 * range.end]),
+///     labels: &[0i64, 1, 1][range],
+/// };
 /// let mut whole = Evaluation::new(Settings::new(2));
 /// whole.add(&rows(0..3))?;
 /// let (mut left, mut right) = (Evaluation::new(Settings::new(2)), Evaluation::new(Settings::new(2)));
@@ -101,17 +58,18 @@ pub struct Tallies {
 #[serde(try_from = "Unchecked")]
 pub struct Evaluation {
     pub(crate) tallies: Tallies,
-    pub(crate) kept: Kept,
+    #[serde(rename = "kept")]
+    pub(crate) sample: Sample,
 }
 
 #[derive(Deserialize)]
 struct Unchecked {
     tallies: Tallies,
-    kept: Kept,
+    kept: Sample,
 }
 
 impl Tallies {
-    /// Of no rows yet. K below 2 becomes 2.
+    /// Of no rows. K below 2 becomes 2.
     pub fn new(settings: Settings) -> Self {
         let settings = Settings { classes: settings.classes.max(2), ..settings };
         let tally = || Tally::new(settings.classes, settings.binning);
@@ -127,14 +85,15 @@ impl Tallies {
         }
     }
 
-    /// Takes rows in; those that [`Kept`] is to be offered are appended to `sound`, by their place among these rows.
+    /// Adds rows. The positions (among these rows) of those that are to be offered to the [`Sample`] are appended to `evaluated`.
     ///
     /// # Errors
-    /// [`InputError`] with the row, before any of these rows is taken in for lengths and labels, else (logits that are not finite) after those before it: then this value is of no further use.
-    pub fn add(&mut self, rows: &Rows<'_>, sound: &mut Vec<usize>) -> Result<(), InputError> {
+    /// [`InputError`] with the row. Lengths and labels are checked before any row is added. Logits that are not finite are found only after the rows before them have been added:
+    /// this value cannot be used any more then.
+    pub fn add(&mut self, rows: &LabelledRows<'_>, evaluated: &mut Vec<usize>) -> Result<(), InputError> {
         let classes = self.settings.classes;
-        if rows.logits.len() != rows.labels.len() * classes {
-            return Err(InputError::Lengths { logits: rows.logits.len(), labels: rows.labels.len(), classes });
+        if rows.logits.count() != rows.labels.len() * classes {
+            return Err(InputError::Lengths { logits: rows.logits.count(), labels: rows.labels.len(), classes });
         }
         let ignored = |label: &i64| self.settings.ignored.contains(label);
         let wrong = |label: &i64| !ignored(label) && !usize::try_from(*label).is_ok_and(|label| label < classes);
@@ -151,8 +110,8 @@ impl Tallies {
             let logits = rows.logits.part(row * classes..(row + 1) * classes);
             let Ok(read) = self.reader.read(logits, label, 1.0) else {
                 if !self.settings.skip_not_finite {
-                    let class = not_finite(logits);
-                    return Err(InputError::NotFinite { file: rows.source.to_string(), row: number, class: class.0, value: class.1 });
+                    let (class, value) = logits.first_not_finite();
+                    return Err(InputError::NotFinite { file: rows.source.to_string(), row: number, class, value });
                 }
                 self.not_finite += 1;
                 let place = (rows.source.to_string(), number);
@@ -165,12 +124,12 @@ impl Tallies {
             {
                 scaled.add(&self.reader, &read, label, rows.source, number);
             }
-            sound.push(row);
+            evaluated.push(row);
         }
         Ok(())
     }
 
-    /// Takes those of another thread in, with the same settings.
+    /// Adds the sums of another thread, which must have the same settings.
     pub fn merge(&mut self, other: &Self) {
         for (source, rows) in &other.sources {
             *self.sources.entry(source.clone()).or_default() += rows;
@@ -185,41 +144,16 @@ impl Tallies {
     }
 }
 
-/// A number that any reader of JSON gives back as it was written.
-mod as_text {
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(number: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
-        number.map(|number| number.to_string()).serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-        Option::<String>::deserialize(deserializer)?.map(|text| text.parse().map_err(D::Error::custom)).transpose()
-    }
-}
-
-/// The first logit that is not finite, and its class.
-fn not_finite(logits: Logits<'_>) -> (usize, f64) {
-    let mut values: Vec<f64> = Vec::new();
-    match logits {
-        Logits::F32(row) => values.extend(row.iter().map(|z| f64::from(*z))),
-        Logits::F64(row) => values.extend(row),
-    }
-    let bad = values.iter().position(|z| z.is_nan() || *z == f64::INFINITY).unwrap_or(0);
-    (bad, values[bad])
-}
-
 impl Evaluation {
-    /// Of no rows yet. K below 2 becomes 2.
+    /// Of no rows. K below 2 becomes 2.
     pub fn new(settings: Settings) -> Self {
-        let kept = Kept::new(settings.classes.max(2), settings.kept_logits);
-        Self { tallies: Tallies::new(settings), kept }
+        let sample = Sample::new(settings.classes.max(2), settings.sample_logits);
+        Self { tallies: Tallies::new(settings), sample }
     }
 
-    /// From the sums of several threads and the rows that they kept together.
-    pub fn from_parts(tallies: Tallies, kept: Kept) -> Self {
-        Self { tallies, kept }
+    /// From the merged sums of several threads and the sample that they share.
+    pub fn from_parts(tallies: Tallies, sample: Sample) -> Self {
+        Self { tallies, sample }
     }
 
     /// What is measured.
@@ -227,42 +161,42 @@ impl Evaluation {
         &self.tallies.settings
     }
 
-    /// The sums of the logits as they are.
+    /// The sums at temperature 1.
     pub fn raw(&self) -> &Tally {
         &self.tallies.raw
     }
 
-    /// The sums over the temperature that was known beforehand.
+    /// The sums at the temperature that was known beforehand.
     pub fn scaled(&self) -> Option<&Tally> {
         self.tallies.scaled.as_ref()
     }
 
-    /// The files that rows came from, and how many from each.
+    /// The files that rows came from, with the number of rows of each.
     pub fn sources(&self) -> &BTreeMap<String, u64> {
         &self.tallies.sources
     }
 
-    /// Takes rows in.
+    /// Adds rows.
     ///
     /// # Errors
     /// As [`Tallies::add`].
-    pub fn add(&mut self, rows: &Rows<'_>) -> Result<(), InputError> {
-        let mut sound = Vec::new();
-        self.tallies.add(rows, &mut sound)?;
-        self.kept.offer_rows(rows, &sound);
+    pub fn add(&mut self, rows: &LabelledRows<'_>) -> Result<(), InputError> {
+        let mut evaluated = Vec::new();
+        self.tallies.add(rows, &mut evaluated)?;
+        self.sample.offer_rows(rows, &evaluated);
         Ok(())
     }
 
-    /// Takes in what is known of other rows.
+    /// Adds an evaluation of other rows. The caller ensures that no row is in both: see [`sources`](Self::sources).
     ///
     /// # Errors
-    /// [`MergeError`] if the settings differ; nothing has changed then. That no row is in both is the caller's affair: see [`sources`](Self::sources).
+    /// [`MergeError`] if the settings differ; nothing has changed then.
     pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
         if self.settings() != other.settings() {
             return Err(MergeError::Settings);
         }
         self.tallies.merge(&other.tallies);
-        self.kept.merge(&other.kept);
+        self.sample.merge(&other.sample);
         Ok(())
     }
 }
@@ -272,12 +206,12 @@ impl TryFrom<Unchecked> for Evaluation {
 
     fn try_from(Unchecked { tallies, kept }: Unchecked) -> Result<Self, Self::Error> {
         let settings = &tallies.settings;
-        let sound = |tally: &Tally| tally.is_sound(settings.classes, settings.binning);
-        let same = tallies.scaled.as_ref().is_none_or(|scaled| sound(scaled) && scaled.rows == tallies.raw.rows);
-        let all = settings.is_sound() && sound(&tallies.raw) && same && tallies.scaled.is_some() == settings.temperature.is_some();
+        let consistent = |tally: &Tally| tally.is_consistent(settings.classes, settings.binning);
+        let scaled = tallies.scaled.as_ref().is_none_or(|scaled| consistent(scaled) && scaled.rows == tallies.raw.rows);
+        let all = settings.is_valid() && consistent(&tallies.raw) && scaled && tallies.scaled.is_some() == settings.temperature.is_some();
         if !all || kept.classes() != settings.classes || kept.seen() != tallies.raw.rows {
             return Err("its parts contradict one another");
         }
-        Ok(Self { tallies, kept })
+        Ok(Self { tallies, sample: kept })
     }
 }

@@ -1,11 +1,12 @@
-//! The wrong rows that were surest.
+//! The most confident of the wrong rows.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
+use crate::json::extended;
 use crate::packed;
 use crate::row::Row;
 
-/// How many are kept.
+/// The number of mistakes that are retained.
 const MOST: usize = 50;
 
 /// A row whose prediction is wrong.
@@ -13,7 +14,7 @@ const MOST: usize = 50;
 pub struct Mistake {
     /// The file, as it was named.
     pub source: String,
-    /// Its row there, from 0.
+    /// Its number in the file, from 0.
     pub row: u64,
     /// The label.
     pub label: u32,
@@ -23,17 +24,17 @@ pub struct Mistake {
     pub confidence: f64,
     /// `p_y`.
     pub probability: f64,
-    /// The logit gap, which tells confidences apart that round to 1.
-    #[serde(serialize_with = "finite_or_text")]
+    /// The logit gap, which distinguishes confidences that round to 1.
+    #[serde(serialize_with = "extended")]
     pub gap: f64,
 }
 
-/// The wrong rows with the largest gaps, surest first; equals in the order of file and row.
+/// The wrong rows with the largest gaps, largest first; equal gaps in the order of file and row.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(into = "Packed", try_from = "Packed")]
 pub struct Mistakes(Vec<Mistake>);
 
-/// Not every reader of JSON gives back the f64 that was written.
+/// Not every JSON reader returns exactly the f64 that was written.
 #[derive(Serialize, Deserialize)]
 struct Packed {
     sources: Vec<String>,
@@ -67,8 +68,8 @@ impl Mistakes {
         other.0.iter().for_each(|mistake| self.insert(mistake.clone()));
     }
 
-    /// Surest first.
-    pub fn surest(&self) -> &[Mistake] {
+    /// Most confident first.
+    pub fn most_confident(&self) -> &[Mistake] {
         &self.0
     }
 
@@ -107,16 +108,5 @@ impl TryFrom<Packed> for Mistakes {
             mistakes.insert(Mistake { source, row, label, predicted, confidence, probability, gap });
         }
         Ok(mistakes)
-    }
-}
-
-/// JSON has no infinity.
-pub(crate) fn finite_or_text<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    if number.is_finite() {
-        serializer.serialize_f64(*number)
-    } else if number.is_nan() {
-        serializer.serialize_none()
-    } else {
-        serializer.serialize_str(if *number > 0.0 { "infinite" } else { "-infinite" })
     }
 }

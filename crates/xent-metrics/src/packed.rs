@@ -1,4 +1,4 @@
-//! Long arrays in JSON: base64 of little-endian numbers, which reads back bit for bit.
+//! Long arrays in JSON: base64 of little-endian numbers, which is read back bit for bit.
 
 use base64::Engine;
 use base64::display::Base64Display;
@@ -29,7 +29,7 @@ macro_rules! pack {
 pack!(u32, u64, f32, f64, u128);
 
 pub fn serialize<T: Pack, S: Serializer>(numbers: &[T], serializer: S) -> Result<S::Ok, S::Error> {
-    // Straight to where it goes, without the text in memory.
+    // Written directly to the serializer, without the whole text in memory.
     serializer.collect_str(&Base64Display::new(&T::pack(numbers), &STANDARD))
 }
 
@@ -38,5 +38,5 @@ pub fn deserialize<'de, T: Pack, D: Deserializer<'de>>(deserializer: D) -> Resul
         let text = <std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
         STANDARD.decode(text.as_bytes()).map_err(D::Error::custom)?
     };
-    T::unpack(&bytes).ok_or_else(|| D::Error::custom("an array whose length is no multiple of its numbers'"))
+    T::unpack(&bytes).ok_or_else(|| D::Error::custom("an array whose length is not a multiple of the size of its numbers"))
 }

@@ -1,13 +1,14 @@
-//! What one row of logits says.
+//! The numbers that one row of logits yields.
 
+use crate::input::Logits;
 use crate::vectors::{Extremes, Vectors};
 
-/// The numbers of a row from which everything else is made. All are computed in f64; formulas as SEMANTICS.md has them.
+/// The numbers of a row from which all metrics are computed, in f64. Formulas: SEMANTICS.md, S12.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Row {
     /// The class with the largest logit, the first on ties.
     pub predicted: usize,
-    /// How many classes are ahead of the label: larger, or equal and earlier. 0 is right.
+    /// The number of classes ahead of the label: with a larger logit, or an equal one and a smaller index. 0 means that the row is right.
     pub rank: usize,
     /// `p_max`.
     pub confidence: f64,
@@ -25,43 +26,11 @@ pub struct Row {
     pub plain_gap: f64,
 }
 
-/// Logits as they are stored.
-#[derive(Debug, Clone, Copy)]
-pub enum Logits<'a> {
-    /// Single precision; half precision is widened to it without loss.
-    F32(&'a [f32]),
-    /// Double precision.
-    F64(&'a [f64]),
-}
-
-impl<'a> Logits<'a> {
-    /// How many numbers.
-    pub fn len(self) -> usize {
-        match self {
-            Self::F32(values) => values.len(),
-            Self::F64(values) => values.len(),
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    /// Some of them.
-    pub(crate) fn part(self, range: std::ops::Range<usize>) -> Self {
-        match self {
-            Self::F32(values) => Self::F32(&values[range]),
-            Self::F64(values) => Self::F64(&values[range]),
-        }
-    }
-}
-
-/// A row cannot be judged: it has a NaN or +∞, or nothing but −∞.
+/// A row cannot be evaluated: it has a NaN or +∞, or nothing except −∞.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotFinite;
 
-/// Takes rows apart; keeps its buffers from one row to the next.
+/// Computes the numbers of rows; reuses its buffers from one row to the next.
 #[derive(Debug, Clone, Default)]
 pub struct Reader {
     vectors: Vectors,
@@ -73,7 +42,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads a row of at least two logits, over a temperature.
+    /// Reads a row of at least two logits, divided by a temperature.
     pub fn read(&mut self, row: Logits<'_>, label: usize, temperature: f64) -> Result<Row, NotFinite> {
         let Extremes { max, bad, masked } = self.prepare(row, temperature);
         if bad || max == f64::NEG_INFINITY {
@@ -83,7 +52,7 @@ impl Reader {
         let top = self.z.iter().position(|z| *z == max).unwrap_or(0);
         let logit = self.z[label];
         let rank = if label == top { 0 } else { self.vectors.ahead(&self.z, logit, label) };
-        // Without the largest, whose e^0 = 1 would swallow the others' digits.
+        // Without the largest, because its e^0 = 1 would absorb the digits of the others.
         self.z[top] = f64::NEG_INFINITY;
         let others = self.vectors.exponentials(&self.z, max, &mut self.e);
         let rest = others.mass;
@@ -112,12 +81,12 @@ impl Reader {
         })
     }
 
-    /// e^(z − max) of the row that was read, and 1 over their sum.
+    /// e^(z − max) of the row that was read, and the reciprocal of their sum.
     pub(crate) fn weights(&self) -> (&[f64], f64) {
         (&self.e, 1.0 / self.mass)
     }
 
-    /// Adds the row's probabilities, rounded to multiples of 2^−40, to `sums`; says whether any reaches `threshold`.
+    /// Adds the row's probabilities, rounded to multiples of 2^−40, to `sums`; returns whether any reaches `threshold`.
     pub(crate) fn spread(&self, threshold: f64, sums: &mut [f64]) -> bool {
         let (e, scale) = self.weights();
         self.vectors.spread(e, scale, threshold * self.mass, sums)
@@ -127,7 +96,7 @@ impl Reader {
     pub(crate) fn slopes(&mut self, row: Logits<'_>, label: usize, beta: f64) -> (f64, f64) {
         let max = self.prepare(row, 1.0).max;
         let logit = self.z[label];
-        // The kernel takes exponentials of differences: scale these, then their sums.
+        // The kernel computes exponentials of differences: the differences are scaled first, the sums afterwards.
         self.z.iter_mut().for_each(|z| *z = if *z == f64::NEG_INFINITY { *z } else { (*z - max) * beta });
         let sums = self.vectors.exponentials(&self.z, 0.0, &mut self.e);
         let mean = sums.first / sums.mass;
@@ -142,7 +111,7 @@ impl Reader {
         }
     }
 
-    /// The gap where the exponentials below the largest are next to nothing: relative to the second largest, whose class is still in `z`.
+    /// The gap if the exponentials below the largest logit underflow: computed relative to the second largest, which is still in `z`.
     fn wide_gap(&mut self, max: f64, classes: usize) -> f64 {
         let second = self.z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         if second == f64::NEG_INFINITY {

@@ -1,18 +1,28 @@
 //! Sums that are exact, and therefore the same in any order.
+//!
+//! Every f64 is an integer multiple of 2^−1074, so a sum of them is a long integer. It is held in
+//! limbs of 32 bits, each in an i64, whose upper half collects carries:
+//!
+//!     limb 2         limb 1         limb 0
+//!     ·2^(64−1074)   ·2^(32−1074)   ·2^−1074
+//!
+//! A number adds its 53 bits to at most three limbs. Carries are propagated only after 2³⁰ additions
+//! or when the value is read, and only the limbs in use are stored. (Kulisch's long accumulator;
+//! Neal, *Fast exact summation using small and large superaccumulators*, 2015, arXiv 1505.05571.)
 
 use serde::{Deserialize, Serialize};
 
-/// Bits of a limb that are its own; the rest of its 64 takes up carries.
+/// Bits of a limb; the other bits of its i64 collect carries.
 const BITS: usize = 32;
-/// Additions after which a limb of 64 bits might overflow, far enough below 2³¹.
+/// Carries are propagated after this many additions, safely before an i64 can overflow (2³¹).
 const CARRY_AFTER: u32 = 1 << 30;
 /// The weight of the lowest bit of limb 0 is 2^−LOWEST: the smallest number that f64 has.
 const LOWEST: i32 = 1074;
 
-/// Σ of f64 numbers, exactly: an integer multiple of 2^−1074 in limbs of 32 bits, of which only those in use are kept.
+/// An exact sum of f64 numbers.
 ///
-/// Addition is commutative and associative, so any order, any number of threads and any split over machines give the same bits. Infinities are counted beside it.
-/// (The idea: Kulisch's long accumulator; Neal, *Fast exact summation using small and large superaccumulators*, 2015, arXiv 1505.05571.)
+/// Addition is commutative and associative, so any order, any number of threads and any split over
+/// machines lead to the same bits. Infinities and NaN are counted separately.
 ///
 /// ```
 /// use xent_metrics::ExactSum;
@@ -23,7 +33,7 @@ const LOWEST: i32 = 1074;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(into = "Canonical", try_from = "Canonical")]
 pub struct ExactSum {
-    /// Which limb the first of `limbs` is.
+    /// The index of the first of `limbs`.
     first: usize,
     limbs: Vec<i64>,
     additions: u32,
@@ -31,7 +41,7 @@ pub struct ExactSum {
     nan: bool,
 }
 
-/// The one way to write a sum down: limbs within 0..2³², but for the last, which has the sign and is as short as can be; none of them 0 at either end.
+/// The canonical form of a sum: limbs within 0..2³², except the last, which has the sign and is as short as possible; no limb at either end is 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Canonical {
     first: usize,
@@ -47,7 +57,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl ExactSum {
-    /// Takes a number in.
+    /// Adds a number.
     pub fn add(&mut self, x: f64) {
         let bits = x.to_bits();
         let (biased, mantissa) = ((bits >> 52) & 0x7ff, bits & ((1 << 52) - 1));
@@ -74,7 +84,7 @@ impl ExactSum {
         }
     }
 
-    /// Takes another sum in.
+    /// Adds another sum.
     pub fn merge(&mut self, other: &Self) {
         let mut other = other.clone();
         other.carry();
@@ -86,7 +96,7 @@ impl ExactSum {
         self.carry();
     }
 
-    /// The sum, rounded once, to the nearest f64; NaN if a NaN or both infinities were in it.
+    /// The sum, rounded once, to the nearest f64; NaN if a NaN or both infinities were added.
     pub fn value(&self) -> f64 {
         match self.infinities {
             _ if self.nan => return f64::NAN,
@@ -102,7 +112,7 @@ impl ExactSum {
             sum.limbs.iter_mut().for_each(|limb| *limb = -*limb);
             sum.carry();
         }
-        // The last four limbs have 97 bits or more of the number; what is below can only matter to where halves round.
+        // The last four limbs hold at least 97 bits of the number; lower limbs only decide how a half is rounded.
         let top = sum.limbs.len().saturating_sub(4);
         let (below, above) = sum.limbs.split_at(top);
         let mut digits = above.iter().rev().fold(0u128, |digits, limb| digits << BITS | *limb as u128);
@@ -111,7 +121,7 @@ impl ExactSum {
         if negative { -magnitude } else { magnitude }
     }
 
-    /// `len` limbs from `first` on, made if need be.
+    /// `len` limbs from `first` on, created if necessary.
     fn reach(&mut self, first: usize, len: usize) -> &mut [i64] {
         if self.limbs.is_empty() {
             self.first = first;
@@ -127,7 +137,7 @@ impl ExactSum {
         &mut self.limbs[end - len..end]
     }
 
-    /// Brings the limbs into their canonical form.
+    /// Propagates carries, which leaves the limbs in canonical form.
     fn carry(&mut self) {
         let mut carry = 0;
         for limb in &mut self.limbs {
@@ -145,7 +155,7 @@ impl ExactSum {
         while let Some(0) = self.limbs.last() {
             self.limbs.pop();
         }
-        // −1 above a limb is the limb less 2³².
+        // A limb of −1 above another is the same as that limb less 2³².
         while let [.., limb, -1] = self.limbs[..]
             && limb != 0
         {
@@ -173,12 +183,6 @@ impl PartialEq for ExactSum {
     }
 }
 
-impl Extend<f64> for ExactSum {
-    fn extend<I: IntoIterator<Item = f64>>(&mut self, numbers: I) {
-        numbers.into_iter().for_each(|x| self.add(x));
-    }
-}
-
 impl From<ExactSum> for Canonical {
     fn from(sum: ExactSum) -> Self {
         sum.canonical()
@@ -189,7 +193,7 @@ impl TryFrom<Canonical> for ExactSum {
     type Error = &'static str;
 
     fn try_from(canonical: Canonical) -> Result<Self, Self::Error> {
-        // f64 reaches to limb 66, and 2³² of the largest one limb further.
+        // f64 reaches limb 66, and a sum of 2³² of the largest numbers one limb more.
         if canonical.first > 70 || canonical.limbs.len() > 70 || canonical.limbs.iter().any(|limb| limb.unsigned_abs() > 1 << BITS) {
             return Err("limbs that no sum of f64 numbers has");
         }
@@ -207,7 +211,7 @@ mod tests {
 
     fn sum(numbers: &[f64]) -> ExactSum {
         let mut sum = ExactSum::default();
-        sum.extend(numbers.iter().copied());
+        numbers.iter().for_each(|x| sum.add(*x));
         sum
     }
 

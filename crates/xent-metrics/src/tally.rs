@@ -1,4 +1,4 @@
-//! Everything that is counted and added up at one temperature.
+//! Everything that is counted and summed at one temperature.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,14 +10,14 @@ use crate::packed;
 use crate::row::{Reader, Row};
 use crate::sum::ExactSum;
 
-/// Different confidences that are told apart: risks by coverage and bins of equal mass are exact up to here.
-pub const CONFIDENCES: usize = 1 << 19;
-/// Different values of the others, which only intervals and quantiles need.
+/// The most confidences that are distinguished: risk by coverage and bins of equal mass are exact up to this many.
+const CONFIDENCES: usize = 1 << 19;
+/// The most values of the other measures that are distinguished: only intervals and quantiles depend on them.
 const VALUES: usize = 1 << 14;
-/// A label among so many largest logits counts as found.
+/// A label among this many largest logits counts for top-5 accuracy.
 pub(crate) const TOP: usize = 5;
 
-/// Sums over rows at one temperature; a commutative monoid.
+/// Sums over rows at one temperature. They merge: in any order and any grouping, the result is the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     pub(crate) rows: u64,
@@ -40,7 +40,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Of no rows yet.
+    /// Of no rows.
     pub fn new(classes: usize, binning: Binning) -> Self {
         Self {
             rows: 0,
@@ -62,12 +62,12 @@ impl Tally {
         }
     }
 
-    /// Whether no row has been taken in.
+    /// Whether no row has been added.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// Takes in the row that `reader` has just read, which is a row of a file.
+    /// Adds the row that `reader` has just read, with its place in a file.
     pub(crate) fn add(&mut self, reader: &Reader, row: &Row, label: usize, source: &str, number: u64) {
         self.add_unnamed(reader, row, label);
         if row.rank > 0 {
@@ -75,7 +75,7 @@ impl Tally {
         }
     }
 
-    /// Takes in the row that `reader` has just read.
+    /// Adds the row that `reader` has just read.
     pub(crate) fn add_unnamed(&mut self, reader: &Reader, row: &Row, label: usize) {
         let correct = row.rank == 0;
         self.rows += 1;
@@ -94,7 +94,7 @@ impl Tally {
         self.classes.add(reader, row, label);
     }
 
-    /// Takes others in, of as many classes and the same binning.
+    /// Adds other sums, which must have the same number of classes and the same binning.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.rows += other.rows;
         self.correct += other.correct;
@@ -113,8 +113,8 @@ impl Tally {
         self.mistakes.merge(&other.mistakes);
     }
 
-    /// Whether its parts count the same rows, as those of a file might not.
-    pub(crate) fn is_sound(&self, classes: usize, binning: Binning) -> bool {
+    /// Whether all parts count the same rows, which the parts of a file might not.
+    pub(crate) fn is_consistent(&self, classes: usize, binning: Binning) -> bool {
         let cells = [&self.confidence, &self.nll_cells, &self.brier_cells, &self.gap_cells];
         let counts = self.classes.counts();
         self.correct <= self.top
@@ -129,7 +129,7 @@ impl Tally {
     }
 }
 
-/// Bins as rows, right rows and shares, one after the other.
+/// Bins in JSON: for each its rows, its right rows and its sum of confidences.
 mod bins {
     use serde::de::Error;
     use serde::{Deserializer, Serializer};
@@ -150,6 +150,6 @@ mod bins {
             (correct <= rows && *share <= u128::from(rows + 1) << 60).then_some(Bin { rows, correct, confidence: ShareSum(*share) })
         };
         let bins: Option<Vec<Bin>> = bins.iter().map(bin).collect();
-        bins.filter(|_| rest.is_empty()).ok_or_else(|| D::Error::custom("bins that no rows fill"))
+        bins.filter(|_| rest.is_empty()).ok_or_else(|| D::Error::custom("bins that contradict themselves"))
     }
 }

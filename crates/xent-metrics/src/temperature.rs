@@ -1,18 +1,23 @@
-//! The temperature under which a model's probabilities fit labels best.
+//! The temperature at which a model's probabilities fit the labels best.
+//!
+//! In β = 1/T the mean negative log-likelihood is convex, with derivative `mean(E_p[z] − z_y)` and
+//! second derivative `mean(Var_p[z])`. The search keeps a bracket [low, high] around the minimum and
+//! takes a Newton step whenever it stays inside, otherwise it halves the bracket.
 
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::bins::Binning;
-use crate::kept::Kept;
-use crate::row::{Logits, Reader};
+use crate::input::Logits;
+use crate::row::Reader;
+use crate::sample::Sample;
 use crate::sum::ExactSum;
 use crate::tally::Tally;
 
-/// β = 1/T is searched for here. Where the labels always have the largest logit no β is too large, and the upper end is the answer.
+/// The range of the search for β. If all labels have the largest logit, no β is too large, and the upper end is the result.
 const LEAST_BETA: f64 = 0.05;
 const LARGEST_BETA: f64 = 20.0;
-/// Rows that a thread takes at a time.
+/// The number of rows that a thread takes at a time.
 const PIECE: usize = 256;
 
 /// A temperature.
@@ -20,24 +25,22 @@ const PIECE: usize = 256;
 pub struct Temperature {
     /// T; logits are divided by it.
     pub value: f64,
-    /// Whether the search ended at an end of its range, 0.05 to 20: the labels would have it beyond.
+    /// Whether the search ended at an end of its range, 0.05 to 20: the minimum lies beyond.
     pub capped: bool,
-    /// How many rows it was fitted to; none if it was known beforehand.
+    /// The number of rows that it was fitted to; none if it was known beforehand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
 }
 
 impl Temperature {
-    /// Known beforehand.
+    /// A temperature that was known beforehand.
     pub(crate) fn known(value: f64) -> Self {
         Self { value, capped: false, rows: None }
     }
 }
 
 /// The T in \[0.05, 20\] that minimises the mean of −ln softmax(z/T)\[label\] over `rows` rows; none without rows.
-///
-/// In β = 1/T the mean is convex with derivative `mean(E_p[z] − z_y)` and second derivative `mean(Var_p[z])`, so a Newton step that is kept inside a shrinking
-/// bracket finds the one minimum. Rows that no temperature helps, since their label's logit is −∞, are left out.
+/// Rows whose label has the logit −∞, which no temperature changes, are left out.
 pub fn fit_temperature<'a>(rows: usize, row: &(dyn Fn(usize) -> (Logits<'a>, usize) + Sync)) -> Option<Temperature> {
     let derivatives = |beta: f64| derivatives(rows, row, beta);
     let found = |value: f64, capped: bool| Some(Temperature { value, capped, rows: Some(rows as u64) });
@@ -51,7 +54,7 @@ pub fn fit_temperature<'a>(rows: usize, row: &(dyn Fn(usize) -> (Logits<'a>, usi
         return found(1.0 / LEAST_BETA, true);
     }
     let (mut low, mut high, mut beta) = (LEAST_BETA, LARGEST_BETA, 1.0);
-    // A Newton step or at least a halving each time: 200 are more than doubles can tell apart.
+    // Each step at least halves the bracket or is a Newton step: 200 are more than f64 can resolve.
     for _ in 0..200 {
         let (slope, curvature) = derivatives(beta);
         if slope > 0.0 {
@@ -70,7 +73,7 @@ pub fn fit_temperature<'a>(rows: usize, row: &(dyn Fn(usize) -> (Logits<'a>, usi
     found(1.0 / beta, false)
 }
 
-/// Exact sums over the rows of the first and second derivatives, so that they have the same bits on any number of threads.
+/// The means of the first and second derivatives, from exact sums, so that they have the same bits on any number of threads.
 fn derivatives<'a>(rows: usize, row: &(dyn Fn(usize) -> (Logits<'a>, usize) + Sync), beta: f64) -> (f64, f64) {
     let piece = |piece: usize| {
         let (mut reader, mut slope, mut curvature) = (Reader::default(), ExactSum::default(), ExactSum::default());
@@ -93,8 +96,8 @@ fn derivatives<'a>(rows: usize, row: &(dyn Fn(usize) -> (Logits<'a>, usize) + Sy
     (slope.value() / rows as f64, curvature.value() / rows as f64)
 }
 
-impl Kept {
-    /// All kept rows at a temperature. Their numbers in mistakes are not known here and left out.
+impl Sample {
+    /// The sums of all retained rows at a temperature. Mistakes are left out, because the rows' numbers are not known here.
     pub(crate) fn tally(&self, temperature: f64, binning: Binning) -> Tally {
         let empty = || (Tally::new(self.classes(), binning), Reader::default());
         let add = |(mut tally, mut reader): (Tally, Reader), place: usize| {

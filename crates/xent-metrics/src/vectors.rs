@@ -1,14 +1,14 @@
-//! What is done with every logit, in f64 vectors of eight lanes.
+//! The kernels that touch every logit, in f64 vectors of eight lanes.
 //!
-//! Products and sums are never fused, and sums have one order, so every instruction set gives the same bits: partial results of different machines add up to what one of them
-//! would have found.
+//! Products and sums are never fused, and sums have one order, so every instruction set computes the
+//! same bits: partial results of different machines add up to the result of one machine.
 
 use fearless_simd::{ExtractToken, Level, Select, Simd, SimdBase, SimdFloat, SimdMask, dispatch, f64x8};
 
 /// Rows are padded to multiples of this.
 const LANES: usize = 8;
 
-/// What [`prepare`] sees of a row.
+/// What [`prepare`] finds in a row.
 #[derive(Debug, Clone, Copy)]
 pub struct Extremes {
     /// The largest logit.
@@ -19,7 +19,7 @@ pub struct Extremes {
     pub masked: bool,
 }
 
-/// What [`exponentials`] adds up, over the classes that are not masked.
+/// The sums of [`exponentials`] over the classes that are not masked.
 #[derive(Debug, Clone, Copy)]
 pub struct Sums {
     /// Σ e^−d, d = top − z.
@@ -52,18 +52,18 @@ impl Vectors {
         dispatch!(self.0, simd => prepare(simd, row, temperature, into))
     }
 
-    /// e^(z − top) into `e`, and their sums. The caller has put −∞ where a class is to be left out.
+    /// Writes e^(z − top) to `e` and returns the sums. The caller has set z to −∞ for classes that are to be left out.
     pub fn exponentials(self, z: &[f64], top: f64, e: &mut Vec<f64>) -> Sums {
         e.resize(z.len(), 0.0);
         dispatch!(self.0, simd => exponentials(simd, z, top, e))
     }
 
-    /// Adds e·scale, rounded to a multiple of 2^−40, to `sums`; says whether any e reaches `threshold`.
+    /// Adds e·scale, rounded to a multiple of 2^−40, to `sums`; returns whether any e reaches `threshold`.
     pub fn spread(self, e: &[f64], scale: f64, threshold: f64, sums: &mut [f64]) -> bool {
         dispatch!(self.0, simd => spread(simd, e, scale, threshold, sums))
     }
 
-    /// How many are above `value`, and how many equal to it before `place`.
+    /// The number of logits above `value` plus those equal to it before `place`.
     pub fn ahead(self, z: &[f64], value: f64, place: usize) -> usize {
         let above: usize = dispatch!(self.0, simd => above(simd, z, value));
         above + z[..place].iter().filter(|z| **z == value).count()
@@ -84,30 +84,30 @@ fn prepare<S: Simd, T: Copy + Into<f64>>(simd: S, row: &[T], temperature: f64, i
             let most = f64x8::splat(simd, f64::MAX);
             let mut max = [least; 2];
             // NaN and ∞ fail the comparison with the largest finite number.
-            let mut sound = most.simd_le(most);
-            let mut open = sound;
+            let mut finite = most.simd_le(most);
+            let mut open = finite;
             for pair in into.chunks(2 * LANES) {
                 for (max, z) in max.iter_mut().zip(pair.chunks_exact(LANES)) {
                     let z = f64x8::from_slice(simd, z);
-                    sound &= z.simd_le(most);
+                    finite &= z.simd_le(most);
                     open &= z.simd_gt(least);
                     *max = z.max(*max);
                 }
             }
             let max = max[0].max(max[1]).to_array().into_iter().fold(f64::NEG_INFINITY, f64::max);
-            // The padding looks masked, too.
+            // The padding counts as masked, so a padded row is searched again.
             let masked = if row.len().is_multiple_of(LANES) && open.all_true() { false } else { into[..row.len()].contains(&f64::NEG_INFINITY) };
-            Extremes { max, bad: !sound.all_true(), masked }
+            Extremes { max, bad: !finite.all_true(), masked }
         },
     )
 }
 
-/// e^x for x ≤ 0 to 2 ulp, and 0 where that is below the normal numbers (Cody and Waite 1980; Taylor's series to r¹³).
+/// e^x for x ≤ 0 to 2 ulp, and 0 if that is below the normal numbers (Cody and Waite 1980; Taylor's series to r¹³).
 #[inline(always)]
 fn exp<S: Simd>(x: f64x8<S>) -> f64x8<S> {
     const LEAST: f64 = -708.0;
     const LN_2: [f64; 2] = [0.693_147_180_369_123_8, 1.908_214_929_270_587_7e-10];
-    /// Rounds what is added to it to an integer, and has the exponent's bias in its low bits.
+    /// Adding this number rounds the other to an integer; its low bits hold the exponent's bias.
     const ROUND: f64 = 6_755_399_441_055_744.0 + 1023.0;
     const SERIES: [f64; 12] = [
         1.0 / 6_227_020_800.0,
@@ -169,7 +169,7 @@ fn exponentials<S: Simd>(simd: S, z: &[f64], top: f64, e: &mut [f64]) -> Sums {
 
 #[inline(always)]
 fn spread<S: Simd>(simd: S, e: &[f64], scale: f64, threshold: f64, sums: &mut [f64]) -> bool {
-    /// Added and taken off again, it leaves multiples of 2^−40.
+    /// Adding and subtracting this number rounds to multiples of 2^−40.
     const ROUND: f64 = 1.5 * (1u64 << 12) as f64;
     simd.vectorize(
         #[inline(always)]

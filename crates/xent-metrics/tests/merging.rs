@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::json;
-use xent_metrics::{Binning, Evaluation, InputError, Logits, MergeError, Rows, Settings};
+use xent_metrics::{Binning, Evaluation, InputError, LabelledRows, Logits, MergeError, Settings};
 
 /// Rows of a file.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ impl Data {
     fn evaluation(&self, settings: &Settings, range: std::ops::Range<usize>) -> Evaluation {
         let mut evaluation = Evaluation::new(settings.clone());
         let logits = &self.logits[range.start * self.classes..range.end * self.classes];
-        evaluation.add(&Rows { source: "file", first: range.start as u64, logits: Logits::F32(logits), labels: &self.labels[range] }).unwrap();
+        evaluation.add(&LabelledRows { source: "file", first: range.start as u64, logits: Logits::F32(logits), labels: &self.labels[range] }).unwrap();
         evaluation
     }
 }
@@ -46,7 +46,7 @@ proptest! {
 
     #[test]
     fn parts_merge_to_the_whole(data in data(), cuts in (0..60usize, 0..60usize), temperature in prop::option::of(0.5..3.0f64), kept in 1..400usize) {
-        let settings = Settings { ignored: vec![-100], skip_not_finite: true, temperature, kept_logits: kept, ..Settings::new(data.classes) };
+        let settings = Settings { ignored: vec![-100], skip_not_finite: true, temperature, sample_logits: kept, ..Settings::new(data.classes) };
         let rows = data.labels.len();
         let (a, b) = (cuts.0.min(cuts.1) % (rows + 1), cuts.0.max(cuts.1) % (rows + 1));
         let (a, b) = (a.min(b), a.max(b));
@@ -74,7 +74,7 @@ fn only_like_merges_with_like() {
 #[test]
 fn rows_that_cannot_be_judged_are_named() {
     let add = |logits: &[f64], labels: &[i64]| {
-        let rows = Rows { source: "z.npy", first: 10, logits: Logits::F64(logits), labels };
+        let rows = LabelledRows { source: "z.npy", first: 10, logits: Logits::F64(logits), labels };
         Evaluation::new(Settings::new(2)).add(&rows).map_err(|error| error.to_string())
     };
     assert_eq!(add(&[0.0, 1.0, 2.0], &[0]), Err(InputError::Lengths { logits: 3, labels: 1, classes: 2 }.to_string()));
@@ -88,7 +88,7 @@ fn rows_that_cannot_be_judged_are_named() {
 fn what_is_no_evaluation_is_refused() {
     let mut evaluation = Evaluation::new(Settings::new(3));
     let logits: Vec<f32> = (0..30).map(|i| (i % 7) as f32).collect();
-    evaluation.add(&Rows { source: "a", first: 0, logits: Logits::F32(&logits), labels: &[0, 1, 2, 0, 1, 2, 0, 1, 2, 0] }).unwrap();
+    evaluation.add(&LabelledRows { source: "a", first: 0, logits: Logits::F32(&logits), labels: &[0, 1, 2, 0, 1, 2, 0, 1, 2, 0] }).unwrap();
     let text = written(&evaluation);
     assert!(read(&text).is_ok());
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -1,7 +1,7 @@
 //! Every metric against scikit-learn, torchmetrics, netcal and SciPy: the answers in `golden/references.jsonl`, which `golden/make_golden.py` wrote.
 
 use serde_json::Value;
-use xent_metrics::{Binning, Evaluation, Logits, Rows, Scored, Scores, Settings};
+use xent_metrics::{Binning, Evaluation, LabelledRows, Logits, Scored, Scores, Settings};
 
 struct Case {
     name: String,
@@ -28,7 +28,7 @@ fn cases() -> Vec<Case> {
 
 fn scores(case: &Case, binning: Binning) -> Scores {
     let mut evaluation = Evaluation::new(Settings { binning, ..Settings::new(case.classes) });
-    evaluation.add(&Rows { source: "case", first: 0, logits: Logits::F64(&case.logits), labels: &case.labels }).unwrap();
+    evaluation.add(&LabelledRows { source: "case", first: 0, logits: Logits::F64(&case.logits), labels: &case.labels }).unwrap();
     evaluation.scores()
 }
 

@@ -129,6 +129,7 @@ checks! { ($)
     empty_batches: hostile::empty_batches,
     one_class: hostile::one_class,
     upstream: invariance::upstream,
+    any_label_dtype: invariance::any_label_dtype,
     any_layout: invariance::any_layout,
     random_cases: random::random_cases,
     any_offset: invariance::any_offset,

@@ -43,7 +43,8 @@ impl Dtype {
         value.is_nan() || self.round(value) == value
     }
 
-    /// The distance between neighbours of this format around `value` (the larger one at a power of two).
+    /// The distance between neighbours of this format around `value` (the larger one at a power of
+    /// two).
     pub fn ulp(self, value: f64) -> f64 {
         let (significand_bits, least_exponent) = match self {
             Dtype::F64 => (53, -1022),
@@ -66,7 +67,8 @@ impl Dtype {
         }
     }
 
-    /// The format that arithmetic on this dtype is done and reported in (S11): f64 for f64, f32 for all others.
+    /// The format that arithmetic on this dtype is done and reported in (S11): f64 for f64, f32 for
+    /// all others.
     pub fn compute(self) -> Dtype {
         match self {
             Dtype::F64 => Dtype::F64,
@@ -94,8 +96,12 @@ impl Dtype {
 pub enum IndexDtype {
     /// 0 to 255.
     U8,
+    /// 0 to 2¹⁶ − 1.
+    U16,
     /// 0 to 2³² − 1.
     U32,
+    /// 0 to 2⁶⁴ − 1, of which a case has those below 2⁶³.
+    U64,
     /// −2³¹ to 2³¹ − 1.
     I32,
     /// −2⁶³ to 2⁶³ − 1.
@@ -105,13 +111,15 @@ pub enum IndexDtype {
 
 impl IndexDtype {
     /// All formats.
-    pub const ALL: [IndexDtype; 4] = [IndexDtype::U8, IndexDtype::U32, IndexDtype::I32, IndexDtype::I64];
+    pub const ALL: [IndexDtype; 6] = [IndexDtype::U8, IndexDtype::U16, IndexDtype::U32, IndexDtype::U64, IndexDtype::I32, IndexDtype::I64];
 
     /// Whether this format can hold `index`.
     pub fn holds(self, index: i64) -> bool {
         match self {
             IndexDtype::U8 => u8::try_from(index).is_ok(),
+            IndexDtype::U16 => u16::try_from(index).is_ok(),
             IndexDtype::U32 => u32::try_from(index).is_ok(),
+            IndexDtype::U64 => u64::try_from(index).is_ok(),
             IndexDtype::I32 => i32::try_from(index).is_ok(),
             IndexDtype::I64 => true,
         }
@@ -122,7 +130,8 @@ impl IndexDtype {
 mod tests {
     use super::*;
 
-    /// Every f16 and bf16 bit pattern is a fixed point, and the midpoint of two neighbours goes to the even one.
+    /// Every f16 and bf16 bit pattern is a fixed point, and the midpoint of two neighbours goes to
+    /// the even one.
     #[test]
     fn rounding_agrees_with_every_half() {
         let f16 = |bits| half::f16::from_bits(bits).to_f64();

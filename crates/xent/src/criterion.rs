@@ -1,234 +1,232 @@
-//! `Config` (a builder) → `Criterion` (checked, immutable, reusable for any batch and dtype).
+//! `Criterion`: a validated `Config`, and the calls of the loss.
 
-use crate::{ConfigError, Denominator, EmptyMean, Instructions, Prior, Reduction};
+use crate::cpu::{self, Buffers};
+use crate::{Batch, Config, Element, InputError, Output, Result, Rows, RowsMut, Upstream, ViewError};
 
-/// How class weights enter a smoothed row. See SEMANTICS.md S4.2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum ClassWeighting {
-    /// Each class's term by its own weight, the prior's terms too: PyTorch's meaning.
-    #[default]
-    PerClass,
-    /// The row as a whole by the weight of its true class, so that weights do not change the smoothing.
-    PerRow,
-}
-
-/// The prior beside masked classes. See SEMANTICS.md S7.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Masked {
-    /// It keeps its mass on them, which makes the loss +∞: PyTorch's meaning.
-    #[default]
-    #[cfg_attr(feature = "serde", serde(rename = "pytorch"))]
-    PyTorch,
-    /// It is renormalised over the classes that are not masked; the gradient on masked ones is exactly 0.
-    Renormalise,
-}
-
-/// What is measured. See SEMANTICS.md S4.4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Form {
-    /// −Σ y ln p.
-    #[default]
-    CrossEntropy,
-    /// Σ y ln(y/p): cross-entropy less the target's entropy, so that the lowest loss is 0.
-    KlDivergence,
-}
-
-/// What a [`Criterion`] is to be. Everything left unsaid is plain cross-entropy with mean reduction, as PyTorch has it.
+/// A validated [`Config`]: cross-entropy between softmax(logits) and smoothed targets, for any
+/// batch, shape and dtype.
 ///
-/// ```
-/// use xent::{Config, Prior};
-/// let criterion = Config::new().label_smoothing(0.1).prior(Prior::WrongClasses).ignore_index(-100).build()?;
-/// assert_eq!(criterion.epsilon(), 0.1);
+/// With t the target, u the prior and ℓ_k = −ln softmax(z)_k, a row's loss is `(1−ε)·Σ t_k ℓ_k +
+/// ε·Σ u_k ℓ_k`, in the closed form that never builds the smoothed target. Made by
+/// [`Config::build`].
 ///
-/// let error = Config::new().label_smoothing(-0.1).build().unwrap_err();
-/// assert_eq!(error.to_string(), "label smoothing is -0.1, expected 0 ≤ ε ≤ 1");
-/// # Ok::<(), xent::ConfigError>(())
-/// ```
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    pub(crate) epsilon: f64,
-    pub(crate) prior: Prior,
-    pub(crate) class_weights: Option<Vec<f64>>,
-    pub(crate) class_weighting: ClassWeighting,
-    pub(crate) ignore: Vec<i64>,
-    pub(crate) masked: Masked,
-    pub(crate) reduction: Reduction,
-    pub(crate) denominator: Denominator,
-    pub(crate) empty_mean: EmptyMean,
-    pub(crate) form: Form,
-    pub(crate) z_loss: f64,
-    pub(crate) softcap: Option<f64>,
-    pub(crate) temperature: f64,
-    pub(crate) instructions: Option<Instructions>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            epsilon: 0.0,
-            prior: Prior::default(),
-            class_weights: None,
-            class_weighting: ClassWeighting::default(),
-            ignore: Vec::new(),
-            masked: Masked::default(),
-            reduction: Reduction::default(),
-            denominator: Denominator::default(),
-            empty_mean: EmptyMean::default(),
-            form: Form::default(),
-            z_loss: 0.0,
-            softcap: None,
-            temperature: 1.0,
-            instructions: None,
-        }
-    }
-}
-
-impl Config {
-    /// Plain cross-entropy, mean reduction.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// ε, the mass that smoothing takes from the target and gives to the prior, in [0, 1]. 0 unless said; 0.1 is the usual choice. A batch may give one a row.
-    pub fn label_smoothing(mut self, epsilon: f64) -> Self {
-        self.epsilon = epsilon;
-        self
-    }
-
-    /// Where that mass goes. Uniform over all classes unless said.
-    pub fn prior(mut self, prior: Prior) -> Self {
-        self.prior = prior;
-        self
-    }
-
-    /// One weight a class, finite and ≥ 0.
-    pub fn class_weights(mut self, weights: impl Into<Vec<f64>>) -> Self {
-        self.class_weights = Some(weights.into());
-        self
-    }
-
-    /// How class weights enter a smoothed row. [`PerClass`](ClassWeighting::PerClass) unless said.
-    pub fn class_weighting(mut self, weighting: ClassWeighting) -> Self {
-        self.class_weighting = weighting;
-        self
-    }
-
-    /// A class index whose rows are ignored, inside 0..K or outside; may be called several times. None unless said (PyTorch's default is −100).
-    pub fn ignore_index(mut self, index: i64) -> Self {
-        self.ignore.push(index);
-        self
-    }
-
-    /// What the prior does on masked classes. [`PyTorch`](Masked::PyTorch) unless said.
-    pub fn masked(mut self, masked: Masked) -> Self {
-        self.masked = masked;
-        self
-    }
-
-    /// How the rows' losses become the batch's. [`Mean`](Reduction::Mean) unless said.
-    pub fn reduction(mut self, reduction: Reduction) -> Self {
-        self.reduction = reduction;
-        self
-    }
-
-    /// What the mean divides by. [`PyTorch`](Denominator::PyTorch) unless said.
-    pub fn denominator(mut self, denominator: Denominator) -> Self {
-        self.denominator = denominator;
-        self
-    }
-
-    /// The mean over nothing. [`Nan`](EmptyMean::Nan) unless said.
-    pub fn empty_mean(mut self, empty_mean: EmptyMean) -> Self {
-        self.empty_mean = empty_mean;
-        self
-    }
-
-    /// Cross-entropy (unless said) or KL divergence.
-    pub fn form(mut self, form: Form) -> Self {
-        self.form = form;
-        self
-    }
-
-    /// Adds λ·lse² to each kept row; λ finite and ≥ 0.
-    pub fn z_loss(mut self, lambda: f64) -> Self {
-        self.z_loss = lambda;
-        self
-    }
-
-    /// Replaces each logit z (after the temperature) by c·tanh(z/c); c finite and > 0.
-    pub fn softcap(mut self, cap: f64) -> Self {
-        self.softcap = Some(cap);
-        self
-    }
-
-    /// Divides the logits by T, finite and > 0.
-    pub fn temperature(mut self, temperature: f64) -> Self {
-        self.temperature = temperature;
-        self
-    }
-
-    /// Computes with these instructions instead of the best that the processor has: for comparisons and tests.
-    pub fn instructions(mut self, instructions: Instructions) -> Self {
-        self.instructions = Some(instructions);
-        self
-    }
-
-    /// Checks everything that can be checked without a batch.
-    ///
-    /// # Errors
-    /// [`ConfigError`] naming the option, what came and what was expected: ε outside [0, 1] or NaN, a negative, NaN or infinite weight, a prior that is not a distribution,
-    /// a temperature or softcap that is not finite and > 0, a z-loss that is not finite and ≥ 0, instructions that the processor does not have.
-    pub fn build(self) -> Result<Criterion, ConfigError> {
-        let number = |name, value: f64, good: bool, expected| if good { Ok(()) } else { Err(ConfigError::Number { name, value, expected }) };
-        number("label smoothing", self.epsilon, (0.0..=1.0).contains(&self.epsilon), "0 ≤ ε ≤ 1")?;
-        number("z-loss", self.z_loss, self.z_loss.is_finite() && self.z_loss >= 0.0, "a finite number ≥ 0")?;
-        number("temperature", self.temperature, self.temperature.is_finite() && self.temperature > 0.0, "a finite number > 0")?;
-        if let Some(cap) = self.softcap {
-            number("softcap", cap, cap.is_finite() && cap > 0.0, "a finite number > 0")?;
-        }
-        if let Some(weights) = &self.class_weights {
-            if weights.is_empty() {
-                return Err(ConfigError::Length { name: "class weights", len: 0, expected: "one a class" });
-            }
-            if let Some(index) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
-                return Err(ConfigError::Entry { name: "class weights", index, value: weights[index], expected: "a finite number ≥ 0" });
-            }
-        }
-        self.prior.check()?;
-        self.instructions.map_or(Ok(()), Instructions::check)?;
-        Ok(Criterion { config: self })
-    }
-}
-
-/// A checked [`Config`]: cross-entropy between softmax(logits) and smoothed targets, for any batch, shape and dtype.
-///
-/// With t the target, u the prior and ℓ_k = −ln softmax(z)_k, a row's loss is `(1−ε)·Σ t_k ℓ_k + ε·Σ u_k ℓ_k`, in the closed form that never builds the
-/// smoothed target. Made by [`Config::build`]; used through [`forward`](Self::forward), [`forward_backward`](Self::forward_backward) and
-/// [`forward_backward_in_place`](Self::forward_backward_in_place).
+/// | call | gradient |
+/// |---|---|
+/// | [`forward`](Self::forward) | none |
+/// | [`loss_and_gradient`](Self::loss_and_gradient) | in a new vector |
+/// | [`forward_backward`](Self::forward_backward) | written into yours, in any layout |
+/// | [`forward_backward_in_place`](Self::forward_backward_in_place) | written over the logits |
 #[derive(Debug, Clone, PartialEq)]
 pub struct Criterion {
     pub(crate) config: Config,
 }
 
 impl Criterion {
-    /// ε.
-    pub fn epsilon(&self) -> f64 {
-        self.config.epsilon
-    }
-
-    /// How the rows' losses become the batch's.
-    pub fn reduction(&self) -> Reduction {
-        self.config.reduction
-    }
-
-    /// The configuration that was checked.
+    /// The configuration that was validated.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The loss of a batch, without its gradient.
+    ///
+    /// `logits` is N rows of K classes in any layout; `batch` is the targets
+    /// ([`Targets`](crate::Targets): indices `[N]`, probabilities `[N, K]`, or two labels), or a
+    /// [`Batch`] with whatever else is given per row. Logits in f64 are computed and reported in
+    /// f64, all others in f32; what is one number per row is computed in f64. Ignored rows are
+    /// never read. NaN and +∞ logits make their own row's loss NaN and are counted in
+    /// [`Output::non_finite`].
+    ///
+    /// ```
+    /// use xent::{Config, Rows};
+    /// let criterion = Config::new().label_smoothing(0.1).ignore_index(-100).build()?;
+    /// let logits = [2.0_f64, -1.0, 0.5, 0.0, 0.0, 1.0, -2.0, 3.0, 5.0, 5.0, 5.0, 5.0];
+    /// let output = criterion.forward(&Rows::new(&logits, 4)?, &[0i64, 3, -100])?;
+    /// assert_eq!(format!("{:.10}", output.loss), "0.4651824725"); // (0.5048495824 + 0.4255153626) / 2 rows kept
+    /// assert_eq!((output.correct, output.ignored, output.denominator), (2, 1, 2.0));
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Input`](crate::Error::Input) naming the row, what came and what was expected.
+    pub fn forward<'b, T: Element>(&self, logits: &Rows<'_, T>, batch: impl Into<Batch<'b>>) -> Result<Output<T::Real>> {
+        cpu::compute(self, Buffers::Logits(logits), &batch.into(), &Upstream::Scalar(1.0))
+    }
+
+    /// The loss of a batch and its gradient with respect to the logits, in a new vector: `[N, K]`,
+    /// row after row whatever the logits' layout. The upstream gradient is 1. Otherwise as
+    /// [`forward_backward`](Self::forward_backward), which saves the new vector where a training
+    /// loop has one already.
+    ///
+    /// ```
+    /// use xent::{Config, Rows};
+    /// let criterion = Config::new().label_smoothing(0.1).build()?;
+    /// let logits = [0.0f32; 4];
+    /// let (output, gradient) = criterion.loss_and_gradient(&Rows::new(&logits, 4)?, &[2u32])?;
+    /// assert_eq!(gradient, [0.225, 0.225, -0.675, 0.225]); // 1/4 − 0.1/4, and 1/4 − 0.9 − 0.1/4
+    /// assert_eq!(format!("{:.4}", output.loss), "1.3863"); // ln 4
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Input`](crate::Error::Input) naming the row, what came and what was expected;
+    /// [`Error::View`](crate::Error::View) if the logits are a broadcast view with more positions
+    /// than memory could hold.
+    pub fn loss_and_gradient<'b, T: Element>(&self, logits: &Rows<'_, T>, batch: impl Into<Batch<'b>>) -> Result<(Output<T::Real>, Vec<T>)> {
+        let (rows, classes) = (logits.rows(), logits.classes());
+        let most = isize::MAX as usize / size_of::<T>();
+        let len = rows.checked_mul(classes).filter(|&len| len <= most);
+        let len = len.ok_or_else(|| ViewError::TooLarge { shape: vec![rows, classes] })?;
+        let mut gradient = vec![T::from_f64(0.0); len];
+        let output = self.forward_backward(logits, batch, 1.0, &mut RowsMut::new(&mut gradient, classes)?)?;
+        Ok((output, gradient))
+    }
+
+    /// The loss of a batch and its gradient with respect to the logits, written over the whole of
+    /// `grad`, which has the logits' N and K, in any layout.
+    ///
+    /// With p = softmax(z) and y the smoothed target a row's gradient is `p − y`, times its weights
+    /// and `upstream`, over the denominator for a mean. Ignored rows get exactly 0, rows with NaN
+    /// or +∞ logits NaN. `upstream` is dL/dloss: 1.0, or without reduction possibly one number per
+    /// row. Otherwise as [`forward`](Self::forward).
+    ///
+    /// ```
+    /// use xent::{Config, Rows, RowsMut};
+    /// let criterion = Config::new().label_smoothing(0.1).build()?;
+    /// let logits = [0.0f32; 4];
+    /// let mut grad = [f32::NAN; 4];
+    /// criterion.forward_backward(&Rows::new(&logits, 4)?, &[2u32], 2.0, &mut RowsMut::new(&mut grad, 4)?)?;
+    /// assert_eq!(grad, [0.45, 0.45, -1.35, 0.45]); // twice 1/4 − 0.1/4, and 1/4 − 0.9 − 0.1/4
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Input`](crate::Error::Input) naming the row, what came and what was expected;
+    /// nothing has been written then.
+    pub fn forward_backward<'b, T: Element>(
+        &self,
+        logits: &Rows<'_, T>,
+        batch: impl Into<Batch<'b>>,
+        upstream: impl Into<Upstream<'b>>,
+        grad: &mut RowsMut<'_, T>,
+    ) -> Result<Output<T::Real>> {
+        if (grad.rows(), grad.classes()) != (logits.rows(), logits.classes()) {
+            return Err(InputError::Shape {
+                name: "the gradient",
+                rows: grad.rows(),
+                classes: grad.classes(),
+                expected_rows: logits.rows(),
+                expected_classes: logits.classes(),
+            }
+            .into());
+        }
+        cpu::compute(self, Buffers::Both(logits, grad), &batch.into(), &upstream.into())
+    }
+
+    /// [`forward_backward`](Self::forward_backward) with the gradient written over the logits
+    /// themselves, for models whose logits are the largest thing in memory.
+    ///
+    /// ```
+    /// use xent::{Config, RowsMut};
+    /// let criterion = Config::new().label_smoothing(0.1).build()?;
+    /// let mut logits = [0.0f32; 4];
+    /// criterion.forward_backward_in_place(&mut RowsMut::new(&mut logits, 4)?, &[2u32], 1.0)?;
+    /// assert_eq!(logits, [0.225, 0.225, -0.675, 0.225]); // the gradient now
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Input`](crate::Error::Input) naming the row, what came and what was expected; the
+    /// logits are as they were then.
+    pub fn forward_backward_in_place<'b, T: Element>(
+        &self,
+        logits: &mut RowsMut<'_, T>,
+        batch: impl Into<Batch<'b>>,
+        upstream: impl Into<Upstream<'b>>,
+    ) -> Result<Output<T::Real>> {
+        cpu::compute(self, Buffers::InPlace(logits), &batch.into(), &upstream.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Reduction, bf16};
+
+    /// What a user's own functions return.
+    #[derive(Debug, thiserror::Error)]
+    enum TrainingError {
+        #[error(transparent)]
+        Loss(#[from] crate::Error),
+    }
+
+    #[test]
+    fn one_conversion_is_enough_for_an_error_type_of_ones_own() {
+        fn step(epsilon: f64, classes: usize, reduction: &str, target: u16) -> Result<f64, TrainingError> {
+            let criterion = Config::new().label_smoothing(epsilon).reduction(reduction.parse()?).build()?;
+            let (output, _) = criterion.loss_and_gradient(&Rows::new(&[0.0; 6], classes)?, &[target, 1])?;
+            Ok(output.loss.into_vec()[0])
+        }
+        assert!((step(0.1, 3, "mean", 2).unwrap() - 3f64.ln()).abs() < 1e-15);
+        let kind = |result: Result<f64, TrainingError>| match result.unwrap_err() {
+            TrainingError::Loss(error) => error,
+        };
+        assert!(matches!(kind(step(2.0, 3, "mean", 2)), crate::Error::Config(_)));
+        assert!(matches!(kind(step(0.1, 3, "average", 2)), crate::Error::Config(_)));
+        assert!(matches!(kind(step(0.1, 4, "mean", 2)), crate::Error::View(_)));
+        assert!(matches!(kind(step(0.1, 3, "mean", 3)), crate::Error::Input(_)));
+    }
+
+    #[test]
+    fn a_new_gradient_is_the_one_that_is_written_into_yours() {
+        let logits: Vec<bf16> = (0..60).map(|i| bf16::from_f32((i * 7 % 11) as f32 - 5.0)).collect();
+        let targets = [0u8, 3, 255, 1, 2, 3, 0, 0, 1, 2, 255, 3, 1, 1, 2];
+        for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
+            let criterion = Config::new().label_smoothing(0.1).ignore_index(255).reduction(reduction).build().unwrap();
+            // [3, 4, 5] with the classes in the middle: the new gradient has its rows one after
+            // another all the same.
+            let view = Rows::with_axis(&logits, &[3, 4, 5], 1).unwrap();
+            let (output, gradient) = criterion.loss_and_gradient(&view, &targets).unwrap();
+            let mut grad = vec![bf16::NAN; 60];
+            let expected = criterion.forward_backward(&view, &targets, 1.0, &mut RowsMut::new(&mut grad, 4).unwrap()).unwrap();
+            assert_eq!((&output, &gradient), (&expected, &grad));
+            assert!(gradient[0] != bf16::ZERO && gradient[8..12] == [bf16::ZERO; 4]);
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_no_memory_holds_is_an_error() {
+        let criterion = Config::new().build().unwrap();
+        let broadcast = Rows::strided(&[0f32], &[1, isize::MAX as usize], &[0, 0], 0, 1).unwrap();
+        assert!(matches!(criterion.loss_and_gradient(&broadcast, &[0u8]), Err(crate::Error::View(ViewError::TooLarge { .. }))));
+    }
+
+    #[test]
+    fn probabilities_are_lent_as_logits_are() {
+        let shares = [0.25f32, 0.75, 0.5, 0.5];
+        let (logits, shares) = (Rows::new(&[1.0f32, 0.0, 2.0, -1.0], 2).unwrap(), Rows::new(&shares, 2).unwrap());
+        let criterion = Config::new().label_smoothing(0.1).build().unwrap();
+        let lent = criterion.forward(&logits, &shares).unwrap();
+        assert_eq!(lent, criterion.forward(&logits, Batch::new(&shares).row_weights(&[1.0; 2])).unwrap());
+        assert_eq!(lent, criterion.forward(&logits, shares).unwrap());
+    }
+
+    #[test]
+    fn numbers_are_taken_as_they_come() {
+        let criterion = Config::new().reduction(Reduction::None).build().unwrap();
+        let logits = [1.0f32, 0.0, 2.0, -1.0];
+        let logits = Rows::new(&logits, 2).unwrap();
+        let weighted = |batch: Batch<'_>| criterion.forward(&logits, batch).unwrap();
+        let (narrow, wide) = (vec![0.5f32, 0.25], vec![0.5, 0.25]);
+        let batch = || Batch::new(&[0u64, 1]);
+        assert_eq!(weighted(batch().row_weights(&narrow)), weighted(batch().row_weights(&wide)));
+        assert_eq!(weighted(batch().label_smoothing_rows(narrow.clone())), weighted(batch().label_smoothing_rows(&wide[..])));
+        let mix = |lambda: crate::Lambda<'static>| weighted(crate::Targets::mix(&[0u16, 1], &[1i8, 0], lambda).into());
+        assert_eq!(mix(narrow.clone().into()), mix((&[0.5, 0.25]).into()));
+        let gradient = |upstream: Upstream<'_>| {
+            let mut grad = [0.0; 4];
+            criterion.forward_backward(&logits, batch(), upstream, &mut RowsMut::new(&mut grad, 2).unwrap()).unwrap();
+            grad
+        };
+        assert_eq!(gradient((&narrow).into()), gradient((&wide).into()));
     }
 }

@@ -1,5 +1,54 @@
 //! Errors as values: what came, where, and what was expected.
 
+/// Whatever can be wrong with a call of xent. No call panics on its input, and nothing has been
+/// written when one returns an error.
+///
+/// Every public call returns it, so that one `?`, or one `#[from]` in an error type of your own, is
+/// enough.
+///
+/// ```
+/// use xent::{Config, Error, Rows};
+/// fn loss(logits: &[f32], targets: &[i64]) -> Result<f32, Error> {
+///     let criterion = Config::new().label_smoothing(0.1).build()?;
+///     let output = criterion.forward(&Rows::new(logits, 2)?, targets)?;
+///     Ok(output.loss.into_vec()[0])
+/// }
+/// let error = loss(&[0.0; 4], &[0, 2]).unwrap_err();
+/// assert_eq!(error.to_string(), "target 2 in row 1 is outside 0..2 and not an ignore index");
+/// assert!(matches!(error, Error::Input(_)));
+/// ```
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option outside its range, or a word that is none of its words.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A batch that does not fit the criterion or the logits.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// A view that its buffer does not hold, or a shape without classes.
+    #[error(transparent)]
+    View(#[from] ViewError),
+    /// An array or tensor whose shape does not go with that of the logits. From bindings; see
+    /// [`host::LogitsShape`](crate::host::LogitsShape).
+    #[error("{name} has shape {found:?}, expected {expected} beside logits of shape {logits:?} with the classes on axis {axis}")]
+    Shape {
+        /// What has that shape.
+        name: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// What was expected, in words and numbers.
+        expected: String,
+        /// The shape of the logits.
+        logits: Vec<usize>,
+        /// Their class axis.
+        axis: usize,
+    },
+}
+
+/// A result with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
 /// A [`Config`](crate::Config) that describes no criterion.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -44,12 +93,22 @@ pub enum ConfigError {
         /// What was expected.
         expected: &'static str,
     },
-    /// Instructions that this processor does not have.
-    #[error("instructions {asked} are not to be had on this processor, expected {best} or less")]
+    /// A word that an option does not have.
+    #[error("{option} is '{word}', expected {expected}")]
+    Word {
+        /// The option.
+        option: &'static str,
+        /// The word that came.
+        word: String,
+        /// The words that there are.
+        expected: String,
+    },
+    /// Instructions that this processor does not support.
+    #[error("this processor does not support the instructions {asked}, expected {best} or less")]
     Instructions {
         /// What was asked for.
         asked: crate::Instructions,
-        /// The best that there is.
+        /// The best that it supports.
         best: crate::Instructions,
     },
 }
@@ -78,10 +137,10 @@ pub enum InputError {
         /// What came.
         value: f64,
     },
-    /// A number given a row outside its range.
+    /// A number that is given per row, outside its range.
     #[error("{option} of row {row} is {value}, expected {expected}")]
     RowValue {
-        /// What is given a row.
+        /// What is given per row.
         option: RowOption,
         /// The row.
         row: usize,
@@ -109,7 +168,7 @@ pub enum InputError {
         len: usize,
         /// How many were expected.
         expected: usize,
-        /// What the number of expected entries is, e.g. "one a row".
+        /// What the number of expected entries is, for example "one per row".
         what: &'static str,
     },
     /// A class that the logits do not have, named by an option.
@@ -149,7 +208,7 @@ pub enum InputError {
     },
 }
 
-/// What a batch may give a row, as [`InputError::RowValue`] names it.
+/// What a batch may give per row, as [`InputError::RowValue`] names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RowOption {
@@ -175,17 +234,39 @@ fn negative_hint(value: i64) -> &'static str {
     if value < 0 { " (if it marks padding, make it one)" } else { "" }
 }
 
+/// The axes that a shape has, in words.
+fn axes(rank: usize) -> String {
+    match rank {
+        0 => "at least 1 axis".to_owned(),
+        _ => format!("-{rank} to {}", rank - 1),
+    }
+}
+
 /// A view that its buffer does not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ViewError {
     /// The class axis is not an axis of the shape.
-    #[error("class axis {axis} of a shape with {rank} axes, expected less than {rank}")]
+    #[error("class axis {axis} of a shape with {rank} axes, expected {}", axes(*.rank))]
     Axis {
-        /// The axis that came.
-        axis: usize,
+        /// The axis that came; negative ones count from the end.
+        axis: isize,
         /// How many axes there are.
         rank: usize,
+    },
+    /// A buffer that does not split into rows of so many classes.
+    #[error("{len} elements do not split into rows of {classes} classes, expected a multiple of {classes}")]
+    Ragged {
+        /// Length of the buffer.
+        len: usize,
+        /// Number of classes.
+        classes: usize,
+    },
+    /// More positions than can be counted, or than a gradient of its own could have.
+    #[error("shape {shape:?} has more positions than memory can hold")]
+    TooLarge {
+        /// The shape.
+        shape: Vec<usize>,
     },
     /// No classes.
     #[error("the class axis has length 0, expected at least 1 class")]

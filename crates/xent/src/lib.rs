@@ -1,7 +1,9 @@
-//! Label-smoothed cross-entropy: loss and gradient, right beside padding, weights, masks and huge vocabularies.
+//! Label-smoothed cross-entropy: loss and gradient that stay correct with padding, class weights,
+//! masked classes and huge vocabularies.
 //!
-//! Cross-entropy on one-hot labels rewards a model for pushing the true class's logit away from all others without end. Label smoothing trains on
-//! `y = (1−ε)·δ + ε·u` instead, u a prior over the classes, ε about 0.1 (Szegedy et al. 2015, arXiv 1512.00567).
+//! Cross-entropy on one-hot labels rewards a model for pushing the true class's logit away from all
+//! others without end. Label smoothing trains on `y = (1−ε)·δ + ε·u` instead, u a prior over the
+//! classes, ε about 0.1 (Szegedy et al. 2015, arXiv 1512.00567).
 //!
 //! ```
 //! use xent::{Config, Rows, RowsMut};
@@ -11,44 +13,58 @@
 //! let targets = [0i64, 3, -100];
 //! let mut grad = [0.0f32; 12];
 //!
-//! let output = criterion.forward_backward(&Rows::new(&logits, 3, 4)?, &targets, 1.0, &mut RowsMut::new(&mut grad, 3, 4)?)?;
-//! assert_eq!(output.loss.scalar(), Some(0.46518248)); // the mean over the two rows kept
-//! assert_eq!(output.nll.scalar(), Some(0.25893247)); //   comparable with any other ε
-//! assert_eq!(output.ignored, 1);
+//! let output = criterion.forward_backward(&Rows::new(&logits, 4)?, &targets, 1.0, &mut RowsMut::new(&mut grad, 4)?)?;
+//! assert_eq!(format!("{:.6}", output.loss), "0.465182"); // the mean over the two rows kept
+//! assert_eq!(format!("{:.6}", output.nll), "0.258932"); //   comparable with any other ε
+//! assert_eq!((output.rows, output.ignored, output.accuracy()), (3, 1, 1.0));
 //! assert_eq!(grad[8..], [0.0; 4]); // ignored, never read
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # Ok::<(), xent::Error>(())
 //! ```
 //!
-//! - [`Config`] says what is measured: smoothing, [`Prior`], class weights, ignore indices, [`Reduction`], [`Form`], z-loss, softcap, temperature. [`Config::build`] checks it.
-//! - [`Rows`] and [`RowsMut`] view logits and gradients in f32, f64, f16 or bf16, with any strides and the classes on any axis.
-//! - [`Batch`] carries the targets (class indices, probabilities, two labels) and what is given a row: ε, weights, masks.
-//! - [`Criterion::forward`], [`Criterion::forward_backward`] and [`Criterion::forward_backward_in_place`] return an [`Output`].
-//! - [`Instructions`] says what the kernels run on; the best that the processor has is found when the program runs.
-//! - [`rules`] is for backends.
+//! - [`Config`] says what is measured: smoothing, [`Prior`], class weights, ignore indices,
+//!   [`Reduction`], [`Form`], z-loss, softcap, temperature. [`Config::build`] validates it and
+//!   makes a [`Criterion`].
+//! - [`Rows`] and [`RowsMut`] view logits and gradients in f32, f64, f16 or bf16, with any strides
+//!   and the classes on any axis.
+//! - [`Batch`] carries the targets (class indices, probabilities, two labels) and what is given per
+//!   row: ε, weights, masks.
+//! - [`Criterion::forward`], [`Criterion::loss_and_gradient`], [`Criterion::forward_backward`] and
+//!   [`Criterion::forward_backward_in_place`] return an [`Output`].
+//! - [`Error`] is whatever can be wrong with any call.
+//! - [`Instructions`] says what the kernels run on; the best that the processor has is found when
+//!   the program runs.
+//! - [`rules`] is for backends, [`host`] for bindings.
 //!
-//! The repository's SEMANTICS.md has every formula, denominator and NaN/∞ rule. Memory beyond the caller's is O(N + K) a thread. Results have the same bits for any number of threads.
+//! The repository's SEMANTICS.md has every formula, denominator and NaN/∞ rule. Memory beyond the
+//! caller's is O(N + K) a thread. Results have the same bits for any number of threads.
 
 #![warn(missing_docs)]
 
 mod batch;
+mod config;
 mod cpu;
 mod criterion;
 mod element;
 mod error;
+pub mod host;
+mod number;
 mod output;
 mod prior;
 mod reduction;
 pub mod rules;
 mod targets;
 mod view;
+mod words;
 
 pub use batch::{AllowedClasses, Batch, Upstream};
+pub use config::{ClassWeighting, Config, Form, Masked};
 pub use cpu::Instructions;
-pub use criterion::{ClassWeighting, Config, Criterion, Form, Masked};
+pub use criterion::Criterion;
 pub use element::{Element, Real};
-pub use error::{ConfigError, InputError, RowOption, ViewError};
+pub use error::{ConfigError, Error, InputError, Result, RowOption, ViewError};
+pub use number::Numbers;
 pub use output::{Output, Reduced};
-pub use prior::{Prior, PriorMatrix};
+pub use prior::{Prior, PriorKind, PriorMatrix};
 pub use reduction::{Denominator, EmptyMean, Reduction};
 pub use targets::{ClassIndices, Lambda, Probabilities, Targets};
 pub use view::{Rows, RowsMut};

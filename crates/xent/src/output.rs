@@ -1,14 +1,53 @@
 //! What a call returns beside the gradient.
 
+use std::fmt;
+
 use crate::Real;
 
-/// A value a row ([`Reduction::None`](crate::Reduction::None)) or one for the batch.
+/// One value for the batch, or one per row ([`Reduction::None`](crate::Reduction::None)).
+///
+/// It prints as the number that it is, or as a list of them, and iterates over its values.
+///
+/// ```
+/// use xent::{Config, Reduction, Rows};
+/// let logits = [0.0_f64, 0.0, 3.0, 0.0];
+/// let logits = Rows::new(&logits, 2)?;
+/// let mean = Config::new().build()?.forward(&logits, &[0u8, 0])?.loss;
+/// assert_eq!(format!("{mean:.3}"), "0.371"); // (ln 2 + ln(1 + e⁻³)) / 2
+/// let rows = Config::new().reduction(Reduction::None).build()?.forward(&logits, &[0u8, 0])?.loss;
+/// assert_eq!(format!("{rows:.3}"), "[0.693, 0.049]");
+/// assert_eq!(rows.into_vec().len(), 2);
+/// # Ok::<(), xent::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reduced<F> {
-    /// The batch's.
+    /// The batch's value.
     Scalar(F),
-    /// One a row, in the rows' order; 0 for ignored rows.
+    /// One value per row, in the rows' order; 0 for ignored rows.
     Rows(Vec<F>),
+}
+
+impl<F> Reduced<F> {
+    /// The rows' values; a batch's value as a slice of one.
+    pub fn as_slice(&self) -> &[F] {
+        match self {
+            Self::Scalar(value) => std::slice::from_ref(value),
+            Self::Rows(values) => values,
+        }
+    }
+
+    /// The rows' values; a batch's value as a vector of one.
+    pub fn into_vec(self) -> Vec<F> {
+        match self {
+            Self::Scalar(value) => vec![value],
+            Self::Rows(values) => values,
+        }
+    }
+
+    /// Iterates over [`as_slice`](Self::as_slice).
+    pub fn iter(&self) -> std::slice::Iter<'_, F> {
+        self.as_slice().iter()
+    }
 }
 
 impl<F: Copy> Reduced<F> {
@@ -17,14 +56,6 @@ impl<F: Copy> Reduced<F> {
         match self {
             Self::Scalar(value) => Some(*value),
             Self::Rows(_) => None,
-        }
-    }
-
-    /// The rows' values; a batch's value as a slice of one.
-    pub fn as_slice(&self) -> &[F] {
-        match self {
-            Self::Scalar(value) => std::slice::from_ref(value),
-            Self::Rows(values) => values,
         }
     }
 }
@@ -39,34 +70,93 @@ impl<F: Real> Reduced<F> {
     }
 }
 
-/// The loss and what came with it from the same pass. `F` is `f64` for `f64` logits and `f32` for all others; natural logarithms throughout (nats).
+/// The number, or `[a, b, …]`; width and precision are each number's.
+impl<F: fmt::Display> fmt::Display for Reduced<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scalar(value) => value.fmt(f),
+            Self::Rows(values) => {
+                f.write_str("[")?;
+                for (row, value) in values.iter().enumerate() {
+                    if row > 0 {
+                        f.write_str(", ")?;
+                    }
+                    value.fmt(f)?;
+                }
+                f.write_str("]")
+            }
+        }
+    }
+}
+
+impl<F> IntoIterator for Reduced<F> {
+    type Item = F;
+    type IntoIter = std::vec::IntoIter<F>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.into_vec().into_iter()
+    }
+}
+
+impl<'a, F> IntoIterator for &'a Reduced<F> {
+    type Item = &'a F;
+    type IntoIter = std::slice::Iter<'a, F>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// The loss and what came with it from the same pass. `F` is `f64` for `f64` logits and `f32` for
+/// all others; logarithms are natural (nats).
 ///
-/// `loss = (1−ε)·nll + smoothing + z_loss`, less `floor` in the KL form, where ε is the same in all rows. SEMANTICS.md S4 defines each.
+/// `loss = (1−ε)·nll + smoothing + z_loss`, less `floor` in the KL form, where ε is the same in all
+/// rows. SEMANTICS.md S4 defines each. `loss`, `nll`, `smoothing`, `z_loss` and `floor` are reduced
+/// alike.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Output<F> {
     /// The loss.
     pub loss: Reduced<F>,
-    /// What the loss would be with ε = 0 and without z-loss: comparable between runs with different ε.
+    /// What the loss would be with ε = 0 and without z-loss: comparable between runs with different
+    /// ε.
     pub nll: Reduced<F>,
     /// ε times the cross-entropy to the prior.
     pub smoothing: Reduced<F>,
     /// λ·lse².
     pub z_loss: Reduced<F>,
-    /// The lowest value that the cross-entropy can reach: the entropy of the smoothed target, where that sums to 1 (SEMANTICS.md S4.3 for class weights).
+    /// The lowest value that the cross-entropy can reach: the entropy of the smoothed target, where
+    /// that sums to 1 (SEMANTICS.md S4.3 for class weights).
     pub floor: Reduced<F>,
-    /// ln Σ e^z, one a row; 0 for ignored rows.
+    /// `ln Σ e^z`, `[N]`; 0 for ignored rows.
     pub lse: Vec<F>,
     /// Kept rows whose largest logit (first index on ties) is the target's largest class.
     pub correct: usize,
     /// What a mean divides by, whatever the reduction.
     pub denominator: f64,
+    /// All rows, N.
+    pub rows: usize,
     /// Rows that were ignored.
     pub ignored: usize,
     /// Kept rows whose loss is NaN or infinite.
     pub non_finite: usize,
     /// The first of them.
     pub first_non_finite: Option<usize>,
+}
+
+impl<F> Output<F> {
+    /// The share of kept rows that are [`correct`](Self::correct); NaN if no row is kept.
+    ///
+    /// ```
+    /// use xent::{Config, Rows};
+    /// let logits = [2.0f32, 0.0, 3.0, 0.0, 9.0, 9.0]; // 3 rows of 2 classes
+    /// let output = Config::new().ignore_index(-100).build()?.forward(&Rows::new(&logits, 2)?, &[0i64, 1, -100])?;
+    /// assert_eq!((output.rows, output.ignored, output.accuracy()), (3, 1, 0.5));
+    /// # Ok::<(), xent::Error>(())
+    /// ```
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / (self.rows - self.ignored) as f64
+    }
 }
 
 impl<F: Real> Output<F> {
@@ -81,9 +171,60 @@ impl<F: Real> Output<F> {
             lse: self.lse.iter().map(|lse| lse.to_f64()).collect(),
             correct: self.correct,
             denominator: self.denominator,
+            rows: self.rows,
             ignored: self.ignored,
             non_finite: self.non_finite,
             first_non_finite: self.first_non_finite,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_prints_as_numbers() {
+        let (one, rows) = (Reduced::Scalar(0.465f32), Reduced::Rows(vec![0.5f32, 0.0, f32::NAN]));
+        assert_eq!(one.to_string(), "0.465");
+        assert_eq!(format!("{one:.1} {one:>7.2}"), "0.5    0.47");
+        assert_eq!(format!("{rows} {rows:.2}"), "[0.5, 0, NaN] [0.50, 0.00, NaN]");
+        assert_eq!(Reduced::<f64>::Rows(vec![]).to_string(), "[]");
+    }
+
+    #[test]
+    fn it_is_its_values() {
+        let (one, rows) = (Reduced::Scalar(3.0), Reduced::Rows(vec![1.0, 2.0]));
+        assert_eq!((one.scalar(), rows.scalar()), (Some(3.0), None));
+        assert_eq!((one.as_slice(), rows.as_slice()), (&[3.0][..], &[1.0, 2.0][..]));
+        assert_eq!(one.iter().chain(&rows).sum::<f64>(), 6.0);
+        let mut sum = 0.0;
+        for value in rows.clone() {
+            sum += value;
+        }
+        assert_eq!((sum, one.into_vec(), rows.into_vec()), (3.0, vec![3.0], vec![1.0, 2.0]));
+    }
+
+    #[test]
+    fn accuracy_of_nothing_is_not_a_number() {
+        let none = Reduced::Scalar(0.0);
+        let parts = || none.clone();
+        let (loss, nll, smoothing, z_loss, floor) = (parts(), parts(), parts(), parts(), parts());
+        let output = Output {
+            loss,
+            nll,
+            smoothing,
+            z_loss,
+            floor,
+            lse: vec![0.0; 4],
+            correct: 1,
+            denominator: 3.0,
+            rows: 4,
+            ignored: 1,
+            non_finite: 0,
+            first_non_finite: None,
+        };
+        assert_eq!(output.accuracy(), 1.0 / 3.0);
+        assert!(Output { correct: 0, ignored: 4, ..output }.accuracy().is_nan());
     }
 }

@@ -1,23 +1,53 @@
 //! u, the distribution that smoothing mixes into the target. See SEMANTICS.md S3.
 
-use crate::ConfigError;
+use crate::{ConfigError, Numbers, Result};
 
 /// Where smoothing puts its mass ε.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Prior {
-    /// ε/K on every class, the true one too: Szegedy et al. 2015, PyTorch, Keras, optax.
+    /// `uniform`: ε/K on every class, the true one too. Szegedy et al. 2015, PyTorch, Keras, optax.
     #[default]
     Uniform,
-    /// ε/(K−1) on every class but the true one, which keeps 1−ε: the KL-divergence criterion of OpenNMT and fairseq.
+    /// `wrong_classes`: ε/(K−1) on every class but the true one, which keeps 1−ε. The KL-divergence
+    /// criterion of OpenNMT and fairseq.
+    #[cfg_attr(feature = "serde", serde(alias = "wrong-classes", alias = "others"))]
     WrongClasses,
-    /// As [`WrongClasses`](Self::WrongClasses), but nothing on these classes either: padding, say.
+    /// `excluding`: as [`WrongClasses`](Self::WrongClasses), but nothing on these classes either,
+    /// for example padding.
     Excluding(Vec<usize>),
-    /// ε·u with u given, one probability a class: the label frequencies, say (unigram smoothing).
+    /// `fixed`: ε·u with u given, one probability per class, for example the label frequencies
+    /// (unigram smoothing).
     Fixed(Vec<f64>),
-    /// ε·U[y, :], a row for each true class.
+    /// `by_true_class`: ε·U[y, :], one row per true class.
+    #[cfg_attr(feature = "serde", serde(alias = "by-true-class"))]
     ByTrueClass(PriorMatrix),
+}
+
+/// Which [`Prior`] it is, without what it holds: for command lines and other languages, where that
+/// comes apart.
+///
+/// ```
+/// use xent::{Prior, PriorKind};
+/// assert_eq!(Prior::fixed(&[0.25f32, 0.75]).kind().to_string(), "fixed");
+/// assert_eq!("others".parse::<PriorKind>()?, PriorKind::WrongClasses);
+/// # Ok::<(), xent::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum PriorKind {
+    /// [`Prior::Uniform`].
+    #[default]
+    Uniform,
+    /// [`Prior::WrongClasses`].
+    WrongClasses,
+    /// [`Prior::Excluding`].
+    Excluding,
+    /// [`Prior::Fixed`].
+    Fixed,
+    /// [`Prior::ByTrueClass`].
+    ByTrueClass,
 }
 
 /// A K×K matrix of priors, one row for each true class.
@@ -31,11 +61,19 @@ pub struct PriorMatrix {
 impl PriorMatrix {
     /// From K·K entries in row-major order, each row a distribution over the classes.
     ///
+    /// ```
+    /// use xent::PriorMatrix;
+    /// let error = PriorMatrix::new(2, &[0.5, 0.5, 0.9, 0.2]).unwrap_err();
+    /// assert_eq!(error.to_string(), "row 1 of the prior matrix sums to 1.1, expected 1 (within 1e-4)");
+    /// ```
+    ///
     /// # Errors
-    /// [`ConfigError`] if the number of entries is not K·K, an entry is negative, NaN or infinite, or a row does not sum to 1 within 1e-4.
-    pub fn new(classes: usize, entries: Vec<f64>) -> Result<Self, ConfigError> {
+    /// [`Error::Config`](crate::Error::Config) if the number of entries is not K·K, an entry is
+    /// negative, NaN or infinite, or a row does not sum to 1 within 1e-4.
+    pub fn new<'a>(classes: usize, entries: impl Into<Numbers<'a>>) -> Result<Self> {
+        let entries = entries.into().into_vec();
         if classes == 0 || classes.checked_mul(classes) != Some(entries.len()) {
-            return Err(ConfigError::Length { name: "the prior matrix", len: entries.len(), expected: "K·K, a row for each of K ≥ 1 classes" });
+            return Err(ConfigError::Length { name: "the prior matrix", len: entries.len(), expected: "K·K, a row for each of K ≥ 1 classes" }.into());
         }
         check_entries("the prior matrix", &entries)?;
         for (class, row) in entries.chunks_exact(classes).enumerate() {
@@ -61,9 +99,25 @@ impl PriorMatrix {
 }
 
 impl Prior {
+    /// [`Prior::Fixed`] from one number per class, of `f32` or `f64`.
+    pub fn fixed<'a>(u: impl Into<Numbers<'a>>) -> Self {
+        Self::Fixed(u.into().into_vec())
+    }
+
+    /// Which prior it is.
+    pub fn kind(&self) -> PriorKind {
+        match self {
+            Self::Uniform => PriorKind::Uniform,
+            Self::WrongClasses => PriorKind::WrongClasses,
+            Self::Excluding(_) => PriorKind::Excluding,
+            Self::Fixed(_) => PriorKind::Fixed,
+            Self::ByTrueClass(_) => PriorKind::ByTrueClass,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         match self {
-            Self::Fixed(u) if u.is_empty() => Err(ConfigError::Length { name: "the prior", len: 0, expected: "one a class" }),
+            Self::Fixed(u) if u.is_empty() => Err(ConfigError::Length { name: "the prior", len: 0, expected: "one per class" }),
             Self::Fixed(u) => {
                 check_entries("prior", u)?;
                 check_sum(|| "the prior".to_owned(), u)
@@ -89,7 +143,7 @@ fn check_sum(name: impl FnOnce() -> String, entries: &[f64]) -> Result<(), Confi
 #[cfg(feature = "serde")]
 mod stored {
     use super::PriorMatrix;
-    use crate::ConfigError;
+    use crate::Error;
 
     #[derive(serde::Deserialize)]
     pub(super) struct Matrix {
@@ -98,9 +152,9 @@ mod stored {
     }
 
     impl TryFrom<Matrix> for PriorMatrix {
-        type Error = ConfigError;
+        type Error = Error;
 
-        fn try_from(stored: Matrix) -> Result<Self, ConfigError> {
+        fn try_from(stored: Matrix) -> Result<Self, Error> {
             Self::new(stored.classes, stored.entries)
         }
     }

@@ -2,43 +2,41 @@
 
 /// How the rows' losses become the batch's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Reduction {
-    /// One loss a row.
+    /// `none`: one loss per row.
     None,
-    /// Their sum.
+    /// `sum`: their sum.
     Sum,
-    /// Their sum over the [`Denominator`].
+    /// `mean`: their sum over the [`Denominator`].
     #[default]
     Mean,
 }
 
-/// What [`Reduction::Mean`] divides by, unless the batch gives a number ([`Batch::denominator`](crate::Batch::denominator)).
+/// What [`Reduction::Mean`] divides by, unless the batch gives a number
+/// ([`Batch::denominator`](crate::Batch::denominator)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Denominator {
-    /// PyTorch's: the sum of the kept rows' class weights w_y (their number without weights); for probability targets the number of kept rows.
+    /// `pytorch`: the sum of the kept rows' class weights w_y (their number without weights); for
+    /// probability targets the number of kept rows.
     #[default]
-    #[cfg_attr(feature = "serde", serde(rename = "pytorch"))]
     PyTorch,
-    /// The number of rows that are not ignored.
+    /// `kept_rows`: the number of rows that are not ignored.
     KeptRows,
-    /// The number of all rows, ignored ones too: `batchmean` of an `[N, K]` batch.
+    /// `rows`: the number of all rows, ignored ones too; `batchmean` of an `[N, K]` batch.
     Rows,
 }
 
 /// The mean when the denominator is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum EmptyMean {
-    /// NaN, as PyTorch.
+    /// `nan`: NaN, as in PyTorch.
     #[default]
     Nan,
-    /// 0, and every gradient 0.
+    /// `zero`: 0, and every gradient 0.
     Zero,
-    /// [`InputError::EmptyMean`](crate::InputError::EmptyMean).
+    /// `error`: [`InputError::EmptyMean`](crate::InputError::EmptyMean).
     Error,
 }

@@ -32,8 +32,8 @@ fn bits_do_not_depend_on_threads<T: Element>(rows: usize, classes: usize) {
     let criterion = Config::new().label_smoothing(0.1).class_weights(weights).z_loss(1e-4).build().unwrap();
     on_any_number_of_threads(&format!("{rows} rows of {classes} classes"), || {
         let mut grad = vec![T::from_f64(0.0); logits.len()];
-        let mut view = RowsMut::new(&mut grad, rows, classes).unwrap();
-        let output = criterion.forward_backward(&Rows::new(&logits, rows, classes).unwrap(), &targets, 1.0, &mut view).unwrap();
+        let mut view = RowsMut::new(&mut grad, classes).unwrap();
+        let output = criterion.forward_backward(&Rows::new(&logits, classes).unwrap(), &targets, 1.0, &mut view).unwrap();
         (format!("{output:?}"), grad)
     });
 }
@@ -75,11 +75,11 @@ fn rows_alone_have_the_same_bits<T: Element>(rows: usize, classes: usize, offset
         let logits = &values[offset..][..rows * classes];
         let mut grad = vec![sentinel; values.len()];
         let mut view = RowsMut::strided(&mut grad, &[rows, classes], &[classes as isize, 1], offset, 1).unwrap();
-        let output = criterion.forward_backward(&Rows::new(logits, rows, classes).unwrap(), &targets, 1.0, &mut view).unwrap();
+        let output = criterion.forward_backward(&Rows::new(logits, classes).unwrap(), &targets, 1.0, &mut view).unwrap();
         for row in [0, 1, 2, 3].into_iter().chain((4..rows - 4).step_by(rows / 61 + 1)).chain(rows - 4..rows) {
             let mut alone = vec![T::from_f64(0.0); classes];
-            let own = Rows::new(&logits[row * classes..][..classes], 1, classes).unwrap();
-            let loss = criterion.forward_backward(&own, &targets[row..=row], 1.0, &mut RowsMut::new(&mut alone, 1, classes).unwrap()).unwrap().loss;
+            let own = Rows::new(&logits[row * classes..][..classes], classes).unwrap();
+            let loss = criterion.forward_backward(&own, &targets[row..=row], 1.0, &mut RowsMut::new(&mut alone, classes).unwrap()).unwrap().loss;
             assert_eq!(format!("{:?}", loss.as_slice()[0]), format!("{:?}", output.loss.as_slice()[row]), "loss of row {row} at offset {offset}");
             assert!(same(&alone, &grad[offset + row * classes..][..classes]), "gradient of row {row} of {classes} classes at offset {offset}");
         }
@@ -112,9 +112,9 @@ fn two_hot_classes_past_the_cache() {
     let criterion = Config::new().label_smoothing(0.1).reduction(Reduction::None).build().unwrap();
     let run = |from: usize, len: usize| {
         let mut grad = vec![f32::NAN; len * classes];
-        let own = Rows::new(&logits[from * classes..][..len * classes], len, classes).unwrap();
+        let own = Rows::new(&logits[from * classes..][..len * classes], classes).unwrap();
         let targets = Targets::mix(&a[from..from + len], &b[from..from + len], 0.7);
-        criterion.forward_backward(&own, targets, 1.0, &mut RowsMut::new(&mut grad, len, classes).unwrap()).unwrap();
+        criterion.forward_backward(&own, targets, 1.0, &mut RowsMut::new(&mut grad, classes).unwrap()).unwrap();
         grad
     };
     let all = run(0, rows);
@@ -158,13 +158,13 @@ fn a_long_row_alone_and_among_others() {
             let criterion = Config::new().label_smoothing(0.1).prior(prior).z_loss(1e-4).reduction(Reduction::None).build().unwrap();
             let run = |from: usize, len: usize| {
                 let mut grad = vec![T::from_f64(f64::NAN); len * classes];
-                let own = |values| Rows::new(values, len, classes).unwrap();
+                let own = |values| Rows::new(values, classes).unwrap();
                 let targets = if dense {
-                    Rows::new(&shares[from * classes..][..len * classes], len, classes).unwrap().into()
+                    Rows::new(&shares[from * classes..][..len * classes], classes).unwrap().into()
                 } else {
                     Targets::from(&labels[from..from + len])
                 };
-                let mut view = RowsMut::new(&mut grad, len, classes).unwrap();
+                let mut view = RowsMut::new(&mut grad, classes).unwrap();
                 let upstream = &upstream[from..from + len];
                 let output = criterion.forward_backward(&own(&logits[from * classes..][..len * classes]), targets, upstream, &mut view).unwrap();
                 (output, grad)

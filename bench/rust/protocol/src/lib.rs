@@ -30,7 +30,7 @@ pub enum Work {
 
 /// Something that can do the work.
 pub trait Contender {
-    /// Takes over a case's logits and targets, one class index a row; or says why it cannot do the case.
+    /// Takes over a case's logits and targets, one class index per row; or says why it cannot do the case.
     ///
     /// # Errors
     /// What this contender lacks for the case.

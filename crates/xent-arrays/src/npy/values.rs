@@ -1,27 +1,50 @@
 //! The entries of an array, in the type that they have in the file.
 
+use std::io::Read;
+
 use half::{bf16, f16};
+
+use super::error::NpyError;
+
+/// Bytes that are decoded at a time; a multiple of every entry's size.
+pub(super) const PART: usize = 1 << 16;
 
 /// Order of the bytes of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ByteOrder {
-    /// Lowest first.
+    /// Least significant byte first.
     Little,
-    /// Highest first.
+    /// Most significant byte first.
     Big,
 }
 
-/// A number that a file can hold.
-pub trait Number: Copy {
-    /// Appends the numbers that `bytes` holds; a rest shorter than a number is left.
+/// An entry that a file can hold.
+pub trait Entry: Copy {
+    /// The position of the first byte that no entry has.
+    fn invalid(_bytes: &[u8]) -> Option<usize> {
+        None
+    }
+    /// Appends the entries that `bytes` holds; a rest shorter than an entry is left.
     fn decode(bytes: &[u8], order: ByteOrder, into: &mut Vec<Self>);
-    /// Appends the numbers' bytes, lowest first.
-    fn encode(numbers: &[Self], into: &mut Vec<u8>);
+    /// Appends the entries' bytes, little-endian.
+    fn encode(entries: &[Self], into: &mut Vec<u8>);
+}
+
+impl Entry for bool {
+    fn invalid(bytes: &[u8]) -> Option<usize> {
+        bytes.iter().position(|byte| *byte > 1)
+    }
+    fn decode(bytes: &[u8], _order: ByteOrder, into: &mut Vec<Self>) {
+        into.extend(bytes.iter().map(|byte| *byte == 1));
+    }
+    fn encode(entries: &[Self], into: &mut Vec<u8>) {
+        into.extend(entries.iter().map(|entry| u8::from(*entry)));
+    }
 }
 
 macro_rules! numbers {
     ($($number:ty),*) => {$(
-        impl Number for $number {
+        impl Entry for $number {
             fn decode(bytes: &[u8], order: ByteOrder, into: &mut Vec<Self>) {
                 let (numbers, _) = bytes.as_chunks::<{ size_of::<$number>() }>();
                 match order {
@@ -29,8 +52,8 @@ macro_rules! numbers {
                     ByteOrder::Big => into.extend(numbers.iter().map(|bytes| <$number>::from_be_bytes(*bytes))),
                 }
             }
-            fn encode(numbers: &[Self], into: &mut Vec<u8>) {
-                into.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+            fn encode(entries: &[Self], into: &mut Vec<u8>) {
+                into.extend(entries.iter().flat_map(|number| number.to_le_bytes()));
             }
         }
     )*};
@@ -47,7 +70,7 @@ macro_rules! entry_types {
         )*}
 
         impl Dtype {
-            /// All of them.
+            /// Every type.
             #[cfg(test)]
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
@@ -73,7 +96,7 @@ macro_rules! entry_types {
                 }
             }
 
-            /// Bytes an entry.
+            /// Bytes per entry.
             pub fn size(self) -> usize {
                 match self {
                     $(Self::$variant => size_of::<$entry>(),)*
@@ -81,7 +104,7 @@ macro_rules! entry_types {
             }
         }
 
-        /// Entries, one after the other.
+        /// The entries of an array, in the file's order.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Values {$(
             #[doc = $doc]
@@ -89,26 +112,40 @@ macro_rules! entry_types {
         )*}
 
         impl Values {
-            /// Their type.
+            /// The type of the entries.
             pub fn dtype(&self) -> Dtype {
                 match self {
                     $(Self::$variant(_) => Dtype::$variant,)*
                 }
             }
 
-            /// How many.
+            /// The number of entries.
             pub fn len(&self) -> usize {
                 match self {
                     $(Self::$variant(entries) => entries.len(),)*
                 }
             }
 
-            /// Whether there are none.
+            /// Whether there are no entries.
             pub fn is_empty(&self) -> bool {
                 self.len() == 0
             }
 
-            /// Those at `positions`, in that order. The positions exist.
+            /// Reads `entries` entries, whose bytes are known to exist.
+            pub(crate) fn read(reader: &mut impl Read, dtype: Dtype, entries: usize, order: ByteOrder) -> Result<Self, NpyError> {
+                Ok(match dtype {
+                    $(Dtype::$variant => Self::$variant(read(reader, entries, order)?),)*
+                })
+            }
+
+            /// Appends the entries' bytes, little-endian.
+            pub fn encode(&self, into: &mut Vec<u8>) {
+                match self {
+                    $(Self::$variant(entries) => Entry::encode(entries, into),)*
+                }
+            }
+
+            /// The entries at `positions`, in that order. The positions must exist.
             pub fn gather(&self, positions: impl Iterator<Item = usize>) -> Self {
                 match self {
                     $(Self::$variant(entries) => Self::$variant(positions.map(|position| entries[position]).collect()),)*
@@ -141,22 +178,39 @@ impl Dtype {
 }
 
 impl Values {
-    /// Appends the entries' bytes, lowest first.
-    pub fn encode(&self, into: &mut Vec<u8>) {
-        match self {
-            Self::Bool(entries) => into.extend(entries.iter().map(|&entry| u8::from(entry))),
-            Self::I8(entries) => Number::encode(entries, into),
-            Self::I16(entries) => Number::encode(entries, into),
-            Self::I32(entries) => Number::encode(entries, into),
-            Self::I64(entries) => Number::encode(entries, into),
-            Self::U8(entries) => Number::encode(entries, into),
-            Self::U16(entries) => Number::encode(entries, into),
-            Self::U32(entries) => Number::encode(entries, into),
-            Self::U64(entries) => Number::encode(entries, into),
-            Self::F16(entries) => Number::encode(entries, into),
-            Self::Bf16(entries) => Number::encode(entries, into),
-            Self::F32(entries) => Number::encode(entries, into),
-            Self::F64(entries) => Number::encode(entries, into),
-        }
+    /// Integers of any type, without loss; `None` for floats and truth values.
+    pub fn integers(&self) -> Option<Vec<i128>> {
+        Some(match self {
+            Self::I8(entries) => widened(entries),
+            Self::I16(entries) => widened(entries),
+            Self::I32(entries) => widened(entries),
+            Self::I64(entries) => widened(entries),
+            Self::U8(entries) => widened(entries),
+            Self::U16(entries) => widened(entries),
+            Self::U32(entries) => widened(entries),
+            Self::U64(entries) => widened(entries),
+            Self::Bool(_) | Self::F16(_) | Self::Bf16(_) | Self::F32(_) | Self::F64(_) => return None,
+        })
     }
+}
+
+fn widened<T: Copy + Into<i128>>(entries: &[T]) -> Vec<i128> {
+    entries.iter().map(|entry| (*entry).into()).collect()
+}
+
+fn read<T: Entry>(reader: &mut impl Read, entries: usize, order: ByteOrder) -> Result<Vec<T>, NpyError> {
+    let mut left = entries * size_of::<T>();
+    let mut decoded = Vec::new();
+    decoded.try_reserve_exact(entries).map_err(|_| NpyError::Memory(left as u64))?;
+    let mut part = vec![0; left.min(PART)];
+    while left > 0 {
+        let bytes = &mut part[..left.min(PART)];
+        reader.read_exact(bytes)?;
+        if let Some(at) = T::invalid(bytes) {
+            return Err(NpyError::Bool { entry: decoded.len() + at, byte: bytes[at] });
+        }
+        T::decode(bytes, order, &mut decoded);
+        left -= bytes.len();
+    }
+    Ok(decoded)
 }

@@ -1,4 +1,4 @@
-//! Parquet, through the Arrow project's crate: logits are a list of floats a row, labels a column of integers.
+//! Parquet, through the Arrow project's crate: logits are a list of floats per row, labels a column of integers.
 
 mod header;
 mod pages;
@@ -10,35 +10,35 @@ use std::sync::Once;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int64Type};
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, GenericListArray, OffsetSizeTrait, RecordBatch};
 use arrow_schema::{DataType, Schema};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use self::pages::{MOST_LOGITS, Pages};
 use crate::error::{ArrayError, Problem, excerpt, names};
-use crate::numbers::open_regular;
+use crate::npy::open_regular;
 use crate::rows::{Block, Floats, LabelRows, LogitRows};
 
-/// Values of a batch, about.
+/// Approximate number of values in a batch.
 const BATCH: usize = 1 << 20;
 
-/// The logits: the column with the name, or the only list of floats.
+/// The logits: the column called `name`, or the only one of lists of floats.
 pub fn open_logits(path: &Path, name: Option<&str>) -> Result<Box<dyn LogitRows>, Problem> {
     let mut column = Column::open(path, name, "a list of floats", is_logits, 1)?;
-    // The classes are known when there is a row; so is how many rows a batch may have.
+    // The first row tells the number of classes, and that how many rows a batch may have.
     let classes = column.next()?.and_then(|array| lists(&array)).map_or(0, |lists| lists.first);
     if classes < 2 {
         return Err(Problem::Shape { what: column.name, shape: format!("[{}, {classes}]", column.rows) });
     }
     column.rebatch((BATCH / classes).max(1))?;
-    Ok(Box::new(Logits { column, classes, row: 0, pending: None }))
+    Ok(Box::new(ParquetLogits { column, classes }))
 }
 
-/// The labels: the column with the name, or the only one of integers.
+/// The labels: the column called `name`, or the only one of integers.
 pub fn open_labels(path: &Path, name: Option<&str>) -> Result<Box<dyn LabelRows>, Problem> {
     let column = Column::open(path, name, "integers", DataType::is_integer, BATCH / 16)?;
-    Ok(Box::new(Labels { column, row: 0, pending: None }))
+    Ok(Box::new(ParquetLabels { column }))
 }
 
 fn is_logits(data: &DataType) -> bool {
@@ -57,32 +57,40 @@ struct Column {
     metadata: ArrowReaderMetadata,
     pages: Pages,
     reader: ParquetRecordBatchReader,
+    /// The number of the next row.
+    row: u64,
+    /// The rest of a batch that had more rows than were requested.
+    pending: Option<ArrayRef>,
+}
+
+fn unreadable(why: impl std::fmt::Display) -> Problem {
+    Problem::unreadable("Parquet file", why)
 }
 
 impl Column {
     fn open(path: &Path, name: Option<&str>, what: &'static str, fits: fn(&DataType) -> bool, batch: usize) -> Result<Self, Problem> {
         let (file, bytes) = open_regular(path)?;
         guarded(|| {
-            let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| Problem::Parquet(error.to_string()))?;
+            let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(unreadable)?;
             let index = choose(metadata.schema(), name, what, fits)?;
-            let rows = u64::try_from(metadata.metadata().file_metadata().num_rows()).map_err(|_| Problem::Parquet("a negative number of rows".to_string()))?;
+            let rows = u64::try_from(metadata.metadata().file_metadata().num_rows()).map_err(|_| unreadable("a negative number of rows"))?;
             let field = metadata.schema().field(index);
             let name = field.name().clone();
             if let DataType::FixedSizeList(_, length) = field.data_type()
                 && u64::try_from(*length).is_ok_and(|length| length > MOST_LOGITS)
             {
-                return Err(Problem::Parquet(format!("column {name} has rows of {length} logits, expected at most {MOST_LOGITS}")));
+                return Err(unreadable(format!("column {name} has rows of {length} logits, expected at most {MOST_LOGITS}")));
             }
             let schema = metadata.parquet_schema();
             let leaf = (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == index);
-            let leaf = leaf.ok_or_else(|| Problem::Parquet(format!("column {name} has no values")))?;
+            let leaf = leaf.ok_or_else(|| unreadable(format!("column {name} has no values")))?;
             let pages = Pages::new(file, bytes, &excerpt(&name), metadata.metadata(), leaf);
             let reader = reader(&pages, &metadata, index, batch)?;
-            Ok(Self { path: path.to_path_buf(), name, index, rows, bytes, metadata, pages, reader })
+            Ok(Self { path: path.to_path_buf(), name, index, rows, bytes, metadata, pages, reader, row: 0, pending: None })
         })
     }
 
-    /// From the first row on again, in batches of another size.
+    /// Starts again at the first row, in batches of another size.
     fn rebatch(&mut self, batch: usize) -> Result<(), Problem> {
         self.reader = guarded(|| reader(&self.pages, &self.metadata, self.index, batch))?;
         Ok(())
@@ -90,20 +98,43 @@ impl Column {
 
     fn next(&mut self) -> Result<Option<ArrayRef>, Problem> {
         self.pages.begin_batch();
-        let batch: Result<Option<RecordBatch>, Problem> = guarded(|| self.reader.next().transpose().map_err(|error| Problem::Parquet(error.to_string())));
+        let batch: Result<Option<RecordBatch>, Problem> = guarded(|| self.reader.next().transpose().map_err(unreadable));
         match batch {
             Ok(batch) => Ok(batch.map(|batch| batch.column(0).clone())),
-            Err(problem) => Err(self.pages.refused().unwrap_or(problem)),
+            Err(problem) => Err(self.pages.rejected().unwrap_or(problem)),
         }
+    }
+
+    /// The next rows, at most `most`, with the number of the first; none at the end.
+    fn take(&mut self, most: usize) -> Result<Option<(u64, ArrayRef)>, Problem> {
+        let pending = match self.pending.take() {
+            Some(array) => Some(array),
+            None => self.next()?,
+        };
+        let Some(array) = pending else {
+            let end = || unreadable(format!("it ends after row {}, expected {} rows", self.row, self.rows));
+            return if self.row == self.rows { Ok(None) } else { Err(end()) };
+        };
+        let rows = array.len().min(most);
+        if rows < array.len() {
+            self.pending = Some(array.slice(rows, array.len() - rows));
+        }
+        let first = self.row;
+        self.row += rows as u64;
+        Ok(Some((first, array.slice(0, rows))))
+    }
+
+    fn no_value(&self, row: u64, within: &str) -> Problem {
+        Problem::Cell { row, column: format!("{}{within}", self.name), found: "no value".to_string(), expected: "one" }
     }
 }
 
 thread_local! {
-    /// Whether this thread's panics are caught here.
+    /// Whether the panics of this thread are caught here.
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The crate checks much, but not everything: what panics in it is the file's fault, too, and is said once, as an error. Panics elsewhere go to whoever was told of them before.
+/// The crate checks much, but not everything: a panic in it is the file's fault, too, and becomes an error without being printed. Panics elsewhere go to the previous hook.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -117,13 +148,13 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
     GUARDED.set(true);
     let result = panic::catch_unwind(AssertUnwindSafe(work));
     GUARDED.set(false);
-    result.unwrap_or_else(|_| Err(Problem::Parquet("its parts contradict one another".to_string())))
+    result.unwrap_or_else(|_| Err(unreadable("its parts contradict one another")))
 }
 
 fn reader(pages: &Pages, metadata: &ArrowReaderMetadata, index: usize, batch: usize) -> Result<ParquetRecordBatchReader, Problem> {
     let mask = ProjectionMask::roots(metadata.parquet_schema(), [index]);
     let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(pages.clone(), metadata.clone());
-    builder.with_projection(mask).with_batch_size(batch).build().map_err(|error| Problem::Parquet(error.to_string()))
+    builder.with_projection(mask).with_batch_size(batch).build().map_err(unreadable)
 }
 
 fn choose(schema: &Schema, name: Option<&str>, expected: &'static str, fits: fn(&DataType) -> bool) -> Result<usize, Problem> {
@@ -133,97 +164,76 @@ fn choose(schema: &Schema, name: Option<&str>, expected: &'static str, fits: fn(
         let index = index.ok_or_else(|| Problem::Missing { what: "column", name: name.to_string(), has: has() })?;
         let found = schema.field(index).data_type();
         if !fits(found) {
-            return Err(Problem::Parquet(format!("column {name} has the type {found}, expected {expected}")));
+            return Err(unreadable(format!("column {name} has the type {found}, expected {expected}")));
         }
         return Ok(index);
     }
     let mut candidates = (0..schema.fields().len()).filter(|index| fits(schema.field(*index).data_type()));
     match (candidates.next(), candidates.next()) {
         (Some(only), None) => Ok(only),
-        (None, _) => Err(Problem::Parquet(format!("no column has {expected}; it has {}", has()))),
+        (None, _) => Err(unreadable(format!("no column has {expected}; it has {}", has()))),
         _ => Err(Problem::Ambiguous { has: has() }),
     }
 }
 
-/// A list array as its values and the ends of its rows.
+/// A list array as its values and the lengths of its rows.
 struct Lists {
     values: ArrayRef,
     /// Length of the first row.
     first: usize,
-    /// The first row of another length, and that length.
+    /// The first row of another length, and its length.
     ragged: Option<(usize, usize)>,
     null: Option<usize>,
 }
 
 fn lists(array: &ArrayRef) -> Option<Lists> {
     let null = (array.null_count() > 0).then(|| (0..array.len()).find(|row| array.is_null(*row))).flatten();
-    let of = |values: ArrayRef, lengths: Vec<usize>| {
+    let of = |(values, lengths): (ArrayRef, Vec<usize>)| {
         let first = lengths.first().copied().unwrap_or(0);
         let ragged = lengths.iter().position(|length| *length != first).map(|row| (row, lengths[row]));
         Lists { values, first, ragged, null }
     };
     match array.data_type() {
-        DataType::List(_) => {
-            let list = array.as_list_opt::<i32>()?;
-            let offsets = list.value_offsets();
-            let values = list.values().slice(offsets[0] as usize, (offsets[list.len()] - offsets[0]) as usize);
-            Some(of(values, offsets.windows(2).map(|pair| (pair[1] - pair[0]) as usize).collect()))
-        }
-        DataType::LargeList(_) => {
-            let list = array.as_list_opt::<i64>()?;
-            let offsets = list.value_offsets();
-            let values = list.values().slice(offsets[0] as usize, (offsets[list.len()] - offsets[0]) as usize);
-            Some(of(values, offsets.windows(2).map(|pair| (pair[1] - pair[0]) as usize).collect()))
-        }
+        DataType::List(_) => Some(of(values_and_lengths(array.as_list_opt::<i32>()?))),
+        DataType::LargeList(_) => Some(of(values_and_lengths(array.as_list_opt::<i64>()?))),
         DataType::FixedSizeList(_, length) => {
             let list = array.as_fixed_size_list_opt()?;
             let length = usize::try_from(*length).ok()?;
-            Some(of(list.values().slice(list.value_offset_at(0), list.len() * length), vec![length; list.len()]))
+            Some(of((list.values().slice(list.value_offset_at(0), list.len() * length), vec![length; list.len()])))
         }
         _ => None,
     }
 }
 
-struct Logits {
-    column: Column,
-    classes: usize,
-    row: u64,
-    pending: Option<ArrayRef>,
+fn values_and_lengths<O: OffsetSizeTrait>(list: &GenericListArray<O>) -> (ArrayRef, Vec<usize>) {
+    let ends: Vec<usize> = list.value_offsets().iter().map(|offset| offset.as_usize()).collect();
+    let values = list.values().slice(ends[0], ends[list.len()] - ends[0]);
+    (values, ends.windows(2).map(|pair| pair[1] - pair[0]).collect())
 }
 
-impl Logits {
+struct ParquetLogits {
+    column: Column,
+    classes: usize,
+}
+
+impl ParquetLogits {
     fn block(&mut self, most: usize) -> Result<Block, Problem> {
-        let array = match self.pending.take() {
-            Some(array) => array,
-            None => match self.column.next()? {
-                Some(array) => array,
-                None => {
-                    return if self.row == self.column.rows {
-                        Ok(Block { rows: 0, floats: Floats::F32(Vec::new()) })
-                    } else {
-                        Err(Problem::Parquet(format!("it ends after row {}, expected {} rows", self.row, self.column.rows)))
-                    };
-                }
-            },
+        let Some((row, taken)) = self.column.take(most)? else {
+            return Ok(Block { rows: 0, floats: Floats::F32(Vec::new()) });
         };
-        let rows = array.len().min(most);
-        if rows < array.len() {
-            self.pending = Some(array.slice(rows, array.len() - rows));
-        }
-        let taken = array.slice(0, rows);
-        let unlike = || Problem::Parquet("a batch of another type than the schema's".to_string());
+        let unlike = || unreadable("a batch of another type than the schema's");
         let lists = lists(&taken).ok_or_else(unlike)?;
-        let at = |row: usize| self.row + row as u64;
-        if let Some(row) = lists.null {
-            return Err(Problem::Null { row: at(row), column: self.column.name.clone() });
+        let at = |index: usize| row + index as u64;
+        if let Some(index) = lists.null {
+            return Err(self.column.no_value(at(index), ""));
         }
         let wrong = if lists.first != self.classes { Some((0, lists.first)) } else { lists.ragged };
-        if let Some((row, length)) = wrong {
-            return Err(Problem::Ragged { row: at(row), found: format!("{length} logits"), expected: self.classes });
+        if let Some((index, length)) = wrong {
+            return Err(Problem::Ragged { row: at(index), found: format!("{length} logits"), expected: self.classes });
         }
         if lists.values.null_count() > 0 {
             let first = (0..lists.values.len()).find(|entry| lists.values.is_null(*entry)).unwrap_or(0);
-            return Err(Problem::Null { row: at(first / self.classes), column: format!("{}, class {}", self.column.name, first % self.classes) });
+            return Err(self.column.no_value(at(first / self.classes), &format!(", class {}", first % self.classes)));
         }
         let floats = match lists.values.data_type() {
             DataType::Float16 => Floats::F32(lists.values.as_primitive::<Float16Type>().values().iter().map(|z| z.to_f32()).collect()),
@@ -231,12 +241,11 @@ impl Logits {
             DataType::Float64 => Floats::F64(lists.values.as_primitive::<Float64Type>().values().to_vec()),
             _ => return Err(unlike()),
         };
-        self.row += rows as u64;
-        Ok(Block { rows, floats })
+        Ok(Block { rows: taken.len(), floats })
     }
 }
 
-impl LogitRows for Logits {
+impl LogitRows for ParquetLogits {
     fn classes(&self) -> usize {
         self.classes
     }
@@ -254,30 +263,22 @@ impl LogitRows for Logits {
     }
 }
 
-struct Labels {
+struct ParquetLabels {
     column: Column,
-    row: u64,
-    pending: Option<ArrayRef>,
 }
 
-impl Labels {
+impl ParquetLabels {
     fn labels(&mut self, most: usize, into: &mut Vec<i64>) -> Result<usize, Problem> {
-        let Some(array) = self.pending.take().map_or_else(|| self.column.next(), |array| Ok(Some(array)))? else { return Ok(0) };
-        let rows = array.len().min(most);
-        if rows < array.len() {
-            self.pending = Some(array.slice(rows, array.len() - rows));
+        let Some((row, taken)) = self.column.take(most)? else { return Ok(0) };
+        if let Some(index) = (0..taken.len()).find(|index| taken.is_null(*index)) {
+            return Err(self.column.no_value(row + index as u64, ""));
         }
-        let taken = array.slice(0, rows);
-        if let Some(row) = (0..rows).find(|row| taken.is_null(*row)) {
-            return Err(Problem::Null { row: self.row + row as u64, column: self.column.name.clone() });
-        }
-        widen(&taken, self.row, into)?;
-        self.row += rows as u64;
-        Ok(rows)
+        widen(&taken, row, into)?;
+        Ok(taken.len())
     }
 }
 
-/// Any integers as those of 64 bits.
+/// Integers of any type as those of 64 bits.
 fn widen(array: &ArrayRef, first: u64, into: &mut Vec<i64>) -> Result<(), Problem> {
     use arrow_array::types::{Int8Type, Int16Type, Int32Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
     macro_rules! of {
@@ -298,12 +299,12 @@ fn widen(array: &ArrayRef, first: u64, into: &mut Vec<i64>) -> Result<(), Proble
                 into.push(i64::try_from(*label).map_err(|_| Problem::Label { row: first + row as u64, found: label.to_string() })?);
             }
         }
-        other => return Err(Problem::LabelType { what: "the column".to_string(), found: other.to_string() }),
+        other => return Err(Problem::label_type("the column", &other.to_string())),
     }
     Ok(())
 }
 
-impl LabelRows for Labels {
+impl LabelRows for ParquetLabels {
     fn rows(&self) -> Option<u64> {
         Some(self.column.rows)
     }

@@ -48,7 +48,7 @@ struct State {
     values: u64,
     /// The page whose header was read last, and where.
     page: (u64, PageHeader),
-    refused: Option<Problem>,
+    rejected: Option<Problem>,
 }
 
 impl Pages {
@@ -82,18 +82,18 @@ impl Pages {
     }
 
     /// Why the last batch was not read, if that was decided here.
-    pub fn refused(&self) -> Option<Problem> {
-        self.state().refused.take()
+    pub fn rejected(&self) -> Option<Problem> {
+        self.state().rejected.take()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refuse(&self, at: u64, found: String, expected: String) -> io::Error {
+    fn reject(&self, at: u64, found: String, expected: String) -> io::Error {
         let problem = Problem::Page { column: self.0.column.clone(), at, found, expected };
         let error = io::Error::other(problem.to_string());
-        self.state().refused = Some(problem);
+        self.state().rejected = Some(problem);
         error
     }
 
@@ -104,24 +104,24 @@ impl Pages {
         file.seek(SeekFrom::Start(at))?;
         file.take(MOST_HEADER).read_to_end(&mut bytes)?;
         let Some(header) = PageHeader::parse(&bytes) else {
-            return Err(self.refuse(at, "a header that is not a page's".to_string(), format!("one of at most {MOST_HEADER} bytes")));
+            return Err(self.reject(at, "a header that is not a page's".to_string(), format!("one of at most {MOST_HEADER} bytes")));
         };
         let PageHeader { uncompressed, compressed, values, dictionary, .. } = header;
         let most = compressed.saturating_mul(self.0.growth).min(MOST_BYTES);
         if uncompressed > most {
-            return Err(self.refuse(at, format!("{uncompressed} bytes, of {compressed} in the file"), format!("at most {most}")));
+            return Err(self.reject(at, format!("{uncompressed} bytes, of {compressed} in the file"), format!("at most {most}")));
         }
         let most = uncompressed / self.0.width;
         if dictionary > most {
-            return Err(self.refuse(at, format!("a dictionary of {dictionary} values in {uncompressed} bytes"), format!("at most {most}")));
+            return Err(self.reject(at, format!("a dictionary of {dictionary} values in {uncompressed} bytes"), format!("at most {most}")));
         }
         if self.0.lists {
             let before = self.state().values;
             if values > MOST_LOGITS {
-                return Err(self.refuse(at, format!("{values} logits"), format!("at most {MOST_LOGITS}")));
+                return Err(self.reject(at, format!("{values} logits"), format!("at most {MOST_LOGITS}")));
             }
             if before > MOST_LOGITS {
-                return Err(self.refuse(at, "a row that does not end".to_string(), format!("one of at most {MOST_LOGITS} logits")));
+                return Err(self.reject(at, "a row that does not end".to_string(), format!("one of at most {MOST_LOGITS} logits")));
             }
             self.state().values = before + values;
         }
@@ -146,7 +146,7 @@ impl Pages {
             }
             (*at, most)
         };
-        Err(self.refuse(at, "more bytes than its header says".to_string(), most.to_string()))
+        Err(self.reject(at, "more bytes than its header says".to_string(), most.to_string()))
     }
 }
 
@@ -180,7 +180,7 @@ impl ChunkReader for Pages {
         let left = self.0.size.saturating_sub(start);
         if length as u64 > left {
             let at = self.state().page.0;
-            return Err(ParquetError::from(self.refuse(at, format!("{left} bytes to the end of the file"), length.to_string())));
+            return Err(ParquetError::from(self.reject(at, format!("{left} bytes to the end of the file"), length.to_string())));
         }
         let bytes = self.0.file.get_bytes(start, length)?;
         self.check_end(&bytes)?;

@@ -1,16 +1,17 @@
-//! What the lists of options combine to.
+//! The cases that the lists of options combine to.
 
 use super::options::{BenchOptions, DType, LayoutName};
+use crate::args::{once, word};
 use crate::error::{Error, Result};
 
-/// Elements of a batch whose rows are not given: larger than caches are, and far from filling a memory.
+/// Elements of a batch if no rows are given: more than caches hold and much less than fills the memory.
 const USUAL_ELEMENTS: usize = 1 << 25;
-/// Most rows of such a batch: with two classes, what is kept a row would outgrow the logits.
+/// The most rows of such a batch: with two classes, per-row values would take more memory than the logits.
 const MOST_USUAL_ROWS: usize = 1 << 22;
-/// Most images in a batch of the layout `middle`, unless given.
+/// The most images in a batch of the layout `middle`. Overridden by `--batch`.
 const MOST_USUAL_IMAGES: usize = 8;
-/// What a row needs beside its logits, rounded up: its target, its parts of the loss, its log-sum-exp.
-const BYTES_A_ROW: u64 = 128;
+/// Bytes that a row needs in addition to its logits, rounded up: its target, its parts of the loss, its log-sum-exp.
+const BYTES_PER_ROW: u64 = 128;
 
 /// One combination: one row of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +22,9 @@ pub struct Case {
     pub classes: usize,
     /// Of the logits and the gradient.
     pub dtype: DType,
-    /// Where the classes are.
+    /// The position of the class axis.
     pub layout: LayoutName,
-    /// Threads of the case's pool.
+    /// The number of threads of the case's pool.
     pub threads: usize,
     /// The B of `[B, K, S]`, a divisor of the rows.
     images: usize,
@@ -43,33 +44,33 @@ impl Case {
         }
     }
 
-    /// N·K. That it can be counted has been checked.
+    /// N·K, which has been checked not to overflow.
     pub fn elements(&self) -> usize {
         self.rows * self.classes
     }
 
     /// For a message.
     pub fn name(&self) -> String {
-        format!("{} rows of {} classes in {}", self.rows, self.classes, self.dtype.name())
+        format!("{} rows of {} classes in {}", self.rows, self.classes, word(&self.dtype))
     }
 
-    /// None if u64 cannot count them.
+    /// The memory that the case needs; `None` if u64 cannot hold the number.
     fn bytes(&self) -> Option<u64> {
         let elements = (self.rows as u64).checked_mul(self.classes as u64)?;
         let buffers = elements.checked_mul(2 * self.dtype.size() as u64)?;
-        buffers.checked_add((self.rows as u64).checked_mul(BYTES_A_ROW)?)
+        buffers.checked_add((self.rows as u64).checked_mul(BYTES_PER_ROW)?)
     }
 }
 
 /// Every combination, those that share a shape together.
 ///
 /// # Errors
-/// A value given twice, rows that `--batch` does not divide, a case that needs more than `free` bytes.
+/// A value is given twice, `--batch` does not divide the rows, or a case needs more than `free` bytes.
 pub fn cases(options: &BenchOptions, cores: usize, free: u64) -> Result<Vec<Case>> {
     once("rows", &options.rows, usize::to_string)?;
     once("classes", &options.classes, usize::to_string)?;
-    once("dtype", &options.dtype, |dtype| dtype.name().to_string())?;
-    once("layout", &options.layout, |layout| layout.name().to_string())?;
+    once("dtype", &options.dtype, word)?;
+    once("layout", &options.layout, word)?;
     once("threads", &options.threads, usize::to_string)?;
     if options.batch.is_some() && !options.layout.contains(&LayoutName::Middle) {
         return Err(Error::input("--batch is the B of [B, K, S]: expected --layout middle with it"));
@@ -115,13 +116,6 @@ fn images(rows: usize, batch: Option<usize>) -> Result<usize> {
         Some(batch) if !rows.is_multiple_of(batch) => Err(Error::input(format!("--batch {batch} does not divide {rows} rows"))),
         Some(batch) => Ok(batch),
         None => Ok((1..=MOST_USUAL_IMAGES).rev().find(|&images| rows.is_multiple_of(images)).unwrap_or(1)),
-    }
-}
-
-fn once<T: PartialEq>(option: &str, values: &[T], name: impl Fn(&T) -> String) -> Result<()> {
-    match values.iter().enumerate().find(|(i, value)| values[..*i].contains(value)) {
-        Some((_, value)) => Err(Error::input(format!("--{option} names {} twice", name(value)))),
-        None => Ok(()),
     }
 }
 

@@ -1,27 +1,28 @@
-//! What is known of the machine.
+//! What this machine is.
 
 use std::fs::read_to_string;
 
-/// Bytes that may be taken where the system does not say how many are free.
+use crate::args::cores;
+
+/// Bytes of memory that are assumed to be free if the system does not report the number.
 const UNLESS_KNOWN: u64 = 16 << 30;
 
-/// Facts that decide the times.
+/// Properties of the machine that the times depend on.
 #[derive(Debug, Clone)]
 pub struct Machine {
     /// Cores that this program may use.
     pub cores: usize,
-    /// The processor's name, where the system tells.
+    /// The processor's name, if the system reports it.
     pub cpu: Option<String>,
     /// Bytes of memory that are free.
     pub free: u64,
 }
 
 impl Machine {
-    /// This one, now.
+    /// This machine in its present state.
     pub fn here() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let free = [free_on_machine(), free_in_container()].into_iter().flatten().min().unwrap_or(UNLESS_KNOWN);
-        Self { cores, cpu: cpu(), free }
+        Self { cores: cores(), cpu: cpu(), free }
     }
 }
 
@@ -31,7 +32,7 @@ fn cpu() -> Option<String> {
     Some(name.trim_start_matches([' ', '\t', ':']).trim().to_string())
 }
 
-/// Linux would promise more than there is and kill whoever uses it.
+/// Linux would grant more memory than exists and kill the process that uses it.
 fn free_on_machine() -> Option<u64> {
     let text = read_to_string("/proc/meminfo").ok()?;
     let kib = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

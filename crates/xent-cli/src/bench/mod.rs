@@ -1,17 +1,14 @@
-//! `xent bench`: how long the loss takes here, for the shapes that somebody has.
+//! `xent bench`: how long the loss takes on this machine, for given shapes.
 
 mod cases;
 mod machine;
 mod measure;
 mod options;
-mod report;
 mod table;
+mod timing;
 mod workload;
 
-use std::io::Write;
-
 use half::{bf16, f16};
-use indicatif::{ProgressBar, ProgressStyle};
 use xent::{Config, Criterion};
 
 pub use options::BenchOptions;
@@ -23,7 +20,7 @@ use cases::Case;
 use machine::Machine;
 use measure::{Effort, Measured, measure};
 use options::DType;
-use report::Report;
+use timing::Timing;
 
 /// Times every case and prints.
 ///
@@ -35,11 +32,12 @@ pub fn bench(options: &BenchOptions) -> Result<()> {
     let criterion = Config::new().label_smoothing(options.epsilon).build().map_err(Error::input)?;
     let effort = options.rounds.map_or(Effort::Seconds(options.seconds), Effort::Rounds);
     if versions.build == "debug" {
-        // Whoever closed stderr does not want to know.
-        let _ = writeln!(std::io::stderr(), "warning: this is a debug build, which may take longer than a release build");
+        terminal::warn("this is a debug build, which may take longer than a release build");
     }
 
-    let bar = progress_bar(cases.len());
+    // It is drawn between rounds only, by the thread that times.
+    let bar = terminal::progress_bar("timing {wide_bar} {percent:>3} %  {msg}", false);
+    bar.set_length(cases.len() as u64 * STEPS as u64);
     let measured = cases.iter().enumerate().map(|(index, case)| {
         bar.set_message(format!("case {} of {}", index + 1, cases.len()));
         measure_case(case, &criterion, effort, &|done| bar.set_position(((index as f64 + done) * STEPS) as u64))
@@ -47,12 +45,12 @@ pub fn bench(options: &BenchOptions) -> Result<()> {
     let measured = measured.collect::<Result<Vec<Measured>>>();
     bar.finish_and_clear();
 
-    let reports: Vec<Report> = cases
+    let timings: Vec<Timing> = cases
         .into_iter()
         .zip(measured?)
-        .map(|(case, measured)| Report { case, measured, epsilon: options.epsilon, machine: &machine, versions: &versions })
+        .map(|(case, measured)| Timing { case, measured, epsilon: options.epsilon, machine: &machine, versions: &versions })
         .collect();
-    terminal::print(&if options.json { report::to_json(&reports).map_err(Error::failed)? } else { text(&reports, &machine, &versions, options) })
+    terminal::print(&if options.json { timing::to_json(&timings).map_err(Error::failed)? } else { text(&timings, &machine, &versions, options) })
 }
 
 fn measure_case(case: &Case, criterion: &Criterion, effort: Effort, progress: &(dyn Fn(f64) + Sync)) -> Result<Measured> {
@@ -64,27 +62,18 @@ fn measure_case(case: &Case, criterion: &Criterion, effort: Effort, progress: &(
     }
 }
 
-/// Of the bar, a case.
+/// Steps of the progress bar per case.
 const STEPS: f64 = 1000.0;
 
-/// A bar on the terminal; nothing where there is none. It is drawn between rounds only, by nobody else than who times.
-fn progress_bar(cases: usize) -> ProgressBar {
-    let bar = ProgressBar::new(cases as u64 * STEPS as u64);
-    if let Ok(style) = ProgressStyle::with_template("timing {wide_bar} {percent:>3} %  {msg}  {elapsed} (about {eta} left)") {
-        bar.set_style(style);
-    }
-    bar
-}
-
 /// What was timed where, the table, and how to read it.
-fn text(reports: &[Report<'_>], machine: &Machine, versions: &Versions, options: &BenchOptions) -> String {
+fn text(timings: &[Timing<'_>], machine: &Machine, versions: &Versions, options: &BenchOptions) -> String {
     let width = terminal::width();
     let wrapped = |text: &str| terminal::wrapped(text, "", width);
-    let table = table::to_text(reports, width);
+    let table = table::to_text(timings, width);
     let cpu = machine.cpu.as_ref().map(|cpu| format!(" of {cpu}")).unwrap_or_default();
     let cores = if machine.cores == 1 { "1 core".to_string() } else { format!("{} cores", machine.cores) };
     let head = format!("xent {} ({} build) on {cores}{cpu}. Label smoothing {}, mean over the rows.", versions.xent, versions.build, options.epsilon);
-    let rounds = || reports.iter().map(|report| report.measured.rounds);
+    let rounds = || timings.iter().map(|timing| timing.measured.rounds);
     let rounds = match (rounds().min().unwrap_or(0), rounds().max().unwrap_or(0)) {
         (1, 1) => "1 round".to_string(),
         (least, most) if least == most => format!("{least} rounds"),

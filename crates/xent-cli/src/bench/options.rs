@@ -3,6 +3,8 @@
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::args::{count_up_to, positive, share};
+
 /// Options of `xent bench`.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = AFTER_HELP)]
@@ -19,7 +21,7 @@ pub struct BenchOptions {
     /// Where the classes are: last ([N, K], a row in one piece) or middle ([B, K, S], as in segmentation; read in place)
     #[arg(long, value_name = "LIST", default_value = "last", value_delimiter = ',')]
     pub layout: Vec<LayoutName>,
-    /// Numbers of threads [default: one a core]
+    /// Numbers of threads [default: one per core]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = threads, allow_negative_numbers = true)]
     pub threads: Vec<usize>,
     /// The B of the layout middle; it divides the rows [default: the largest divisor of the rows up to 8]
@@ -34,7 +36,7 @@ pub struct BenchOptions {
     /// How often to repeat the rounds of a case, however long that takes
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, conflicts_with = "seconds")]
     pub rounds: Option<usize>,
-    /// Print a JSON array of one object a case
+    /// Print a JSON array with one object per case
     #[arg(long)]
     pub json: bool,
 }
@@ -96,7 +98,7 @@ pub enum DType {
 }
 
 impl DType {
-    /// Bytes of an element.
+    /// Bytes per element.
     pub fn size(self) -> usize {
         match self {
             Self::F64 => 8,
@@ -104,19 +106,9 @@ impl DType {
             Self::F16 | Self::Bf16 => 2,
         }
     }
-
-    /// As it is given and printed.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F64 => "f64",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
-    }
 }
 
-/// Where the class axis is.
+/// The position of the class axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LayoutName {
@@ -126,46 +118,18 @@ pub enum LayoutName {
     Middle,
 }
 
-impl LayoutName {
-    /// As it is given and printed.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Last => "last",
-            Self::Middle => "middle",
-        }
-    }
-}
-
-/// More threads than this are a slip of the finger.
-const MOST_THREADS: usize = 4096;
-/// Longer than a day, too.
+/// The most seconds per case: a day.
 const MOST_SECONDS: f64 = 86_400.0;
 
 fn count(text: &str) -> Result<usize, String> {
-    match text.trim().parse() {
-        Ok(value) if value > 0 => Ok(value),
-        _ => Err(format!("expected a whole number from 1 to {}", usize::MAX)),
-    }
+    count_up_to(text, usize::MAX)
 }
 
+/// More threads are taken for a typing error.
 fn threads(text: &str) -> Result<usize, String> {
-    match count(text) {
-        Ok(value) if value <= MOST_THREADS => Ok(value),
-        _ => Err(format!("expected a whole number from 1 to {MOST_THREADS}")),
-    }
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    match text.trim().parse::<f64>() {
-        // −0 is 0 here, and would print as another number.
-        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value + 0.0),
-        _ => Err("expected a number from 0 to 1".to_string()),
-    }
+    count_up_to(text, 4096)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
-    match text.trim().parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= MOST_SECONDS => Ok(value),
-        _ => Err(format!("expected a number above 0, at most {MOST_SECONDS}")),
-    }
+    positive(text).ok().filter(|seconds| *seconds <= MOST_SECONDS).ok_or_else(|| format!("expected a number above 0, at most {MOST_SECONDS}"))
 }

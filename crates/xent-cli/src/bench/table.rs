@@ -1,61 +1,52 @@
 //! The table that is printed, as wide as the terminal allows.
 
-use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::CellAlignment;
 
 use super::measure::Quartiles;
-use super::report::Report;
+use super::timing::Timing;
+use crate::args::word;
+use crate::report::grid;
 
-/// Head, contents, and how soon the column is left out where there is no room: never for 0, then the largest first.
+/// Head, contents, and how soon the column is left out if the table is too wide: never for 0, otherwise the largest first.
 struct Column {
     head: &'static str,
-    cell: fn(&Report<'_>) -> String,
+    cell: fn(&Timing<'_>) -> String,
     dispensable: u8,
 }
 
 const COLUMNS: [Column; 13] = [
-    column("rows", |report| report.case.rows.to_string(), 0),
-    column("classes", |report| report.case.classes.to_string(), 0),
-    column("dtype", |report| report.case.dtype.name().to_string(), 0),
-    column("layout", |report| report.case.layout.name().to_string(), 0),
-    column("threads", |report| report.case.threads.to_string(), 0),
-    column("read\nns/element", |report| time(&report.measured.read), 4),
-    column("copy\nns/element", |report| time(&report.measured.copy), 2),
-    column("forward\nns/element", |report| time(&report.measured.forward), 0),
-    column("GB/s", |report| rate(report.gb_per_second(&report.measured.forward, 1)), 1),
-    column("per\nread", |report| short(report.forward_per_read()), 3),
-    column("forward+\nbackward\nns/element", |report| time(&report.measured.forward_backward), 0),
-    column("GB/s", |report| rate(report.gb_per_second(&report.measured.forward_backward, 2)), 0),
-    column("per\ncopy", |report| short(report.forward_backward_per_copy()), 0),
+    column("rows", |timing| timing.case.rows.to_string(), 0),
+    column("classes", |timing| timing.case.classes.to_string(), 0),
+    column("dtype", |timing| word(&timing.case.dtype), 0),
+    column("layout", |timing| word(&timing.case.layout), 0),
+    column("threads", |timing| timing.case.threads.to_string(), 0),
+    column("read\nns/element", |timing| time(&timing.measured.read), 4),
+    column("copy\nns/element", |timing| time(&timing.measured.copy), 2),
+    column("forward\nns/element", |timing| time(&timing.measured.forward), 0),
+    column("GB/s", |timing| rate(timing.gb_per_second(&timing.measured.forward, 1)), 1),
+    column("per\nread", |timing| short(timing.forward_per_read()), 3),
+    column("forward+\nbackward\nns/element", |timing| time(&timing.measured.forward_backward), 0),
+    column("GB/s", |timing| rate(timing.gb_per_second(&timing.measured.forward_backward, 2)), 0),
+    column("per\ncopy", |timing| short(timing.forward_backward_per_copy()), 0),
 ];
 
-const fn column(head: &'static str, cell: fn(&Report<'_>) -> String, dispensable: u8) -> Column {
+const fn column(head: &'static str, cell: fn(&Timing<'_>) -> String, dispensable: u8) -> Column {
     Column { head, cell, dispensable }
 }
 
 /// For a terminal of this many columns.
-pub fn to_text(reports: &[Report<'_>], width: usize) -> String {
+pub fn to_text(timings: &[Timing<'_>], width: usize) -> String {
     let most = COLUMNS.iter().map(|column| column.dispensable).max().unwrap_or(0);
     let fits = |text: &String| text.lines().all(|line| line.chars().count() <= width);
-    (0..=most).rev().map(|kept| draw(reports, kept)).find(fits).unwrap_or_else(|| draw(reports, 0))
+    (0..=most).rev().map(|kept| draw(timings, kept)).find(fits).unwrap_or_else(|| draw(timings, 0))
 }
 
 /// The columns that are no more dispensable than `kept`.
-fn draw(reports: &[Report<'_>], kept: u8) -> String {
+fn draw(timings: &[Timing<'_>], kept: u8) -> String {
     let columns = || COLUMNS.iter().filter(|column| column.dispensable <= kept);
     let lines = columns().map(|column| column.head.lines().count()).max().unwrap_or(1);
-    let mut table = Table::new();
-    let rule = LineStyle::none().fill('─').junction('─');
-    table.load_style(TableStyle::new().header_separator(rule)).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(columns().map(|column| format!("{}{}", "\n".repeat(lines - column.head.lines().count()), column.head)));
-    for report in reports {
-        table.add_row(columns().map(|column| (column.cell)(report)));
-    }
-    for (index, column) in table.column_iter_mut().enumerate() {
-        // With the rule's joint, two columns between neighbours.
-        column.set_padding((u16::from(index > 0), 0));
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.lines().map(|line| line.trim_end().to_string()).collect::<Vec<_>>().join("\n")
+    let header = columns().map(|column| format!("{}{}", "\n".repeat(lines - column.head.lines().count()), column.head)).collect();
+    grid(header, timings.iter().map(|timing| columns().map(|column| (column.cell)(report)).collect()).collect(), CellAlignment::Right)
 }
 
 fn time(times: &Quartiles) -> String {
@@ -98,11 +89,11 @@ mod tests {
         let times = |median: f64| Quartiles { low: median * 0.9, median, high: median * 1.15 };
         let measured = Measured { rounds: 9, read: times(0.1234), copy: times(0.3), forward: times(0.5), forward_backward: times(0.625) };
         let case = |rows, classes, dtype, layout| Case::new(rows, classes, dtype, layout, 16, 8);
-        let report = |case| Report { case, measured: measured.clone(), epsilon: 0.1, machine: &machine, versions: &versions };
-        let reports = [report(case(33_552, 1000, DType::Bf16, LayoutName::Middle)), report(case(256, 128_256, DType::F32, LayoutName::Last))];
+        let timing = |case| Timing { case, measured: measured.clone(), epsilon: 0.1, machine: &machine, versions: &versions };
+        let timings = [timing(case(33_552, 1000, DType::Bf16, LayoutName::Middle)), timing(case(256, 128_256, DType::F32, LayoutName::Last))];
         let shown = |text: &str| ["read ", "copy", "GB/s"].map(|head| text.matches(head).count());
         for (width, heads) in [(120, [2, 2, 2]), (80, [0, 1, 2]), (79, [0, 1, 1]), (10, [0, 1, 1])] {
-            let text = to_text(&reports, width);
+            let text = to_text(&timings, width);
             assert!(width == 10 || text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
             assert_eq!(shown(&text), heads, "{width}:\n{text}");
             assert_eq!(text.lines().count(), 3 + 1 + 2, "{width}:\n{text}");

@@ -1,6 +1,7 @@
-//! The handwritten digits that the program carries; `data/README.md` says whose they are and `data/make_digits.py` how they got here.
+//! The handwritten digits that are part of the program; `data/README.md` says where they come from and `data/make_digits.py` how they were made.
 
-use super::{Dataset, idx};
+use super::dataset::Dataset;
+use super::idx;
 use crate::error::Result;
 
 const IMAGES: &[u8] = include_bytes!("../../data/digits-images.idx3-ubyte.gz");
@@ -10,8 +11,8 @@ const LABELS: &[u8] = include_bytes!("../../data/digits-labels.idx1-ubyte.gz");
 const FULL_SCALE: f32 = 16.0;
 
 pub fn load() -> Result<Dataset> {
-    let images = idx::decode("the carried images", IMAGES, idx::IMAGES)?;
-    let labels = idx::decode("the carried labels", LABELS, idx::LABELS)?;
+    let images = idx::decode("the built-in images", IMAGES, idx::IMAGES)?;
+    let labels = idx::decode("the built-in labels", LABELS, idx::LABELS)?;
     let mut digits = idx::dataset(images, labels, FULL_SCALE)?;
     digits.about = "Handwritten digits, 8×8 pixels: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, \
                     UCI Machine Learning Repository, doi:10.24432/C50P49, CC BY 4.0."

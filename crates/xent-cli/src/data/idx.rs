@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 
-use super::{Dataset, Features, number_classes};
+use super::dataset::{Dataset, Features, number_classes};
 use crate::error::{Error, Result};
 
 /// Images: rows, height, width.
@@ -13,7 +13,7 @@ pub const IMAGES: usize = 3;
 /// Labels: rows.
 pub const LABELS: usize = 1;
 
-/// More bytes than this in one file are refused before any is read.
+/// A file that declares more bytes is rejected before any is read.
 const LARGEST: u64 = 1 << 31;
 
 /// What one file holds.
@@ -23,30 +23,26 @@ pub struct Idx {
     values: Vec<u8>,
 }
 
-/// Reads a gzipped or plain file from memory.
+/// Decodes a gzipped or plain file in memory.
 pub fn decode(name: &str, bytes: &[u8], rank: usize) -> Result<Idx> {
-    let wrong = |message: String| Error::input(format!("{name}: {message}"));
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        read(GzDecoder::new(bytes), None, rank).map_err(wrong)
-    } else {
-        read(bytes, Some(bytes.len() as u64), rank).map_err(wrong)
-    }
+    read(name, bytes, bytes.starts_with(&[0x1f, 0x8b]), bytes.len() as u64, rank)
 }
 
-/// Reads a file; gzipped where its name ends in `.gz`.
+/// Reads a file; gzipped if its name ends in `.gz`.
 fn read_file(path: &Path, rank: usize) -> Result<Idx> {
     let file = std::fs::File::open(path).map_err(|error| Error::reading(path, error))?;
-    let wrong = |message: String| Error::input(format!("{}: {message}", path.display()));
-    if path.extension().is_some_and(|extension| extension == "gz") {
-        read(GzDecoder::new(std::io::BufReader::new(file)), None, rank).map_err(wrong)
-    } else {
-        let size = file.metadata().map_err(|error| Error::reading(path, error))?.len();
-        read(std::io::BufReader::new(file), Some(size), rank).map_err(wrong)
-    }
+    let size = file.metadata().map_err(|error| Error::reading(path, error))?.len();
+    let gzipped = path.extension().is_some_and(|extension| extension == "gz");
+    read(path.display(), std::io::BufReader::new(file), gzipped, size, rank)
 }
 
-/// Believes the header only as far as the bytes behind it bear it out: `size`, where known, must be what it declares, and never more than that is read.
-fn read(mut reader: impl Read, size: Option<u64>, rank: usize) -> std::result::Result<Idx, String> {
+fn read(name: impl std::fmt::Display, source: impl Read, gzipped: bool, size: u64, rank: usize) -> Result<Idx> {
+    let idx = if gzipped { parse(GzDecoder::new(source), None, rank) } else { parse(source, Some(size), rank) };
+    idx.map_err(|message| Error::input(format!("{name}: {message}")))
+}
+
+/// Trusts the header only as far as the bytes after it confirm it: `size`, if known, must be what it declares, and never more than that is read.
+fn parse(mut reader: impl Read, size: Option<u64>, rank: usize) -> std::result::Result<Idx, String> {
     let mut word = || -> std::result::Result<[u8; 4], String> {
         let mut bytes = [0; 4];
         reader.read_exact(&mut bytes).map_err(|error| format!("no complete IDX header: {error}"))?;
@@ -80,11 +76,8 @@ fn read(mut reader: impl Read, size: Option<u64>, rank: usize) -> std::result::R
     }
 }
 
-/// Images with their labels.
+/// A data set of images and as many labels.
 pub fn dataset(images: Idx, labels: Idx, full_scale: f32) -> Result<Dataset> {
-    if images.dimensions[0] != labels.dimensions[0] {
-        return Err(Error::input(format!("{} images but {} labels", images.dimensions[0], labels.dimensions[0])));
-    }
     let width: usize = images.dimensions[1..].iter().product();
     if width == 0 {
         return Err(Error::input(format!("images of {}×{} pixels", images.dimensions[1], images.dimensions[2])));
@@ -102,65 +95,51 @@ pub fn dataset(images: Idx, labels: Idx, full_scale: f32) -> Result<Dataset> {
     })
 }
 
-/// Reads `train-images…`, `train-labels…` and, where they are there, `t10k-images…` and `t10k-labels…` as the test part.
+/// Reads `train-images…` and `train-labels…` and, if they exist, `t10k-images…` and `t10k-labels…` as the test part.
 pub fn read_folder(folder: &Path) -> Result<Dataset> {
-    let train_images = find(folder, "train-images", IMAGES)?;
-    let train_labels = find(folder, "train-labels", LABELS)?;
-    let (Some(train_images), Some(train_labels)) = (train_images, train_labels) else {
+    let Some((path, mut images, mut labels)) = read_part(folder, "train")? else {
         return Err(Error::input(format!(
             "{}: expected train-images-idx3-ubyte and train-labels-idx1-ubyte there (and t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte \
              for the test part), plain or .gz",
             folder.display()
         )));
     };
-    let mut images = read_file(&train_images, IMAGES)?;
-    let mut labels = read_file(&train_labels, LABELS)?;
-    if images.dimensions[0] != labels.dimensions[0] {
-        return Err(mismatch(&train_images, &images, &train_labels, &labels));
-    }
     let mut given_test = None;
-    match (find(folder, "t10k-images", IMAGES)?, find(folder, "t10k-labels", LABELS)?) {
-        (Some(test_images), Some(test_labels)) => {
-            let (more_images, more_labels) = (read_file(&test_images, IMAGES)?, read_file(&test_labels, LABELS)?);
-            if more_images.dimensions[0] != more_labels.dimensions[0] {
-                return Err(mismatch(&test_images, &more_images, &test_labels, &more_labels));
-            }
-            if more_images.dimensions[1..] != images.dimensions[1..] {
-                return Err(Error::input(format!(
-                    "{}: images of {:?} pixels, expected {:?} as in {}",
-                    test_images.display(),
-                    &more_images.dimensions[1..],
-                    &images.dimensions[1..],
-                    train_images.display()
-                )));
-            }
-            given_test = Some(labels.values.len());
-            images.dimensions[0] += more_images.dimensions[0];
-            labels.dimensions[0] += more_labels.dimensions[0];
-            images.values.extend(more_images.values);
-            labels.values.extend(more_labels.values);
+    if let Some((test_path, test_images, test_labels)) = read_part(folder, "t10k")? {
+        let (found, expected) = (&test_images.dimensions[1..], &images.dimensions[1..]);
+        if found != expected {
+            let message = format!("{}: images of {found:?} pixels, expected {expected:?} as in {}", test_path.display(), path.display());
+            return Err(Error::input(message));
         }
-        (None, None) => {}
-        (Some(found), None) | (None, Some(found)) => {
-            return Err(Error::input(format!("{}: found, but not its partner with the images or labels", found.display())));
-        }
+        given_test = Some(labels.values.len());
+        images.dimensions[0] += test_images.dimensions[0];
+        images.values.extend(test_images.values);
+        labels.values.extend(test_labels.values);
     }
     let mut dataset = dataset(images, labels, 255.0)?;
     dataset.given_test = given_test;
     Ok(dataset)
 }
 
-fn mismatch(images_path: &Path, images: &Idx, labels_path: &Path, labels: &Idx) -> Error {
-    Error::input(format!(
-        "{} holds {} images, but {} holds {} labels",
-        images_path.display(),
-        images.dimensions[0],
-        labels_path.display(),
-        labels.dimensions[0]
-    ))
+/// The images of a part, with their path, and as many labels; none if there are no files of this part.
+fn read_part(folder: &Path, part: &str) -> Result<Option<(PathBuf, Idx, Idx)>> {
+    let (images_path, labels_path) = match (find(folder, &format!("{part}-images"), IMAGES)?, find(folder, &format!("{part}-labels"), LABELS)?) {
+        (None, None) => return Ok(None),
+        (Some(images), Some(labels)) => (images, labels),
+        (Some(found), None) | (None, Some(found)) => {
+            return Err(Error::input(format!("{}: found, but not its partner with the images or labels", found.display())));
+        }
+    };
+    let (images, labels) = (read_file(&images_path, IMAGES)?, read_file(&labels_path, LABELS)?);
+    let counts = (images.dimensions[0], labels.dimensions[0]);
+    if counts.0 != counts.1 {
+        let (images, labels) = (images_path.display(), labels_path.display());
+        return Err(Error::input(format!("{images} holds {} images, but {labels} holds {} labels", counts.0, counts.1)));
+    }
+    Ok(Some((images_path, images, labels)))
 }
 
-/// The one file of this name, in the spellings that are about: `-idx3-ubyte` and `.idx3-ubyte`, plain and gzipped.
+/// The file of this name in one of its common spellings: `-idx3-ubyte` and `.idx3-ubyte`, plain and gzipped.
 fn find(folder: &Path, stem: &str, rank: usize) -> Result<Option<PathBuf>> {
     let spellings = ["-", "."].into_iter().flat_map(|separator| ["", ".gz"].map(|gz| folder.join(format!("{stem}{separator}idx{rank}-ubyte{gz}"))));
     let mut found: Vec<PathBuf> = spellings.filter(|path| path.exists()).collect();

@@ -1,8 +1,8 @@
-//! A mixture of Gaussians: data whose true posterior is known, so that a model's probabilities can be held against the truth and not only against labels.
+//! A mixture of Gaussians: data whose true posterior is known, so that a model's probabilities can be compared with the truth and not only with labels.
 
 use rand_distr::{Distribution, StandardNormal};
 
-use super::{Dataset, Features};
+use super::dataset::{Dataset, Features};
 use crate::seed::{Purpose, stream};
 
 const ROWS: usize = 1800;
@@ -11,7 +11,7 @@ const DIMENSIONS: usize = 16;
 /// Standard deviation of the classes' centres in each dimension; that of the rows around their centre is 1.
 /// Chosen so that the best possible classifier is right about nine times in ten.
 const SPREAD: f64 = 0.8;
-/// The data set is one and the same in every run; what runs differ in is drawn from it.
+/// Every run has the same data set; runs differ in how they split it.
 const SEED: u64 = 0;
 
 /// `x = centre_k + N(0, 1)` in each dimension, the classes equally likely. The posterior is softmax over k of `−|x − centre_k|²/2`.

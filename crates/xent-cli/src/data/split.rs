@@ -3,7 +3,7 @@
 use rand::{RngExt, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, Features};
+use super::dataset::{Dataset, Features};
 use crate::seed::{Purpose, stream};
 
 /// Of every 18 rows 10 train, 3 validate and 5 test; of a training part that came with a test part of its own, 10 of 13 train and 3 validate.
@@ -22,116 +22,87 @@ pub struct Part {
     pub truth: Option<Vec<f64>>,
 }
 
-/// The three parts under one seed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Parts {
-    /// What the weights are fitted to.
-    pub train: Part,
-    /// What the temperature is fitted to.
-    pub validation: Part,
-    /// What is reported.
-    pub test: Part,
+/// Something for each of the three parts: their rows as a network sees them, the rows' numbers, or how many they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Split<T> {
+    /// The weights are fitted to this part.
+    pub train: T,
+    /// The temperature is fitted to this part.
+    pub validation: T,
+    /// This part is reported.
+    pub test: T,
 }
 
-impl Parts {
-    /// How many rows each part has; the same under every seed.
-    pub fn rows(&self) -> PartRows {
-        PartRows { train: self.train.labels.len(), validation: self.validation.labels.len(), test: self.test.labels.len() }
-    }
-
-    /// Splits, every class in the same proportions, standardises by the training part's statistics, and gives a share `label_noise` of the training labels
-    /// a wrong class, each equally likely. The same seed gives the same parts.
-    pub fn new(dataset: &Dataset, seed: u64, label_noise: f64) -> Self {
-        let rows = Rows::deal(dataset, seed);
-        let scaling = Scaling::of(dataset, &rows.train);
-        let mut train = scaling.part(dataset, &rows.train);
-        add_label_noise(&mut train.labels, dataset.classes.len() as u32, label_noise, seed);
-        Self { train, validation: scaling.part(dataset, &rows.validation), test: scaling.part(dataset, &rows.test) }
+impl<T> Split<T> {
+    /// The same with a function applied to each part.
+    pub fn map<U>(&self, part: impl Fn(&T) -> U) -> Split<U> {
+        Split { train: part(&self.train), validation: part(&self.validation), test: part(&self.test) }
     }
 }
 
-/// Number of rows in each part.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PartRows {
-    /// Fit the weights.
-    pub train: usize,
-    /// Fit the temperature.
-    pub validation: usize,
-    /// Are reported.
-    pub test: usize,
+/// Splits the rows so that every part has the classes in the same proportions, standardises them by the training part's statistics, and gives a share `label_noise` of the training
+/// labels a wrong class, each equally likely. The same seed gives the same parts.
+pub fn split(dataset: &Dataset, seed: u64, label_noise: f64) -> Split<Part> {
+    let rows = deal(dataset, seed);
+    let scaling = scaling(dataset, &rows.train);
+    let mut parts = rows.map(|rows| part(dataset, &scaling, rows));
+    add_label_noise(&mut parts.train.labels, dataset.classes.len() as u32, label_noise, seed);
+    parts
 }
 
-#[derive(Debug, Default)]
-struct Rows {
-    train: Vec<usize>,
-    validation: Vec<usize>,
-    test: Vec<usize>,
-}
-
-impl Rows {
-    /// Shuffles, sorts by class and deals the rows out like cards, so that no class falls short in a part by more than chance of one row.
-    fn deal(dataset: &Dataset, seed: u64) -> Self {
-        let mut rng = stream(seed, Purpose::Split);
-        let given = dataset.given_test.unwrap_or(dataset.labels.len());
-        let mut rows: Vec<usize> = (0..given).collect();
-        rows.shuffle(&mut rng);
-        rows.sort_by_key(|&row| dataset.labels[row]);
-        let hand = if dataset.given_test.is_some() { TRAIN + VALIDATION } else { TRAIN + VALIDATION + TEST };
-        // A step without a common divisor with the hand (13 or 18) visits each place once and mixes the parts.
-        const STEP: usize = 7;
-        let mut dealt = Self { test: (given..dataset.labels.len()).collect(), ..Self::default() };
-        for (card, row) in rows.into_iter().enumerate() {
-            match card * STEP % hand {
-                place if place < TRAIN => dealt.train.push(row),
-                place if place < TRAIN + VALIDATION => dealt.validation.push(row),
-                _ => dealt.test.push(row),
-            }
+/// Shuffles the rows, sorts them by class and deals them out like cards, so that no part deviates from a class's proportion by more than about one row.
+fn deal(dataset: &Dataset, seed: u64) -> Split<Vec<usize>> {
+    let mut rng = stream(seed, Purpose::Split);
+    let given = dataset.given_test.unwrap_or(dataset.labels.len());
+    let mut rows: Vec<usize> = (0..given).collect();
+    rows.shuffle(&mut rng);
+    rows.sort_by_key(|&row| dataset.labels[row]);
+    let hand = if dataset.given_test.is_some() { TRAIN + VALIDATION } else { TRAIN + VALIDATION + TEST };
+    // A step without a common divisor with the hand (13 or 18) visits each place once and mixes the parts.
+    const STEP: usize = 7;
+    let mut dealt = Split { test: (given..dataset.labels.len()).collect(), ..Split::default() };
+    for (card, row) in rows.into_iter().enumerate() {
+        match card * STEP % hand {
+            place if place < TRAIN => dealt.train.push(row),
+            place if place < TRAIN + VALIDATION => dealt.validation.push(row),
+            _ => dealt.test.push(row),
         }
-        dealt
     }
+    dealt
 }
 
-/// What is subtracted from each column and what it is then multiplied by.
-struct Scaling {
-    columns: Vec<(f64, f64)>,
+/// For each column, what is subtracted from it and what it is then multiplied by.
+fn scaling(dataset: &Dataset, train: &[usize]) -> Vec<(f64, f64)> {
+    let (values, standardise) = match &dataset.features {
+        Features::Bytes { full_scale, .. } => return vec![(0.0, 1.0 / f64::from(*full_scale)); dataset.width],
+        Features::Reals { values, standardise } => (values, standardise),
+    };
+    let rows = train.len() as f64;
+    let scale = |index: usize| {
+        let column = || train.iter().map(|row| values[row * dataset.width + index]);
+        let mean = column().map(|value| value / rows).sum::<f64>();
+        let deviation = column().map(|value| (value - mean).powi(2) / rows).sum::<f64>().sqrt();
+        // The deviation of a constant column is rounding and must not be amplified.
+        let varies = deviation.is_finite() && deviation > 1e-12 * mean.abs();
+        (mean, if varies { 1.0 / deviation } else { 1.0 })
+    };
+    standardise.iter().enumerate().map(|(index, &standardised)| if standardised { scale(index) } else { (0.0, 1.0) }).collect()
 }
 
-impl Scaling {
-    fn of(dataset: &Dataset, train: &[usize]) -> Self {
-        let columns = match &dataset.features {
-            Features::Bytes { full_scale, .. } => vec![(0.0, 1.0 / f64::from(*full_scale)); dataset.width],
-            Features::Reals { values, standardise } => {
-                let column = |column: usize| train.iter().map(move |row| values[row * dataset.width + column]);
-                let rows = train.len() as f64;
-                let scale = |index: usize| {
-                    let mean = column(index).map(|value| value / rows).sum::<f64>();
-                    let deviation = column(index).map(|value| (value - mean).powi(2) / rows).sum::<f64>().sqrt();
-                    // What a constant column deviates by is rounding, and must not be blown up.
-                    let varies = deviation.is_finite() && deviation > 1e-12 * mean.abs();
-                    (mean, if varies { 1.0 / deviation } else { 1.0 })
-                };
-                standardise.iter().enumerate().map(|(index, &standardised)| if standardised { scale(index) } else { (0.0, 1.0) }).collect()
-            }
-        };
-        Self { columns }
-    }
-
-    fn part(&self, dataset: &Dataset, rows: &[usize]) -> Part {
-        let width = dataset.width;
-        let classes = dataset.classes.len();
-        let mut features = Vec::with_capacity(rows.len() * width);
-        for row in rows {
-            for (column, (offset, factor)) in self.columns.iter().enumerate() {
-                let value = match &dataset.features {
-                    Features::Bytes { values, .. } => f64::from(values[row * width + column]),
-                    Features::Reals { values, .. } => values[row * width + column],
-                };
-                features.push(((value - offset) * factor) as f32);
-            }
+fn part(dataset: &Dataset, scaling: &[(f64, f64)], rows: &[usize]) -> Part {
+    let (width, classes) = (dataset.width, dataset.classes.len());
+    let mut features = Vec::with_capacity(rows.len() * width);
+    for row in rows {
+        for (column, (offset, factor)) in scaling.iter().enumerate() {
+            let value = match &dataset.features {
+                Features::Bytes { values, .. } => f64::from(values[row * width + column]),
+                Features::Reals { values, .. } => values[row * width + column],
+            };
+            features.push(((value - offset) * factor) as f32);
         }
-        let truth = dataset.truth.as_ref().map(|truth| rows.iter().flat_map(|row| &truth[row * classes..(row + 1) * classes]).copied().collect());
-        Part { features, labels: rows.iter().map(|&row| dataset.labels[row]).collect(), truth }
     }
+    let truth = dataset.truth.as_ref().map(|truth| rows.iter().flat_map(|row| &truth[row * classes..(row + 1) * classes]).copied().collect());
+    Part { features, labels: rows.iter().map(|&row| dataset.labels[row]).collect(), truth }
 }
 
 fn add_label_noise(labels: &mut [u32], classes: u32, share: f64, seed: u64) {
@@ -149,13 +120,13 @@ mod tests {
     use crate::data::Source;
 
     fn digits() -> Dataset {
-        Dataset::load(&Source::Digits, None).unwrap()
+        Source::Digits.load(None).unwrap()
     }
 
     #[test]
     fn parts_are_disjoint_complete_and_stratified() {
         let digits = digits();
-        let rows = Rows::deal(&digits, 3);
+        let rows = deal(&digits, 3);
         assert_eq!((rows.train.len(), rows.validation.len(), rows.test.len()), (999, 299, 499));
         let mut all: Vec<usize> = [&rows.train[..], &rows.validation, &rows.test].concat();
         all.sort_unstable();
@@ -173,20 +144,20 @@ mod tests {
     #[test]
     fn the_seed_decides() {
         let digits = digits();
-        assert_eq!(Parts::new(&digits, 1, 0.1), Parts::new(&digits, 1, 0.1));
-        assert_ne!(Parts::new(&digits, 1, 0.1).test, Parts::new(&digits, 2, 0.1).test);
+        assert_eq!(split(&digits, 1, 0.1), split(&digits, 1, 0.1));
+        assert_ne!(split(&digits, 1, 0.1).test, split(&digits, 2, 0.1).test);
     }
 
     #[test]
     fn noise_is_in_the_training_labels_only() {
         let digits = digits();
-        let (clean, noisy) = (Parts::new(&digits, 5, 0.0), Parts::new(&digits, 5, 0.25));
+        let (clean, noisy) = (split(&digits, 5, 0.0), split(&digits, 5, 0.25));
         assert_eq!((&clean.validation, &clean.test), (&noisy.validation, &noisy.test));
         assert_eq!(clean.train.features, noisy.train.features);
         let wrong = clean.train.labels.iter().zip(&noisy.train.labels).filter(|(a, b)| a != b).count();
         // 999 draws at 1/4: within four standard deviations.
         assert!((195..=305).contains(&wrong), "{wrong}");
-        let all_wrong = Parts::new(&digits, 5, 1.0);
+        let all_wrong = split(&digits, 5, 1.0);
         assert!(clean.train.labels.iter().zip(&all_wrong.train.labels).all(|(a, b)| a != b && *b < 10));
     }
 
@@ -203,7 +174,7 @@ mod tests {
             given_test: Some(72),
             truth: None,
         };
-        let parts = Parts::new(&dataset, 0, 0.0);
+        let parts = split(&dataset, 0, 0.0);
         assert_eq!(parts.test.labels.len(), 18);
         let column = |part: &Part, column: usize| part.features.iter().skip(column).step_by(3).copied().collect::<Vec<f32>>();
         let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;

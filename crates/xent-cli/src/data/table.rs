@@ -1,4 +1,4 @@
-//! CSV files: a header line that names the columns, numbers and texts below it, one column with the class.
+//! CSV files for training: a header line that names the columns, numbers and texts below it, one column with the class.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -8,23 +8,23 @@ use std::rc::Rc;
 
 use csv::StringRecord;
 
-use super::{Dataset, Features, number_classes};
+use super::dataset::{Dataset, Features, number_classes};
 use crate::error::{Error, Result};
 
-/// The longest line (or quoted text over several lines) that is read into memory, and what the CSV reader may have buffered beyond it.
+/// The longest line (or quoted text over several lines) that is read into memory, and the CSV reader's buffer beyond it.
 const LONGEST_RECORD: u64 = 1 << 20;
 const BUFFER: usize = 1 << 13;
-/// A text column becomes one feature a distinct text; one with more is a name or a comment, not a category.
+/// A text column becomes one feature per distinct text; a column with more texts holds names or comments, not categories.
 const MOST_CATEGORIES: usize = 100;
-/// Largest number of features over all rows.
+/// The largest number of values in all rows together.
 const MOST_VALUES: usize = 1 << 28;
-/// What other programs write where a value is missing, in lower case.
+/// What other programs write for a missing value, in lower case.
 const MISSING: [&str; 7] = ["", "?", "na", "n/a", "nan", "null", "none"];
 
-/// Reads a file; the class is in the column `label` (a name, or a position counted from 1), or in the last.
+/// Reads a file; the class is in the column `label` (a name, or a position counted from 1). Default: the last column.
 pub fn read(path: &Path, label: Option<&str>) -> Result<Dataset> {
     let file = std::fs::File::open(path).map_err(|error| Error::reading(path, error))?;
-    parse(file, label).map_err(|message| Error::input(format!("{}: {message}", path.display())))
+    parse(file, label).map_err(|message| Error::in_file(path, message))
 }
 
 fn parse(source: impl Read, label: Option<&str>) -> std::result::Result<Dataset, String> {
@@ -36,7 +36,7 @@ fn parse(source: impl Read, label: Option<&str>) -> std::result::Result<Dataset,
     let standardise: Vec<bool> = columns.iter().flat_map(Column::standardise).collect();
     let (rows, width) = (labels.len(), standardise.len());
     if width == 0 {
-        return Err(format!("no column beside the label {:?}", &table.header[label]));
+        return Err(format!("no column in addition to the label {:?}", &table.header[label]));
     }
     if rows.saturating_mul(width) > MOST_VALUES {
         return Err(format!("{rows} rows of {width} features, expected at most {MOST_VALUES} values in all"));
@@ -56,7 +56,7 @@ fn parse(source: impl Read, label: Option<&str>) -> std::result::Result<Dataset,
     })
 }
 
-/// The file as it stands: texts without missing values.
+/// The contents of the file: texts, none of them missing.
 struct Table {
     header: StringRecord,
     records: Vec<StringRecord>,
@@ -82,7 +82,7 @@ impl Table {
                 break;
             }
             if let Some(column) = record.iter().position(|text| MISSING.contains(&text.to_lowercase().as_str())) {
-                return Err(format!("{}: missing value {:?}; fill it in or leave the row out", place(&header, &record, column), &record[column]));
+                return Err(format!("{}: missing value {:?}; fill it in or remove the row", place(&header, &record, column), &record[column]));
             }
             records.push(record);
         }
@@ -92,7 +92,7 @@ impl Table {
         Ok(Self { header, records })
     }
 
-    /// By name first; a number that is no name is a position counted from 1.
+    /// The column with the class: by its name, or, if no column has that name, by its position counted from 1.
     fn label_column(&self, wanted: Option<&str>) -> std::result::Result<usize, String> {
         let columns = self.header.len();
         let Some(wanted) = wanted else {
@@ -107,7 +107,7 @@ impl Table {
         }
     }
 
-    /// The first columns' names.
+    /// The names of the first columns.
     fn names(&self) -> String {
         let mut names: Vec<String> = self.header.iter().take(12).map(|name| format!("{name:?}")).collect();
         if self.header.len() > names.len() {
@@ -130,7 +130,7 @@ impl Table {
         Ok((labels, classes))
     }
 
-    /// Numbers where all are; otherwise categories.
+    /// Numbers if all texts are numbers; otherwise categories.
     fn column(&self, column: usize) -> std::result::Result<Column, String> {
         let number = |record: &StringRecord| record[column].parse::<f64>().ok();
         let Some(text) = self.records.iter().find(|record| number(record).is_none()) else {
@@ -144,7 +144,7 @@ impl Table {
         if categories.len() > MOST_CATEGORIES {
             let place = place(&self.header, text, column);
             return Err(format!(
-                "{place}: {:?} is not a number, and with {} different texts in its column it is no category either (at most {MOST_CATEGORIES}); leave the column out or mend it",
+                "{place}: {:?} is not a number, and the {} different texts in its column are too many for categories (at most {MOST_CATEGORIES}); remove the column or correct it",
                 &text[column],
                 categories.len()
             ));
@@ -165,7 +165,7 @@ enum Column {
 }
 
 impl Column {
-    /// One entry a feature that the column becomes.
+    /// One entry per feature that the column becomes.
     fn standardise(&self) -> Vec<bool> {
         match self {
             Self::Numbers(_) => vec![true],
@@ -186,7 +186,7 @@ fn place(header: &StringRecord, record: &StringRecord, column: usize) -> String 
     format!("line {line}, column {:?}", &header[column])
 }
 
-/// The reader's errors in this program's words.
+/// The CSV reader's errors in the words of this program.
 fn describe(error: csv::Error) -> String {
     match error.kind() {
         csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
@@ -202,7 +202,7 @@ fn describe(error: csv::Error) -> String {
     }
 }
 
-/// Refuses to go on once a record has taken more bytes than the longest that is read.
+/// Fails once a record has taken more bytes than the longest that is read.
 struct Bounded<R> {
     source: R,
     since_record: Rc<Cell<u64>>,
@@ -251,13 +251,13 @@ mod tests {
 
     #[test]
     fn errors_name_line_and_column() {
-        assert_eq!(failure("a,b\n1,x\n,y\n", None), r#"line 3, column "a": missing value ""; fill it in or leave the row out"#);
-        assert_eq!(failure("a,b\n1,x\n2,NaN\n", None), r#"line 3, column "b": missing value "NaN"; fill it in or leave the row out"#);
+        assert_eq!(failure("a,b\n1,x\n,y\n", None), r#"line 3, column "a": missing value ""; fill it in or remove the row"#);
+        assert_eq!(failure("a,b\n1,x\n2,NaN\n", None), r#"line 3, column "b": missing value "NaN"; fill it in or remove the row"#);
         assert_eq!(failure("a,b\n1,x\n2,y,z\n", None), "line 3 has 3 fields, expected 2 as in the header");
         assert_eq!(failure("a,b\n1,x\ninf,x\n2,y\n2,y\n", None), r#"line 3, column "a": "inf", expected a finite number"#);
         assert_eq!(failure("5.1,x\n4.9,y\n", None), r#"line 1 has "5.1" in column 1; expected the columns' names there"#);
         assert_eq!(failure("a,b\n", None), "no rows below the header line");
-        assert_eq!(failure("b\nx\nx\ny\ny\n", None), r#"no column beside the label "b""#);
+        assert_eq!(failure("b\nx\nx\ny\ny\n", None), r#"no column in addition to the label "b""#);
         assert!(failure("a;b\n1;x\n2;y\n", None).contains("expected columns separated by commas; these seem to be by ';'"));
         assert!(failure("a,b\n1,1.5\n2,2.5\n3,3.5\n", None).contains("3 different values in 3 rows"));
         assert!(parse(&b"a,b\n1,\xff\n"[..], None).unwrap_err().contains("line 2, column 2: not UTF-8"));

@@ -1,13 +1,13 @@
-//! The charts of a report, one a model.
+//! The charts of a report, one per model.
 
 use xent_metrics::Scored;
 
-use super::report::{ModelReport, Report};
+use super::comparison::{Comparison, ModelScores};
 use crate::report::{Axis, Chart, Ink, Mark, Stroke, reliability_chart};
 
-/// Confidence against what came true.
-pub fn reliability(report: &Report) -> Vec<Chart> {
-    let chart = |model: &ModelReport| {
+/// The share of right rows against confidence.
+pub fn reliability(comparison: &Comparison) -> Vec<Chart> {
+    let chart = |model: &ModelScores| {
         let raw = &model.scores.raw;
         let scaled = model.scores.scaled.as_ref();
         let mut kinds = vec![(Ink::Second, raw.reliability.clone())];
@@ -16,17 +16,17 @@ pub fn reliability(report: &Report) -> Vec<Chart> {
         let alt = format!("Reliability of {}: ECE {:.3} raw{after}.", model.name, raw.ece.value);
         reliability_chart(model.name.clone(), alt, &kinds)
     };
-    report.models.iter().map(chart).collect()
+    comparison.models.iter().map(chart).collect()
 }
 
-/// The share of wrong rows among the surest.
-pub fn risk(report: &Report) -> Vec<Chart> {
-    let highest = report.models.iter().flat_map(|model| model.scores.raw.risk_coverage.risk.iter().copied()).fold(0.01, f64::max);
+/// The share of wrong rows among the most confident.
+pub fn risk(comparison: &Comparison) -> Vec<Chart> {
+    let highest = comparison.models.iter().flat_map(|model| model.scores.raw.risk_coverage.risk.iter().copied()).fold(0.01, f64::max);
     let line = |ink, scored: &Scored| {
         let curve = &scored.risk_coverage;
         Mark::Line(ink, Stroke::Solid, curve.coverage.iter().copied().zip(curve.risk.iter().copied()).collect())
     };
-    let chart = |model: &ModelReport| {
+    let chart = |model: &ModelScores| {
         let raw = &model.scores.raw;
         let mut marks = vec![Mark::Line(Ink::Reference, Stroke::Dashed, [0.0, 1.0].map(|x| (x, 1.0 - raw.accuracy.value)).to_vec())];
         marks.extend(model.scores.scaled.as_ref().map(|scaled| line(Ink::First, scaled)));
@@ -34,18 +34,18 @@ pub fn risk(report: &Report) -> Vec<Chart> {
         let risk = |percent: usize| 100.0 * raw.risk_coverage.risk[percent - 1];
         Chart {
             title: model.name.clone(),
-            alt: format!("Risk by coverage of {}: {:.1} % wrong among the surest half, {:.1} % among all.", model.name, risk(50), risk(100)),
+            alt: format!("Risk by coverage of {}: {:.1} % wrong among the most confident half, {:.1} % among all.", model.name, risk(50), risk(100)),
             x: Axis::linear("coverage", 0.0..1.0),
             y: Axis::linear("share wrong", 0.0..1.05 * highest),
             marks,
         }
     };
-    report.models.iter().map(chart).collect()
+    comparison.models.iter().map(chart).collect()
 }
 
-/// How far predictions stand out.
-pub fn gaps(report: &Report) -> Vec<Chart> {
-    let chart = |model: &ModelReport| {
+/// The distribution of the logit gap.
+pub fn gaps(comparison: &Comparison) -> Vec<Chart> {
+    let chart = |model: &ModelScores| {
         let (width, shares) = &model.scores.raw.gap_histogram;
         let (width, gap) = (width.max(1e-9), &model.scores.raw.gap);
         let highest = shares.iter().copied().fold(0.01, f64::max);
@@ -59,5 +59,5 @@ pub fn gaps(report: &Report) -> Vec<Chart> {
             marks: vec![Mark::Bars(Ink::Second, bars)],
         }
     };
-    report.models.iter().map(chart).collect()
+    comparison.models.iter().map(chart).collect()
 }

@@ -1,49 +1,51 @@
-//! The rows of a data set, a block at a time, from as many files as it has.
+//! The rows of a data set, one block at a time, from all of its files.
 
 use xent_arrays::{Block, LabelRows, LogitRows, Place, open_labels, open_logits};
 
 use crate::error::{Error, Result};
 
-/// Bytes of logits in a block, about.
+/// Approximate number of bytes of logits in a block.
 const BLOCK: u64 = 1 << 22;
-/// Most rows of a block, where they are short.
+/// The most rows of a block.
 const MOST_ROWS: u64 = 1 << 16;
 
-/// A data set that is being read.
+/// A data set that is being read. If there are as many files of labels as of logits, each file of logits has its own labels; otherwise the labels continue from file to file.
 pub struct Feed {
     logits: Vec<Place>,
     labels: Vec<Place>,
-    /// The file that is being read, and its row.
+    paired: bool,
+    /// The file that is being read, and the number of its next row.
     current: Option<(Box<dyn LogitRows>, u64)>,
     current_labels: Option<Box<dyn LabelRows>>,
     /// The next file.
     next: usize,
     next_labels: usize,
     classes: usize,
-    /// Blocks that were given out.
+    /// The number of blocks so far.
     blocks: usize,
 }
 
-/// Rows of one file.
+/// Rows of one file, with their labels.
 pub struct Piece {
-    /// Which block it is, so that the first of several errors can be told.
+    /// The number of the block, so that the first of several errors can be found.
     pub number: usize,
-    /// The file, by its place among the logits'.
+    /// The index of the file among those of the logits.
     pub source: usize,
-    /// The number of the first row there.
+    /// The number of the first row in that file.
     pub first: u64,
     /// The logits.
     pub block: Block,
-    /// One label a row.
+    /// One label per row.
     pub labels: Vec<i64>,
-    /// Bytes of the file that the rows took, about.
+    /// Approximate number of bytes that the rows take in the file.
     pub bytes: u64,
 }
 
 impl Feed {
     /// Opens the first files.
     pub fn open(logits: Vec<Place>, labels: Vec<Place>) -> Result<Self> {
-        let mut feed = Self { logits, labels, current: None, current_labels: None, next: 0, next_labels: 0, classes: 0, blocks: 0 };
+        let paired = logits.len() == labels.len();
+        let mut feed = Self { logits, labels, paired, current: None, current_labels: None, next: 0, next_labels: 0, classes: 0, blocks: 0 };
         feed.open_next()?;
         Ok(feed)
     }
@@ -53,7 +55,7 @@ impl Feed {
         self.classes
     }
 
-    /// Bytes of logits in all, where files say how many rows they have; else their sizes.
+    /// The size of all files of logits.
     pub fn bytes(&self) -> u64 {
         self.logits.iter().filter_map(|place| std::fs::metadata(&place.file).ok()).map(|metadata| metadata.len()).sum()
     }
@@ -61,7 +63,7 @@ impl Feed {
     /// The next rows; none at the end.
     ///
     /// # Errors
-    /// A file that is not what it should be, or has more or fewer labels than logits.
+    /// A file cannot be read, or has more or fewer labels than logits.
     pub fn next(&mut self) -> Result<Option<Piece>> {
         loop {
             let Some((rows, row)) = &mut self.current else { return self.end() };
@@ -71,7 +73,7 @@ impl Feed {
             let first = *row;
             *row += block.rows as u64;
             if block.rows == 0 {
-                if self.logits.len() == self.labels.len() {
+                if self.paired {
                     self.end_of_labels()?;
                 }
                 self.open_next()?;
@@ -83,30 +85,37 @@ impl Feed {
         }
     }
 
-    /// The next file of logits, with that of its labels if each has its own.
+    /// Opens the next file of logits, and that of its labels if it has its own.
     fn open_next(&mut self) -> Result<()> {
         self.current = None;
         let Some(place) = self.logits.get(self.next) else { return Ok(()) };
-        let paired = self.logits.len() == self.labels.len();
-        let labels = if paired { self.labels.get(self.next) } else { self.labels.first() };
+        let labels = if self.paired { self.labels.get(self.next) } else { self.labels.first() };
         let rows = open_logits(place, labels).map_err(Error::input)?;
         if self.next > 0 && rows.classes() != self.classes {
             return Err(Error::input(format!("{place}: {} classes, expected {} as in {}", rows.classes(), self.classes, self.logits[0])));
         }
         self.classes = rows.classes();
-        if paired {
-            let labels = open_labels(&self.labels[self.next]).map_err(Error::input)?;
-            if let (Some(expected), Some(found)) = (rows.rows(), labels.rows())
+        if self.paired {
+            self.open_labels()?;
+            let found = self.current_labels.as_ref().and_then(|labels| labels.rows());
+            if let (Some(expected), Some(found)) = (rows.rows(), found)
                 && expected != found
             {
-                return Err(Error::input(format!("{}: {found} labels, expected {expected}, one for each row of {place}", self.labels[self.next])));
+                let (labels, place) = (&self.labels[self.next], &self.logits[self.next]);
+                return Err(Error::input(format!("{labels}: {found} labels, expected {expected}, one for each row of {place}")));
             }
-            self.current_labels = Some(labels);
-            self.next_labels = self.next + 1;
         }
         self.current = Some((rows, 0));
         self.next += 1;
         Ok(())
+    }
+
+    /// Opens the next file of labels, if there is one.
+    fn open_labels(&mut self) -> Result<bool> {
+        let Some(place) = self.labels.get(self.next_labels) else { return Ok(false) };
+        self.current_labels = Some(open_labels(place).map_err(Error::input)?);
+        self.next_labels += 1;
+        Ok(true)
     }
 
     fn labels(&mut self, rows: usize, first: u64) -> Result<Vec<i64>> {
@@ -116,26 +125,19 @@ impl Feed {
                 Some(current) => current.next(rows - labels.len(), &mut labels).map_err(Error::input)?,
                 None => 0,
             };
-            if read == 0 {
-                let paired = self.logits.len() == self.labels.len();
-                let Some(place) = self.labels.get(self.next_labels).filter(|_| !paired) else {
-                    let last = &self.labels[self.next_labels.max(1) - 1];
-                    let place = &self.logits[self.next - 1];
-                    return Err(Error::input(format!("{last}: no label for row {} of {place}, expected one a row", first + labels.len() as u64)));
-                };
-                self.current_labels = Some(open_labels(place).map_err(Error::input)?);
-                self.next_labels += 1;
+            if read == 0 && (self.paired || !self.open_labels()?) {
+                let last = &self.labels[self.next_labels.max(1) - 1];
+                let (row, place) = (first + labels.len() as u64, &self.logits[self.next - 1]);
+                return Err(Error::input(format!("{last}: no label for row {row} of {place}, expected one per row")));
             }
         }
         Ok(labels)
     }
 
-    /// After the last row there may be no labels.
+    /// Checks that there are no labels after the last row.
     fn end(&mut self) -> Result<Option<Piece>> {
         self.end_of_labels()?;
-        while self.next_labels < self.labels.len() {
-            self.current_labels = Some(open_labels(&self.labels[self.next_labels]).map_err(Error::input)?);
-            self.next_labels += 1;
+        while self.open_labels()? {
             self.end_of_labels()?;
         }
         Ok(None)

@@ -1,13 +1,13 @@
 //! `xent eval`: what a model's logits say about it.
 
 mod charts;
+mod comparison;
 mod feed;
 mod findings;
 mod options;
 mod page;
 mod partial;
 mod pass;
-mod report;
 mod table;
 
 use std::time::Instant;
@@ -15,10 +15,10 @@ use std::time::Instant;
 pub use options::EvalOptions;
 
 use crate::error::{Error, Result};
-use crate::files::{make_folder, write_whole};
-use crate::terminal::{print, width, wrapped};
+use crate::files::make_folder;
+use crate::terminal::{print, progress_bar};
+use comparison::Comparison;
 use partial::Evaluated;
-use report::Report;
 
 /// Evaluates, or merges, then prints and writes the report.
 ///
@@ -31,39 +31,30 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
         make_folder(&options.out)?;
     }
     let models = if options.merge.is_empty() { read(options)? } else { partial::merge(&options.merge)? };
+    if let Some(model) = models.iter().find(|model| model.evaluation.raw().is_empty()) {
+        return Err(Error::input(format!("{}: no rows to evaluate", model.name)));
+    }
     if let Some(path) = &options.partial {
         return partial::write(path, &models);
     }
-    let report = Report::new(&models, options.smoothing())?;
+    let comparison = Comparison::new(&models, options.smoothing())?;
     drop(models);
     let seconds = started.elapsed().as_secs_f64();
-    let json = report.to_json(seconds)?;
-    let files = (options.out.join("report.html"), options.out.join("report.json"));
-    write_whole(&files.0, page::page(&report, seconds)?.as_bytes())?;
-    write_whole(&files.1, json.as_bytes())?;
-    if options.quiet {
-        return Ok(());
+    let report = page::report(&comparison, seconds)?;
+    let files = report.write(&options.out)?;
+    match (options.quiet, options.json) {
+        (true, _) => Ok(()),
+        (false, true) => print(report.to_json()?.trim_end()),
+        (false, false) => print(&format!("{}\n\n{files} ({seconds:.1} s)", report.to_text())),
     }
-    if options.json {
-        return print(json.trim_end());
-    }
-    let width = width();
-    let table = table::table(&report);
-    let mut lines = vec![wrapped(&report.headline(), "", width), wrapped(&table.caption, "", width), String::new(), table.to_text(width), String::new()];
-    lines.extend(findings::findings(&report).iter().map(|finding| wrapped(&format!("{}. {}", finding.topic, finding.shown()), "  ", width)));
-    lines.push(format!("\nReport: {} and {} ({seconds:.1} s)", files.0.display(), files.1.display()));
-    print(&lines.join("\n"))
 }
 
 fn read(options: &EvalOptions) -> Result<Vec<Evaluated>> {
-    let bar = pass::progress_bar(options.quiet);
+    let bar = progress_bar("reading {msg} {wide_bar} {percent:>3} %  {decimal_bytes_per_sec}", options.quiet);
     let evaluated = options.models()?.into_iter().map(|model| {
         bar.reset();
         bar.set_message(model.name.clone());
         let evaluation = pass::evaluate(&model.logits, options.labels(&model.logits)?, &|classes| options.settings(classes), options.threads, &bar)?;
-        if evaluation.raw().is_empty() {
-            return Err(Error::input(format!("{}: no rows to evaluate", model.name)));
-        }
         Ok(Evaluated { name: model.name, evaluation })
     });
     let evaluated = evaluated.collect();

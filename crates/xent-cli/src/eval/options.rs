@@ -6,8 +6,9 @@ use clap::{Args, ValueEnum};
 use xent_arrays::Place;
 use xent_metrics::{Binning, Settings, UniformPrior};
 
+use crate::args::{count, positive, repeated, share};
 use crate::error::{Error, Result};
-use crate::train::{PriorName, count, positive, share};
+use crate::train::PriorName;
 
 /// Options of `xent eval`.
 #[derive(Debug, Clone, Args)]
@@ -108,12 +109,11 @@ impl EvalOptions {
         let patterns = self.logits.iter().take(1).chain(&self.compare);
         let models: Vec<Model> =
             files.into_iter().zip(patterns).enumerate().map(|(index, (logits, pattern))| Model { name: given(index, pattern), logits }).collect();
-        for (index, model) in models.iter().enumerate() {
-            if models[..index].iter().any(|other| other.name == model.name) {
-                return Err(Error::input(format!("two models are named {}; --names tells them apart", model.name)));
-            }
+        let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+        match repeated(&names) {
+            Some(name) => Err(Error::input(format!("two models are named {name}; --names tells them apart"))),
+            None => Ok(models),
         }
-        Ok(models)
     }
 
     /// Where a model's labels are.
@@ -138,8 +138,8 @@ impl EvalOptions {
             ignored: self.ignore_index.clone(),
             temperature: self.temperature,
             skip_not_finite: self.skip_non_finite,
-            // Nothing is to be fitted to them.
-            kept_logits: if self.temperature.is_some() { 1 } else { usual.kept_logits },
+            // With a temperature nothing is fitted to the sample.
+            sample_logits: if self.temperature.is_some() { 1 } else { usual.sample_logits },
             ..usual
         }
     }
@@ -167,10 +167,8 @@ fn places(patterns: &[String]) -> Result<Vec<Place>> {
         }
         places.extend(files.into_iter().map(|file| Place { file, name: place.name.clone() }));
     }
-    for (index, place) in places.iter().enumerate() {
-        if places[..index].contains(place) {
-            return Err(Error::input(format!("{place} is named twice")));
-        }
+    match repeated(&places) {
+        Some(place) => Err(Error::input(format!("{place} is named twice"))),
+        None => Ok(places),
     }
-    Ok(places)
 }

@@ -1,67 +1,67 @@
-//! The report as one HTML file.
+//! The report of `xent eval`.
 
 use maud::html;
+use serde_json::json;
 
-use super::report::{ModelReport, Report};
-use super::{charts, findings, table};
+use super::comparison::{Comparison, ModelScores};
+use super::findings::findings;
+use super::{charts, table};
 use crate::error::Result;
-use crate::report::{Ink, Page, Section, Stroke, Versions, key, small_multiples};
+use crate::report::{Ink, RAW_AND_SCALED, Report, Section, Stroke, Versions, how_it_was_made, key, small_multiples};
 
-/// The whole file.
-pub fn page(report: &Report, seconds: f64) -> Result<String> {
-    let kinds = [(Ink::Second, Stroke::Solid, "raw"), (Ink::First, Stroke::Solid, "after temperature scaling")];
-    let skipped: Vec<String> = report.models.iter().filter_map(skipped).collect();
+/// The whole report. In its JSON everything except `environment` is the same for the same rows, however they were read.
+pub fn report(comparison: &Comparison, seconds: f64) -> Result<Report> {
+    let models = &comparison.models;
+    let with_reference = |name| [RAW_AND_SCALED[0], RAW_AND_SCALED[1], (Ink::Reference, Stroke::Dashed, name)];
+    let rows = |model: &ModelScores| format!("{} rows read, {} evaluated, {} classes.", model.rows_read, model.scores.raw.rows, model.scores.classes);
+    let mut facts: Vec<(&str, String)> = models.iter().map(|model| (model.name.as_str(), rows(model))).collect();
+    facts.extend(models.iter().filter_map(skipped).map(|text| ("left out", text)));
+    facts.push(("time", format!("{seconds:.1} s")));
     let sections = vec![
-        Section::new(
-            "What these logits say",
-            html! {
-                div.beside {
-                    dl.findings { @for finding in findings::findings(report) { dt { (finding.topic) } @for line in finding.shown().lines() { dd { (line) } } } }
-                    (table::table(report).to_html())
-                }
-            },
-        ),
         Section::new(
             "Are confidences right?",
             html! {
-                p.note { "Rows in 15 bins by confidence: the share that is right against the mean confidence. The larger a dot, the more rows; whiskers are 95 % intervals. On the dashed line share and confidence agree; above it the model is right more often than it says." }
-                (key(&[kinds[0], kinds[1], (Ink::Reference, Stroke::Dashed, "perfect calibration")]))
-                (small_multiples(&charts::reliability(report))?)
+                p.note { "Rows in 15 bins by confidence: the share of right rows against the mean confidence. The larger a dot, the more rows; whiskers are 95 % intervals. On the dashed line share and confidence agree; above it the model is right more often than its confidence says." }
+                (key(&with_reference("perfect calibration")))
+                (small_multiples(&charts::reliability(comparison))?)
             },
         ),
         Section::new(
             "Does it know what it does not know?",
             html! {
-                p.note { "Risk by coverage: the share of wrong rows among the surest, from few of them to all. AURC is the mean height of the curve. The dashed line is what confidences that say nothing would give." }
-                (key(&[kinds[0], kinds[1], (Ink::Reference, Stroke::Dashed, "confidences at random")]))
-                (small_multiples(&charts::risk(report))?)
+                p.note { "Risk by coverage: the share of wrong rows among the most confident, from few rows to all. AURC is the mean height of the curve. The dashed line is the risk of uninformative confidences." }
+                (key(&with_reference("confidences at random")))
+                (small_multiples(&charts::risk(comparison))?)
             },
         ),
         Section::new(
             "The logit gap",
             html! {
-                p.note { "How far the predicted class's logit stands above the others (above the logarithm of the mean of their exponentials). Training with label smoothing drives rows to one gap; training without it has no bound." }
-                (small_multiples(&charts::gaps(report))?)
+                p.note { "How far the predicted class's logit is above the others (above the logarithm of the mean of their exponentials). Training with label smoothing drives all rows to one gap; without smoothing the gap has no bound." }
+                (small_multiples(&charts::gaps(comparison))?)
             },
         ),
-        Section::new("Classes", html! { div.multiples { @for model in &report.models { (table::classes(model).to_html()) } } }),
-        Section::new("Surest mistakes", html! { @for model in &report.models { (table::mistakes(model).to_html()) } }),
-        Section::new(
-            "How it was made",
-            html! {
-                dl.facts {
-                    @for model in &report.models { dt { (model.name) } dd { (model.rows_read) " rows read, " (model.scores.raw.rows) " evaluated, " (model.scores.classes) " classes." } }
-                    @for text in &skipped { dt { "left out" } dd { (text) } }
-                    dt { "time" } dd { (format!("{seconds:.1} s")) }
-                    @for (name, version) in Versions::of_this_build().lines() { dt { (name) } dd { (version) } }
-                }
-            },
-        ),
+        Section::new("Classes", html! { div.multiples { @for model in models { (table::classes(model).to_html()) } } }),
+        Section::new("Most confident mistakes", html! { @for model in models { (table::mistakes(model).to_html()) } }),
+        how_it_was_made(&facts, None),
     ];
-    Ok(Page { title: "What the logits say".to_string(), subtitle: report.headline(), sections }.to_html())
+    Ok(Report {
+        title: "What the logits say",
+        headline: comparison.headline(),
+        heading: "What these logits say",
+        findings: findings(comparison),
+        table: table::table(comparison),
+        sections,
+        json: json!({
+            "report": "xent eval",
+            "smoothed_prior": comparison.prior,
+            "models": models,
+            "environment": { "seconds": seconds, "versions": Versions::of_this_build() },
+        }),
+    })
 }
 
-fn skipped(model: &ModelReport) -> Option<String> {
+fn skipped(model: &ModelScores) -> Option<String> {
     let (file, row) = model.scores.first_not_finite.as_ref()?;
     Some(format!("{}: {} rows with NaN or infinite logits, the first {file}, row {row}.", model.name, model.scores.not_finite))
 }

@@ -1,4 +1,4 @@
-//! What is known of some rows, as a file that merges with others.
+//! The evaluation of some rows as a file that merges with others.
 
 use std::path::Path;
 
@@ -8,15 +8,15 @@ use xent_metrics::Evaluation;
 use crate::error::{Error, Result};
 use crate::files::write_whole_with;
 
-/// Changes when an older program could not read it, or would read it wrongly.
+/// Changes whenever an older program could not read the file or would misread it.
 const FORMAT: &str = "xent evaluation 1";
 
-/// A model on some rows.
+/// A model and its evaluation on some rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Evaluated {
-    /// As the report calls it.
+    /// The name of the model in the report.
     pub name: String,
-    /// All that is known.
+    /// The evaluation.
     pub evaluation: Evaluation,
 }
 
@@ -26,16 +26,16 @@ struct File<M> {
     models: M,
 }
 
-/// Writes models.
+/// Writes a file.
 pub fn write(path: &Path, models: &[Evaluated]) -> Result<()> {
     let file = File { format: FORMAT.to_string(), models };
     write_whole_with(path, |writer| serde_json::to_writer(writer, &file).map_err(std::io::Error::from))
 }
 
-/// Reads files and merges them, one after the other, so that memory is taken for two at most.
+/// Reads files and merges them, one after the other, so that at most two are in memory.
 ///
 /// # Errors
-/// A file that is none of these, of other models or settings, or of rows that another has, too.
+/// A file was not written by --partial, or is of other models or settings, or of rows that another file has, too.
 pub fn merge(paths: &[impl AsRef<Path>]) -> Result<Vec<Evaluated>> {
     let mut merged: Option<Vec<Evaluated>> = None;
     for path in paths {
@@ -47,13 +47,13 @@ pub fn merge(paths: &[impl AsRef<Path>]) -> Result<Vec<Evaluated>> {
         };
         let names = |models: &[Evaluated]| models.iter().map(|model| model.name.clone()).collect::<Vec<_>>();
         if names(merged) != names(&models) {
-            return Err(Error::input(format!("{}: it is of {}, expected {} as before", path.display(), names(&models).join(", "), names(merged).join(", "))));
+            return Err(Error::in_file(path, format!("it is of {}, expected {} as before", names(&models).join(", "), names(merged).join(", "))));
         }
         for (model, other) in merged.iter_mut().zip(models) {
             if let Some(source) = other.evaluation.sources().keys().find(|source| model.evaluation.sources().contains_key(*source)) {
-                return Err(Error::input(format!("{}: it has the rows of {source}, which were in a file before; expected each once", path.display())));
+                return Err(Error::in_file(path, format!("it has the rows of {source}, which were in a file before; expected each once")));
             }
-            model.evaluation.merge(&other.evaluation).map_err(|error| Error::input(format!("{}: {error}", path.display())))?;
+            model.evaluation.merge(&other.evaluation).map_err(|error| Error::in_file(path, error))?;
         }
     }
     merged.ok_or_else(|| Error::input("--merge names no file"))

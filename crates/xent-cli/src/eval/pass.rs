@@ -1,30 +1,31 @@
-//! One trip through a data set, over several threads.
+//! One pass over a data set, on several threads.
 
 use std::sync::{Mutex, PoisonError};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use xent_arrays::{Floats, Place};
-use xent_metrics::{Evaluation, Kept, Logits, Rows, Settings, Tallies};
+use xent_metrics::{Evaluation, LabelledRows, Logits, Sample, Settings, Tallies};
 
 use super::feed::{Feed, Piece};
+use crate::args::cores;
 use crate::error::{Error, Result};
 
-/// Threads beyond these would wait for the file, and take memory meanwhile.
+/// More threads than this would wait for the file and take memory meanwhile.
 const MOST_THREADS: usize = 8;
-/// Classes of all threads' sums together, so that these stay small.
+/// The most classes in the sums of all threads together, so that these stay small.
 const MOST_CLASSES: usize = 1 << 20;
 
-/// Evaluates all rows. Threads take blocks as they come; since sums are exact and the rows that are kept follow from their names, the result has the same bits whoever took which.
+/// Evaluates all rows. Each thread takes the next block when it is free; because sums are exact and the sampled rows depend on their names alone, the result has the same bits whichever
+/// thread took which block.
 ///
 /// # Errors
 /// The first error by order of the rows.
 pub fn evaluate(logits: &[Place], labels: Vec<Place>, settings: &dyn Fn(usize) -> Settings, threads: Option<usize>, bar: &ProgressBar) -> Result<Evaluation> {
     let feed = Feed::open(logits.to_vec(), labels)?;
     let settings = settings(feed.classes());
-    let usual = || std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    let threads = threads.unwrap_or_else(usual).clamp(1, (MOST_CLASSES / settings.classes).max(2));
+    let threads = threads.unwrap_or_else(|| cores().min(MOST_THREADS)).clamp(1, (MOST_CLASSES / settings.classes).max(2));
     bar.set_length(feed.bytes());
-    let kept = Mutex::new(Kept::new(settings.classes, settings.kept_logits));
+    let sample = Mutex::new(Sample::new(settings.classes, settings.sample_logits));
     let feed = Mutex::new(feed);
     let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
     let fail = |number: usize, error: Error| {
@@ -36,7 +37,7 @@ pub fn evaluate(logits: &[Place], labels: Vec<Place>, settings: &dyn Fn(usize) -
     let names: Vec<String> = logits.iter().map(Place::to_string).collect();
     let work = || {
         let mut tallies = Tallies::new(settings.clone());
-        let mut sound = Vec::new();
+        let mut evaluated = Vec::new();
         loop {
             let piece = match lock(&feed).next() {
                 _ if lock(&failure).is_some() => break,
@@ -55,13 +56,13 @@ pub fn evaluate(logits: &[Place], labels: Vec<Place>, settings: &dyn Fn(usize) -
                 // `decode` leaves none.
                 Floats::Encoded(..) => Logits::F32(&[]),
             };
-            let rows = Rows { source: &names[source], first, logits, labels: &labels };
-            sound.clear();
-            if let Err(error) = tallies.add(&rows, &mut sound) {
+            let rows = LabelledRows { source: &names[source], first, logits, labels: &labels };
+            evaluated.clear();
+            if let Err(error) = tallies.add(&rows, &mut evaluated) {
                 fail(number, Error::input(error));
                 break;
             }
-            lock(&kept).offer_rows(&rows, &sound);
+            lock(&sample).offer_rows(&rows, &evaluated);
             bar.inc(bytes);
         }
         tallies
@@ -79,21 +80,9 @@ pub fn evaluate(logits: &[Place], labels: Vec<Place>, settings: &dyn Fn(usize) -
     let mut each = each.into_iter();
     let mut tallies = each.next().unwrap_or_else(|| Tallies::new(settings.clone()));
     each.for_each(|other| tallies.merge(&other));
-    Ok(Evaluation::from_parts(tallies, kept.into_inner().unwrap_or_else(PoisonError::into_inner)))
+    Ok(Evaluation::from_parts(tallies, sample.into_inner().unwrap_or_else(PoisonError::into_inner)))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A bar on the terminal, with rate and time left; nothing where there is none.
-pub fn progress_bar(quiet: bool) -> ProgressBar {
-    if quiet {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("reading {msg} {wide_bar} {percent:>3} %  {decimal_bytes_per_sec}  {elapsed} (about {eta} left)") {
-        bar.set_style(style);
-    }
-    bar
 }

@@ -2,26 +2,26 @@
 
 use xent_metrics::{Estimate, Scored};
 
-use super::report::{ModelReport, Report};
+use super::comparison::{Comparison, ModelScores};
 use crate::report::{Cell, Group, Table};
 
-/// Most classes and mistakes that are shown; report.json has all classes.
+/// The most classes and mistakes that are shown; report.json has all classes.
 const SHOWN: usize = 20;
 
 /// Quantities as rows, models as columns.
-pub fn table(report: &Report) -> Table {
-    let row = |name: &str, cell: &dyn Fn(&ModelReport) -> Option<Cell>| -> Option<(String, Vec<Cell>)> {
-        let cells: Vec<Option<Cell>> = report.models.iter().map(cell).collect();
+pub fn table(comparison: &Comparison) -> Table {
+    let row = |name: &str, cell: &dyn Fn(&ModelScores) -> Option<Cell>| -> Option<(String, Vec<Cell>)> {
+        let cells: Vec<Option<Cell>> = comparison.models.iter().map(cell).collect();
         let any = cells.iter().any(Option::is_some);
         any.then(|| (name.to_string(), cells.into_iter().map(|cell| cell.unwrap_or_else(|| Cell::text("–"))).collect()))
     };
     let plain = |value: f64, decimals: usize| Some(number(value, decimals));
     let group = |title: String, rows: Vec<Option<(String, Vec<Cell>)>>| Group { title, rows: rows.into_iter().flatten().collect() };
-    let measures = |of: &dyn Fn(&ModelReport) -> Option<&Scored>, all: bool| {
+    let measures = |of: &dyn Fn(&ModelScores) -> Option<&Scored>, all: bool| {
         let estimate = |name: &str, factor: f64, decimals: usize, measure: &dyn Fn(&Scored) -> Option<Estimate>| {
-            let value = |model: &ModelReport| of(model).and_then(measure).map(|estimate| with_interval(&estimate, factor, decimals));
-            let chance = |model: &ModelReport| of(model).and_then(measure)?.chance.map(|chance| number(factor * chance.mean, decimals));
-            [row(name, &value), row("  by chance", &chance)]
+            let value = |model: &ModelScores| of(model).and_then(measure).map(|estimate| with_interval(&estimate, factor, decimals));
+            let chance = |model: &ModelScores| of(model).and_then(measure)?.chance.map(|chance| number(factor * chance.mean, decimals));
+            [row(name, &value), row("  chance level", &chance)]
         };
         let mut rows = Vec::new();
         if all {
@@ -37,33 +37,33 @@ pub fn table(report: &Report) -> Table {
         rows.extend(estimate("AURC", 1.0, 4, &|scored| Some(scored.aurc)));
         rows
     };
-    let temperature = |model: &ModelReport| {
+    let temperature = |model: &ModelScores| {
         let temperature = model.scores.temperature?;
         Some(Cell::text(format!("{:.4}{}", temperature.value, if temperature.capped { ", end of range" } else { "" })))
     };
-    let sampled = |model: &ModelReport| {
+    let sampled = |model: &ModelScores| {
         let fitted = model.scores.temperature?.rows?;
         (fitted < model.scores.raw.rows).then(|| Cell::text(fitted.to_string()))
     };
     let mut after = vec![row("temperature", &temperature), row("from a sample of rows", &sampled)];
     after.extend(measures(&|model| model.scores.scaled.as_ref(), false));
-    let losses = report.models[0].smoothed.iter().enumerate().flat_map(|(index, smoothed)| {
-        let loss = |model: &ModelReport| Some(number(model.smoothed[index].loss, 4));
-        let scaled = |model: &ModelReport| model.smoothed[index].loss_after_temperature.map(|loss| number(loss, 4));
-        let floor = |model: &ModelReport| plain(model.smoothed[index].floor, 4);
+    let losses = comparison.models[0].smoothed.iter().enumerate().flat_map(|(index, smoothed)| {
+        let loss = |model: &ModelScores| Some(number(model.smoothed[index].loss, 4));
+        let scaled = |model: &ModelScores| model.smoothed[index].loss_after_temperature.map(|loss| number(loss, 4));
+        let floor = |model: &ModelScores| plain(model.smoothed[index].floor, 4);
         [row(&format!("ε = {}", smoothed.epsilon), &loss), row("  after temperature", &scaled), row("  lowest possible", &floor)]
     });
-    let gap = |index: usize| move |model: &ModelReport| plain(model.scores.raw.gap.quantiles[index].0, 2);
-    let epsilon = |model: &ModelReport| {
+    let gap = |index: usize| move |model: &ModelScores| plain(model.scores.raw.gap.quantiles[index].0, 2);
+    let epsilon = |model: &ModelScores| {
         let estimate = model.epsilon_estimate?;
         Some(Cell { main: format!("{:.3}", estimate.value), spread: Some(format!("[{:.3}, {:.3}]", estimate.low, estimate.high)) })
     };
     Table {
-        caption: "In brackets: 95 % bootstrap intervals; those of calibration errors leave out what scatter adds, and may lie below the number. By chance: what a perfectly calibrated model with the same confidences would score, or for accuracy, NLL, Brier score and AURC \
-                  a model that knows only how frequent each class is. NLL and losses in nats."
+        caption: "In brackets: 95 % bootstrap intervals; those of calibration errors are corrected for the bias of scatter and may be below the number. Chance level: the score of a perfectly calibrated model with the same confidences; for accuracy, NLL, Brier score and AURC, \
+                  the score of a model that knows only the frequency of each class. NLL and losses in nats."
             .to_string(),
         corner: "model".to_string(),
-        columns: report.models.iter().map(|model| model.name.clone()).collect(),
+        columns: comparison.models.iter().map(|model| model.name.clone()).collect(),
         groups: vec![
             group("Raw".to_string(), measures(&|model| Some(&model.scores.raw), true)),
             group("After temperature scaling".to_string(), after),
@@ -94,8 +94,8 @@ fn with_interval(estimate: &Estimate, factor: f64, decimals: usize) -> Cell {
     cell
 }
 
-/// The classes with the lowest recall; none if no class has rows.
-pub fn classes(model: &ModelReport) -> Table {
+/// The classes with the lowest recall.
+pub fn classes(model: &ModelScores) -> Table {
     let scored = &model.scores.raw;
     let mut order: Vec<usize> = (0..scored.classes.len()).filter(|class| scored.classes[*class].rows > 0).collect();
     order.sort_by(|a, b| f64::total_cmp(&scored.classes[*a].recall.unwrap_or(1.0), &scored.classes[*b].recall.unwrap_or(1.0)));
@@ -114,15 +114,15 @@ pub fn classes(model: &ModelReport) -> Table {
         "From the lowest recall up.".to_string()
     };
     Table {
-        caption: format!("{shown} ECE one against the rest."),
+        caption: format!("{shown} ECE: one against the rest."),
         corner: "class".to_string(),
         columns: ["rows", "recall, %", "precision, %", "NLL", "ECE"].map(str::to_string).to_vec(),
         groups: vec![Group { title: model.name.clone(), rows: order.iter().map(row).collect() }],
     }
 }
 
-/// The wrong rows that were surest.
-pub fn mistakes(model: &ModelReport) -> Table {
+/// The most confident of the wrong rows.
+pub fn mistakes(model: &ModelScores) -> Table {
     let row = |mistake: &xent_metrics::Mistake| {
         let cells = vec![
             Cell::text(mistake.label.to_string()),
@@ -133,7 +133,7 @@ pub fn mistakes(model: &ModelReport) -> Table {
         (format!("{}, row {}", mistake.source, mistake.row), cells)
     };
     Table {
-        caption: "Wrong predictions, the surest first; rows counted from 0.".to_string(),
+        caption: "Wrong predictions, the most confident first; rows counted from 0.".to_string(),
         corner: "row".to_string(),
         columns: ["label", "predicted", "confidence", "p of the label"].map(str::to_string).to_vec(),
         groups: vec![Group { title: model.name.clone(), rows: model.scores.raw.mistakes.iter().take(SHOWN).map(row).collect() }],

@@ -5,7 +5,7 @@ use std::path::Path;
 use xent::{Config, Criterion, Prior, PriorMatrix};
 
 use super::entries::numbers;
-use super::layout::{Layout, in_file, read};
+use super::layout::{Layout, read};
 use super::options::{Divisor, LossOptions, NumberOrFile, PriorChoice};
 use crate::error::{Error, Result};
 use xent_arrays::npy::Shape;
@@ -48,9 +48,9 @@ fn class_weights(path: &Path, layout: &Layout) -> Result<Vec<f64>> {
     if array.shape() != [layout.classes()] {
         return Err(layout.misfit(path, Shape(array.shape()), format!("({},), a weight a class", layout.classes())));
     }
-    let weights = numbers(array.into_values()).map_err(|error| in_file(path, error))?;
+    let weights = numbers(array.into_values()).map_err(|error| Error::in_file(path, error))?;
     // Checked alone, so that the error names the file.
-    Config::new().class_weights(weights.as_slice()).build().map_err(|error| in_file(path, error))?;
+    Config::new().class_weights(weights.as_slice()).build().map_err(|error| Error::in_file(path, error))?;
     Ok(weights)
 }
 
@@ -85,12 +85,12 @@ fn prior_file(path: &Path, layout: &Layout) -> Result<Prior> {
         let expected = format!("{} or {}, by class or by true class and class", Shape(&[classes]), Shape(&[classes, classes]));
         return Err(layout.misfit(path, Shape(array.shape()), expected));
     }
-    let entries = numbers(array.into_values()).map_err(|error| in_file(path, error))?;
+    let entries = numbers(array.into_values()).map_err(|error| Error::in_file(path, error))?;
     let prior = if shape.len() == 1 {
         let prior = Prior::Fixed(entries);
         Config::new().prior(prior.clone()).build().map(|_| prior)
     } else {
         PriorMatrix::new(classes, entries).map(Prior::ByTrueClass)
     };
-    prior.map_err(|error| in_file(path, error))
+    prior.map_err(|error| Error::in_file(path, error))
 }

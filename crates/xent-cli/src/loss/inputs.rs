@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use xent::{AllowedClasses, Batch, InputError, Lambda, Probabilities, RowOption, Rows, Targets};
 
 use super::entries::{Labels, numbers, truths};
-use super::layout::{Layout, in_file, read};
+use super::layout::{Layout, read};
 use super::options::{Divisor, LossOptions, NumberOrFile};
 use crate::error::{Error, Result};
 use xent_arrays::npy::{Array, Shape, Values};
@@ -44,9 +44,9 @@ enum OwnedAllowed {
 impl<'a> Inputs<'a> {
     /// Reads them.
     pub fn read(options: &'a LossOptions, layout: &'a Layout) -> Result<Self> {
-        let row_numbers = |path: &PathBuf, what| numbers(layout.read_rows(path, what)?).map_err(|error| in_file(path, error));
+        let row_numbers = |path: &PathBuf, what| numbers(layout.read_rows(path, what)?).map_err(|error| Error::in_file(path, error));
         let ignored = match &options.ignored_rows {
-            Some(path) => Some(truths(layout.read_rows(path, "True or False")?).map_err(|error| in_file(path, error))?),
+            Some(path) => Some(truths(layout.read_rows(path, "True or False")?).map_err(|error| Error::in_file(path, error))?),
             None => None,
         };
         let epsilon = match &options.epsilon {
@@ -81,7 +81,7 @@ impl<'a> Inputs<'a> {
 
     /// An error in the logits themselves.
     pub fn in_logits(&self, error: impl std::fmt::Display) -> Error {
-        in_file(&self.options.logits, error)
+        Error::in_file(&self.options.logits, error)
     }
 
     /// As xent takes them.
@@ -89,7 +89,7 @@ impl<'a> Inputs<'a> {
         let mut batch = Batch::new(match &self.targets {
             OwnedTargets::Classes(labels) => Targets::Classes(labels.indices()),
             OwnedTargets::Probabilities(array) => {
-                Targets::Probabilities(probabilities(array, self.layout).map_err(|error| in_file(&self.options.targets, error))?)
+                Targets::Probabilities(probabilities(array, self.layout).map_err(|error| Error::in_file(&self.options.targets, error))?)
             }
             OwnedTargets::Mix { a, b, lambda } => Targets::Mix {
                 a: a.indices(),
@@ -141,7 +141,7 @@ impl<'a> Inputs<'a> {
             None => error.to_string(),
         };
         match file {
-            Some(file) => in_file(file, message),
+            Some(file) => Error::in_file(file, message),
             None => Error::input(message),
         }
     }
@@ -159,8 +159,8 @@ fn labels(path: &Path, layout: &Layout, ignored: Option<&[bool]>) -> Result<Labe
     let values = layout.read_rows(path, "a class index")?;
     let dtype = values.dtype();
     match Labels::new(values, ignored) {
-        Some(labels) => labels.map_err(|error| in_file(path, error)),
-        None => Err(in_file(path, format!("dtype {}, expected integers: a mix is of class indices", dtype.name()))),
+        Some(labels) => labels.map_err(|error| Error::in_file(path, error)),
+        None => Err(Error::in_file(path, format!("dtype {}, expected integers: a mix is of class indices", dtype.name()))),
     }
 }
 
@@ -174,7 +174,7 @@ fn targets(path: &Path, layout: &Layout, ignored: Option<&[bool]>) -> Result<Own
     }
     let labels = if shape == row_shape { Labels::new(array.into_values(), ignored) } else { None };
     match labels {
-        Some(labels) => labels.map(OwnedTargets::Classes).map_err(|error| in_file(path, error)),
+        Some(labels) => labels.map(OwnedTargets::Classes).map_err(|error| Error::in_file(path, error)),
         None => {
             let (indices, probabilities) = (Shape(&row_shape), Shape(layout.shape()));
             let expected = format!("{indices} of integers (class indices) or {probabilities} of floats (probabilities)");
@@ -202,6 +202,6 @@ fn allowed(path: &Path, layout: &Layout) -> Result<OwnedAllowed> {
         return Err(layout.misfit(path, Shape(array.shape()), expected));
     }
     let values = if shared { array.into_values() } else { array.into_values_along(&layout.classes_last()) };
-    let allowed = truths(values).map_err(|error| in_file(path, error))?;
+    let allowed = truths(values).map_err(|error| Error::in_file(path, error))?;
     Ok(if shared { OwnedAllowed::Shared(allowed) } else { OwnedAllowed::PerRow(allowed) })
 }

@@ -67,7 +67,7 @@ impl Layout {
 
     /// The error for an array whose shape does not go with the logits.
     pub fn misfit(&self, path: &Path, shape: impl fmt::Display, expected: impl fmt::Display) -> Error {
-        in_file(path, format!("shape {shape} does not go with logits of shape {}, expected {expected}", Shape(&self.shape)))
+        Error::in_file(path, format!("shape {shape} does not go with logits of shape {}, expected {expected}", Shape(&self.shape)))
     }
 
     /// Where row `row` lies on the row axes, if that is not its number.
@@ -85,11 +85,6 @@ impl Layout {
 /// Reads an array.
 pub fn read(path: &Path) -> Result<Array> {
     npy::read(path).map_err(|error| Error::reading(path, error))
-}
-
-/// An error in what a file holds.
-pub fn in_file(path: &Path, error: impl fmt::Display) -> Error {
-    Error::input(format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]

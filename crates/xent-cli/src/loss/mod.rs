@@ -13,10 +13,10 @@ use xent::{Criterion, Element, Rows, RowsMut};
 
 pub use options::LossOptions;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::write_whole;
 use inputs::Inputs;
-use layout::{Layout, in_file};
+use layout::Layout;
 use report::{Figure, Report};
 use xent_arrays::npy::{self, Array, Values};
 
@@ -29,7 +29,7 @@ pub fn loss(options: &LossOptions) -> Result<()> {
         check_destination(path, options)?;
     }
     let mut logits = layout::read(&options.logits)?;
-    let layout = Layout::new(logits.shape(), options.axis).map_err(|error| in_file(&options.logits, error))?;
+    let layout = Layout::new(logits.shape(), options.axis).map_err(|error| Error::in_file(&options.logits, error))?;
     let criterion = criterion::criterion(options, &layout)?;
     let inputs = Inputs::read(options, &layout)?;
     let report = evaluate(&mut logits, &criterion, &inputs)?;
@@ -43,12 +43,12 @@ pub fn loss(options: &LossOptions) -> Result<()> {
 fn check_destination(path: &Path, options: &LossOptions) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
-        return Err(in_file(path, format!("{} is not a folder, expected one that exists", folder.display())));
+        return Err(Error::in_file(path, format!("{} is not a folder, expected one that exists", folder.display())));
     }
     match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => Err(in_file(path, "it is a folder, pipe or device, expected a file, or a name for one")),
+        Ok(metadata) if !metadata.is_file() => Err(Error::in_file(path, "it is a folder, pipe or device, expected a file, or a name for one")),
         Ok(_) if options.files().any(|input| same_file(input, path)) => {
-            Err(in_file(path, "the gradient would replace a file that is read, expected another name for it"))
+            Err(Error::in_file(path, "the gradient would replace a file that is read, expected another name for it"))
         }
         _ => Ok(()),
     }

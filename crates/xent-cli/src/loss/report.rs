@@ -1,13 +1,14 @@
 //! What is printed.
 
 use std::fmt;
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, Write};
 
 use serde::{Serialize, Serializer};
 use xent::{Output, Reduced};
 
 use super::layout::Layout;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::terminal::{print_with, warn};
 
 /// A number in the precision in which it was computed. In JSON, where there is neither NaN nor infinity, those are strings.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -150,27 +151,20 @@ impl Report {
         }
     }
 
-    /// Prints it, a warning about rows that are not finite on stderr.
+    /// Prints it, and a warning about rows that are not finite on stderr.
     pub fn print(&self, json: bool) -> Result<()> {
         if let Some(warning) = &self.warning {
-            // Whoever closed stderr does not want to know.
-            let _ = writeln!(io::stderr(), "warning: {warning}");
+            warn(warning);
         }
-        let mut out = BufWriter::new(io::stdout().lock());
-        let written = if json { self.write_json(&mut out) } else { self.write_text(&mut out) };
-        match written.and_then(|()| out.flush()) {
-            // Whoever closed the pipe has seen enough.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            written => written.map_err(|error| Error::failed(format!("cannot print: {error}"))),
-        }
+        print_with(|out| if json { self.write_json(out) } else { self.write_text(out) })
     }
 
-    fn write_json(&self, out: &mut impl Write) -> io::Result<()> {
+    fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
         serde_json::to_writer(&mut *out, self)?;
         writeln!(out)
     }
 
-    fn write_text(&self, out: &mut impl Write) -> io::Result<()> {
+    fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
         let parts = [("loss", &self.loss), ("nll", &self.nll), ("smoothing", &self.smoothing), ("floor", &self.floor), ("z_loss", &self.z_loss)];
         if matches!(self.loss, Part::Rows(_)) {
             write!(out, "{:>9}", "row")?;

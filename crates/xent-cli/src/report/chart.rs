@@ -1,4 +1,4 @@
-//! Charts as SVG within the page. They are drawn with stand-in colours that become the style sheet's, so that one drawing serves light and dark.
+//! Charts as SVG within the page. They are drawn in stand-in colours that are then replaced by the style sheet's variables, so one drawing serves light and dark pages.
 
 use std::ops::Range;
 
@@ -10,9 +10,9 @@ use plotters::prelude::*;
 
 use crate::error::{Error, Result};
 
-/// A chart's size in the page's pixels, where it is as wide as it gets.
+/// The largest size of a chart, in the page's pixels.
 const SIZE: (u32, u32) = (340, 240);
-/// The drawing's own pixels in each of them: coordinates are whole numbers there.
+/// Pixels of the drawing per pixel of the page: the drawing's coordinates are whole numbers.
 const FINE: u32 = 4;
 
 /// A colour of the style sheet, named for what it shows.
@@ -22,7 +22,7 @@ pub enum Ink {
     Text,
     /// The lines behind everything.
     Grid,
-    /// What was expected.
+    /// A reference to compare with.
     Reference,
     /// The first of two things that are compared.
     First,
@@ -44,7 +44,7 @@ impl Ink {
         }
     }
 
-    /// What stands for it while drawing.
+    /// The colour that stands for it in the drawing.
     fn stand_in(self) -> RGBColor {
         RGBColor(1, 0, 1 + self as u8)
     }
@@ -53,7 +53,7 @@ impl Ink {
 /// How a line is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stroke {
-    /// All the way.
+    /// Without gaps.
     Solid,
     /// With gaps.
     Dashed,
@@ -62,15 +62,15 @@ pub enum Stroke {
 /// Something in a chart.
 #[derive(Debug, Clone)]
 pub enum Mark {
-    /// From point to point.
+    /// A line through points.
     Line(Ink, Stroke, Vec<(f64, f64)>),
-    /// Between a low and a high, over x.
+    /// An area between a low and a high at each x.
     Band(Ink, Vec<(f64, f64, f64)>),
-    /// Thin, upright, from a low to a high, at x.
+    /// Thin vertical lines from a low to a high at x.
     Whiskers(Ink, Vec<(f64, f64, f64)>),
-    /// At points, filled, with radii in pixels.
+    /// Filled circles at points, with radii in pixels.
     Dots(Ink, Vec<(f64, f64, f64)>),
-    /// From 0 up: left, right, height.
+    /// Bars from 0 up: left, right, height.
     Bars(Ink, Vec<(f64, f64, f64)>),
 }
 
@@ -79,18 +79,18 @@ pub enum Mark {
 pub struct Axis {
     /// What it measures.
     pub label: String,
-    /// From where to where.
+    /// The range that is drawn.
     pub range: Range<f64>,
-    /// Whether equal distances are equal factors; for the y axis only.
+    /// Whether the scale is logarithmic; for the y axis only.
     pub logarithmic: bool,
 }
 
 /// A chart of a small multiple.
 #[derive(Debug, Clone)]
 pub struct Chart {
-    /// What sets it apart from its neighbours.
+    /// How it differs from its neighbours.
     pub title: String,
-    /// What it shows, for those who cannot see it.
+    /// What it shows, for readers who cannot see it.
     pub alt: String,
     /// Left to right.
     pub x: Axis,
@@ -101,14 +101,14 @@ pub struct Chart {
 }
 
 impl Axis {
-    /// With equal distances.
+    /// A linear axis.
     pub fn linear(label: &str, range: Range<f64>) -> Self {
         Self { label: label.to_string(), range, logarithmic: false }
     }
 
-    /// With equal factors, down to the next power of ten, so that one is labelled at least.
+    /// A logarithmic axis, down to the next power of ten, so that at least one is labelled.
     pub fn logarithmic(label: &str, range: Range<f64>) -> Self {
-        // A little below, lest rounding leave the power itself outside.
+        // A little below, so that rounding does not exclude the power itself.
         let from = 0.999 * 10f64.powf(range.start.log10().floor());
         Self { label: label.to_string(), range: from..range.end.max(2.0 * from), logarithmic: true }
     }
@@ -123,7 +123,7 @@ impl Chart {
             let RGBColor(red, green, blue) = ink.stand_in();
             svg = svg.replace(&format!("#{red:02X}{green:02X}{blue:02X}"), ink.variable());
         }
-        // The size is the page's affair; the viewBox keeps the proportions.
+        // The page decides the size; the viewBox keeps the proportions.
         let sized = format!(r#"<svg width="{}" height="{}""#, SIZE.0 * FINE, SIZE.1 * FINE);
         let label = html! { svg role="img" aria-label=(self.alt) {} }.into_string();
         let opening = label.trim_end_matches("></svg>");
@@ -166,7 +166,7 @@ impl Chart {
             .set_all_tick_mark_size(3 * FINE)
             .draw()
             .map_err(|error| error.to_string())?;
-        // Nothing is drawn beyond the axes, and a logarithm of 0 nowhere.
+        // Values beyond the axes are drawn on them; a logarithmic axis has no 0.
         let (lowest, highest) = (self.y.range.start, self.y.range.end);
         let within = |value: f64| value.clamp(lowest, highest);
         for mark in &self.marks {
@@ -206,14 +206,14 @@ impl Chart {
     }
 }
 
-/// Up to three decimals, as many as it takes.
+/// As many decimals as the number has, up to three.
 fn plain(value: &f64) -> String {
     let text = format!("{value:.3}");
     let short = text.trim_end_matches('0').trim_end_matches('.');
     if short == "-0" { "0".to_string() } else { short.to_string() }
 }
 
-/// 0.001, 0.1, 10: labels of a logarithmic axis; nothing between them.
+/// The labels of a logarithmic axis: 0.001, 0.1, 10; other numbers have none.
 fn power_of_ten(value: &f64) -> String {
     let power = value.log10();
     if (power - power.round()).abs() > 1e-9 {
@@ -225,7 +225,7 @@ fn power_of_ten(value: &f64) -> String {
     }
 }
 
-/// Charts beside each other as the page's width allows.
+/// Charts side by side, as many as the page's width allows.
 pub fn small_multiples(charts: &[Chart]) -> Result<Markup> {
     let drawn: Vec<(&str, Markup)> = charts.iter().map(|chart| Ok((chart.title.as_str(), chart.to_svg()?))).collect::<Result<_>>()?;
     Ok(html! {
@@ -237,7 +237,10 @@ pub fn small_multiples(charts: &[Chart]) -> Result<Markup> {
     })
 }
 
-/// What the marks mean: a sample of each and its name.
+/// The two kinds of probabilities that every report compares.
+pub const RAW_AND_SCALED: [(Ink, Stroke, &str); 2] = [(Ink::Second, Stroke::Solid, "raw"), (Ink::First, Stroke::Solid, "after temperature scaling")];
+
+/// The legend: a sample of each mark and its name.
 pub fn key(entries: &[(Ink, Stroke, &str)]) -> Markup {
     html! {
         ul.key {

@@ -1,21 +1,21 @@
-//! Sentences.
+//! What a report says in sentences.
 
 use serde::Serialize;
 
-/// A sentence or two about one thing.
+/// A sentence or two about one topic.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Finding {
-    /// The thing.
+    /// The topic.
     pub topic: &'static str,
-    /// What there is to say.
+    /// The sentences.
     pub text: String,
-    /// Whether it is said on the terminal, too, and not only in the report.
+    /// Whether the terminal shows it, too.
     #[serde(skip)]
     pub brief: bool,
 }
 
 impl Finding {
-    /// With numbers kept together with what belongs to them where lines break.
+    /// With no line break between a number and what belongs to it.
     pub fn shown(&self) -> String {
         self.text.replace("ε = ", "ε\u{a0}=\u{a0}").replace(" ±", "\u{a0}±").replace(" %", "\u{a0}%")
     }

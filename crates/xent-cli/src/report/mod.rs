@@ -1,4 +1,4 @@
-//! What every report looks like: one self-contained page, its charts and its tables. What a report says is its subcommand's affair.
+//! What every report has: one self-contained page, its charts and its tables. What a report says is decided by its subcommand.
 
 mod chart;
 mod finding;
@@ -7,9 +7,9 @@ mod reliability;
 mod table;
 mod versions;
 
-pub use chart::{Axis, Chart, Ink, Mark, Stroke, key, small_multiples};
+pub use chart::{Axis, Chart, Ink, Mark, RAW_AND_SCALED, Stroke, key, small_multiples};
 pub use finding::Finding;
-pub use page::{Page, Section};
+pub use page::{Report, Section, how_it_was_made};
 pub use reliability::reliability_chart;
-pub use table::{Cell, Group, Table};
+pub use table::{Cell, Group, Table, grid};
 pub use versions::Versions;

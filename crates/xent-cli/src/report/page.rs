@@ -1,36 +1,90 @@
-//! The frame: one HTML file without anything from outside, for narrow and wide, light and dark.
+//! A report and its three forms: one HTML file without anything from outside, the same as JSON, and the short one on the terminal.
+
+use std::path::Path;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::Value;
+
+use super::finding::Finding;
+use super::table::Table;
+use super::versions::Versions;
+use crate::error::{Error, Result};
+use crate::files::write_whole;
+use crate::terminal::{width, wrapped};
 
 const STYLE: &str = include_str!("style.css");
 
-/// A page.
-pub struct Page {
-    /// What it is.
-    pub title: String,
-    /// Of what, in a line.
-    pub subtitle: String,
-    /// From top to bottom.
+/// A report.
+pub struct Report {
+    /// The title of the page.
+    pub title: &'static str,
+    /// What the report is about, in a line.
+    pub headline: String,
+    /// The heading of the first section, which has the findings and the table.
+    pub heading: &'static str,
+    /// What there is to say.
+    pub findings: Vec<Finding>,
+    /// The numbers.
+    pub table: Table,
+    /// The sections of the page after the first.
     pub sections: Vec<Section>,
+    /// Everything, as JSON.
+    pub json: Value,
 }
 
 /// A part of a page under a heading.
 pub struct Section {
-    /// The heading.
-    pub heading: String,
-    /// The rest.
-    pub body: Markup,
+    heading: &'static str,
+    body: Markup,
 }
 
 impl Section {
     /// A heading and what is under it.
-    pub fn new(heading: impl Into<String>, body: Markup) -> Self {
-        Self { heading: heading.into(), body }
+    pub fn new(heading: &'static str, body: Markup) -> Self {
+        Self { heading, body }
     }
 }
 
-impl Page {
-    /// The whole file. Its policy lets a browser load nothing at all.
+/// The last section: facts, the versions of this build, and the command that computes the same numbers again.
+pub fn how_it_was_made(facts: &[(&str, String)], command: Option<&str>) -> Section {
+    let body = html! {
+        dl.facts {
+            @for (name, text) in facts { dt { (name) } dd { (text) } }
+            @for (name, version) in Versions::of_this_build().lines() { dt { (name) } dd { (version) } }
+        }
+        @if let Some(command) = command {
+            h3 { "Again" }
+            pre { code { (command) } }
+        }
+    };
+    Section::new("How it was made", body)
+}
+
+impl Report {
+    /// Writes `report.html` and `report.json` and returns their names for a message.
+    pub fn write(&self, folder: &Path) -> Result<String> {
+        let (html, json) = (folder.join("report.html"), folder.join("report.json"));
+        write_whole(&html, self.to_html().as_bytes())?;
+        write_whole(&json, self.to_json()?.as_bytes())?;
+        Ok(format!("Report: {} and {}", html.display(), json.display()))
+    }
+
+    /// The JSON file.
+    pub fn to_json(&self) -> Result<String> {
+        let text = serde_json::to_string_pretty(&self.json).map_err(Error::failed)?;
+        Ok(text + "\n")
+    }
+
+    /// For the terminal: headline, table, and the findings that are meant for it.
+    pub fn to_text(&self) -> String {
+        let width = width();
+        let head = [wrapped(&self.headline, "", width), wrapped(&self.table.caption, "", width), String::new(), self.table.to_text(width), String::new()];
+        let findings = self.findings.iter().filter(|finding| finding.brief);
+        let findings = findings.map(|finding| wrapped(&format!("{}. {}", finding.topic, finding.shown()), "  ", width));
+        head.into_iter().chain(findings).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The HTML file. Its policy lets a browser load nothing at all.
     pub fn to_html(&self) -> String {
         html! {
             (DOCTYPE)
@@ -40,15 +94,22 @@ impl Page {
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
                     meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                    title { (self.title) " – " (self.subtitle) }
+                    title { (self.title) " – " (self.headline) }
                     style { (PreEscaped(STYLE)) }
                 }
                 body {
                     header {
                         h1 { (self.title) }
-                        p { (self.subtitle) }
+                        p { (self.headline) }
                     }
                     main {
+                        section {
+                            h2 { (self.heading) }
+                            div.beside {
+                                dl.findings { @for finding in &self.findings { dt { (finding.topic) } @for line in finding.shown().lines() { dd { (line) } } } }
+                                (self.table.to_html())
+                            }
+                        }
                         @for section in &self.sections {
                             section {
                                 h2 { (section.heading) }
@@ -69,8 +130,16 @@ mod tests {
 
     #[test]
     fn the_page_escapes_and_loads_nothing() {
-        let section = Section::new("<script>", html! { p { "a & b" } });
-        let html = Page { title: "T".into(), subtitle: "S <i>".into(), sections: vec![section] }.to_html();
+        let html = Report {
+            title: "T",
+            headline: "S <i>".into(),
+            heading: "H",
+            findings: vec![],
+            table: Table { caption: String::new(), corner: String::new(), columns: vec![], groups: vec![] },
+            sections: vec![Section::new("<script>", html! { p { "a & b" } })],
+            json: Value::Null,
+        }
+        .to_html();
         assert!(html.contains("<h2>&lt;script&gt;</h2>") && html.contains("a &amp; b") && html.contains("S &lt;i&gt;"));
         for outside in ["http://", "https://", "<script", "@import", "url("] {
             assert!(!html.contains(outside), "{outside}");

@@ -1,10 +1,10 @@
-//! The chart that holds confidences against what came true.
+//! The chart that compares confidences with the share of right rows.
 
 use xent_metrics::{Bin, Reliability};
 
 use super::chart::{Axis, Chart, Ink, Mark, Stroke};
 
-/// The share that is right against the mean confidence, a dot a bin, with 95 % intervals.
+/// The share of right rows against the mean confidence: one dot per bin, with 95 % intervals.
 pub fn reliability_chart(title: String, alt: String, kinds: &[(Ink, Reliability)]) -> Chart {
     let mut marks = vec![Mark::Line(Ink::Reference, Stroke::Dashed, vec![(0.0, 0.0), (1.0, 1.0)])];
     for (ink, reliability) in kinds {

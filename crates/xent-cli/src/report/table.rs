@@ -1,17 +1,17 @@
-//! A table of numbers with spread: as text for a terminal and as HTML.
+//! Tables of numbers with their spread: as text for a terminal and as HTML.
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, TableStyle};
 use maud::{Markup, html};
 
-/// Quantities as rows, what is compared as columns.
+/// A table with quantities as rows and what is compared as columns.
 pub struct Table {
     /// What the table shows.
     pub caption: String,
-    /// What the columns are: the head of the first column.
+    /// The head of the first column, which says what the columns are.
     pub corner: String,
-    /// Heads of the others.
+    /// The heads of the other columns.
     pub columns: Vec<String>,
-    /// Rows that belong together.
+    /// The rows.
     pub groups: Vec<Group>,
 }
 
@@ -19,26 +19,26 @@ pub struct Table {
 pub struct Group {
     /// The title.
     pub title: String,
-    /// Name and one cell a column; a name that begins with spaces belongs to the row above.
+    /// The rows: a name and one cell per column. A name that begins with spaces belongs to the row above.
     pub rows: Vec<(String, Vec<Cell>)>,
 }
 
-/// A number as it is shown.
+/// A number as the table shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
     /// The number.
     pub main: String,
-    /// How far it scatters.
+    /// Its spread.
     pub spread: Option<String>,
 }
 
 impl Cell {
-    /// A mean with a standard deviation, if there is one.
+    /// A mean, with a standard deviation if there is one.
     pub fn new(mean: f64, sd: Option<f64>, decimals: usize) -> Self {
         Self { main: format!("{mean:.decimals$}").replace('-', "−"), spread: sd.map(|sd| format!("±{sd:.decimals$}")) }
     }
 
-    /// A text instead.
+    /// A text instead of a number.
     pub fn text(text: impl Into<String>) -> Self {
         Self { main: text.into(), spread: None }
     }
@@ -52,7 +52,7 @@ impl Cell {
 }
 
 impl Table {
-    /// For a terminal of this many columns: as many of the table's columns beside each other as there is room for, the others below.
+    /// For a terminal of this width: as many of the table's columns side by side as fit, the others below.
     pub fn to_text(&self, width: usize) -> String {
         let length = |text: &str| text.chars().count();
         let rows = || self.groups.iter().flat_map(|group| &group.rows);
@@ -70,29 +70,19 @@ impl Table {
     }
 
     fn block(&self, from: usize, to: usize) -> String {
-        let mut table = comfy_table::Table::new();
-        let rule = LineStyle::none().fill('─').junction('─');
-        table.load_style(TableStyle::new().header_separator(rule)).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(std::iter::once(&self.corner).chain(&self.columns[from..to]));
+        let header = std::iter::once(&self.corner).chain(&self.columns[from..to]).cloned().collect();
+        let mut rows = Vec::new();
         for (index, group) in self.groups.iter().enumerate() {
             if index > 0 {
-                table.add_row([""]);
+                rows.push(vec![String::new()]);
             }
-            table.add_row([&group.title]);
-            for (name, cells) in &group.rows {
-                table.add_row(std::iter::once(format!("  {name}")).chain(cells[from..to].iter().map(Cell::line)));
-            }
+            rows.push(vec![group.title.clone()]);
+            rows.extend(group.rows.iter().map(|(name, cells)| std::iter::once(format!("  {name}")).chain(cells[from..to].iter().map(Cell::line)).collect()));
         }
-        for (index, column) in table.column_iter_mut().enumerate() {
-            // With the rule's joint, two columns between neighbours.
-            column.set_padding((u16::from(index > 0), 0));
-            column.set_cell_alignment(if index == 0 { CellAlignment::Left } else { CellAlignment::Right });
-        }
-        let lines = table.lines().map(|line| line.trim_end().to_string());
-        lines.collect::<Vec<_>>().join("\n")
+        grid(header, rows, CellAlignment::Left)
     }
 
-    /// With heads for rows and columns, scrolling sideways in itself where the page is narrow.
+    /// As HTML, with heads for rows and columns; the table scrolls sideways if the page is narrow.
     pub fn to_html(&self) -> Markup {
         html! {
             div.scroll role="region" aria-label=(self.caption) tabindex="0" {
@@ -119,6 +109,20 @@ impl Table {
             }
         }
     }
+}
+
+/// Lines up rows of cells in columns under a header and a rule: the first column as told, the others to the right.
+pub fn grid(header: Vec<String>, rows: Vec<Vec<String>>, first: CellAlignment) -> String {
+    let mut table = comfy_table::Table::new();
+    let rule = LineStyle::none().fill('─').junction('─');
+    table.load_style(TableStyle::new().header_separator(rule)).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header).add_rows(rows);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        // With the rule's joint, two columns between neighbours.
+        column.set_padding((u16::from(index > 0), 0));
+        column.set_cell_alignment(if index == 0 { first } else { CellAlignment::Right });
+    }
+    table.lines().map(|line| line.trim_end().to_string()).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

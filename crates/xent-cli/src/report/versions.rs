@@ -1,4 +1,4 @@
-//! What a report was made with.
+//! The versions that a report was made with.
 
 use serde::Serialize;
 
@@ -10,13 +10,13 @@ mod built {
 /// Versions that can change the numbers.
 #[derive(Debug, Clone, Serialize)]
 pub struct Versions {
-    /// This program's.
+    /// This program.
     pub xent: &'static str,
-    /// candle's.
+    /// candle.
     pub candle: &'static str,
-    /// The compiler's.
+    /// The compiler.
     pub rustc: &'static str,
-    /// What it was compiled for, and how.
+    /// The target and profile of the build.
     pub target: String,
     /// `debug` or `release`.
     #[serde(skip)]
@@ -24,14 +24,14 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Of this build.
+    /// The versions of this build.
     pub fn of_this_build() -> Self {
         let candle = built::DEPENDENCIES.iter().find(|(name, _)| *name == "candle-core").map_or("unknown", |(_, version)| version);
         let target = format!("{} ({}/{}, {} build)", built::TARGET, built::CFG_OS, built::CFG_TARGET_ARCH, built::PROFILE);
         Self { xent: built::PKG_VERSION, candle, rustc: built::RUSTC_VERSION, target, build: built::PROFILE }
     }
 
-    /// Name and version of each.
+    /// Each version with its name.
     pub fn lines(&self) -> [(&'static str, &str); 4] {
         [("xent", self.xent), ("candle", self.candle), ("compiler", self.rustc), ("target", &self.target)]
     }

@@ -1,5 +1,6 @@
 //! `xent sweep`: the training of `xent train` over a grid, resumable.
 
+mod measure;
 mod options;
 mod page;
 mod store;
@@ -9,13 +10,14 @@ use std::time::Instant;
 
 pub use options::SweepOptions;
 
-use crate::data::Dataset;
-use crate::error::{Error, Result};
-use crate::files::{make_folder, write_whole};
-use crate::terminal::{print, width, wrapped};
+use crate::args::cores;
+use crate::error::Result;
+use crate::files::make_folder;
+use crate::terminal::print;
 use crate::train::{in_parallel, progress_bar, run};
+use measure::Measure;
 use store::{Finished, Key};
-use summary::{Measure, Summary};
+use summary::SweepSummary;
 
 /// Trains what is not finished, prints and writes the report.
 ///
@@ -23,61 +25,42 @@ use summary::{Measure, Summary};
 /// Options or data that cannot be used; runs in the folder that are of another sweep; a run that fails. Finished runs stay.
 pub fn sweep(options: &SweepOptions) -> Result<()> {
     let started = Instant::now();
-    let arms = options.arms()?;
-    let dataset = Dataset::load(&options.data.data, options.data.label.as_deref())?;
+    let experiments = options.experiments()?;
+    let dataset = options.data.data.load(options.data.label.as_deref())?;
     let folder = options.out.join("runs");
     make_folder(&folder)?;
     store::clean(&folder)?;
     let checksum = store::checksum(&dataset);
 
-    let grid = || arms.iter().flat_map(|&(prior, epsilon)| (0..options.seeds as u64).map(move |seed| (prior, epsilon, seed)));
-    let key = |&(prior, epsilon, seed): &(_, f64, u64)| Key::new(&options.settings(prior), checksum, epsilon, seed);
-    let mut runs: Vec<Option<Finished>> = grid().map(|job| key(&job).finished(&folder)).collect::<Result<_>>()?;
-    // Seed by seed, so that what is there after a while can be compared.
-    let mut jobs: Vec<(usize, _)> = grid().enumerate().filter(|(index, _)| runs[*index].is_none()).collect();
-    jobs.sort_by_key(|(index, (_, _, seed))| (*seed, *index));
+    let arms = || experiments.iter().flat_map(|experiment| experiment.epsilon.iter().map(move |epsilon| (experiment, *epsilon)));
+    let grid: Vec<_> = arms().flat_map(|(experiment, epsilon)| (0..options.seeds as u64).map(move |seed| (experiment, epsilon, seed))).collect();
+    let key = |index: usize| Key::new(grid[index].0, checksum, grid[index].1, grid[index].2);
+    let mut runs: Vec<Option<Finished>> = (0..grid.len()).map(|index| key(index).finished(&folder)).collect::<Result<_>>()?;
+    // Seed by seed, so that the runs that are finished after a while can be compared.
+    let mut jobs: Vec<usize> = (0..grid.len()).filter(|index| runs[*index].is_none()).collect();
+    jobs.sort_by_key(|index| (grid[*index].2, *index));
     let resumed = runs.len() - jobs.len();
 
-    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let bar = progress_bar(options.quiet);
     bar.set_length((jobs.len() * options.network.epochs) as u64);
-    let done = in_parallel(&jobs, threads, &bar, &|(index, job)| {
-        let (prior, epsilon, seed) = *job;
-        let run = run(&options.settings(prior), &dataset, epsilon, seed, None, &|| bar.inc(1))?;
-        let finished = Finished { key: key(job), rows: run.rows, values: Measure::ALL.iter().map(|measure| measure.of(&run)).collect() };
-        finished.write(&folder)?;
-        Ok((*index, finished))
+    let done = in_parallel(&jobs, options.threads.unwrap_or_else(cores), &bar, &|index| {
+        let (experiment, epsilon, seed) = grid[*index];
+        let run = run(experiment, &dataset, epsilon, seed, None, &|| bar.inc(1))?;
+        key(*index).finish(&folder, run.rows, Measure::ALL.iter().map(|measure| (measure.facts().of)(&run)).collect())
     });
     bar.finish_and_clear();
-    for (index, finished) in done? {
-        runs[index] = Some(finished);
+    for (index, finished) in jobs.iter().zip(done?) {
+        runs[*index] = Some(finished);
     }
     let runs: Vec<Finished> = runs.into_iter().flatten().collect();
 
-    let summary = Summary::new(&arms, options.seeds, dataset.given_test.is_some(), &runs);
-    let (about, command) = (&dataset.about, options.command());
-    let (html, json) = (options.out.join("report.html"), options.out.join("report.json"));
-    write_whole(&html, page::page(&summary, about, &command)?.as_bytes())?;
-    let mut text = serde_json::to_string_pretty(&page::to_json(&summary, about, &command)).map_err(Error::failed)?;
-    text.push('\n');
-    write_whole(&json, text.as_bytes())?;
+    let arms: Vec<_> = arms().map(|(experiment, epsilon)| (experiment.prior, epsilon)).collect();
+    let summary = SweepSummary::new(&arms, options.seeds, dataset.given_test.is_some(), &runs);
+    let report = page::report(&summary, &dataset.about, &experiments[0], &options.prior)?;
+    let files = report.write(&options.out)?;
     if options.quiet {
         return Ok(());
     }
-    let width = width();
-    let table = page::table(&summary);
-    let mut lines = vec![
-        wrapped(&page::headline(&summary, &options.data.data.to_string()), "", width),
-        wrapped(&table.caption, "", width),
-        String::new(),
-        table.to_text(width),
-        String::new(),
-    ];
-    lines.extend(
-        page::findings(&summary).iter().filter(|finding| finding.brief).map(|finding| wrapped(&format!("{}. {}", finding.topic, finding.shown()), "  ", width)),
-    );
-    lines.push(format!("\nReport: {} and {}", html.display(), json.display()));
     let resumed = if resumed > 0 { format!("; {resumed} of {} runs were there already", runs.len()) } else { String::new() };
-    lines.push(format!("{:.1} s{resumed}", started.elapsed().as_secs_f64()));
-    print(&lines.join("\n"))
+    print(&format!("{}\n\n{files}\n{:.1} s{resumed}", report.to_text(), started.elapsed().as_secs_f64()))
 }

@@ -3,42 +3,41 @@
 use maud::html;
 use serde_json::{Map, Value, json};
 
-use super::summary::{Arm, Difference, Measure, Summary};
+use super::measure::{Facts, Measure};
+use super::summary::{Difference, SweepArm, SweepSummary};
+use crate::args::word;
+use crate::data::Source;
 use crate::error::Result;
-use crate::report::{Axis, Cell, Chart, Finding, Group, Ink, Mark, Page, Section, Stroke, Table, Versions, key, small_multiples};
-use crate::train::PriorName;
+use crate::report::{Axis, Cell, Chart, Finding, Group, Ink, Mark, Report, Section, Stroke, Table, Versions, how_it_was_made, key, small_multiples};
+use crate::spread::Spread;
+use crate::train::{Experiment, PriorName};
 
-/// What is charted.
+/// The measures that have charts.
 const CHARTED: [Measure; 5] = [Measure::Accuracy, Measure::ScaledNll, Measure::Ece, Measure::ScaledEce, Measure::Aurc];
 
-/// Of what, in a line.
-pub fn headline(summary: &Summary, about: &str) -> String {
-    format!("{}: {} amounts of smoothing, {} seeds each, {} test rows.", about.trim_end_matches('.'), summary.arms.len(), summary.seeds, summary.rows.test)
+fn headline(summary: &SweepSummary, data: &Source) -> String {
+    format!("{data}: {} amounts of smoothing, {} seeds each, {} test rows.", summary.arms.len(), summary.seeds, summary.rows.test)
 }
 
 fn name(prior: PriorName, epsilon: f64, priors: bool) -> String {
-    match (prior, priors && epsilon > 0.0) {
-        (PriorName::Others, true) => format!("{epsilon}, others"),
-        (PriorName::Uniform, true) => format!("{epsilon}, uniform"),
-        (_, false) => epsilon.to_string(),
-    }
+    if priors && epsilon > 0.0 { format!("{epsilon}, {}", word(&prior)) } else { epsilon.to_string() }
 }
 
-fn both_priors(summary: &Summary) -> bool {
+fn both_priors(summary: &SweepSummary) -> bool {
     summary.arms.iter().any(|arm| arm.prior != summary.arms[0].prior)
 }
 
-/// Measures as rows, arms as columns; an asterisk where a difference is more than noise.
-pub fn table(summary: &Summary) -> Table {
+/// Measures as rows, arms as columns; an asterisk marks a difference that is more than noise.
+fn table(summary: &SweepSummary) -> Table {
     let priors = both_priors(summary);
     let row = |measure: &Measure| {
-        let (factor, decimals) = measure.shown();
+        let Facts { name, factor, decimals, .. } = measure.facts();
         let differences = summary.differences(*measure);
-        let starred = |arm: &Arm| {
+        let starred = |arm: &SweepArm| {
             let found = differences.iter().find(|difference| (difference.epsilon, difference.prior) == (arm.epsilon, arm.prior));
             Measure::JUDGED.contains(measure) && found.is_some_and(|difference| difference.more_than_noise)
         };
-        let cell = |arm: &Arm| {
+        let cell = |arm: &SweepArm| {
             let spread = arm.spread(*measure);
             let mut cell = Cell::new(factor * spread.mean, spread.sd.map(|sd| factor * sd), decimals);
             if starred(arm) {
@@ -46,7 +45,7 @@ pub fn table(summary: &Summary) -> Table {
             }
             cell
         };
-        (measure.names().0.to_string(), summary.arms.iter().map(cell).collect())
+        (name.to_string(), summary.arms.iter().map(cell).collect())
     };
     Table {
         caption: format!(
@@ -60,12 +59,12 @@ pub fn table(summary: &Summary) -> Table {
     }
 }
 
-/// Which differences are more than noise, and by which test.
-pub fn findings(summary: &Summary) -> Vec<Finding> {
+/// Says which differences are more than noise, and by which test.
+fn findings(summary: &SweepSummary) -> Vec<Finding> {
     let priors = both_priors(summary);
     let reference = summary.arms[summary.reference()].epsilon;
     let about = |measure: &Measure| {
-        let (factor, decimals) = measure.shown();
+        let Facts { name: measured, factor, decimals, .. } = measure.facts();
         let differences = summary.differences(*measure);
         let say = |difference: &Difference| {
             let p = difference.p.map_or(String::new(), |p| if p < 0.0005 { ", p\u{a0}<\u{a0}0.0005".to_string() } else { format!(", p\u{a0}=\u{a0}{p:.3}") });
@@ -77,35 +76,35 @@ pub fn findings(summary: &Summary) -> Vec<Finding> {
         let list = |differences: &[&Difference]| differences.iter().map(|difference| say(difference)).collect::<Vec<_>>().join("; ");
         let text = match (beyond.is_empty(), within.is_empty()) {
             (true, true) => return None,
-            (true, false) => format!("No difference from ε = {reference} is more than the seeds' noise: {}.", list(&within)),
-            (false, true) => format!("Every difference from ε = {reference} is more than the seeds' noise: {}.", list(&beyond)),
-            (false, false) => format!("More than the seeds' noise, against ε = {reference}: {}. Not more: {}.", list(&beyond), list(&within)),
+            (true, false) => format!("No difference from ε = {reference} exceeds the seeds' noise: {}.", list(&within)),
+            (false, true) => format!("Every difference from ε = {reference} exceeds the seeds' noise: {}.", list(&beyond)),
+            (false, false) => format!("Differences from ε = {reference} that exceed the seeds' noise: {}. Others: {}.", list(&beyond), list(&within)),
         };
         Some(Finding {
-            topic: measure.names().0.trim_end_matches(", %"),
+            topic: measured.trim_end_matches(", %"),
             text,
             brief: matches!(measure, Measure::Accuracy | Measure::ScaledNll | Measure::ScaledEce | Measure::Aurc),
         })
     };
     let mut findings: Vec<Finding> = Measure::JUDGED.iter().filter_map(about).collect();
     let noise = if summary.seeds == 1 {
-        "One seed has no spread: nothing can be told from noise; --seeds 8 could.".to_string()
+        "One seed has no spread: no difference can be distinguished from noise; use --seeds 8.".to_string()
     } else {
-        format!("By {}, at 5 % for each measure. What is not more than noise may still be there: more seeds would tell.", summary.test())
+        format!("By {}, at 5 % for each measure. A difference within the noise may still exist: more seeds would show it.", summary.test())
     };
     findings.push(Finding {
         topic: "The test",
         text: format!(
-            "{noise} The temperature is fitted on the validation part. One small network on one data set: other data can turn each difference around."
+            "{noise} The temperature is fitted to the validation part. This is one small network on one data set: with other data each difference can have the other sign."
         ),
         brief: true,
     });
     findings
 }
 
-fn charts(summary: &Summary) -> Vec<Chart> {
+fn charts(summary: &SweepSummary) -> Vec<Chart> {
     let chart = |measure: Measure| {
-        let (factor, decimals) = measure.shown();
+        let Facts { name, factor, decimals, .. } = measure.facts();
         let (low, high) = summary
             .arms
             .iter()
@@ -115,86 +114,75 @@ fn charts(summary: &Summary) -> Vec<Chart> {
         let last = summary.arms.iter().map(|arm| arm.epsilon).fold(0.01, f64::max);
         let mut marks = Vec::new();
         for (prior, ink) in [(PriorName::Others, Ink::Second), (PriorName::Uniform, Ink::First)] {
-            // Without smoothing priors do not differ, so that ε = 0 belongs to both.
-            let mut arms: Vec<&Arm> = summary.arms.iter().filter(|arm| arm.prior == prior || arm.epsilon == 0.0).collect();
+            // Without smoothing priors do not differ, so ε = 0 belongs to both.
+            let mut arms: Vec<&SweepArm> = summary.arms.iter().filter(|arm| arm.prior == prior || arm.epsilon == 0.0).collect();
             if arms.iter().all(|arm| arm.prior != prior) {
                 continue;
             }
             arms.sort_by(|a, b| a.epsilon.total_cmp(&b.epsilon));
-            let of = |value: fn(&crate::spread::Spread) -> f64| arms.iter().map(move |arm| (arm.epsilon, factor * value(arm.spread(measure))));
+            let of = |value: fn(&Spread) -> f64| arms.iter().map(move |arm| (arm.epsilon, factor * value(arm.spread(measure))));
             marks.push(Mark::Band(ink, of(|spread| spread.low()).zip(of(|spread| spread.high())).map(|((x, low), (_, high))| (x, low, high)).collect()));
             marks.push(Mark::Line(ink, Stroke::Solid, of(|spread| spread.mean).collect()));
             marks.push(Mark::Dots(ink, of(|spread| spread.mean).map(|(x, y)| (x, y, 2.5)).collect()));
         }
         let means = summary.arms.iter().map(|arm| format!("{:.decimals$} at {}", factor * arm.spread(measure).mean, arm.epsilon));
         Chart {
-            title: measure.names().0.to_string(),
-            alt: format!("{} against ε: {}.", measure.names().0, means.collect::<Vec<_>>().join(", ")),
+            title: name.to_string(),
+            alt: format!("{name} against ε: {}.", means.collect::<Vec<_>>().join(", ")),
             x: Axis::linear("ε", 0.0..1.03 * last),
-            y: Axis::linear(measure.names().0, factor * (low - margin)..factor * (high + margin)),
+            y: Axis::linear(name, factor * (low - margin)..factor * (high + margin)),
             marks,
         }
     };
     CHARTED.into_iter().map(chart).collect()
 }
 
-/// The whole report as one HTML file.
-pub fn page(summary: &Summary, about: &str, command: &str) -> Result<String> {
-    let inks = [
-        (PriorName::Uniform, (Ink::First, Stroke::Solid, "uniform over all classes")),
-        (PriorName::Others, (Ink::Second, Stroke::Solid, "uniform over all but the true class")),
-    ];
+/// The whole report; the same bytes however often the sweep was interrupted.
+pub fn report(summary: &SweepSummary, about: &str, experiment: &Experiment, priors: &[PriorName]) -> Result<Report> {
+    let inks = [(PriorName::Uniform, Ink::First, "uniform over all classes"), (PriorName::Others, Ink::Second, "uniform over all classes except the true one")];
     let shown: Vec<(Ink, Stroke, &str)> =
-        inks.into_iter().filter(|(prior, _)| summary.arms.iter().any(|arm| arm.prior == *prior)).map(|(_, entry)| entry).collect();
+        inks.into_iter().filter(|(prior, ..)| summary.arms.iter().any(|arm| arm.prior == *prior)).map(|(_, ink, name)| (ink, Stroke::Solid, name)).collect();
+    let rows = summary.rows;
+    let drawn = if summary.given_test { "drawn anew for each seed, except the test part." } else { "drawn anew for each seed." };
+    let facts = [
+        ("data", about.to_string()),
+        ("parts", format!("{} rows train, {} validate (the temperature), {} test; {drawn}", rows.train, rows.validation, rows.test)),
+        ("pairing", "Runs with the same seed share their parts, label noise, initial weights and batches, whatever their ε and prior.".to_string()),
+    ];
+    let command = experiment.command("sweep", priors);
     let sections = vec![
-        Section::new(
-            "What this sweep shows",
-            html! {
-                div.beside {
-                    dl.findings { @for finding in findings(summary) { dt { (finding.topic) } dd { (finding.shown()) } } }
-                    (table(summary).to_html())
-                }
-            },
-        ),
         Section::new(
             "Against ε",
             html! {
-                p.note { "Lines are means over the seeds, bands reach from the lowest to the highest seed. NLL after temperature scaling compares between amounts of smoothing; losses do not." }
+                p.note { "Lines are means over the seeds, bands reach from the lowest to the highest seed. NLLs after temperature scaling are comparable between amounts of smoothing; losses are not." }
                 (key(&shown))
                 (small_multiples(&charts(summary))?)
             },
         ),
-        Section::new(
-            "How it was made",
-            html! {
-                dl.facts {
-                    dt { "data" } dd { (about) }
-                    dt { "parts" } dd { (summary.rows.train) " rows train, " (summary.rows.validation) " validate (the temperature), " (summary.rows.test) " test; drawn anew for each seed" @if summary.given_test { ", but for the test part" } "." }
-                    dt { "pairing" } dd { "Runs with the same seed share their parts, label noise, initial weights and batches, whatever their ε and prior." }
-                    @for (name, version) in Versions::of_this_build().lines() { dt { (name) } dd { (version) } }
-                }
-                h3 { "Again" }
-                pre { code { (command) } }
-            },
-        ),
+        how_it_was_made(&facts, Some(&command)),
     ];
-    Ok(Page { title: "Label smoothing, swept".to_string(), subtitle: headline(summary, about), sections }.to_html())
-}
-
-/// The same as JSON; the same bytes however often the sweep was interrupted.
-pub fn to_json(summary: &Summary, about: &str, command: &str) -> Value {
-    let arm = |arm: &Arm| {
-        let measures: Map<String, Value> = Measure::ALL.iter().map(|measure| (measure.names().1.to_string(), json!(arm.spread(*measure)))).collect();
+    let arm = |arm: &SweepArm| {
+        let measures: Map<String, Value> = Measure::ALL.iter().map(|measure| (measure.facts().key.to_string(), json!(arm.spread(*measure)))).collect();
         json!({ "epsilon": arm.epsilon, "prior": arm.prior, "measures": measures })
     };
-    let differences: Map<String, Value> = Measure::JUDGED.iter().map(|measure| (measure.names().1.to_string(), json!(summary.differences(*measure)))).collect();
-    json!({
-        "report": "xent sweep",
-        "command": command,
-        "data": { "about": about, "rows": summary.rows },
-        "arms": summary.arms.iter().map(arm).collect::<Vec<_>>(),
-        "against": { "epsilon": summary.arms[summary.reference()].epsilon, "test": summary.test(), "differences": differences },
-        "findings": findings(summary),
-        "versions": Versions::of_this_build(),
+    let differences: Map<String, Value> =
+        Measure::JUDGED.iter().map(|measure| (measure.facts().key.to_string(), json!(summary.differences(*measure)))).collect();
+    let findings = findings(summary);
+    Ok(Report {
+        title: "Label smoothing, swept",
+        headline: headline(summary, &experiment.data.data),
+        heading: "What this sweep shows",
+        table: table(summary),
+        sections,
+        json: json!({
+            "report": "xent sweep",
+            "command": command,
+            "data": { "about": about, "rows": rows },
+            "arms": summary.arms.iter().map(arm).collect::<Vec<_>>(),
+            "against": { "epsilon": summary.arms[summary.reference()].epsilon, "test": summary.test(), "differences": differences },
+            "findings": &findings,
+            "versions": Versions::of_this_build(),
+        }),
+        findings,
     })
 }

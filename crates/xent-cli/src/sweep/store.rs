@@ -1,80 +1,58 @@
-//! Finished runs on disk: each a file that is there whole or not at all.
+//! Finished runs on disk: one file each, which is there whole or not at all.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::summary::Measure;
-use crate::data::{Dataset, Features, PartRows};
+use super::measure::Measure;
+use crate::args::word;
+use crate::data::{Dataset, Features, Split};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
-use crate::train::{PriorName, Settings};
+use crate::train::{DataOptions, Experiment, NetworkOptions, PriorName};
 
 /// Everything that decides a run's numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Key {
-    /// The program's version.
-    pub version: String,
-    /// As given to `--data`.
-    pub data: String,
+#[derive(Debug, Serialize)]
+pub struct Key<'a> {
+    version: &'static str,
+    #[serde(flatten)]
+    data: &'a DataOptions,
     /// Of the rows themselves, so that changed data are noticed.
-    pub checksum: u32,
-    /// Share of wrong training labels.
-    pub label_noise: f64,
-    /// Widths of the hidden layers.
-    pub hidden: Vec<usize>,
-    /// Passes over the training part.
-    pub epochs: usize,
-    /// Rows a step.
-    pub batch_size: usize,
-    /// Learning rate.
-    pub lr: f64,
-    /// Where smoothing puts its mass.
-    pub prior: PriorName,
-    /// ε.
-    pub epsilon: f64,
-    /// The seed.
-    pub seed: u64,
+    checksum: u32,
+    #[serde(flatten)]
+    network: &'a NetworkOptions,
+    prior: PriorName,
+    epsilon: f64,
+    seed: u64,
 }
 
 /// A finished run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
-    /// What was run.
-    pub key: Key,
-    /// Rows in each part.
-    pub rows: PartRows,
-    /// What came out, in the order of [`Measure::ALL`].
+    /// The run's [`Key`].
+    key: Value,
+    /// The number of rows in each part.
+    pub rows: Split<usize>,
+    /// The results, in the order of [`Measure::ALL`].
     pub values: Vec<f64>,
 }
 
-impl Key {
+impl<'a> Key<'a> {
     /// Of a run.
-    pub fn new(settings: &Settings, checksum: u32, epsilon: f64, seed: u64) -> Self {
-        Self {
-            version: env!("CARGO_PKG_VERSION").to_string(),
-            data: settings.data.clone(),
-            checksum,
-            label_noise: settings.label_noise,
-            hidden: settings.hidden.clone(),
-            epochs: settings.epochs,
-            batch_size: settings.batch_size,
-            lr: settings.lr,
-            prior: settings.prior,
-            epsilon,
-            seed,
-        }
+    pub fn new(experiment: &'a Experiment, checksum: u32, epsilon: f64, seed: u64) -> Self {
+        let Experiment { data, network, prior, .. } = experiment;
+        Self { version: env!("CARGO_PKG_VERSION"), data, checksum, network, prior: *prior, epsilon, seed }
     }
 
     fn path(&self, folder: &Path) -> PathBuf {
-        let prior = if self.prior == PriorName::Uniform { "uniform" } else { "others" };
-        folder.join(format!("{prior}-epsilon-{}-seed-{}.json", self.epsilon, self.seed))
+        folder.join(format!("{}-epsilon-{}-seed-{}.json", word(&self.prior), self.epsilon, self.seed))
     }
 
-    /// The run, if it has been finished.
+    /// Reads the run, if it has been finished.
     ///
     /// # Errors
-    /// A file that is none of ours, or of a run with the same ε and seed but other settings.
+    /// The file was not written by a sweep, or is of a run with the same prior, ε and seed but other settings.
     pub fn finished(&self, folder: &Path) -> Result<Option<Finished>> {
         let path = self.path(folder);
         let text = match std::fs::read(&path) {
@@ -85,19 +63,18 @@ impl Key {
         if finished.values.len() != Measure::ALL.len() || finished.rows.train == 0 {
             return Err(Error::reading(&path, "not written by xent sweep: it lacks numbers"));
         }
-        if finished.key != *self {
-            return Err(Error::input(format!("{}: a run with other settings, data or version; --out names another folder, or delete it", path.display())));
+        if finished.key != json!(self) {
+            return Err(Error::in_file(&path, "it is from a run with other settings, data or version; choose another folder with --out or delete it"));
         }
         Ok(Some(finished))
     }
-}
 
-impl Finished {
-    /// Keeps it.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        let mut text = serde_json::to_vec_pretty(self).map_err(Error::failed)?;
-        text.push(b'\n');
-        write_whole(&self.key.path(folder), &text)
+    /// Writes the run's results and returns them.
+    pub fn finish(&self, folder: &Path, rows: Split<usize>, values: Vec<f64>) -> Result<Finished> {
+        let finished = Finished { key: json!(self), rows, values };
+        let text = serde_json::to_string_pretty(&finished).map_err(Error::failed)? + "\n";
+        write_whole(&self.path(folder), text.as_bytes())?;
+        Ok(finished)
     }
 }
 

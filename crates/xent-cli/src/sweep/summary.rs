@@ -2,113 +2,45 @@
 
 use serde::Serialize;
 
+use super::measure::Measure;
 use super::store::Finished;
-use crate::data::PartRows;
+use crate::data::Split;
 use crate::spread::Spread;
-use crate::train::{PriorName, Run};
+use crate::train::PriorName;
 
 /// A p below this is called more than noise.
 const LEVEL: f64 = 0.05;
 
-/// One number of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Measure {
-    /// Share of the test rows that are right.
-    Accuracy,
-    /// NLL after the temperature.
-    ScaledNll,
-    /// ECE, raw.
-    Ece,
-    /// ECE after the temperature.
-    ScaledEce,
-    /// Mean risk over coverages.
-    Aurc,
-    /// NLL, raw.
-    Nll,
-    /// The temperature.
-    Temperature,
-    /// Mean logit gap of the test rows.
-    Gap,
-}
-
-impl Measure {
-    /// All of them.
-    pub const ALL: [Self; 8] = [Self::Accuracy, Self::ScaledNll, Self::Ece, Self::ScaledEce, Self::Aurc, Self::Nll, Self::Temperature, Self::Gap];
-    /// Those whose differences are tested: for the others no direction is better.
-    pub const JUDGED: [Self; 6] = [Self::Accuracy, Self::ScaledNll, Self::Ece, Self::ScaledEce, Self::Aurc, Self::Nll];
-
-    /// Its value.
-    pub fn of(self, run: &Run) -> f64 {
-        match self {
-            Self::Accuracy => run.accuracy,
-            Self::ScaledNll => run.scaled.nll,
-            Self::Ece => run.raw.ece,
-            Self::ScaledEce => run.scaled.ece,
-            Self::Aurc => run.aurc,
-            Self::Nll => run.raw.nll,
-            Self::Temperature => run.temperature.value,
-            Self::Gap => run.end().test_gap,
-        }
-    }
-
-    /// In the report and, as the key, in JSON.
-    pub fn names(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Accuracy => ("accuracy, %", "accuracy"),
-            Self::ScaledNll => ("NLL after temperature", "nll_after_temperature"),
-            Self::Ece => ("ECE", "ece"),
-            Self::ScaledEce => ("ECE after temperature", "ece_after_temperature"),
-            Self::Aurc => ("AURC", "aurc"),
-            Self::Nll => ("NLL", "nll"),
-            Self::Temperature => ("temperature", "temperature"),
-            Self::Gap => ("logit gap", "logit_gap"),
-        }
-    }
-
-    /// What the report multiplies it by, and its decimals there.
-    pub fn shown(self) -> (f64, usize) {
-        match self {
-            Self::Accuracy => (100.0, 2),
-            Self::Temperature | Self::Gap => (1.0, 2),
-            _ => (1.0, 4),
-        }
-    }
-
-    fn place(self) -> usize {
-        self as usize
-    }
-}
-
 /// All runs with one prior and ε.
-pub struct Arm {
+pub struct SweepArm {
     /// Where smoothing puts its mass.
     pub prior: PriorName,
     /// ε.
     pub epsilon: f64,
-    /// One for each measure, over the seeds.
+    /// One per measure, over the seeds.
     spreads: Vec<Spread>,
 }
 
-impl Arm {
+impl SweepArm {
     /// A measure over the seeds.
     pub fn spread(&self, measure: Measure) -> &Spread {
-        &self.spreads[measure.place()]
+        &self.spreads[measure as usize]
     }
 }
 
-/// Everything.
-pub struct Summary {
+/// All runs of a sweep.
+pub struct SweepSummary {
     /// In the order of the options.
-    pub arms: Vec<Arm>,
-    /// Number of seeds.
+    pub arms: Vec<SweepArm>,
+    /// The number of seeds.
     pub seeds: usize,
     /// Rows in each part.
-    pub rows: PartRows,
+    pub rows: Split<usize>,
     /// Whether the test part came with the data; otherwise each seed draws its own.
     pub given_test: bool,
 }
 
-/// How an arm differs from the one it is held against.
+/// How an arm differs from the reference.
 #[derive(Debug, Clone, Serialize)]
 pub struct Difference {
     /// The arm's ε.
@@ -123,12 +55,12 @@ pub struct Difference {
     pub more_than_noise: bool,
 }
 
-impl Summary {
+impl SweepSummary {
     /// From runs in the order of the arms and, within them, of the seeds.
     pub fn new(arms: &[(PriorName, f64)], seeds: usize, given_test: bool, runs: &[Finished]) -> Self {
         let each = arms.iter().zip(runs.chunks(seeds));
-        let spread = |runs: &[Finished], measure: Measure| Spread::new(runs.iter().map(|run| run.values[measure.place()]).collect());
-        let arm = |(&(prior, epsilon), runs): (&(PriorName, f64), &[Finished])| Arm {
+        let spread = |runs: &[Finished], measure: Measure| Spread::new(runs.iter().map(|run| run.values[measure as usize]).collect());
+        let arm = |(&(prior, epsilon), runs): (&(PriorName, f64), &[Finished])| SweepArm {
             prior,
             epsilon,
             spreads: Measure::ALL.iter().map(|measure| spread(runs, *measure)).collect(),
@@ -136,12 +68,12 @@ impl Summary {
         Self { arms: each.map(arm).collect(), seeds, rows: runs[0].rows, given_test }
     }
 
-    /// The arm that the others are held against: that without smoothing, or the first.
+    /// The index of the arm that the others are compared with: the one without smoothing, or the first.
     pub fn reference(&self) -> usize {
         self.arms.iter().position(|arm| arm.epsilon == 0.0).unwrap_or(0)
     }
 
-    /// What splits that share rows add to the variance of a mean, by Nadeau and Bengio.
+    /// What splits that share rows add to the variance of a mean (Nadeau and Bengio).
     fn overlap(&self) -> f64 {
         if self.given_test { 0.0 } else { self.rows.test as f64 / self.rows.train as f64 }
     }

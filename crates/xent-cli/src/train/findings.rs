@@ -1,12 +1,12 @@
-//! What a run shows and what it does not, in sentences made from its own numbers.
+//! What a run shows and what it does not, in sentences built from its numbers.
 
-use super::measures::Measure;
+use super::measure::Measure;
 use super::run::{Probabilities, Run};
 use super::summary::{Arm, Summary};
 use crate::report::Finding;
 use crate::spread::Spread;
 
-/// All there is to say, the surest first.
+/// All findings, the most certain first.
 pub fn findings(summary: &Summary) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut say = |brief, topic, text: Option<String>| findings.extend(text.map(|text| Finding { topic, text, brief }));
@@ -24,7 +24,7 @@ pub fn findings(summary: &Summary) -> Vec<Finding> {
     findings
 }
 
-/// Runs whose loss ended above where it began: what follows then says nothing about smoothing.
+/// Runs whose loss ended higher than it began: their other numbers say nothing about smoothing.
 fn diverged(summary: &Summary) -> Option<String> {
     let of_arm = |arm: &Arm| {
         let up = arm.runs.iter().filter(|run| run.end().train_loss > run.curve[0].train_loss).count();
@@ -32,15 +32,15 @@ fn diverged(summary: &Summary) -> Option<String> {
     };
     let arms: Vec<String> = summary.arms.iter().filter_map(of_arm).collect();
     let text = format!(
-        "Training ended with a higher loss than it began with {}; a lower --lr may help. The numbers of such runs say nothing about smoothing.",
+        "Training ended with a higher loss than it began with {}; a lower --lr may help. The numbers of these runs say nothing about smoothing.",
         list(&arms)
     );
     (!arms.is_empty()).then_some(text)
 }
 
 fn logit_gap(summary: &Summary) -> Option<String> {
-    // Under 10 epochs the last tenth is the last one.
-    let late = if summary.settings.epochs < 10 { "in the last epoch" } else { "in the last tenth of the epochs" };
+    // With fewer than 10 epochs the last tenth is the last epoch.
+    let late = if summary.experiment.network.epochs < 10 { "in the last epoch" } else { "in the last tenth of the epochs" };
     let mut sentences = Vec::new();
     if let Some(plain) = summary.plain() {
         let (gap, growth) = (plain.spread(Measure::TrainGap)?, plain.spread(Measure::LateGrowth)?);
@@ -49,7 +49,7 @@ fn logit_gap(summary: &Summary) -> Option<String> {
             (0, _) => format!("no longer grew {late}"),
             (up, _) => format!("grew {late} on {up} of {}", seeds(growth.values.len())),
         };
-        sentences.push(format!("Without smoothing, nothing bounds the training rows' logit gap: it reached {} and {still}.", show(&gap, 1.0, 2)));
+        sentences.push(format!("Without smoothing, nothing bounds the logit gap of the training rows: it reached {} and {still}.", show(&gap, 1.0, 2)));
     }
     let ends: Vec<String> = summary
         .smoothed()
@@ -60,7 +60,7 @@ fn logit_gap(summary: &Summary) -> Option<String> {
         })
         .collect();
     if !ends.is_empty() {
-        sentences.push(format!("With smoothing it has an optimum, which rows approach as the network fits them; it ended at {}.", list(&ends)));
+        sentences.push(format!("With smoothing the gap has an optimum, which it approaches as the network fits the rows; it ended at {}.", list(&ends)));
     }
     (!sentences.is_empty()).then(|| sentences.join(" "))
 }
@@ -77,7 +77,7 @@ fn training_loss(summary: &Summary) -> Option<String> {
     if ends.is_empty() {
         return None;
     }
-    Some(format!("A smoothed loss cannot reach 0: it ended {}. Losses with different ε are therefore not comparable; NLL is.", list(&ends)))
+    Some(format!("A smoothed loss cannot reach 0: it ended {}. Losses with different ε are therefore not comparable; NLLs are.", list(&ends)))
 }
 
 fn accuracy(summary: &Summary) -> Option<String> {
@@ -120,14 +120,14 @@ fn temperature(summary: &Summary) -> Option<String> {
             parts.push(format!("{} ({means})", list(temperatures)));
         }
     };
-    part(&under, "below 1: the network is right more often than it says");
-    part(&over, "above 1: it is right less often than it says");
-    part(&neither, if summary.settings.seeds == 1 { "one seed" } else { "not told from 1 by these seeds" });
+    part(&under, "below 1: the network is right more often than its confidence says");
+    part(&over, "above 1: it is right less often than its confidence says");
+    part(&neither, if summary.experiment.seeds == 1 { "one seed" } else { "not distinguishable from 1 with these seeds" });
     let mut text = format!("Fitted on the {} validation rows, the temperature is {}.", summary.rows.validation, parts.join("; "));
     let capped: usize = summary.arms.iter().map(Arm::capped).sum();
     if capped > 0 {
         text.push_str(&format!(
-            " In {capped} of {} runs it ended at the end of the range that is searched (0.05 to 20), as it does where the validation rows are all right; such a temperature says little.",
+            " In {capped} of {} runs it ended at an end of the search range (0.05 to 20), as it does if all validation rows are right; such a temperature says little.",
             summary.arms.iter().map(|arm| arm.runs.len()).sum::<usize>()
         ));
     }
@@ -146,8 +146,8 @@ fn against_chance(summary: &Summary) -> Option<String> {
         judged(summary.arms.iter().map(of_arm).collect())
     };
     Some(format!(
-        "A perfectly calibrated model with the same confidences would not score an ECE of 0 on {} rows either. The raw ECE is {}. After temperature scaling it is {}. \
-         Beyond chance is what such a model would reach in fewer than one of 20 drawings of the labels.",
+        "Even a perfectly calibrated model with the same confidences would not have an ECE of 0 on {} rows. The raw ECE is {}. After temperature scaling it is {}. \
+         An ECE is beyond chance if such a model would reach it in fewer than 1 of 20 draws of the labels.",
         summary.rows.test,
         describe(|run| &run.raw),
         describe(|run| &run.scaled)
@@ -157,30 +157,30 @@ fn against_chance(summary: &Summary) -> Option<String> {
 fn best_possible(summary: &Summary) -> Option<String> {
     let arm = summary.arms.first()?;
     let (accuracy, nll) = (arm.spread(Measure::BestAccuracy)?, arm.spread(Measure::BestNll)?);
-    Some(format!("Whoever knew the truth would be right on {} % of the test rows and have an NLL of {}.", show(&accuracy, 100.0, 2), show(&nll, 1.0, 3)))
+    Some(format!("A classifier that knows the true probabilities would be right on {} % of the test rows and have an NLL of {}.", show(&accuracy, 100.0, 2), show(&nll, 1.0, 3)))
 }
 
 fn limits(summary: &Summary) -> String {
-    let n = summary.settings.seeds;
+    let n = summary.experiment.seeds;
     let spread = if n == 1 {
-        "One seed has no spread: nothing above can be told from chance; --seeds 8 would.".to_string()
+        "One seed has no spread: nothing above can be distinguished from chance; use --seeds 8.".to_string()
     } else {
         format!(
-            "A change is called noise where 0 lies in the 95 % t interval of the {n} seeds' differences. The seeds draw their parts from the same rows, so these intervals are \
-             too narrow rather than too wide, and of many comparisons some stand out by chance."
+            "A change is called noise if 0 is in the 95 % t interval of the differences of the {n} seeds. The seeds draw their parts from the same rows, so these intervals are \
+             rather too narrow than too wide, and some of many comparisons are significant by chance."
         )
     };
-    let noise = if summary.settings.label_noise > 0.0 {
+    let noise = if summary.experiment.data.label_noise > 0.0 {
         format!(
-            " A share of {} of the training labels was made wrong on purpose; gap and loss on the training part are with those labels.",
-            summary.settings.label_noise
+            " A share of {} of the training labels was made wrong deliberately; gap and loss on the training part are those with the wrong labels.",
+            summary.experiment.data.label_noise
         )
     } else {
         String::new()
     };
     format!(
-        "{spread}{noise} The temperature is fitted on the validation part and all scores are of the test part, which nothing was fitted to. \
-         This is one small network on one small data set: other data can turn each difference around, but for the gap and the floor, which follow from the loss."
+        "{spread}{noise} The temperature is fitted to the validation part, and all scores are of the test part, to which nothing was fitted. \
+         This is one small network on one small data set: with other data each difference can have the other sign, except the gap and the floor, which follow from the loss."
     )
 }
 
@@ -191,7 +191,7 @@ enum Better {
     Lower,
 }
 
-/// For each ε > 0, how a measure changed against ε = 0 and what to make of it. None without ε = 0, without any other, or where the runs do not have the measure.
+/// For each ε > 0, how a measure changed against ε = 0, with a verdict. None without ε = 0, without another ε, or if the runs do not have the measure.
 fn differences(summary: &Summary, measure: Measure, factor: f64, decimals: usize, better: Better, unit: &str) -> Option<String> {
     let plain = summary.plain()?.spread(measure)?;
     let of_arm = |arm: &Arm| -> Option<(String, String)> {
@@ -202,7 +202,7 @@ fn differences(summary: &Summary, measure: Measure, factor: f64, decimals: usize
     (!changes.is_empty()).then(|| judged(changes))
 }
 
-/// Numbers with what is made of each, said once where it is the same of all.
+/// Numbers with their verdicts; a verdict that all share is said once.
 fn judged(numbers: Vec<(String, String)>) -> String {
     match &numbers[..] {
         [(_, first), _, ..] if numbers.iter().all(|(_, judgement)| judgement == first) => {

@@ -1,18 +1,18 @@
 //! The logits of a part, and what follows from them.
 
 use xent::{Config, Criterion, Form, Output, Rows};
-use xent_metrics::{Evaluation, Reader, Settings, Temperature, fit_temperature};
+use xent_metrics::{Evaluation, LabelledRows, Logits, Reader, Settings, Temperature, fit_temperature};
 
 use crate::error::{Error, Result};
 
 /// Logits `[rows, classes]`, at least two classes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Logits {
+pub struct PartLogits {
     values: Vec<f64>,
     classes: usize,
 }
 
-impl Logits {
+impl PartLogits {
     /// From a row-major buffer whose length is a multiple of `classes`.
     pub fn new(values: Vec<f64>, classes: usize) -> Self {
         Self { values, classes }
@@ -28,8 +28,8 @@ impl Logits {
         self.values.len() / self.classes
     }
 
-    fn row(&self, row: usize) -> xent_metrics::Logits<'_> {
-        xent_metrics::Logits::F64(&self.values[row * self.classes..(row + 1) * self.classes])
+    fn row(&self, row: usize) -> Logits<'_> {
+        Logits::F64(&self.values[row * self.classes..(row + 1) * self.classes])
     }
 
     /// What a criterion says of these rows: loss, nll, floor, how many are right.
@@ -60,9 +60,9 @@ impl Logits {
 
     /// Raw and over a temperature, as `xent eval` has them.
     pub fn evaluation(&self, labels: &[u32], temperature: f64) -> Result<Evaluation> {
-        let mut evaluation = Evaluation::new(Settings { temperature: Some(temperature), kept_logits: 1, ..Settings::new(self.classes) });
+        let mut evaluation = Evaluation::new(Settings { temperature: Some(temperature), sample_logits: 1, ..Settings::new(self.classes) });
         let labels: Vec<i64> = labels.iter().map(|label| i64::from(*label)).collect();
-        let rows = xent_metrics::Rows { source: "the part", first: 0, logits: xent_metrics::Logits::F64(&self.values), labels: &labels };
+        let rows = LabelledRows { source: "the part", first: 0, logits: Logits::F64(&self.values), labels: &labels };
         evaluation.add(&rows).map_err(Error::failed)?;
         Ok(evaluation)
     }
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn nll_and_kl_by_hand() {
-        let logits = Logits::new(vec![0.0, 3f64.ln(), 0.0, 0.0], 2);
+        let logits = PartLogits::new(vec![0.0, 3f64.ln(), 0.0, 0.0], 2);
         assert!((logits.nll(&[0, 0]).unwrap() - (4f64.ln() + 2f64.ln()) / 2.0).abs() < 1e-15);
         // Truth (1/2, 1/2) and (1, 0): KL ½ ln(2/1) + ½ ln(2/3) = ½ ln(4/3), and ln 2; entropies ln 2 and 0.
         let (kl, entropy) = logits.kl_and_entropy(&[0.5, 0.5, 1.0, 0.0], 1.0).unwrap();
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_gap_and_the_evaluation_agree() {
-        let logits = Logits::new(vec![3.0, 0.0, 0.0, 1.0], 2);
+        let logits = PartLogits::new(vec![3.0, 0.0, 0.0, 1.0], 2);
         assert!((logits.mean_gap() - 2.0).abs() < 1e-15);
         let evaluation = logits.evaluation(&[0, 0], 2.0).unwrap();
         assert_eq!(evaluation.raw().accuracy(), 0.5);

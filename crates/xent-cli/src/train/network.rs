@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use candle_nn::{Linear, Module};
 use rand::RngExt;
 
-use super::logits::Logits;
+use super::logits::PartLogits;
 use crate::error::{Error, Result};
 use crate::seed::{Purpose, stream};
 
@@ -54,14 +54,14 @@ impl Network {
     }
 
     /// The logits of features `[rows, width]`, as numbers.
-    pub fn logits(&self, features: &[f32]) -> Result<Logits> {
+    pub fn logits(&self, features: &[f32]) -> Result<PartLogits> {
         let mut values = Vec::with_capacity(features.len() / self.width * self.classes);
         for rows in features.chunks(ROWS_AT_ONCE * self.width) {
             let features = Tensor::from_slice(rows, (rows.len() / self.width, self.width), &Device::Cpu)?;
             let logits = self.forward(&features)?.flatten_all()?.to_vec1::<f32>()?;
             values.extend(logits.into_iter().map(f64::from));
         }
-        Ok(Logits::new(values, self.classes))
+        Ok(PartLogits::new(values, self.classes))
     }
 
     /// Writes the weights as `layers.0.weight`, `layers.0.bias`, … in safetensors.

@@ -1,30 +1,32 @@
 //! The report of `xent train`: its table, its charts, its page and its JSON.
 
 use maud::html;
-use serde_json::{Value, json};
+use serde_json::json;
 use xent_metrics::{BINS, Reliability};
 
-use super::findings::seeds;
-use super::measures::Measure;
-use super::options::PriorName;
+use super::experiment::{Experiment, NetworkOptions, PriorName};
+use super::findings::{findings, seeds};
+use super::measure::{Facts, Measure};
 use super::run::Point;
 use super::summary::{Arm, Summary};
 use crate::error::Result;
-use crate::report::{Axis, Cell, Chart, Finding, Group, Ink, Mark, Page, Section, Stroke, Table, Versions, key, reliability_chart, small_multiples};
+use crate::report::{
+    Axis, Cell, Chart, Group, Ink, Mark, RAW_AND_SCALED, Report, Section, Stroke, Table, Versions, how_it_was_made, key, reliability_chart, small_multiples,
+};
 use crate::spread::Spread;
 
-/// Quantities as rows and ε as columns, so that it fits 80 columns of a terminal and a phone.
-pub fn table(summary: &Summary) -> Table {
+/// Quantities as rows and ε as columns, so that the table fits a terminal of 80 columns and a phone.
+fn table(summary: &Summary) -> Table {
     let measured = |measure: Measure| -> Option<(String, Vec<Cell>)> {
-        let (factor, decimals) = measure.shown();
+        let Facts { name, factor, decimals, .. } = *measure.facts();
         let cell = |arm: &Arm| arm.spread(measure).map(|spread| Cell::new(factor * spread.mean, spread.sd.map(|sd| factor * sd), decimals));
-        Some((measure.name().to_string(), summary.arms.iter().map(cell).collect::<Option<_>>()?))
+        Some((name.to_string(), summary.arms.iter().map(cell).collect::<Option<_>>()?))
     };
     let derived = |name: &str, cell: fn(&Arm) -> Cell| Some((name.to_string(), summary.arms.iter().map(cell).collect()));
     let group = |title: &str, rows: Vec<Option<(String, Vec<Cell>)>>| Group { title: title.to_string(), rows: rows.into_iter().flatten().collect() };
     let capped = summary.arms.iter().any(|arm| arm.capped() > 0);
     Table {
-        caption: match summary.settings.seeds {
+        caption: match summary.experiment.seeds {
             1 => "One seed. NLL, KL and loss in nats.".to_string(),
             n => format!("Mean ± standard deviation over {n} seeds. NLL, KL and loss in nats."),
         },
@@ -66,7 +68,7 @@ fn theory(arm: &Arm) -> Cell {
     }
 }
 
-/// A line for the mean and a band from the lowest to the highest seed.
+/// A line through the means and a band from the lowest to the highest seed.
 fn curve(arm: &Arm, ink: Ink, value: fn(&Point) -> f64) -> [Mark; 2] {
     let points = arm.curve(value);
     [
@@ -75,7 +77,7 @@ fn curve(arm: &Arm, ink: Ink, value: fn(&Point) -> f64) -> [Mark; 2] {
     ]
 }
 
-/// The lowest and highest of some values in all runs.
+/// The lowest and the highest of some values in all runs.
 fn extremes(summary: &Summary, values: fn(&Point) -> [f64; 2]) -> (f64, f64) {
     let all = summary.arms.iter().flat_map(|arm| &arm.runs).flat_map(|run| &run.curve).flat_map(values);
     all.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
@@ -87,7 +89,7 @@ fn title(arm: &Arm) -> String {
 
 fn nll_charts(summary: &Summary) -> Vec<Chart> {
     let (low, high) = extremes(summary, |point| [point.train_nll, point.test_nll]);
-    // Eight powers of ten are more than anyone reads; a network that fits its rows perfectly would make more.
+    // At most eight powers of ten; a network that fits its rows perfectly would span more.
     let y = Axis::logarithmic("NLL", low.max(high * 1e-8)..high);
     let chart = |arm: &Arm| {
         let (first, last) = (&arm.curve(|point| point.train_nll), &arm.curve(|point| point.test_nll));
@@ -96,7 +98,7 @@ fn nll_charts(summary: &Summary) -> Vec<Chart> {
         Chart {
             title: title(arm),
             alt: format!("NLL over epochs at {}: training {}; test {}, lowest {lowest:.3}.", title(arm), ends(first), ends(last)),
-            x: Axis::linear("epochs", 0.0..summary.settings.epochs as f64),
+            x: Axis::linear("epochs", 0.0..summary.experiment.network.epochs as f64),
             y: y.clone(),
             marks: [curve(arm, Ink::First, |point| point.train_nll), curve(arm, Ink::Second, |point| point.test_nll)].concat(),
         }
@@ -110,7 +112,7 @@ fn gap_charts(summary: &Summary) -> Vec<Chart> {
     let high = 1.05 * optima.fold(measured, f64::max);
     let chart = |arm: &Arm| {
         let mut marks = [curve(arm, Ink::Second, |point| point.test_gap), curve(arm, Ink::First, |point| point.train_gap)].concat();
-        let epochs = summary.settings.epochs as f64;
+        let epochs = summary.experiment.network.epochs as f64;
         let finite = arm.optimum.gap.filter(|gap| gap.is_finite());
         marks.extend(finite.map(|gap| Mark::Line(Ink::Reference, Stroke::Dashed, vec![(0.0, gap), (epochs, gap)])));
         let at_end = |measure| arm.spread(measure).map_or(f64::NAN, |spread| spread.mean);
@@ -149,7 +151,7 @@ fn confidence_charts(summary: &Summary) -> Vec<Chart> {
     let chart = |arm: &Arm| {
         let both = both_reliabilities(arm);
         let share = |reliability: &Reliability, bin: usize| reliability.bins[bin].rows as f64 / reliability.rows() as f64;
-        // Two bars in each bin, beside each other.
+        // Two bars side by side in each bin.
         let bars = |side: usize, reliability: &Reliability| {
             let edge = |bin: usize, part: f64| (bin as f64 + part) / BINS as f64;
             let from = 0.08 + 0.42 * side as f64;
@@ -174,65 +176,48 @@ fn confidence_charts(summary: &Summary) -> Vec<Chart> {
 }
 
 /// What was trained on what, in a line.
-pub fn headline(summary: &Summary) -> String {
+fn headline(summary: &Summary) -> String {
     let rows = summary.rows;
     format!(
         "{}: {} classes; {} rows train, {} validate (the temperature), {} test. Network {}, {} epoch{}, {} at each of {} ε.",
-        summary.settings.data,
+        summary.experiment.data.data,
         summary.classes,
         rows.train,
         rows.validation,
         rows.test,
         summary.layers(),
-        summary.settings.epochs,
-        if summary.settings.epochs == 1 { "" } else { "s" },
-        seeds(summary.settings.seeds),
+        summary.experiment.network.epochs,
+        if summary.experiment.network.epochs == 1 { "" } else { "s" },
+        seeds(summary.experiment.seeds),
         summary.arms.len()
     )
 }
 
-/// The whole report as one HTML file.
-pub fn page(summary: &Summary, findings: &[Finding], seconds: f64, threads: usize) -> Result<String> {
-    let versions = Versions::of_this_build();
-    let settings = &summary.settings;
-    let label_noise =
-        (settings.label_noise > 0.0).then(|| format!("{} of the training labels made wrong, uniformly over the other classes", settings.label_noise));
-    let prior = match settings.prior {
-        PriorName::Uniform => "uniform over all classes",
-        PriorName::Others => "uniform over the other classes than the true one",
-    };
-    let scaling = [(Ink::Second, Stroke::Solid, "raw"), (Ink::First, Stroke::Solid, "after temperature scaling")];
+/// The whole report. In its JSON everything except `environment` is the same in every run of the same command with the same build.
+pub fn report(summary: &Summary, seconds: f64, threads: usize) -> Result<Report> {
+    let training = [(Ink::First, Stroke::Solid, "training part"), (Ink::Second, Stroke::Solid, "test part")];
     let sections = vec![
-        Section::new(
-            "What this run shows",
-            html! {
-                div.beside {
-                    dl.findings { @for finding in findings { dt { (finding.topic) } dd { (finding.shown()) } } }
-                    (table(summary).to_html())
-                }
-            },
-        ),
         Section::new(
             "Training against test",
             html! {
-                p.note { "NLL after each epoch, on a logarithmic scale; the same measure for every ε. Lines are means over the seeds, bands reach from the lowest to the highest seed. Training that goes on falling while test does not is overfitting." }
-                (key(&[(Ink::First, Stroke::Solid, "training part"), (Ink::Second, Stroke::Solid, "test part")]))
+                p.note { "NLL after each epoch, on a logarithmic scale; the same measure for every ε. Lines are means over the seeds, bands reach from the lowest to the highest seed. If the training curve continues to fall and the test curve does not, the network overfits." }
+                (key(&training))
                 (small_multiples(&nll_charts(summary))?)
             },
         ),
         Section::new(
             "The logit gap",
             html! {
-                p.note { "How far the predicted class's logit stands above the others (above the logarithm of the mean of their exponentials). Lines and bands as above." }
-                (key(&[(Ink::First, Stroke::Solid, "training part"), (Ink::Second, Stroke::Solid, "test part"), (Ink::Reference, Stroke::Dashed, "where the smoothed loss has its minimum")]))
+                p.note { "How far the predicted class's logit is above the others (above the logarithm of the mean of their exponentials). Lines and bands as above." }
+                (key(&[training[0], training[1], (Ink::Reference, Stroke::Dashed, "where the smoothed loss has its minimum")]))
                 (small_multiples(&gap_charts(summary))?)
             },
         ),
         Section::new(
             "Are confidences right?",
             html! {
-                p.note { "Test rows in " (BINS) " bins by confidence, all seeds together: the share that is right against the mean confidence. The larger a dot, the more rows; whiskers are 95 % intervals, somewhat too narrow since a row may be in several seeds' test parts. On the dashed line share and confidence agree; above it the network is right more often than it says." }
-                (key(&[scaling[0], scaling[1], (Ink::Reference, Stroke::Dashed, "perfect calibration")]))
+                p.note { "Test rows in " (BINS) " bins by confidence, all seeds together: the share of right rows against the mean confidence. The larger a dot, the more rows; whiskers are 95 % intervals, somewhat too narrow because a row may be in the test parts of several seeds. On the dashed line share and confidence agree; above it the network is right more often than its confidence says." }
+                (key(&[RAW_AND_SCALED[0], RAW_AND_SCALED[1], (Ink::Reference, Stroke::Dashed, "perfect calibration")]))
                 (small_multiples(&reliability_charts(summary))?)
             },
         ),
@@ -240,40 +225,59 @@ pub fn page(summary: &Summary, findings: &[Finding], seconds: f64, threads: usiz
             "How confident is it?",
             html! {
                 p.note { "Share of the test rows in each bin, all seeds together." }
-                (key(&scaling))
+                (key(&RAW_AND_SCALED))
                 (small_multiples(&confidence_charts(summary))?)
             },
         ),
-        Section::new(
-            "How it was made",
-            html! {
-                dl.facts {
-                    dt { "data" } dd { (summary.about) }
-                    dt { "parts" } dd { (summary.rows.train) " rows fit the weights, " (summary.rows.validation) " the temperature, " (summary.rows.test) " are reported; drawn anew for each seed" @if summary.given_test { ", but for the test part, which came with the data" } @if label_noise.is_none() { "." } @else { "; " (label_noise.unwrap_or_default()) "." } }
-                    dt { "network" } dd { (summary.layers()) ", ReLU, weights as He et al. draw them; Adam, learning rate " (settings.lr) ", batches of " (settings.batch_size) ", " (settings.epochs) " epochs, f32." }
-                    dt { "smoothing" } dd { "ε = " (table(summary).columns.join(", ")) "; prior " (prior) "." }
-                    dt { "pairing" } dd { "Runs with the same seed share their parts, label noise, initial weights and batches, whatever their ε." }
-                    dt { "time" } dd { (format!("{seconds:.1} s on {threads} threads")) }
-                    @for (name, version) in versions.lines() { dt { (name) } dd { (version) } }
-                }
-                h3 { "Again" }
-                pre { code { (settings.command()) } }
-            },
-        ),
+        made(summary, seconds, threads),
     ];
-    Ok(Page { title: "Label smoothing: what it does".to_string(), subtitle: headline(summary), sections }.to_html())
+    let (experiment, findings) = (&summary.experiment, findings(summary));
+    Ok(Report {
+        title: "Label smoothing: what it does",
+        headline: headline(summary),
+        heading: "What this run shows",
+        table: table(summary),
+        sections,
+        json: json!({
+            "report": "xent train",
+            "command": command(experiment),
+            "settings": experiment,
+            "data": { "about": summary.about, "features": summary.width, "classes": summary.classes, "rows": summary.rows },
+            "epsilons": summary.arms.iter().map(Arm::to_json).collect::<Vec<_>>(),
+            "findings": &findings,
+            "versions": Versions::of_this_build(),
+            "environment": { "seconds": seconds, "threads": threads },
+        }),
+        findings,
+    })
 }
 
-/// The same as JSON. Everything but `environment` is the same in every run of the same command with the same build.
-pub fn to_json(summary: &Summary, findings: &[Finding], seconds: f64, threads: usize) -> Value {
-    json!({
-        "report": "xent train",
-        "command": summary.settings.command(),
-        "settings": summary.settings,
-        "data": { "about": summary.about, "features": summary.width, "classes": summary.classes, "rows": summary.rows },
-        "epsilons": summary.arms.iter().map(Arm::to_json).collect::<Vec<_>>(),
-        "findings": findings,
-        "versions": Versions::of_this_build(),
-        "environment": { "seconds": seconds, "threads": threads },
-    })
+fn command(experiment: &Experiment) -> String {
+    experiment.command("train", &[experiment.prior])
+}
+
+fn made(summary: &Summary, seconds: f64, threads: usize) -> Section {
+    let Summary { experiment, rows, .. } = summary;
+    let NetworkOptions { epochs, batch_size, lr, .. } = &experiment.network;
+    let drawn = if summary.given_test { "drawn anew for each seed, except the test part, which came with the data" } else { "drawn anew for each seed" };
+    let label_noise = match experiment.data.label_noise {
+        0.0 => String::new(),
+        share => format!("; a share of {share} of the training labels made wrong, uniformly over the other classes"),
+    };
+    let prior = match experiment.prior {
+        PriorName::Uniform => "uniform over all classes",
+        PriorName::Others => "uniform over all classes except the true one",
+    };
+    let facts = [
+        ("data", summary.about.clone()),
+        ("parts", format!("{} rows fit the weights, {} the temperature, {} are reported; {drawn}{label_noise}.", rows.train, rows.validation, rows.test)),
+        (
+            "network",
+            format!("{}, ReLU, weights initialised as by He et al.; Adam, learning rate {lr}, batches of {batch_size}, {epochs} epochs, f32.", summary.layers()),
+        ),
+        ("smoothing", format!("ε = {}; prior {prior}.", table(summary).columns.join(", "))),
+        ("pairing", "Runs with the same seed share their parts, label noise, initial weights and batches, whatever their ε.".to_string()),
+        ("time", format!("{seconds:.1} s on {threads} threads")),
+    ];
+    how_it_was_made(&facts, Some(&command(experiment)))
 }

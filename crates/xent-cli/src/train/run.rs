@@ -6,13 +6,14 @@ use candle_core::{Device, Tensor};
 use candle_nn::{AdamW, Optimizer, ParamsAdamW};
 use rand::seq::SliceRandom;
 use serde::Serialize;
+use xent::Criterion;
 use xent_candle::CrossEntropy;
 use xent_metrics::{Chance, Reliability, Tally, Temperature};
 
-use super::logits::Logits;
+use super::experiment::Experiment;
+use super::logits::PartLogits;
 use super::network::Network;
-use super::options::Settings;
-use crate::data::{Dataset, Part, PartRows, Parts};
+use crate::data::{Dataset, Part, Split, split};
 use crate::error::{Error, Result};
 use crate::seed::{Purpose, stream};
 
@@ -27,7 +28,7 @@ pub struct Run {
     /// The seed of split, label noise, initial weights and order.
     pub seed: u64,
     /// How the data were divided.
-    pub rows: PartRows,
+    pub rows: Split<usize>,
     /// From before the first epoch to after the last.
     pub curve: Vec<Point>,
     /// Fitted to the validation part.
@@ -88,17 +89,18 @@ pub struct Best {
 /// Trains once. `after_epoch` hears of every epoch; the weights go to `save`, if anywhere.
 ///
 /// Everything random comes from the seed, and from streams that ε does not touch: two runs with the same seed share their split, initial weights and batches.
-pub fn run(settings: &Settings, dataset: &Dataset, epsilon: f64, seed: u64, save: Option<&Path>, after_epoch: &dyn Fn()) -> Result<Run> {
-    let parts = Parts::new(dataset, seed, settings.label_noise);
-    let network = Network::new(dataset.width, &settings.hidden, dataset.classes.len(), seed)?;
-    let observe = Observer { settings, parts: &parts, epsilon };
-    let mut trainer = Trainer::new(settings, &parts.train, dataset.width, &network, epsilon, seed)?;
+pub fn run(experiment: &Experiment, dataset: &Dataset, epsilon: f64, seed: u64, save: Option<&Path>, after_epoch: &dyn Fn()) -> Result<Run> {
+    let epochs = experiment.network.epochs;
+    let parts = split(dataset, seed, experiment.data.label_noise);
+    let network = Network::new(dataset.width, &experiment.network.hidden, dataset.classes.len(), seed)?;
+    let observe = Observer { criterion: experiment.criterion(epsilon)?, parts: &parts };
+    let mut trainer = Trainer::new(experiment, &parts.train, dataset.width, &network, epsilon, seed)?;
 
     let mut curve = vec![observe.point(&network, 0)?];
-    for epoch in 1..=settings.epochs {
+    for epoch in 1..=epochs {
         trainer.epoch(&network)?;
-        let points = MOST_POINTS.min(settings.epochs);
-        if epoch * points / settings.epochs != (epoch - 1) * points / settings.epochs {
+        let points = MOST_POINTS.min(epochs);
+        if epoch * points / epochs != (epoch - 1) * points / epochs {
             let point = observe.point(&network, epoch)?;
             if !(point.train_loss.is_finite() && point.test_nll.is_finite()) {
                 return Err(Error::failed(format!(
@@ -124,7 +126,7 @@ pub fn run(settings: &Settings, dataset: &Dataset, epsilon: f64, seed: u64, save
     let raw = probabilities(raw, kl(1.0)?, seed);
     let scaled = probabilities(scaled, kl(temperature.value)?, seed);
     let best = parts.test.truth.as_ref().map(|truth| best(&test, truth)).transpose()?;
-    Ok(Run { epsilon, seed, rows: parts.rows(), curve, temperature, raw, scaled, accuracy, aurc, best })
+    Ok(Run { epsilon, seed, rows: parts.map(|part| part.labels.len()), curve, temperature, raw, scaled, accuracy, aurc, best })
 }
 
 impl Run {
@@ -157,17 +159,17 @@ struct Trainer {
 }
 
 impl Trainer {
-    fn new(settings: &Settings, train: &Part, width: usize, network: &Network, epsilon: f64, seed: u64) -> Result<Self> {
+    fn new(experiment: &Experiment, train: &Part, width: usize, network: &Network, epsilon: f64, seed: u64) -> Result<Self> {
         // Without weight decay AdamW is Adam.
-        let adam = ParamsAdamW { lr: settings.lr, weight_decay: 0.0, ..ParamsAdamW::default() };
+        let adam = ParamsAdamW { lr: experiment.network.lr, weight_decay: 0.0, ..ParamsAdamW::default() };
         Ok(Self {
             features: Tensor::from_slice(&train.features, (train.labels.len(), width), &Device::Cpu)?,
             labels: train.labels.clone(),
-            criterion: CrossEntropy::new(settings.loss(epsilon)).map_err(Error::failed)?,
+            criterion: CrossEntropy::new(experiment.loss(epsilon)).map_err(Error::failed)?,
             optimizer: AdamW::new(network.variables(), adam)?,
             order: (0..train.labels.len() as u32).collect(),
             rng: stream(seed, Purpose::Batches),
-            batch_size: settings.batch_size,
+            batch_size: experiment.network.batch_size,
         })
     }
 
@@ -187,16 +189,15 @@ impl Trainer {
 }
 
 struct Observer<'a> {
-    settings: &'a Settings,
-    parts: &'a Parts,
-    epsilon: f64,
+    criterion: Criterion,
+    parts: &'a Split<Part>,
 }
 
 impl Observer<'_> {
     fn point(&self, network: &Network, epoch: usize) -> Result<Point> {
         let train = network.logits(&self.parts.train.features)?;
         let test = network.logits(&self.parts.test.features)?;
-        let on_train = train.evaluate(&self.settings.criterion(self.epsilon)?, &self.parts.train.labels)?;
+        let on_train = train.evaluate(&self.criterion, &self.parts.train.labels)?;
         Ok(Point {
             epoch,
             train_loss: on_train.loss.scalar().unwrap_or(f64::NAN),
@@ -213,7 +214,7 @@ fn probabilities(tally: &Tally, kl: Option<(f64, f64)>, seed: u64) -> Probabilit
     Probabilities { nll: tally.mean_nll(), ece: reliability.ece(), chance_ece: tally.chance_ece(seed), reliability, kl: kl.map(|(kl, _)| kl) }
 }
 
-fn best(logits: &Logits, truth: &[f64]) -> Result<Best> {
+fn best(logits: &PartLogits, truth: &[f64]) -> Result<Best> {
     let (_, nll) = logits.kl_and_entropy(truth, 1.0)?;
     let largest = truth.chunks_exact(logits.classes()).map(|row| row.iter().copied().fold(0.0, f64::max));
     Ok(Best { nll, accuracy: largest.sum::<f64>() / logits.len() as f64 })
@@ -225,26 +226,21 @@ mod tests {
 
     use super::*;
     use crate::data::Source;
-    use crate::train::options::PriorName;
+    use crate::train::{DataOptions, NetworkOptions, PriorName};
 
     /// What `xent eval` would say of the logits of a network that `xent train` trains: of its training rows, and of the validation part's.
     fn estimates(dataset: &Dataset, epsilon: f64) -> [Option<EpsilonEstimate>; 2] {
-        let settings = Settings {
-            data: "digits".to_string(),
-            label: None,
-            label_noise: 0.0,
+        let experiment = Experiment {
+            data: DataOptions { data: Source::Digits, label: None, label_noise: 0.0 },
             epsilon: vec![epsilon],
             prior: PriorName::Uniform,
-            hidden: vec![128],
-            epochs: 100,
-            batch_size: 64,
-            lr: 1e-3,
+            network: NetworkOptions { hidden: vec![128], epochs: 100, batch_size: 64, lr: 1e-3 },
             seeds: 1,
         };
-        let parts = Parts::new(dataset, 0, 0.0);
-        let network = Network::new(dataset.width, &settings.hidden, dataset.classes.len(), 0).unwrap();
-        let mut trainer = Trainer::new(&settings, &parts.train, dataset.width, &network, epsilon, 0).unwrap();
-        for _ in 0..settings.epochs {
+        let parts = split(dataset, 0, 0.0);
+        let network = Network::new(dataset.width, &experiment.network.hidden, dataset.classes.len(), 0).unwrap();
+        let mut trainer = Trainer::new(&experiment, &parts.train, dataset.width, &network, epsilon, 0).unwrap();
+        for _ in 0..experiment.network.epochs {
             trainer.epoch(&network).unwrap();
         }
         [&parts.train, &parts.validation].map(|part| {
@@ -256,7 +252,7 @@ mod tests {
     /// Trained gaps lie within 0.35 of the optimum (over ten networks, on average, 5.59 for 5.25 at ε = 0.05, which is the farthest), and that is a factor of 1.4 in ε.
     #[test]
     fn the_estimate_finds_what_networks_were_trained_with() {
-        let dataset = Dataset::load(&"digits".parse::<Source>().unwrap(), None).unwrap();
+        let dataset = Source::Digits.load(None).unwrap();
         std::thread::scope(|scope| {
             for epsilon in [0.05, 0.1, 0.2] {
                 let dataset = &dataset;

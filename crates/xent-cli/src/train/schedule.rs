@@ -4,25 +4,26 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
-use super::options::Settings;
+use super::experiment::Experiment;
 use super::run::{Run, run};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
+use crate::terminal;
 
 /// Runs each ε with each seed; in the result, the runs of an ε are together and in the order of their seeds, whatever the number of threads.
 ///
 /// # Errors
 /// The first failure by order of the runs; runs that have not begun by then are left out.
-pub fn run_all(settings: &Settings, dataset: &Dataset, threads: usize, weights: Option<&Path>, bar: &ProgressBar) -> Result<Vec<Run>> {
-    let jobs: Vec<(f64, u64)> = (0..settings.seeds as u64).flat_map(|seed| settings.epsilon.iter().map(move |&epsilon| (epsilon, seed))).collect();
-    bar.set_length((jobs.len() * settings.epochs) as u64);
+pub fn run_all(experiment: &Experiment, dataset: &Dataset, threads: usize, weights: Option<&Path>, bar: &ProgressBar) -> Result<Vec<Run>> {
+    let jobs: Vec<(f64, u64)> = (0..experiment.seeds as u64).flat_map(|seed| experiment.epsilon.iter().map(move |&epsilon| (epsilon, seed))).collect();
+    bar.set_length((jobs.len() * experiment.network.epochs) as u64);
     let mut runs = in_parallel(&jobs, threads, bar, &|&(epsilon, seed)| {
         let save = weights.map(|folder| weights_path(folder, epsilon, seed));
-        run(settings, dataset, epsilon, seed, save.as_deref(), &|| bar.inc(1))
+        run(experiment, dataset, epsilon, seed, save.as_deref(), &|| bar.inc(1))
     })?;
-    let place = |run: &Run| settings.epsilon.iter().position(|epsilon| *epsilon == run.epsilon);
+    let place = |run: &Run| experiment.epsilon.iter().position(|epsilon| *epsilon == run.epsilon);
     runs.sort_by_key(|run| (place(run), run.seed));
     Ok(runs)
 }
@@ -69,14 +70,7 @@ fn weights_path(folder: &Path, epsilon: f64, seed: u64) -> PathBuf {
     folder.join(format!("epsilon-{epsilon}-seed-{seed}.safetensors"))
 }
 
-/// A bar on the terminal; nothing where there is none.
+/// A bar on the terminal.
 pub fn progress_bar(quiet: bool) -> ProgressBar {
-    if quiet {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("training {wide_bar} {percent:>3} %  {msg}  {elapsed} (about {eta} left)") {
-        bar.set_style(style);
-    }
-    bar
+    terminal::progress_bar("training {wide_bar} {percent:>3} %  {msg}", quiet)
 }

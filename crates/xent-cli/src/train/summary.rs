@@ -1,30 +1,30 @@
-//! The runs, gathered by amount of smoothing.
+//! The runs, grouped by amount of smoothing.
 
 use serde_json::{Map, Value, json};
 use xent_metrics::{Optimum, Reliability};
 
-use super::measures::Measure;
-use super::options::Settings;
+use super::experiment::Experiment;
+use super::measure::{Facts, MEASURES, Measure};
 use super::run::{Point, Run};
-use crate::data::{Dataset, PartRows};
+use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::spread::Spread;
 
-/// Everything that a run of the program found out.
+/// All results of a run of the program.
 pub struct Summary {
-    /// What was asked.
-    pub settings: Settings,
-    /// What the data are.
+    /// What was trained.
+    pub experiment: Experiment,
+    /// A description of the data.
     pub about: String,
-    /// What the network sees and says: number of features, of classes.
+    /// The number of features.
     pub width: usize,
     /// K.
     pub classes: usize,
     /// Rows in each part.
-    pub rows: PartRows,
+    pub rows: Split<usize>,
     /// Whether the test part came with the data; otherwise each seed draws its own.
     pub given_test: bool,
-    /// One for each ε, in the order given.
+    /// One per ε, in the order given.
     pub arms: Vec<Arm>,
 }
 
@@ -32,30 +32,30 @@ pub struct Summary {
 pub struct Arm {
     /// ε.
     pub epsilon: f64,
-    /// Where its loss drives a network.
+    /// The optimum of its loss.
     pub optimum: Optimum,
     /// In the order of their seeds.
     pub runs: Vec<Run>,
 }
 
 impl Summary {
-    /// From runs in the order of ε and seed, one for each.
-    pub fn new(settings: Settings, dataset: &Dataset, runs: Vec<Run>) -> Result<Self> {
+    /// From one run per ε and seed, in this order.
+    pub fn new(experiment: Experiment, dataset: &Dataset, runs: Vec<Run>) -> Result<Self> {
         let classes = dataset.classes.len();
         let rows = runs[0].rows;
         let mut runs = runs.into_iter();
-        let arms = settings
+        let arms = experiment
             .epsilon
             .iter()
             .map(|&epsilon| {
                 Ok(Arm {
                     epsilon,
-                    optimum: Optimum::new(settings.prior.into(), epsilon, classes).map_err(Error::failed)?,
-                    runs: runs.by_ref().take(settings.seeds).collect(),
+                    optimum: Optimum::new(experiment.prior.into(), epsilon, classes).map_err(Error::failed)?,
+                    runs: runs.by_ref().take(experiment.seeds).collect(),
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { about: dataset.about.clone(), given_test: dataset.given_test.is_some(), width: dataset.width, classes, rows, arms, settings })
+        Ok(Self { about: dataset.about.clone(), given_test: dataset.given_test.is_some(), width: dataset.width, classes, rows, arms, experiment })
     }
 
     /// The runs without smoothing, if there are any.
@@ -70,7 +70,7 @@ impl Summary {
 
     /// Layer widths, `64→128→10`.
     pub fn layers(&self) -> String {
-        let widths = std::iter::once(self.width).chain(self.settings.hidden.iter().copied()).chain([self.classes]);
+        let widths = std::iter::once(self.width).chain(self.experiment.network.hidden.iter().copied()).chain([self.classes]);
         widths.map(|width| width.to_string()).collect::<Vec<_>>().join("→")
     }
 }
@@ -78,7 +78,11 @@ impl Summary {
 impl Arm {
     /// A measure over the seeds, if the runs have it.
     pub fn spread(&self, measure: Measure) -> Option<Spread> {
-        self.runs.iter().map(|run| measure.of(run)).collect::<Option<Vec<f64>>>().map(Spread::new)
+        self.spread_of(measure.facts())
+    }
+
+    fn spread_of(&self, facts: &Facts) -> Option<Spread> {
+        self.runs.iter().map(facts.of).collect::<Option<Vec<f64>>>().map(Spread::new)
     }
 
     /// A curve over the seeds: epochs, and the spread at each.
@@ -101,7 +105,7 @@ impl Arm {
 
     /// As JSON: every measure with its value for each seed, curves, bins.
     pub fn to_json(&self) -> Value {
-        let measures: Map<String, Value> = Measure::ALL.iter().filter_map(|measure| Some((measure.key().to_string(), json!(self.spread(*measure)?)))).collect();
+        let measures: Map<String, Value> = MEASURES.iter().filter_map(|facts| Some((facts.key.to_string(), json!(self.spread_of(facts)?)))).collect();
         json!({
             "epsilon": self.epsilon,
             "optimum": self.optimum,

@@ -1,4 +1,4 @@
-//! From sums to what they mean.
+//! From sums to metrics, chance levels and intervals.
 
 mod resample;
 mod sorted;
@@ -10,66 +10,61 @@ pub use sorted::RiskCoverage;
 
 use crate::bins::Reliability;
 use crate::evaluation::Evaluation;
-use crate::mistakes::{Mistake, finite_or_text};
+use crate::json::{Extended, extended};
+use crate::mistakes::Mistake;
 use crate::tally::{TOP, Tally};
 use crate::temperature::{Temperature, fit_temperature};
 use resample::Resampled;
 
-/// A number with what to hold it against.
+/// A metric with what to compare it with.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Estimate {
-    /// The number.
-    #[serde(serialize_with = "finite_or_text")]
+    /// The metric.
+    #[serde(serialize_with = "extended")]
     pub value: f64,
-    /// What chance alone scores: for a calibration error, a perfectly calibrated model with the same confidences; for the others, a model that knows only how frequent each class
-    /// is (for AURC: one whose confidences say nothing).
+    /// The chance level: for a calibration error, the score of a perfectly calibrated model with the same confidences; for the others, of a model that knows only the frequency of each
+    /// class (for AURC: of one whose confidences are uninformative).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chance: Option<Chance>,
-    /// Basic bootstrap interval, 95 % (Davison and Hinkley 1997, section 5.2), from 500 resamplings with Poisson weights (40 or more for
-    /// the classwise error of many classes).
+    /// The 95 % basic bootstrap interval (Davison and Hinkley 1997, section 5.2), from 500 resamples with Poisson weights (at least 40 for the classwise error of many classes).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<(f64, f64)>,
 }
 
-/// How far predicted classes stand above the others.
+/// How far the predicted class's logit is above the others.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Gaps {
     /// Mean of max − log-mean-exp of the others, which is logit(p_max) + ln(K−1).
-    #[serde(serialize_with = "finite_or_text")]
+    #[serde(serialize_with = "extended")]
     pub mean: f64,
     /// Mean of max − mean of the others, which is larger.
-    #[serde(serialize_with = "finite_or_text")]
+    #[serde(serialize_with = "extended")]
     pub plain_mean: f64,
-    /// 5, 25, 50, 75 and 95 % of the rows have at most this gap (the first kind).
-    pub quantiles: [Quantile; 5],
+    /// The 5, 25, 50, 75 and 95 % quantiles of the first kind of gap.
+    pub quantiles: [Extended; 5],
 }
 
-/// A number that may be infinite.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(transparent)]
-pub struct Quantile(#[serde(serialize_with = "finite_or_text")] pub f64);
-
-/// A class's own numbers.
+/// The metrics of one class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClassScores {
-    /// Rows with this label.
+    /// The number of rows with this label.
     pub rows: u64,
-    /// Rows predicted so.
+    /// The number of rows predicted so.
     pub predicted: u64,
     /// Share of the rows with this label that are predicted so.
     pub recall: Option<f64>,
     /// Share of the rows predicted so that have this label.
     pub precision: Option<f64>,
     /// Mean of −ln p of the label over the rows with it.
-    pub nll: Option<Quantile>,
+    pub nll: Option<Extended>,
     /// One-vs-rest calibration error, 15 bins.
     pub ece: f64,
 }
 
-/// All numbers at one temperature.
+/// All metrics at one temperature.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scored {
-    /// Rows that they are of.
+    /// The number of rows.
     pub rows: u64,
     /// Share of the rows whose label has the largest logit.
     pub accuracy: Estimate,
@@ -82,18 +77,18 @@ pub struct Scored {
     pub brier: Estimate,
     /// Expected calibration error, 15 bins of equal width.
     pub ece: Estimate,
-    /// The same with 15 bins of as many rows each; rows with equal confidences are shared out in proportion where a border runs through them.
+    /// The same with 15 bins of equally many rows; rows with equal confidences are divided in proportion if a border runs through them.
     pub ece_equal_mass: Estimate,
     /// One-vs-rest calibration error, mean over the classes. Its chance and interval treat the classes as independent.
     pub ece_classwise: Estimate,
     /// Largest calibration error of a bin.
     pub mce: Estimate,
-    /// Mean over coverages 1/N, 2/N, … of the share of wrong rows among the surest; ties count with their mean.
+    /// Mean over coverages 1/N, 2/N, … of the share of wrong rows among the most confident; ties count with their mean.
     pub aurc: Estimate,
     /// Mean of −Σ_k ln p_k / K: smoothed losses are mixtures of it and the NLL.
-    #[serde(serialize_with = "finite_or_text")]
+    #[serde(serialize_with = "extended")]
     pub uniform_nll: f64,
-    /// How far predictions stand out.
+    /// The logit gaps.
     pub gap: Gaps,
     /// Gaps in up to 60 bins of equal width from 0 to their 99.5 % quantile: the width, and shares of the rows.
     pub gap_histogram: (f64, Vec<f64>),
@@ -101,43 +96,43 @@ pub struct Scored {
     pub reliability: Reliability,
     /// Risk at coverages from 1 % to 100 %.
     pub risk_coverage: RiskCoverage,
-    /// How far confidences are rounded, relative to themselves, in what needs them sorted (`ece_equal_mass`, `aurc`): 0 up to 2¹⁹ different confidences.
+    /// The relative rounding of confidences in the metrics that need them sorted (`ece_equal_mass`, `aurc`): 0 up to 2¹⁹ different confidences.
     pub confidence_rounding: f64,
-    /// For each class.
+    /// The metrics of each class.
     pub classes: Vec<ClassScores>,
     /// The wrong rows with the largest gaps.
     pub mistakes: Vec<Mistake>,
 }
 
-/// What an [`Evaluation`] says.
+/// The metrics of an [`Evaluation`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scores {
     /// K.
     pub classes: usize,
-    /// Rows left out for their label.
+    /// The number of rows left out for their label.
     pub ignored: u64,
-    /// Rows left out for NaN or infinite logits.
+    /// The number of rows left out for NaN or infinite logits.
     pub not_finite: u64,
-    /// The first of these: file and row.
+    /// The first of these rows: file and number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_not_finite: Option<(String, u64)>,
-    /// As the logits are.
+    /// At temperature 1.
     pub raw: Scored,
     /// The temperature; none if there are no rows to fit it to.
     pub temperature: Option<Temperature>,
-    /// Over the temperature. All rows if it was known beforehand, else those that it was fitted to.
+    /// At the temperature: of all rows if it was known beforehand, otherwise of those that it was fitted to.
     pub scaled: Option<Scored>,
 }
 
 impl Evaluation {
-    /// The numbers. Random ones (chance, intervals) are drawn from a fixed seed: the same evaluation has the same numbers.
+    /// Computes the metrics. Chance levels and intervals are drawn from a fixed seed, so the same evaluation always has the same numbers.
     pub fn scores(&self) -> Scores {
         let tallies = &self.tallies;
         let (temperature, scaled) = match (tallies.settings.temperature, &tallies.scaled) {
             (Some(value), Some(scaled)) => (Some(Temperature::known(value)), Some(scaled.scored())),
             _ => {
-                let temperature = fit_temperature(self.kept.len(), &|place| self.kept.row(place));
-                let scaled = temperature.map(|temperature| self.kept.tally(temperature.value, tallies.settings.binning).scored());
+                let temperature = fit_temperature(self.sample.len(), &|place| self.sample.row(place));
+                let scaled = temperature.map(|temperature| self.sample.tally(temperature.value, tallies.settings.binning).scored());
                 (temperature, scaled)
             }
         };
@@ -154,7 +149,7 @@ impl Evaluation {
 }
 
 impl Tally {
-    /// The rows by equal-width bins of their confidences.
+    /// The rows in equal-width bins of confidence.
     pub fn reliability(&self) -> Reliability {
         Reliability { bins: self.bins.clone() }
     }
@@ -169,17 +164,17 @@ impl Tally {
         self.correct as f64 / self.rows as f64
     }
 
-    /// AURC: mean over coverages 1/N, 2/N, … of the share of wrong rows among the surest.
+    /// AURC: mean over coverages 1/N, 2/N, … of the share of wrong rows among the most confident.
     pub fn mean_risk(&self) -> f64 {
         sorted::aurc(&sorted::counted(&self.confidence))
     }
 
-    /// The ECE that these confidences would score if every one of them were exactly the probability of being right. It is above 0 because a finite number of rows scatters.
+    /// The ECE that these confidences would score if each were exactly the probability of being right. It is above 0 because of the scatter of a finite number of rows.
     pub fn chance_ece(&self, seed: u64) -> Chance {
         resample::chance_ece(self, seed)
     }
 
-    /// All numbers.
+    /// Computes all metrics.
     pub fn scored(&self) -> Scored {
         let resampled = Resampled::new(self);
         let n = self.rows as f64;
@@ -210,13 +205,13 @@ impl Tally {
             gap: Gaps {
                 mean: self.gap.value() / n,
                 plain_mean: self.plain_gap.value() / n,
-                quantiles: sorted::quantiles(&self.gap_cells, [0.05, 0.25, 0.5, 0.75, 0.95]).map(Quantile),
+                quantiles: sorted::quantiles(&self.gap_cells, [0.05, 0.25, 0.5, 0.75, 0.95]).map(Extended),
             },
             gap_histogram: sorted::histogram(&self.gap_cells),
             risk_coverage: sorted::risk_coverage(&cells),
             confidence_rounding: self.confidence.rounding(),
             classes: self.class_scores(&errors),
-            mistakes: self.mistakes.surest().to_vec(),
+            mistakes: self.mistakes.most_confident().to_vec(),
             reliability,
         }
     }
@@ -229,7 +224,7 @@ impl Tally {
             predicted: counts.predicted,
             recall: share(counts.correct, counts.rows),
             precision: share(counts.correct, counts.predicted),
-            nll: (counts.rows > 0).then(|| Quantile(counts.nll.value() / counts.rows as f64)),
+            nll: (counts.rows > 0).then(|| Extended(counts.nll.value() / counts.rows as f64)),
             ece: *ece,
         })
         .collect()

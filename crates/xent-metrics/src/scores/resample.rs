@@ -1,7 +1,12 @@
-//! What chance makes of the numbers: labels redrawn from the confidences, and rows redrawn.
+//! Chance levels and intervals by simulation.
 //!
-//! Both work on cells of tied rows instead of rows, so that their time does not grow with the data: of `n` rows with confidence p, Binomial(n, p) are right by chance; and when every row is
-//! drawn a Poisson(1) number of times (the bootstrap for streams: Chamandy et al. 2012), n rows are drawn Poisson(n) times, the right and the wrong ones independently.
+//! - The chance level of a calibration error: the labels are redrawn from the confidences, as if the
+//!   model were perfectly calibrated. Of n rows with confidence p, Binomial(n, p) are right.
+//! - An interval: the rows are resampled. Each row is drawn a Poisson(1) number of times (the
+//!   bootstrap for streams: Chamandy et al. 2012), so n tied rows are drawn Poisson(n) times, the
+//!   right and the wrong ones independently.
+//!
+//! Both work on cells of tied rows instead of rows, so their time does not grow with the data.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -13,32 +18,32 @@ use super::sorted::{Counted, aurc, counted, equal_mass_error};
 use crate::bins::{BINS, Bin};
 use crate::tally::Tally;
 
-/// How often is drawn.
+/// The number of draws.
 const DRAWS: usize = 500;
-/// Cells that are drawn from, at most: what lies closer is taken together.
+/// The most cells that are drawn from: closer values are merged.
 const CELLS: usize = 1 << 12;
-/// Cells of the classes that are drawn in all: with many classes there are fewer draws.
+/// The number of cells of all classes times the number of draws: with many classes there are fewer draws.
 const CLASS_DRAWS: usize = 1 << 21;
-/// Fewest draws.
+/// The fewest draws.
 const LEAST_DRAWS: usize = 40;
 
-/// What chance scores.
+/// The score that chance alone reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Chance {
     /// Its mean.
     pub mean: f64,
-    /// What it stays below 19 times in 20, where it scatters: more than this is more than chance.
+    /// Its 95 % quantile, if it was simulated: a higher score is more than chance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usual: Option<f64>,
 }
 
-/// A statistic of resampled rows, sorted, and of the cells as they are.
+/// A statistic of resampled rows, sorted, and of the original cells.
 pub struct Draws {
     sorted: Vec<f64>,
     observed: f64,
 }
 
-/// Everything that is drawn.
+/// All statistics of the resampled rows.
 pub struct Resampled {
     pub accuracy: Draws,
     pub top: Draws,
@@ -51,7 +56,7 @@ pub struct Resampled {
     pub classwise: (Draws, Chance),
 }
 
-/// One stream of random numbers for each purpose and draw.
+/// Each purpose and draw has its own stream of random numbers.
 #[derive(Clone, Copy)]
 enum Purpose {
     Chance,
@@ -72,12 +77,12 @@ impl Draws {
         Self { sorted: draws, observed }
     }
 
-    /// Basic interval: the estimate less what resampling adds to it. It moves the estimate's own upward bias, which resampling has once more, out of the interval.
+    /// The basic interval: twice the estimate less the quantiles. Resampling repeats the estimate's upward bias, and this removes it from the interval.
     pub fn interval(&self, value: f64, (low, high): (f64, f64)) -> Option<(f64, f64)> {
         let at = |share: f64| self.sorted[((share * self.sorted.len() as f64) as usize).min(self.sorted.len() - 1)];
-        let sound = value.is_finite() && self.observed.is_finite() && self.sorted.first()?.is_finite() && self.sorted.last()?.is_finite();
+        let finite = value.is_finite() && self.observed.is_finite() && self.sorted.first()?.is_finite() && self.sorted.last()?.is_finite();
         let shift = value + self.observed;
-        sound.then(|| ((shift - at(0.975)).clamp(low, high), (shift - at(0.025)).clamp(low, high)))
+        finite.then(|| ((shift - at(0.975)).clamp(low, high), (shift - at(0.025)).clamp(low, high)))
     }
 
     fn chance(&self) -> Chance {
@@ -101,7 +106,7 @@ impl Binned {
         Self { cells, bins, slots: tally.bins.len() }
     }
 
-    /// ECE and MCE of these cells, some of which have been redrawn.
+    /// ECE and MCE of these cells, which may have been redrawn.
     fn errors(&self, cells: &[Counted]) -> (f64, f64) {
         let mut bins = vec![(0.0, 0.0); self.slots];
         for (cell, bin) in cells.iter().zip(&self.bins) {
@@ -194,7 +199,7 @@ fn redrawn_mean(cells: &[Counted], rng: &mut impl Rng) -> f64 {
 
 fn classwise(tally: &Tally) -> (Draws, Chance) {
     let cells = tally.classes.cells();
-    let k = tally.classes.len() as f64;
+    let k = tally.classes.counts().len() as f64;
     let draws = (CLASS_DRAWS / cells.len().max(1)).clamp(LEAST_DRAWS, DRAWS);
     let error = |gaps: f64, rows: f64| gaps / (rows * k);
     let by_chance = (0..draws).into_par_iter().map(|draw| {
@@ -211,24 +216,24 @@ fn classwise(tally: &Tally) -> (Draws, Chance) {
             gaps += f64::abs(right - (right + wrong) * bin.mean_confidence());
             rows += right + wrong;
         }
-        // Every row is in one bin of each class.
+        // Each row is in one bin of each class.
         error(gaps, rows / k)
     });
     let observed = error(cells.iter().map(|(_, bin)| bin.gap()).sum(), tally.rows as f64);
     (Draws::new(redrawn.collect(), observed), by_chance)
 }
 
-/// How many of `n` come true with probability p.
+/// A binomial number: how many of `n` events of probability p occur.
 fn binomial(rng: &mut impl Rng, n: u64, p: f64) -> f64 {
     const FEW: u64 = 8;
     if n <= FEW {
         return (0..n).filter(|_| rng.random::<f64>() < p).count() as f64;
     }
-    // The only errors are of p outside [0, 1].
+    // The only error is a p outside [0, 1].
     Binomial::new(n, p.clamp(0.0, 1.0)).map_or(f64::NAN, |binomial| binomial.sample(rng) as f64)
 }
 
-/// A Poisson number of this mean.
+/// A Poisson number with this mean.
 fn poisson(rng: &mut impl Rng, mean: f64) -> f64 {
     if mean > 0.0 { Poisson::new(mean).map_or(f64::NAN, |poisson| poisson.sample(rng)) } else { 0.0 }
 }
@@ -237,7 +242,8 @@ fn poisson(rng: &mut impl Rng, mean: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::bins::Binning;
-    use crate::row::{Logits, Reader};
+    use crate::input::Logits;
+    use crate::row::Reader;
 
     fn tally(rows: &[[f64; 2]], labels: &[usize]) -> Tally {
         let (mut tally, mut reader) = (Tally::new(2, Binning::RightClosed), Reader::default());

@@ -1,11 +1,11 @@
-//! What needs rows sorted by confidence: from cells, whose rows are tied.
+//! Metrics that need rows sorted by confidence, computed from cells of tied rows.
 
 use serde::Serialize;
 
 use crate::bins::BINS;
 use crate::cells::Cells;
 
-/// Tied rows; their number need not be whole.
+/// Tied rows; after resampling by parts their number need not be whole.
 #[derive(Debug, Clone, Copy)]
 pub struct Counted {
     pub value: f64,
@@ -13,21 +13,21 @@ pub struct Counted {
     pub correct: f64,
 }
 
-/// From low to high.
+/// The cells from low to high.
 pub fn counted(cells: &Cells) -> Vec<Counted> {
     cells.sorted().into_iter().map(|cell| Counted { value: cell.value, rows: cell.rows as f64, correct: cell.correct as f64 }).collect()
 }
 
-/// The share of wrong rows among the surest.
+/// The share of wrong rows among the most confident.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RiskCoverage {
     /// Shares of the rows.
     pub coverage: Vec<f64>,
-    /// The share of wrong rows among so many.
+    /// The share of wrong rows among the most confident, for each coverage.
     pub risk: Vec<f64>,
 }
 
-/// Expected calibration error over [`BINS`] bins of as many rows each, from low to high confidence; the first bins have one more where the rows do not divide evenly.
+/// Expected calibration error over [`BINS`] bins of equally many rows, from low to high confidence; the first bins have one more row if the rows do not divide evenly.
 pub fn equal_mass_error(cells: &[Counted]) -> f64 {
     let n: f64 = cells.iter().map(|cell| cell.rows).sum();
     let (least, more) = ((n / BINS as f64).floor(), n % BINS as f64);
@@ -49,7 +49,7 @@ pub fn equal_mass_error(cells: &[Counted]) -> f64 {
     (error + difference.abs()) / n
 }
 
-/// Mean over i = 1..N of the share of wrong rows among the i surest.
+/// Mean over i = 1..N of the share of wrong rows among the i most confident.
 pub fn aurc(cells: &[Counted]) -> f64 {
     let (mut rows, mut wrong, mut sum) = (0.0, 0.0, 0.0);
     for cell in cells.iter().rev().filter(|cell| cell.rows > 0.0) {
@@ -61,7 +61,7 @@ pub fn aurc(cells: &[Counted]) -> f64 {
     sum / rows
 }
 
-/// 1/(a+1) + … + 1/(a+n), whole a and n.
+/// 1/(a+1) + … + 1/(a+n) for whole numbers a and n.
 fn reciprocals(a: f64, n: f64) -> f64 {
     const LARGE: f64 = 32.0;
     let mut sum = 0.0;
@@ -78,7 +78,7 @@ fn reciprocals(a: f64, n: f64) -> f64 {
     sum
 }
 
-/// At coverages of 1 % to 100 %, between whole rows by proportion within ties.
+/// The risk at coverages of 1 % to 100 %; a coverage within a tie takes the tie's rows in proportion.
 pub fn risk_coverage(cells: &[Counted]) -> RiskCoverage {
     let n: f64 = cells.iter().map(|cell| cell.rows).sum();
     let coverage: Vec<f64> = (1..=100).map(|percent| f64::from(percent) / 100.0).collect();
@@ -101,7 +101,7 @@ pub fn risk_coverage(cells: &[Counted]) -> RiskCoverage {
     RiskCoverage { coverage, risk }
 }
 
-/// The smallest numbers that at least these shares of the rows do not exceed.
+/// For each share, the smallest number that at least this share of the rows does not exceed.
 pub fn quantiles<const N: usize>(cells: &Cells, shares: [f64; N]) -> [f64; N] {
     let cells = counted(cells);
     let n: f64 = cells.iter().map(|cell| cell.rows).sum();
@@ -122,7 +122,7 @@ pub fn quantiles<const N: usize>(cells: &Cells, shares: [f64; N]) -> [f64; N] {
     })
 }
 
-/// Shares of the rows in up to 60 bins from 0 up, the last with all that is beyond, and the bins' width.
+/// The width of up to 60 bins from 0 up, and the share of the rows in each; the last includes everything beyond.
 pub fn histogram(cells: &Cells) -> (f64, Vec<f64>) {
     const BARS: usize = 60;
     let cells = counted(cells);

@@ -24,6 +24,10 @@ fn refusals() -> Vec<(String, Case)> {
     for (dtype, label) in [
         (IndexDtype::U8, 3),
         (IndexDtype::U8, 255),
+        (IndexDtype::U16, 3),
+        (IndexDtype::U16, i64::from(u16::MAX)),
+        (IndexDtype::U64, 3),
+        (IndexDtype::U64, i64::MAX),
         (IndexDtype::U32, 3),
         (IndexDtype::U32, i64::from(u32::MAX)),
         (IndexDtype::I32, -1),

@@ -3,7 +3,7 @@
 use super::{Candidate, ask, equal_bits, judge, rng, run};
 use crate::answer::Answer;
 use crate::case::{Case, Reduction, RowValue, Targets, Upstream};
-use crate::dtype::Dtype;
+use crate::dtype::{Dtype, IndexDtype};
 use crate::families::Family;
 use crate::layout::Layout;
 
@@ -101,7 +101,32 @@ pub(super) fn any_layout(candidate: &Candidate) -> Result<(), String> {
     Ok(())
 }
 
-/// With one loss a row, each row's gradient is multiplied by its own upstream gradient; else all by the one.
+/// The integer type in which labels come changes no bit: one class per row, two labels, ignored
+/// rows.
+pub(super) fn any_label_dtype(candidate: &Candidate) -> Result<(), String> {
+    for (rows, classes) in [(40, 5), (3, 1000), (2, 70_000)] {
+        let one = Case { ignore_index: vec![1], ..batch(Dtype::F32, rows, classes) };
+        let Targets::Classes { labels, .. } = &one.targets else { continue };
+        let turned: Vec<i64> = labels.iter().rev().copied().collect();
+        for two in [false, true] {
+            let with = |dtype: IndexDtype| {
+                let (a, b, lambda) = (labels.clone(), turned.clone(), RowValue::Shared(0.25));
+                let targets = if two { Targets::TwoLabels { dtype, a, b, lambda } } else { Targets::Classes { dtype, labels: a } };
+                Case { targets, ..one.clone() }
+            };
+            let Some(expected) = ask(candidate, &with(IndexDtype::I64))? else { continue };
+            for dtype in IndexDtype::ALL.into_iter().filter(|dtype| labels.iter().all(|&label| dtype.holds(label))) {
+                if let Some(got) = ask(candidate, &with(dtype))? {
+                    same(&one, &format!("labels in {dtype:?}, two: {two}"), &got, &expected)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// With one loss a row, each row's gradient is multiplied by its own upstream gradient; else all by
+/// the one.
 pub(super) fn upstream(candidate: &Candidate) -> Result<(), String> {
     for dtype in Dtype::ALL {
         let case = batch(dtype, 5, 33);

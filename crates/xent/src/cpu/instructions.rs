@@ -12,7 +12,7 @@ use crate::ConfigError;
 /// use xent::{Config, Instructions};
 /// assert!(Instructions::available().contains(&Instructions::best()));
 /// let criterion = Config::new().instructions(Instructions::Portable).build()?; // every processor has this one
-/// # Ok::<(), xent::ConfigError>(())
+/// # Ok::<(), xent::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

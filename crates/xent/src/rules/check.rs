@@ -8,8 +8,8 @@ impl RowLabels<'_> {
     /// Lengths, shapes and the options that go together.
     pub(super) fn check_lengths(&self) -> Result<(), InputError> {
         let (rows, classes) = (self.rows, self.classes);
-        let a_row = |name, len: usize| length(name, len, rows, "one a row");
-        let a_class = |name, len: usize| length(name, len, classes, "one a class");
+        let a_row = |name, len: usize| length(name, len, rows, "one per row");
+        let a_class = |name, len: usize| length(name, len, classes, "one per class");
 
         match &self.batch.targets {
             Targets::Classes(indices) => a_row("targets", indices.len())?,
@@ -39,10 +39,10 @@ impl RowLabels<'_> {
                 }
             }
         }
-        if let Some(epsilon) = self.batch.epsilon {
+        if let Some(epsilon) = self.epsilons {
             a_row("ε", epsilon.len())?;
         }
-        if let Some(weights) = self.batch.row_weights {
+        if let Some(weights) = self.row_weights {
             a_row("row weights", weights.len())?;
         }
         if let Some(ignored) = self.batch.ignored {
@@ -52,7 +52,7 @@ impl RowLabels<'_> {
             Some(AllowedClasses::Shared(allowed)) => a_class("the mask of allowed classes", allowed.len())?,
             Some(AllowedClasses::PerRow(allowed)) => {
                 // Rows and classes are those of a view that exists, but a broadcast one may have more positions than there are elements.
-                length("the mask of allowed classes", allowed.len(), rows.saturating_mul(classes), "one a row and class")?;
+                length("the mask of allowed classes", allowed.len(), rows.saturating_mul(classes), "one per row and class")?;
             }
             None => {}
         }

@@ -11,12 +11,8 @@ impl RowLabels<'_> {
     /// What is given a row, for the rows that are kept. Counts those that are not.
     pub(super) fn check_rows(&mut self) -> Result<(), InputError> {
         let labels = self.check_labels();
-        let lambda = match self.batch.targets {
-            Targets::Mix { lambda: Lambda::Rows(lambda), .. } => Some(lambda),
-            _ => None,
-        };
         let within = |values: Option<&[f64]>, max: f64| values.is_none_or(|values| values.iter().fold(true, |good, &v| good & (v >= 0.0) & (v <= max)));
-        if !(labels && within(self.batch.epsilon, 1.0) && within(self.batch.row_weights, f64::MAX) && within(lambda, 1.0)) {
+        if !(labels && within(self.epsilons, 1.0) && within(self.row_weights, f64::MAX) && within(self.lambdas, 1.0)) {
             (0..self.rows).try_for_each(|row| self.check_row(row))?;
         }
         match &self.batch.targets {
@@ -83,13 +79,13 @@ impl RowLabels<'_> {
             return Ok(());
         }
         let value = |option, value: f64, good: bool, expected| if good { Ok(()) } else { Err(InputError::RowValue { option, row, value, expected }) };
-        if let Some(epsilon) = self.batch.epsilon.map(|epsilon| epsilon[row]) {
+        if let Some(epsilon) = self.epsilons.map(|epsilon| epsilon[row]) {
             value(RowOption::LabelSmoothing, epsilon, (0.0..=1.0).contains(&epsilon), "0 ≤ ε ≤ 1")?;
         }
-        if let Some(weight) = self.batch.row_weights.map(|weights| weights[row]) {
+        if let Some(weight) = self.row_weights.map(|weights| weights[row]) {
             value(RowOption::Weight, weight, weight.is_finite() && weight >= 0.0, "a finite number ≥ 0")?;
         }
-        if let Targets::Mix { lambda: Lambda::Rows(lambda), .. } = self.batch.targets {
+        if let Some(lambda) = self.lambdas {
             value(RowOption::Lambda, lambda[row], (0.0..=1.0).contains(&lambda[row]), "0 ≤ λ ≤ 1")?;
         }
         Ok(())

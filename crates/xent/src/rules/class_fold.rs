@@ -4,7 +4,9 @@
 //! two it goes through. What a class contributes is read from a table: the [`ClassTable`](super::ClassTable)'s columns and
 //! what follows from them and the criterion's ε.
 
-use super::{FloorMemo, Plan, RowStats};
+use super::floor::FloorMemo;
+use super::plan::Plan;
+use super::stats::RowStats;
 use crate::Form;
 
 /// Rows for which it pays to know every class's terms.
@@ -84,8 +86,8 @@ impl ClassFoldRows {
 impl Plan<'_> {
     /// What rows have in common, where that is all but their classes and statistics; `v_mass` is the mass of v as backends sum it.
     pub(crate) fn class_fold(&self, v_mass: f64) -> Option<ClassFold> {
-        let (config, batch) = (self.table.config(), self.labels.batch);
-        let given = batch.epsilon.is_some() || batch.row_weights.is_some() || batch.allowed.is_some();
+        let config = self.table.config();
+        let given = self.labels.epsilons.is_some() || self.labels.row_weights.is_some() || self.labels.batch.allowed.is_some();
         let by_label = self.labels.single.is_some() && self.labels.keeps_every_class();
         if !by_label || given || self.table.renormalises() || !self.table.excluded().is_empty() {
             return None;
@@ -96,7 +98,7 @@ impl Plan<'_> {
         }
         let terms = (0..classes).map(|class| self.terms(class, v_mass)).collect::<Option<_>>()?;
         let prior_scale = self.source().of_class(0).prior_scale.unwrap_or(0.0);
-        Some(ClassFold { epsilon: config.epsilon, z_loss: self.z_loss, form: config.form, prior_scale, mass: v_mass, terms })
+        Some(ClassFold { epsilon: config.label_smoothing, z_loss: self.z_loss, form: config.form, prior_scale, mass: v_mass, terms })
     }
 
     /// The fold of any row of a class says what such rows share.

@@ -1,7 +1,8 @@
 //! The entropy floor of a row from scalars (SEMANTICS.md S4.3), and a memo, because rows tend to have the same one and logarithms are dear.
 
-use super::fold::Folder;
-use super::{Coefficients, Hot, Plan, RowStats, SharedPrior};
+use super::row::Hot;
+use super::stats::RowStats;
+use super::table::{ClassTable, SharedPrior};
 
 /// Entries of a memo where rows of different classes have different floors.
 const SLOTS: usize = 64;
@@ -54,6 +55,11 @@ impl Inputs {
 }
 
 impl FloorMemo {
+    pub(super) fn of(table: &ClassTable<'_>) -> Self {
+        let same = table.config().class_weights.is_none() && matches!(table.prior(), SharedPrior::Uniform);
+        Self::new(if same { 1 } else { SLOTS })
+    }
+
     pub(super) fn new(slots: usize) -> Self {
         // No row has NaN for a mass.
         let nothing = Inputs { gamma: f64::NAN, prior: [f64::NAN; 2], beta: [f64::NAN; 2], total: f64::NAN, mass: f64::NAN, xlogx: f64::NAN };
@@ -74,45 +80,42 @@ fn renew(known: &mut Inputs, floor: &mut f64, inputs: Inputs) -> f64 {
     *floor
 }
 
-impl Plan<'_> {
-    /// An empty memo, as large as this batch can use.
-    pub fn floor_memo(&self) -> FloorMemo {
-        let alike = self.table.config().class_weights.is_none() && matches!(self.table.prior(), SharedPrior::Uniform);
-        FloorMemo::new(if alike { 1 } else { SLOTS })
-    }
+/// What the floor is of: the smoothed target `γ·v + Σ β_j δ_j` and its mass Y.
+#[derive(Clone, Copy)]
+pub(super) struct FloorOf {
+    pub(super) gamma: f64,
+    pub(super) beta: [f64; 2],
+    pub(super) total: f64,
 }
 
-impl Folder<'_> {
-    /// `None` where the floor is not a function of scalars.
-    #[inline(always)]
-    pub(super) fn closed_floor<const HOT: usize>(
-        self,
-        hots: &[Hot; HOT],
-        stats: &RowStats,
-        target: &Coefficients,
-        total: f64,
-        memo: &mut FloorMemo,
-    ) -> Option<f64> {
-        if HOT == 0 || (target.gamma > 0.0 && !self.table.has_closed_floors()) {
-            return None;
-        }
-        // The count of open classes where masks renormalise, of all classes where they do not.
-        let uniform = self.table.is_uniform();
-        let (shared_mass, xlogx) = self.table.prior_sums();
-        let mass = if uniform { stats.prior.mass + stats.prior.masked_mass } else { shared_mass };
-        let mut prior = [0.0; 2];
-        for ((prior, hot), z) in prior.iter_mut().zip(hots).zip(stats.hot) {
-            if !(self.table.renormalises() && z == f64::NEG_INFINITY) {
-                *prior = target.gamma * if uniform { 1.0 } else { self.table.prior_at(hot.class) };
-            }
-        }
-        let class = hots.first().map_or(0, |hot| hot.class);
-        let inputs = Inputs { gamma: target.gamma, prior, beta: target.beta, total, mass, xlogx };
-        Some(memo.floor(class, inputs))
+/// `None` where the floor is not a function of scalars.
+#[inline(always)]
+pub(super) fn closed_floor<const HOT: usize>(
+    table: &ClassTable<'_>,
+    hots: &[Hot; HOT],
+    stats: &RowStats,
+    target: FloorOf,
+    memo: &mut FloorMemo,
+) -> Option<f64> {
+    let FloorOf { gamma, beta, total } = target;
+    if HOT == 0 || (gamma > 0.0 && !table.has_closed_floors()) {
+        return None;
     }
+    // The count of open classes where masks renormalise, of all classes where they do not.
+    let uniform = table.is_uniform();
+    let (shared_mass, xlogx) = table.prior_sums();
+    let mass = if uniform { stats.prior.mass + stats.prior.masked_mass } else { shared_mass };
+    let mut prior = [0.0; 2];
+    for ((prior, hot), z) in prior.iter_mut().zip(hots).zip(stats.hot) {
+        if !(table.renormalises() && z == f64::NEG_INFINITY) {
+            *prior = gamma * if uniform { 1.0 } else { table.prior_at(hot.class) };
+        }
+    }
+    let class = hots.first().map_or(0, |hot| hot.class);
+    Some(memo.floor(class, Inputs { gamma, prior, beta, total, mass, xlogx }))
 }
 
 /// y ln(y/total), 0 for y = 0 (and for what rounding leaves below it).
-pub(crate) fn relative_entropy_term(y: f64, total: f64) -> f64 {
+pub fn relative_entropy_term(y: f64, total: f64) -> f64 {
     if y > 0.0 { y * (y / total).ln() } else { 0.0 }
 }

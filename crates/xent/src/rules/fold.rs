@@ -11,8 +11,11 @@
 //! Every sum has terms ≥ 0 only, but for the corrections π_j of priors over the wrong classes, so
 //! that nothing cancels. 0·∞ is 0 (S1).
 
+use super::floor::{FloorMemo, FloorOf, closed_floor};
+use super::plan::Plan;
+use super::row::{Hot, RowPlan};
+use super::stats::RowStats;
 use super::table::ClassTable;
-use super::{FloorMemo, Hot, Plan, RowPlan, RowStats};
 use crate::Form;
 
 /// A row's contribution to the batch, row weight included.
@@ -129,10 +132,10 @@ impl Plan<'_> {
 
 /// What a fold asks of the criterion.
 #[derive(Clone, Copy)]
-pub(super) struct Folder<'p> {
-    pub(super) table: &'p ClassTable<'p>,
-    /// λ, by [`Denominators`](super::reduce::Denominators).
-    pub(super) z_loss: f64,
+struct Folder<'p> {
+    table: &'p ClassTable<'p>,
+    /// λ, by [`Denominators`](super::denominator::Denominators).
+    z_loss: f64,
 }
 
 impl Folder<'_> {
@@ -189,7 +192,7 @@ impl Folder<'_> {
         };
         Folded {
             coefficients,
-            floor: self.closed_floor(hots, stats, &coefficients, mass, memo),
+            floor: closed_floor(self.table, hots, stats, FloorOf { gamma: coefficients.gamma, beta, total: mass }, memo),
             parts: RowParts {
                 loss: times(1.0 - epsilon, nll) + smoothing + z_loss,
                 nll,

@@ -1,12 +1,18 @@
 //! A row's gradient: one formula with its exceptions. SEMANTICS.md S7, S8 and S9.
 
-use super::{Folded, Plan, RowPlan, RowStats, Transform};
+use super::fold::Folded;
+use super::plan::Plan;
+use super::row::RowPlan;
+use super::stats::RowStats;
+use super::transform::Transform;
 use crate::{EmptyMean, InputError, Reduction, Upstream};
 
 /// What turns a row's gradient into the batch's.
 #[derive(Debug, Clone, Copy)]
 pub struct GradientFactors<'a> {
-    upstream: Upstream<'a>,
+    /// Upstream: for all rows, or in their place one per row.
+    scalar: f64,
+    rows: Option<&'a [f64]>,
     denominator: f64,
     zero: bool,
 }
@@ -15,36 +21,34 @@ impl GradientFactors<'_> {
     /// Upstream over the denominator of a mean; `None` where the gradient is 0 whatever the row.
     #[inline]
     pub fn of(&self, row: usize) -> Option<f64> {
-        let upstream = match self.upstream {
-            Upstream::Scalar(upstream) => upstream,
-            Upstream::Rows(rows) => rows[row],
-        };
+        let upstream = self.rows.map_or(self.scalar, |rows| rows[row]);
         if self.zero { None } else { Some(upstream / self.denominator) }
     }
 
     /// The same for all rows; `None` where it is not, or where there is none.
     pub(crate) fn shared(&self) -> Option<f64> {
-        match self.upstream {
-            Upstream::Scalar(_) => self.of(0),
-            Upstream::Rows(_) => None,
-        }
+        if self.rows.is_none() { self.of(0) } else { None }
     }
 }
 
-impl<'a> Plan<'a> {
+impl Plan<'_> {
     /// The factors of the rows' gradients: upstream, over the denominator for a mean.
     ///
     /// # Errors
     /// [`InputError`] if there is not one upstream number per row, or several for a reduced loss.
-    pub fn gradient_factors(&self, upstream: Upstream<'a>) -> Result<GradientFactors<'a>, InputError> {
+    pub fn gradient_factors<'u>(&self, upstream: &'u Upstream<'_>) -> Result<GradientFactors<'u>, InputError> {
         let config = self.table.config();
         let mean = config.reduction == Reduction::Mean;
-        if let Upstream::Rows(rows) = upstream {
+        let (scalar, rows): (f64, Option<&[f64]>) = match upstream {
+            Upstream::Scalar(scalar) => (*scalar, None),
+            Upstream::Rows(rows) => (0.0, Some(rows)),
+        };
+        if let Some(rows) = rows {
             if config.reduction != Reduction::None {
-                return Err(InputError::Combination("upstream gradients a row need reduction none, expected one number for a reduced loss"));
+                return Err(InputError::Combination("upstream gradients per row need reduction none, expected one number for a reduced loss"));
             }
             if rows.len() != self.rows() {
-                return Err(InputError::Length { name: "upstream", len: rows.len(), expected: self.rows(), what: "one a row" });
+                return Err(InputError::Length { name: "upstream", len: rows.len(), expected: self.rows(), what: "one per row" });
             }
         }
         let empty = mean && self.denominator() == 0.0;
@@ -53,7 +57,7 @@ impl<'a> Plan<'a> {
             (true, true) => f64::NAN,
             (true, false) => self.denominator(),
         };
-        Ok(GradientFactors { upstream, denominator, zero: empty && config.empty_mean == EmptyMean::Zero })
+        Ok(GradientFactors { scalar, rows, denominator, zero: empty && config.empty_mean == EmptyMean::Zero })
     }
 }
 
@@ -86,8 +90,9 @@ pub struct RowGradient<'p> {
     factor: f64,
 }
 
-/// What the gradient's formula asks of a class.
+/// What the formulas ask of a class.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct ClassEntry {
     /// The class.
     pub class: usize,
@@ -97,6 +102,24 @@ pub struct ClassEntry {
     pub prior: f64,
     /// See `prior`.
     pub target: f64,
+}
+
+impl ClassEntry {
+    /// A class, its transformed logit, and its entries of v and t (0 where there are none).
+    pub fn new(class: usize, z: f64, prior: f64, target: f64) -> Self {
+        Self { class, z, prior, target }
+    }
+}
+
+impl Plan<'_> {
+    /// y_k of a row's smoothed and weighted target: `γ·v_k + τ·t_k + Σ_j β_j·[k = hot_j]`.
+    pub fn target_entry(&self, row: &RowPlan, folded: &Folded, at: &ClassEntry) -> f64 {
+        let of = folded.coefficients;
+        let weight = self.table.class_weights().map_or(1.0, |weights| weights[at.class]);
+        let on_hot: f64 = row.hot().iter().zip(of.beta).map(|(hot, beta)| if hot.class == at.class { beta } else { 0.0 }).sum();
+        let gamma = if at.z == f64::NEG_INFINITY && self.table.renormalises() { 0.0 } else { of.gamma };
+        gamma * at.prior * weight + of.tau * at.target * weight + on_hot
+    }
 }
 
 impl<'p> RowGradient<'p> {
@@ -153,14 +176,8 @@ impl<'p> RowGradient<'p> {
         if plan.forbids(self.plan.row, at.class) || (masked && plan.table.renormalises()) {
             return 0.0;
         }
-        let of = self.folded.coefficients;
-        let weight = plan.table.class_weights().map_or(1.0, |weights| weights[at.class]);
-        let of_hot = |(hot, beta): (&super::Hot, f64)| if hot.class == at.class { beta } else { 0.0 };
-        let on_hot: f64 = self.plan.hot().iter().zip(of.beta).map(of_hot).sum();
-        // A row without a share in v has 0 there, also where v is not known.
-        let share = |scalar: f64, entry: f64| if scalar == 0.0 { 0.0 } else { scalar * entry * weight };
         let p = (at.z - self.stats.max).exp() / (1.0 + self.stats.rest);
-        (of.alpha * p - share(of.gamma, at.prior) - share(of.tau, at.target) - on_hot) * self.factor * self.slope(at.z)
+        (self.folded.coefficients.alpha * p - plan.target_entry(self.plan, self.folded, at)) * self.factor * self.slope(at.z)
     }
 
     #[inline(always)]

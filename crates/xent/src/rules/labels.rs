@@ -9,6 +9,10 @@ use crate::{AllowedClasses, Batch, Config, Element, Real, Rows, Targets};
 #[derive(Debug)]
 pub(super) struct RowLabels<'a> {
     pub(super) batch: &'a Batch<'a>,
+    /// What the batch gives per row, as slices: ε, weights, λ.
+    pub(super) epsilons: Option<&'a [f64]>,
+    pub(super) row_weights: Option<&'a [f64]>,
+    pub(super) lambdas: Option<&'a [f64]>,
     pub(super) rows: usize,
     pub(super) classes: usize,
     /// The criterion's ignore indices, and those of them that are classes.
@@ -27,7 +31,21 @@ impl<'a> RowLabels<'a> {
             Targets::Classes(labels) => Some(labels),
             _ => None,
         };
-        Self { batch, rows, classes, ignore: &config.ignore, ignored_classes: config.ignore.iter().filter_map(is_class).collect(), single, ignored: 0 }
+        Self {
+            batch,
+            epsilons: batch.epsilon.as_deref(),
+            row_weights: batch.row_weights.as_deref(),
+            lambdas: match &batch.targets {
+                Targets::Mix { lambda: Lambda::Rows(lambda), .. } => Some(lambda),
+                _ => None,
+            },
+            rows,
+            classes,
+            ignore: &config.ignore_indices,
+            ignored_classes: config.ignore_indices.iter().filter_map(is_class).collect(),
+            single,
+            ignored: 0,
+        }
     }
 
     /// The targets, where they are probabilities.

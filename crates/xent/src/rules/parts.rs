@@ -3,8 +3,8 @@
 use std::mem::take;
 use std::ops::Range;
 
-use super::RowParts;
 use super::class_fold::ClassFoldRows;
+use super::fold::RowParts;
 use crate::{Real, Reduction};
 
 /// Loss, nll, smoothing, z-loss, floor.

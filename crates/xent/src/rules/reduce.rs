@@ -1,55 +1,10 @@
-//! From rows to a batch: none, sum or mean, and what the mean divides by. See SEMANTICS.md S6.
+//! From rows to a batch: none, sum or mean. See SEMANTICS.md S6.
 
-use super::Plan;
-use super::labels::RowLabels;
 use super::parts::{COLUMNS, Parts};
-use super::row::mean_weight;
+use super::plan::Plan;
 use super::sum::Sum;
-use super::table::ClassTable;
 use crate::output::Reduced;
-use crate::{ClassWeighting, Denominator, EmptyMean, Output, Real, Reduction};
-
-/// What means divide by.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Denominators {
-    /// D, of everything but z-loss.
-    pub(super) loss: f64,
-    /// That of z-loss: class weights do not enter z-loss, so neither do they enter what it is divided by.
-    pub(super) z_loss: f64,
-}
-
-impl Denominators {
-    /// Of a batch whose rows were checked.
-    pub(super) fn new(table: &ClassTable<'_>, labels: &RowLabels<'_>) -> Self {
-        let config = table.config();
-        let kept = (labels.rows - labels.ignored) as f64;
-        let dense = labels.probabilities().is_some();
-        let weights = config.class_weights.as_deref().filter(|_| !dense || config.class_weighting == ClassWeighting::PerRow);
-        let same = |loss| Self { loss, z_loss: loss };
-        match (labels.batch.denominator, config.denominator, weights) {
-            (Some(given), _, _) => same(given),
-            (None, Denominator::Rows, _) => same(labels.rows as f64),
-            (None, Denominator::PyTorch, Some(weights)) => Self { loss: kept_weight(labels, weights), z_loss: kept },
-            (None, Denominator::PyTorch | Denominator::KeptRows, _) => same(kept),
-        }
-    }
-
-    /// λ as rows use it: all of a mean is divided by [`loss`](Self::loss), so that z-loss brings what it is divided by instead.
-    pub(super) fn z_loss(&self, lambda: f64, reduction: Reduction) -> f64 {
-        let apart = reduction == Reduction::Mean && self.loss != self.z_loss && self.loss != 0.0;
-        if apart { lambda * (self.loss / self.z_loss) } else { lambda }
-    }
-}
-
-/// Σ w̄ over the rows that are kept.
-fn kept_weight(labels: &RowLabels<'_>, weights: &[f64]) -> f64 {
-    let mut sum = Sum::default();
-    match labels.single {
-        Some(_) => (0..labels.rows).filter_map(|row| labels.kept_class(row)).for_each(|class| sum.add(weights[class])),
-        None => (0..labels.rows).filter(|&row| !labels.is_ignored(row)).for_each(|row| sum.add(mean_weight(labels, row, weights))),
-    }
-    sum.total()
-}
+use crate::{EmptyMean, Output, Real, Reduction};
 
 impl Plan<'_> {
     /// Room for what the rows contribute.
@@ -84,6 +39,7 @@ impl Plan<'_> {
             lse: parts.lse,
             correct: parts.groups.iter().map(|group| group.correct as usize).sum(),
             denominator: self.denominators.loss,
+            rows: self.rows(),
             ignored: self.ignored(),
             non_finite: parts.groups.iter().map(|group| group.non_finite as usize).sum(),
             first_non_finite: parts.groups.iter().find(|group| group.non_finite > 0).map(|group| group.first_non_finite),

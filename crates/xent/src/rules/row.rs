@@ -1,7 +1,6 @@
 //! A row's coefficients before its logits are read: its line of the table, and what the batch gives it.
 
 use super::labels::RowLabels;
-use super::row_prior;
 use super::table::ClassTable;
 use crate::Prior;
 
@@ -57,7 +56,7 @@ impl RowPlan {
         if self.hot_len == 0 {
             self.prior_scale = Some(table.shared_sigma().unwrap_or(1.0));
             if matches!(table.config().prior, Prior::WrongClasses | Prior::Excluding(_)) {
-                self.target_mass = row_prior::target_mass(table, labels, self.row);
+                self.target_mass = target_mass(table, labels, self.row);
             }
             return;
         }
@@ -86,16 +85,16 @@ pub(super) struct RowTemplate {
 
 impl RowTemplate {
     pub(super) fn new(table: &ClassTable<'_>, labels: &RowLabels<'_>) -> Self {
-        let (config, batch) = (table.config(), labels.batch);
-        let mut plan = RowPlan { epsilon: config.epsilon, scale: 1.0, class_scale: 1.0, ..RowPlan::default() };
+        let config = table.config();
+        let mut plan = RowPlan { epsilon: config.label_smoothing, scale: 1.0, class_scale: 1.0, ..RowPlan::default() };
         if labels.single.is_some() {
             plan.hot[0] = Hot { class: 0, share: 1.0, weight: 1.0, prior: 0.0 };
             plan.hot_len = 1;
-            if config.epsilon > 0.0 && table.excluded().is_empty() {
+            if config.label_smoothing > 0.0 && table.excluded().is_empty() {
                 plan.put_prior(table, labels);
             }
         }
-        let given = batch.epsilon.is_some() || batch.row_weights.is_some();
+        let given = labels.epsilons.is_some() || labels.row_weights.is_some();
         let rows_differ = given || config.class_weights.is_some() || !table.excluded().is_empty() || !labels.keeps_every_class();
         Self { plan, rows_differ }
     }
@@ -154,11 +153,10 @@ impl RowSource<'_, '_> {
 
     #[inline]
     fn put_row_options(self, plan: &mut RowPlan) {
-        let batch = self.labels.batch;
-        if let Some(epsilon) = batch.epsilon {
+        if let Some(epsilon) = self.labels.epsilons {
             plan.epsilon = epsilon[plan.row];
         }
-        if let Some(weights) = batch.row_weights {
+        if let Some(weights) = self.labels.row_weights {
             plan.scale = weights[plan.row];
         }
     }
@@ -194,4 +192,11 @@ pub(super) fn mean_weight(labels: &RowLabels<'_>, row: usize, weights: &[f64]) -
     let mut sum = labels.mean_of(row, weights);
     labels.for_each_probability(row, |class, probability| sum += probability * weights[class]);
     sum
+}
+
+/// A dense target's mass on the classes that the prior leaves in, and on those that it excludes.
+fn target_mass(table: &ClassTable<'_>, labels: &RowLabels<'_>, row: usize) -> [f64; 2] {
+    let mut mass = [0.0; 2];
+    labels.for_each_probability(row, |class, probability| mass[usize::from(table.is_excluded(class))] += probability);
+    mass
 }

@@ -5,13 +5,6 @@ use super::row::RowPlan;
 use super::table::ClassTable;
 use crate::Prior;
 
-/// A dense target's mass on the classes that the prior leaves in, and on those that it excludes.
-pub(super) fn target_mass(table: &ClassTable<'_>, labels: &RowLabels<'_>, row: usize) -> [f64; 2] {
-    let mut mass = [0.0; 2];
-    labels.for_each_probability(row, |class, probability| mass[usize::from(table.is_excluded(class))] += probability);
-    mass
-}
-
 /// Writes v of classes `start..` of a kept row, before class weights.
 pub(super) fn fill(table: &ClassTable<'_>, labels: &RowLabels<'_>, plan: &RowPlan, start: usize, out: &mut [f64]) {
     if let Prior::ByTrueClass(matrix) = &table.config().prior {

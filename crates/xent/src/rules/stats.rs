@@ -2,6 +2,7 @@
 
 /// Sums over a row against a vector v (the prior or a dense target, weighted): all ≥ 0, so that nothing cancels.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Functional {
     /// Σ v_k·(max − z_k) over the classes that are not masked.
     pub shifted: f64,

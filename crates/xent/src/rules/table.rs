@@ -299,7 +299,7 @@ impl Spread {
 /// The criterion against the number of classes: the classes that its prior excludes.
 fn check(config: &Config, classes: usize) -> Result<Vec<usize>, InputError> {
     let per_class = |name, len: usize| {
-        if len == classes { Ok(()) } else { Err(InputError::Length { name, len, expected: classes, what: "one a class" }) }
+        if len == classes { Ok(()) } else { Err(InputError::Length { name, len, expected: classes, what: "one per class" }) }
     };
     if let Some(weights) = &config.class_weights {
         per_class("class weights", weights.len())?;

@@ -1,4 +1,5 @@
-//! A case as calls of xent, and what came out. Shared by test programs, none of which uses all of it.
+//! A case as calls of xent, and what came out. Shared by test programs, none of which uses all of
+//! it.
 #![allow(dead_code)]
 
 use xent::{Element, Instructions, Real, Rows, RowsMut, bf16, f16};
@@ -15,10 +16,11 @@ pub fn run(case: &Case, instructions: Option<Instructions>) -> Result<Answer, St
     }
 }
 
-/// `forward`, `forward_backward` and `forward_backward_in_place` must agree to the last bit, write every position of the view and none beside it, and nothing at all
-/// when they refuse.
+/// `forward`, `loss_and_gradient`, `forward_backward` and `forward_backward_in_place` must agree to
+/// the last bit, write every position of the view and none outside it, and nothing at all when they
+/// refuse. Axes are counted from either end.
 fn run_as<T: Element>(case: &Case, instructions: Option<Instructions>) -> Result<Answer, String> {
-    let mut call = Call::new(case)?;
+    let mut call = Call::new(case).map_err(|error| error.to_string())?;
     if let Some(instructions) = instructions {
         call.criterion = call.criterion.config().clone().instructions(instructions).build().map_err(|error| error.to_string())?;
     }
@@ -29,12 +31,14 @@ fn run_as<T: Element>(case: &Case, instructions: Option<Instructions>) -> Result
     let mut grad = vec![sentinel; buffer.len()];
     let mut in_place = buffer.clone();
 
-    let logits = Rows::strided(&buffer, &case.shape, &strides, offset, case.axis).map_err(|error| error.to_string())?;
-    let mut grad_view = RowsMut::strided(&mut grad, &case.shape, &strides, offset, case.axis).map_err(|error| error.to_string())?;
-    let mut in_place_view = RowsMut::strided(&mut in_place, &case.shape, &strides, offset, case.axis).map_err(|error| error.to_string())?;
+    let (axis, from_the_end) = (case.axis as isize, case.axis as isize - case.shape.len() as isize);
+    let logits = Rows::strided(&buffer, &case.shape, &strides, offset, axis).map_err(|error| error.to_string())?;
+    let mut grad_view = RowsMut::strided(&mut grad, &case.shape, &strides, offset, from_the_end).map_err(|error| error.to_string())?;
+    let mut in_place_view = RowsMut::strided(&mut in_place, &case.shape, &strides, offset, from_the_end).map_err(|error| error.to_string())?;
 
-    let output = call.criterion.forward_backward(&logits, call.batch()?, call.upstream(), &mut grad_view);
-    let over_logits = call.criterion.forward_backward_in_place(&mut in_place_view, call.batch()?, call.upstream());
+    let batch = || call.batch().map_err(|error| error.to_string());
+    let output = call.criterion.forward_backward(&logits, batch()?, call.upstream(), &mut grad_view);
+    let over_logits = call.criterion.forward_backward_in_place(&mut in_place_view, batch()?, call.upstream());
     let output = match output {
         Ok(output) => output,
         Err(error) => {
@@ -44,10 +48,20 @@ fn run_as<T: Element>(case: &Case, instructions: Option<Instructions>) -> Result
             return Err(error.to_string());
         }
     };
-    let alone = call.criterion.forward(&logits, call.batch()?).map_err(|error| error.to_string())?;
+    let alone = call.criterion.forward(&logits, batch()?).map_err(|error| error.to_string())?;
     let over_logits = over_logits.map_err(|error| error.to_string())?;
     assert_same_output(case, "forward", &alone, &output);
     assert_same_output(case, "in place", &over_logits, &output);
+    assert_eq!(output.rows, case.row_count(), "{}", case.name);
+    if case.upstream.is_unit() {
+        let (with_new, new) = call.criterion.loss_and_gradient(&logits, batch()?).map_err(|error| error.to_string())?;
+        assert_same_output(case, "with a new gradient", &with_new, &output);
+        for (i, g) in new.iter().enumerate() {
+            let (row, class) = (i / logits.classes(), i % logits.classes());
+            let place = case.layout.place(&case.shape, case.position(row, class));
+            assert!(same_bits(*g, grad[place]), "{}: new gradient differs in row {row}, class {class}", case.name);
+        }
+    }
 
     let mut in_view = vec![false; buffer.len()];
     let mut values = Vec::with_capacity(case.logits.len());
@@ -69,7 +83,8 @@ pub fn same_bits<T: Element>(a: T, b: T) -> bool {
     a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
 }
 
-/// Debug prints the shortest number that reads back as the same, so equal text is equal bits (and NaN equals NaN).
+/// Debug prints the shortest number that reads back as the same, so equal text is equal bits (and
+/// NaN equals NaN).
 fn assert_same_output<F: Real>(case: &Case, way: &str, a: &xent::Output<F>, b: &xent::Output<F>) {
     assert_eq!(format!("{a:?}"), format!("{b:?}"), "{}: {way}", case.name);
 }

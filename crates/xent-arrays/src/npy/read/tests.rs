@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::npy::encode;
+use crate::npy::values::PART;
 
 /// A file with this header, as NumPy frames it, and these bytes of entries.
 fn framed(version: u8, header: &[u8], entries: &[u8]) -> Vec<u8> {

@@ -41,6 +41,16 @@ fn labels_of_every_type_are_checked_at_both_ends() {
         one_bad_label(0, classes as u8, classes as i64, classes, &mut Vec::new());
         one_bad_label(classes as u8 - 1, 255, 255, classes, &mut Vec::new());
     }
+    for classes in [1, 3, 32_767, 32_768, 32_769, 65_535] {
+        one_bad_label(0, classes as u16, classes as i64, classes, &mut Vec::new());
+        one_bad_label(classes as u16 - 1, u16::MAX, 65_535, classes, &mut Vec::new());
+        one_bad_label((classes - 1).min(127) as i8, -1, -1, classes, &mut Vec::new());
+        one_bad_label(0, i8::MIN, -128, classes, &mut Vec::new());
+        one_bad_label((classes - 1).min(32_767) as i16, -1, -1, classes, &mut Vec::new());
+        one_bad_label(0, i16::MIN, -32_768, classes, &mut Vec::new());
+    }
+    one_bad_label(8i8, 9, 9, 9, &mut Vec::new());
+    one_bad_label(8i16, 9, 9, 9, &mut Vec::new());
     for classes in [1, 10, 1 << 31] {
         one_bad_label(classes as u32 - 1, classes as u32, classes as i64, classes, &mut Vec::new());
         one_bad_label(0, u32::MAX, i64::from(u32::MAX), classes, &mut Vec::new());
@@ -53,6 +63,9 @@ fn labels_of_every_type_are_checked_at_both_ends() {
         one_bad_label(classes - 1, classes, classes as i64, classes, &mut Vec::new());
         one_bad_label(0, usize::MAX, i64::MAX, classes, &mut Vec::new());
         one_bad_label(0, i64::MAX as usize + 1, i64::MAX, classes, &mut Vec::new());
+        one_bad_label(classes as u64 - 1, classes as u64, classes as i64, classes, &mut Vec::new());
+        one_bad_label(0, u64::MAX, i64::MAX, classes, &mut Vec::new());
+        one_bad_label(0, i64::MAX as u64 + 1, i64::MAX, classes, &mut Vec::new());
     }
     one_bad_label(0, 9i32, 9, 9, &mut Vec::new());
     one_bad_label(0, 1i64 << 32, 1 << 32, 9, &mut Vec::new());
@@ -60,6 +73,8 @@ fn labels_of_every_type_are_checked_at_both_ends() {
     let all: Vec<u8> = (0..=255).collect();
     assert_eq!(check(&Config::new(), Batch::new(&all), 256, 256), Ok(0));
     assert_eq!(check(&Config::new(), Batch::new(&[u32::MAX, 0, 1 << 31]), 3, 1 << 32), Ok(0));
+    let all: Vec<u16> = (0..=u16::MAX).collect();
+    assert_eq!(check(&Config::new(), Batch::new(&all), all.len(), all.len()), Ok(0));
 }
 
 #[test]
@@ -108,7 +123,7 @@ fn the_first_row_with_something_wrong_is_named_and_its_label_first() {
     let bad = one(2, f64::NAN);
     let ignoring = Config::new().ignore_index(7);
     assert_eq!(check(&ignoring, batch().label_smoothing_rows(&bad).row_weights(&bad), 5, 3), Ok(1));
-    let mix = |lambda: &'static [f64]| Targets::Mix { a: (&labels).into(), b: (&[0u8; 5]).into(), lambda: Lambda::Rows(lambda) };
+    let mix = |lambda: &'static [f64]| Targets::Mix { a: (&labels).into(), b: (&[0u8; 5]).into(), lambda: Lambda::Rows(lambda.into()) };
     assert_eq!(check(&ignoring, Batch::new(mix(&[0.5, 0.0, -1.0, 1.0, 0.1])), 5, 3), Ok(1));
     assert_eq!(check(&ignoring, Batch::new(mix(&[0.5, 0.0, -1.0, 1.0, -0.1])), 5, 3), row_value(RowOption::Lambda, 4, -0.1, "0 ≤ λ ≤ 1"));
 }
@@ -120,7 +135,7 @@ where
     let (rows, classes) = (5000, 21);
     let mut data: Vec<T> = vec![T::from_f64(0.25); rows * classes];
     data[7] = T::from_f64(-0.0);
-    let check = |data: &[T], axis: usize, mask: Option<&[bool]>| {
+    let check = |data: &[T], axis: isize, mask: Option<&[bool]>| {
         let shape = if axis == 1 { [rows, classes] } else { [classes, rows] };
         let batch = Batch::new(Rows::with_axis(data, &shape, axis).unwrap());
         check(&Config::new(), mask.map_or(batch.clone(), |mask| batch.ignored_rows(mask)), rows, classes)

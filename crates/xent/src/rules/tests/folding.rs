@@ -25,10 +25,10 @@ fn configs() -> Vec<Config> {
     vec![
         base(),
         Config::new(),
-        base().class_weights(weights),
-        base().class_weights(weights).class_weighting(ClassWeighting::PerRow),
+        base().class_weights(&weights),
+        base().class_weights(&weights).class_weighting(ClassWeighting::PerRow),
         base().prior(Prior::WrongClasses).form(Form::KlDivergence),
-        base().prior(Prior::Excluding(vec![0, 3])).class_weights(weights),
+        base().prior(Prior::Excluding(vec![0, 3])).class_weights(&weights),
         base().prior(Prior::Fixed(vec![0.1, 0.2, 0.1, 0.2, 0.1, 0.0, 0.3])),
         base().prior(Prior::ByTrueClass(PriorMatrix::new(CLASSES, matrix).unwrap())),
         base().masked(Masked::Renormalise),

@@ -1,34 +1,32 @@
-//! What there is to report, and its JSON.
+//! The scores of all models.
 
 use serde::Serialize;
-use serde_json::json;
 use xent_metrics::{EpsilonEstimate, Optimum, Scored, Scores, UniformPrior, estimate_epsilon};
 
 use super::partial::Evaluated;
 use crate::error::{Error, Result};
-use crate::report::Versions;
 
-/// Everything that was found out.
-pub struct Report {
+/// The models side by side.
+pub struct Comparison {
     /// In the order given.
-    pub models: Vec<ModelReport>,
+    pub models: Vec<ModelScores>,
     /// The prior of the smoothed losses.
     pub prior: UniformPrior,
 }
 
-/// A model's numbers.
+/// The numbers of a model.
 #[derive(Serialize)]
-pub struct ModelReport {
-    /// Its name.
+pub struct ModelScores {
+    /// Its name in the report.
     pub name: String,
-    /// How many rows its files have, ignored ones too.
+    /// The number of rows of its files, ignored ones included.
     pub rows_read: u64,
     /// The numbers.
     #[serde(flatten)]
     pub scores: Scores,
     /// Losses at smoothed targets.
     pub smoothed: Vec<Smoothed>,
-    /// The ε that it may have been trained with, where that can be told.
+    /// The ε that it may have been trained with, if the gaps tell.
     pub epsilon_estimate: Option<EpsilonEstimate>,
 }
 
@@ -45,20 +43,17 @@ pub struct Smoothed {
     pub floor: f64,
 }
 
-impl Report {
-    /// From what is known of the models.
+impl Comparison {
+    /// From the evaluations of the models.
     pub fn new(models: &[Evaluated], (prior, epsilons): (UniformPrior, &[f64])) -> Result<Self> {
-        let model = |Evaluated { name, evaluation }: &Evaluated| -> Result<ModelReport> {
-            if evaluation.raw().is_empty() {
-                return Err(Error::input(format!("{name}: no rows to evaluate")));
-            }
+        let model = |Evaluated { name, evaluation }: &Evaluated| -> Result<ModelScores> {
             let scores = evaluation.scores();
             let smoothed = |epsilon: f64| -> Result<Smoothed> {
                 let loss = |scored: &Scored| scored.smoothed_loss(prior, epsilon);
                 let floor = Optimum::new(prior, epsilon, scores.classes).map_err(Error::failed)?.floor;
                 Ok(Smoothed { epsilon, loss: loss(&scores.raw), loss_after_temperature: scores.scaled.as_ref().map(loss), floor })
             };
-            Ok(ModelReport {
+            Ok(ModelScores {
                 name: name.clone(),
                 rows_read: evaluation.sources().values().sum(),
                 smoothed: epsilons.iter().map(|epsilon| smoothed(*epsilon)).collect::<Result<_>>()?,
@@ -69,11 +64,11 @@ impl Report {
         Ok(Self { models: models.iter().map(model).collect::<Result<_>>()?, prior })
     }
 
-    /// Of how many rows, in a line.
+    /// The models and their numbers of rows, in a line.
     pub fn headline(&self) -> String {
         let first = &self.models[0];
         let same = self.models.iter().all(|model| (model.scores.raw.rows, model.scores.classes) == (first.scores.raw.rows, first.scores.classes));
-        let rows = |model: &ModelReport| {
+        let rows = |model: &ModelScores| {
             let scores = &model.scores;
             let left_out = match (scores.ignored, scores.not_finite) {
                 (0, 0) => String::new(),
@@ -88,18 +83,5 @@ impl Report {
             models if same => format!("{} models: {}.", models.len(), rows(first)),
             models => models.iter().map(|model| format!("{}: {}.", model.name, rows(model))).collect::<Vec<_>>().join(" "),
         }
-    }
-
-    /// One object. Everything but `environment` is the same for the same rows, however they were read.
-    pub fn to_json(&self, seconds: f64) -> Result<String> {
-        let value = json!({
-            "report": "xent eval",
-            "smoothed_prior": self.prior,
-            "models": self.models,
-            "environment": { "seconds": seconds, "versions": Versions::of_this_build() },
-        });
-        let mut text = serde_json::to_string_pretty(&value).map_err(Error::failed)?;
-        text.push('\n');
-        Ok(text)
     }
 }

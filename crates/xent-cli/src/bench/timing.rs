@@ -1,4 +1,4 @@
-//! What is printed about a case: its object and its row.
+//! What is printed about a case: one object or one row of the table.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -8,27 +8,27 @@ use super::measure::{Measured, Quartiles};
 use crate::report::Versions;
 
 /// A case and how long it took.
-pub struct Report<'a> {
+pub struct Timing<'a> {
     /// What was timed.
     pub case: Case,
     /// How long it took.
     pub measured: Measured,
     /// Amount of label smoothing.
     pub epsilon: f64,
-    /// Where.
+    /// The machine.
     pub machine: &'a Machine,
-    /// With which program.
+    /// The program.
     pub versions: &'a Versions,
 }
 
-impl Report<'_> {
-    /// Name, times and how often each logit's bytes are moved.
+impl Timing<'_> {
+    /// For each step its name, its times and how often it moves each logit's bytes.
     fn times(&self) -> [(&'static str, &Quartiles, usize); 4] {
         let Measured { read, copy, forward, forward_backward, .. } = &self.measured;
         [("read", read, 1), ("copy", copy, 2), ("forward", forward, 1), ("forward_backward", forward_backward, 2)]
     }
 
-    /// Bytes a nanosecond, which are 10⁹ bytes a second.
+    /// Bytes per nanosecond, which is 10⁹ bytes per second.
     pub fn gb_per_second(&self, times: &Quartiles, moved: usize) -> f64 {
         (moved * self.case.dtype.size()) as f64 / times.median
     }
@@ -45,7 +45,7 @@ impl Report<'_> {
 }
 
 /// One object; the names of the times are made of the same parts.
-impl Serialize for Report<'_> {
+impl Serialize for Timing<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("rows", &self.case.rows)?;
@@ -72,8 +72,8 @@ impl Serialize for Report<'_> {
     }
 }
 
-/// An array with an object a line.
-pub fn to_json(reports: &[Report<'_>]) -> serde_json::Result<String> {
-    let lines = reports.iter().map(serde_json::to_string).collect::<serde_json::Result<Vec<_>>>()?;
+/// An array with one object per line.
+pub fn to_json(timings: &[Timing<'_>]) -> serde_json::Result<String> {
+    let lines = timings.iter().map(serde_json::to_string).collect::<serde_json::Result<Vec<_>>>()?;
     Ok(format!("[\n{}\n]", lines.join(",\n")))
 }
