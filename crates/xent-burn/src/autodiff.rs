@@ -1,4 +1,4 @@
-//! The way into burn: what a backend may do in one pass, and the node of burn's graph at which `backward` asks for the gradient.
+//! The way into burn: what a backend can do in one pass, and the node of burn's graph at which `backward` requests the gradient.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, DispatchDevice, ExtensionType, Scalar, TensorMetadata, backend_extension, get_device_settings};
 use burn::tensor::{Shape, Tensor, read_sync};
-use xent::Output;
+use xent::{Output, Upstream};
 
-use crate::engine::{Job, Upstream};
+use crate::job::Job;
 use crate::{Error, Result};
 
 /// A float tensor, or none.
@@ -24,13 +24,13 @@ pub(crate) enum Maybe<B: Backend> {
 /// How an upstream gradient comes in.
 #[derive(Debug, Clone)]
 pub(crate) enum Chain {
-    /// By another pass over the logits, unless it is 1.
+    /// Another pass over the logits, unless it is 1.
     Pass(Arc<Job>),
-    /// Multiplied in, in the dtype that computes; in this shape it is broadcast against the logits.
+    /// Multiplied into the gradient, in the dtype that computes; in this shape it broadcasts against the logits.
     Multiply(Shape),
 }
 
-/// What a pass over the logits gave: loss and parts, and the gradient under the upstream gradient that was asked for.
+/// The result of a pass over the logits: loss and parts, and the gradient under the requested upstream gradient.
 #[derive(ExtensionType)]
 pub(crate) struct Pass<B: Backend> {
     pub(crate) output: Result<Output<f64>>,
@@ -38,16 +38,17 @@ pub(crate) struct Pass<B: Backend> {
     pub(crate) gradient: Maybe<B>,
 }
 
-/// A backend on which the loss can be differentiated. A kernel of a backend's own overrides `pass`.
+/// A backend on which the loss can be differentiated. One that has a kernel of its own overrides `pass`.
 #[backend_extension(Flex: cfg(feature = "flex"), Cube: cfg(feature = "cube"), Autodiff)]
 pub(crate) trait CrossEntropyBackend: Backend {
-    /// Loss and, where `upstream` is given, gradient in one pass over the logits. Only where [`engine::runs_on`](crate::engine::runs_on) says so.
-    fn pass(logits: FloatTensor<Self>, #[extension_type] probabilities: Maybe<Self>, job: Arc<Job>, upstream: Option<Upstream>) -> Pass<Self> {
+    /// Loss and, if `upstream` is given, gradient in one pass over the logits. Only for logits that [`has_engine`] accepts.
+    fn pass(logits: FloatTensor<Self>, #[extension_type] probabilities: Maybe<Self>, job: Arc<Job>, upstream: Option<Upstream<'static>>) -> Pass<Self> {
         let _ = (logits, probabilities, job, upstream);
         Pass { output: Err(Error::Call("this backend has no kernel for the loss".into())), gradient: Maybe::None }
     }
 
-    /// `loss` as a function of `logits`, whose gradient under an upstream gradient of 1 is `gradient`; `chain` says what is done for any other.
+    /// `loss` as a function of `logits`, whose gradient is `gradient` under an upstream gradient of 1, and follows by `chain` under
+    /// any other.
     fn attach(
         logits: FloatTensor<Self>,
         loss: FloatTensor<Self>,
@@ -60,7 +61,7 @@ pub(crate) trait CrossEntropyBackend: Backend {
     }
 }
 
-/// With burn's fusion or without: nothing but `attach` is asked of it, which does nothing there.
+/// With burn's fusion or without: only `attach` is called, which does nothing there.
 #[cfg(feature = "cube")]
 impl CrossEntropyBackend for burn::backend::Cube {}
 
@@ -120,11 +121,14 @@ impl<B: CrossEntropyBackend> Saved<B> {
                 if let (Maybe::Some(unit), [1.0]) = (&unit, numbers.as_slice()) {
                     return unit.clone();
                 }
-                // Not multiplied in afterwards: in half precision, what it was to save from underflow would be lost already.
+                // Not multiplied in afterwards: a half-precision gradient would have underflowed already, which loss scaling is
+                // there to prevent.
                 let upstream = job.upstream(numbers);
                 match B::pass(self.logits, self.probabilities, job, Some(upstream)) {
                     Pass { gradient: Maybe::Some(gradient), .. } => gradient,
-                    Pass { output, .. } => panic!("the batch was good in the forward pass, and now: {:?}", output.err()),
+                    Pass { output, .. } => {
+                        panic!("internal error in xent: the batch was valid in the forward pass and is not in the backward pass: {:?}", output.err())
+                    }
                 }
             }
             (Chain::Multiply(shape), Maybe::Some(gradient)) => {
@@ -139,15 +143,22 @@ impl<B: CrossEntropyBackend> Saved<B> {
     }
 }
 
-/// Whether the loss can be differentiated on the logits' device.
-pub(crate) fn is_listed<const D: usize>(logits: &Tensor<D>) -> bool {
+/// Whether these logits are on the CPU backend that xent's engine reads.
+pub(crate) fn has_engine<const D: usize>(logits: &Tensor<D>) -> bool {
     match logits.device().inner().as_dispatch() {
         #[cfg(feature = "flex")]
         DispatchDevice::Flex(_) => true,
-        #[cfg(feature = "cube")]
-        DispatchDevice::Cube(_) => true,
         #[allow(unreachable_patterns)]
         _ => false,
+    }
+}
+
+/// Whether the loss can be differentiated on the logits' device.
+pub(crate) fn is_listed<const D: usize>(logits: &Tensor<D>) -> bool {
+    match logits.device().inner().as_dispatch() {
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(_) => true,
+        _ => has_engine(logits),
     }
 }
 
