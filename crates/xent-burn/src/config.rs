@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
+use burn::module::{Content, Module, ModuleDisplay};
 use xent::{Criterion, EmptyMean, Reduction};
 
 use crate::Result;
@@ -73,23 +73,10 @@ impl CrossEntropyConfig {
     }
 }
 
-/// Label-smoothed cross-entropy of burn tensors. Made by [`CrossEntropyConfig::init`].
+/// Label-smoothed cross-entropy of burn tensors: with p = softmax(z) and y the smoothed target, the loss of a row is
+/// `−Σ y_k ln p_k` and its gradient `p − y`. Made by [`CrossEntropyConfig::init`].
 ///
-/// With p = softmax(z) and y the smoothed target, the loss of a row is `−Σ y_k ln p_k` and its gradient `p − y`. A module without
-/// parameters, cheap to clone, to keep in a model or next to it.
-///
-/// ```
-/// use burn::tensor::{Device, Int, Tensor};
-/// use xent_burn::{CrossEntropyConfig, xent};
-///
-/// let device = Device::default().autodiff();
-/// let criterion = CrossEntropyConfig::new(xent::Config::new().label_smoothing(0.1)).init();
-/// let logits = Tensor::<2>::zeros([2, 4], &device).require_grad();
-/// let targets = Tensor::<1, Int>::from_ints([0, 3], &device);
-/// let loss = criterion.forward(logits.clone(), targets);
-/// assert_eq!(loss.clone().into_scalar::<f32>(), 4f32.ln()); // four classes, all equally likely
-/// let gradient = logits.grad(&loss.backward()).unwrap();
-/// ```
+/// A module without parameters, cheap to clone, to keep in a model or next to it.
 #[derive(Module)]
 #[module(custom_display)]
 pub struct CrossEntropy {
@@ -111,18 +98,10 @@ pub struct CrossEntropy {
 }
 
 impl ModuleDisplay for CrossEntropy {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new().with_new_line_after_attribute(false).optional()
-    }
-
     fn custom_content(&self, content: Content) -> Option<Content> {
         let xent::Config { label_smoothing, prior, reduction, .. } = self.reduced.config();
-        content
-            .add_debug_attribute("label_smoothing", label_smoothing)
-            .add_debug_attribute("prior", prior)
-            .add_debug_attribute("reduction", reduction)
-            .add_debug_attribute("class_axis", &self.class_axis)
-            .optional()
+        let content = content.add_debug_attribute("label_smoothing", label_smoothing).add_debug_attribute("prior", prior);
+        content.add_debug_attribute("reduction", reduction).add_debug_attribute("class_axis", &self.class_axis).optional()
     }
 }
 

@@ -47,9 +47,9 @@ fn without_rows<const D: usize>(job: &Job, logits: Tensor<D>, dense: bool) -> Re
 fn as_tensors<const D: usize>(output: &Output<f64>, logits: &Tensor<D>) -> CrossEntropyOutput<1> {
     let device = logits.device().inner();
     let dtype = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-    let line = |numbers: &[f64]| match dtype {
-        DType::F64 => Tensor::<1>::from_data(TensorData::new(numbers.to_vec(), [numbers.len()]), (&device, dtype)),
-        _ => Tensor::from_data(TensorData::new(numbers.iter().map(|&number| number as f32).collect(), [numbers.len()]), (&device, dtype)),
+    let line = |numbers: &[f64]| {
+        let data = TensorData::new(numbers.to_vec(), [numbers.len()]).convert_dtype(dtype);
+        Tensor::<1>::from_data(data, (&device, dtype))
     };
     let part = |reduced: &Reduced<f64>| line(reduced.as_slice());
     let count = |count: usize| Tensor::<1, Int>::from_ints([count as i64], &device);
@@ -84,26 +84,26 @@ mod flex {
 
     impl CrossEntropyBackend for Flex {
         fn pass(logits: FlexTensor, probabilities: Maybe<Self>, job: Arc<Job>, upstream: Option<Upstream<'static>>) -> Pass<Self> {
-            match pass(&logits, &probabilities, &job, upstream) {
-                Ok((output, gradient)) => Pass { output: Ok(output), gradient: gradient.map_or(Maybe::None, Maybe::Some) },
+            let evaluated = match logits.dtype() {
+                DType::F32 => pass::<f32>(&logits, &probabilities, &job, upstream),
+                DType::F64 => pass::<f64>(&logits, &probabilities, &job, upstream),
+                DType::F16 => pass::<f16>(&logits, &probabilities, &job, upstream),
+                DType::BF16 => pass::<bf16>(&logits, &probabilities, &job, upstream),
+                found => Err(not_a_float("the tensor of logits", found)),
+            };
+            match evaluated {
+                Ok((output, gradient)) => Pass { output: Ok(output), gradient },
                 Err(error) => Pass { output: Err(error), gradient: Maybe::None },
             }
         }
     }
 
-    type Evaluated = (Output<f64>, Option<FlexTensor>);
-
-    fn pass(logits: &FlexTensor, probabilities: &Maybe<Flex>, job: &Job, upstream: Option<Upstream<'static>>) -> Result<Evaluated> {
-        match logits.dtype() {
-            DType::F32 => pass_as::<f32>(logits, probabilities, job, upstream),
-            DType::F64 => pass_as::<f64>(logits, probabilities, job, upstream),
-            DType::F16 => pass_as::<f16>(logits, probabilities, job, upstream),
-            DType::BF16 => pass_as::<bf16>(logits, probabilities, job, upstream),
-            found => Err(not_a_float("the tensor of logits", found)),
-        }
-    }
-
-    fn pass_as<T: xent::Element + Element + Pod>(logits: &FlexTensor, probabilities: &Maybe<Flex>, job: &Job, upstream: Option<Upstream<'static>>) -> Result<Evaluated> {
+    fn pass<T: xent::Element + Element + Pod>(
+        logits: &FlexTensor,
+        probabilities: &Maybe<Flex>,
+        job: &Job,
+        upstream: Option<Upstream<'static>>,
+    ) -> Result<(Output<f64>, Maybe<Flex>)> {
         let Job { criterion, batch, shape, memory } = job;
         let axis = shape.axis() as isize;
         let rows = strided(logits.storage::<T>(), logits.layout(), axis)?;
@@ -111,7 +111,7 @@ mod flex {
             Maybe::None => None,
             Maybe::Some(tensor) => Some(targets(tensor, axis)?),
         });
-        let Some(upstream) = upstream else { return Ok((criterion.forward(&rows, batch)?.to_f64(), None)) };
+        let Some(upstream) = upstream else { return Ok((criterion.forward(&rows, batch)?.to_f64(), Maybe::None)) };
         let entries = shape.rows() * shape.classes();
         let mut gradient =
             memory.take().filter(|memory| memory.len() == entries * size_of::<T>()).unwrap_or_else(|| Bytes::from_elems(vec![T::zeroed(); entries]));
@@ -119,7 +119,8 @@ mod flex {
         let output = criterion.forward_backward(&rows, batch, upstream, &mut view)?;
         let gradient = Arc::new(gradient);
         memory.keep(gradient.clone());
-        Ok((output.to_f64(), Some(FlexTensor::from_arc(gradient, Layout::contiguous(shape.dims().to_vec().into()), logits.dtype()))))
+        let gradient = FlexTensor::from_arc(gradient, Layout::contiguous(shape.dims().to_vec().into()), logits.dtype());
+        Ok((output.to_f64(), Maybe::Some(gradient)))
     }
 
     fn targets(tensor: &FlexTensor, axis: isize) -> Result<Targets<'_>> {

@@ -19,6 +19,8 @@ mod ops;
 mod rows;
 mod statistics;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use burn::backend::Dispatch;
 use burn::tensor::{Bool, Shape, Tensor};
@@ -32,7 +34,7 @@ use crate::{CrossEntropyOutput, Result};
 use fold::Folded;
 use gradient::{floors, gradient};
 use ops::{Value, finite, first_of, select, sum, zero_where};
-use rows::{Rows, Target};
+use rows::Rows;
 use statistics::Statistics;
 
 pub(crate) use table::Tables;
@@ -43,8 +45,12 @@ pub(crate) struct Composed<'a> {
     rows: Rows,
     statistics: Statistics,
     folded: Folded,
-    /// What a mean divides by, and what it divides z-loss by.
-    denominators: [Value; 2],
+    /// What a mean divides by, whatever the reduction.
+    denominator: Value,
+    /// What the reduction divides by, and what it divides z-loss by.
+    divisors: [Value; 2],
+    /// Whether a mean over nothing is 0, `[1, 1]`; `None` if it cannot be.
+    zero: Option<Tensor<2, Bool>>,
     /// Rows whose loss is NaN; ignored rows may be among them.
     nan: Tensor<2, Bool>,
     /// The loss of each row without z-loss, row weight included.
@@ -62,7 +68,7 @@ impl<'a> Composed<'a> {
     ) -> Result<Self> {
         let config = criterion.config();
         let table = tables.get(criterion, logits, shape.classes()).map_err(xent::Error::from)?;
-        let rows = Rows::new(config, table, batch, shape);
+        let rows = Rows::new(config, table.clone(), batch, shape);
         let statistics = Statistics::new(logits.clone().inner(), batch.allowed.as_ref(), shape, config, &rows);
         let folded = Folded::new(config, &rows, &statistics);
         let nan = rows.unusable.clone().into_iter().fold(statistics.nan.clone(), Tensor::bool_or);
@@ -70,18 +76,29 @@ impl<'a> Composed<'a> {
         if config.form == Form::KlDivergence {
             losses = losses - floors(&rows, &folded);
         }
-        let denominators = rows.denominators(config, batch.denominator);
-        let mut composed = Self { config, rows, statistics, folded, denominators, nan, losses };
+
+        let mut divisors = rows.denominators(config, batch.denominator);
+        let (denominator, mut zero) = (divisors[0].clone(), None);
+        match &denominator {
+            _ if config.reduction != Reduction::Mean => divisors = [Value::Same(1.0), Value::Same(1.0)],
+            // What the host knows is not 0.
+            Value::Same(_) => {}
+            Value::Each(denominator) => {
+                let empty = denominator.clone().equal_elem(0.0);
+                divisors = divisors.map(|divisor| Value::Each(select(&empty, &table.nan, &divisor.tensor(denominator))));
+                zero = Some(empty).filter(|_| config.empty_mean == EmptyMean::Zero);
+            }
+        }
+        let mut composed = Self { config, rows, statistics, folded, denominator, divisors, zero, nan, losses };
         composed.losses = composed.weighed(&Value::Each(composed.losses.clone()));
         Ok(composed)
     }
 
     /// The loss, with its gradient in burn's graph where the logits are in one.
     pub(crate) fn loss<const D: usize>(&self, logits: Tensor<D>, shape: &LogitsShape) -> Tensor<1> {
-        let [denominator, of_z_loss] = &self.denominators;
-        let mut loss = self.reduced(&self.losses, denominator);
+        let mut loss = self.reduced(&self.losses, &self.divisors[0]);
         if self.config.z_loss != 0.0 {
-            loss = loss + self.reduced(&self.weighed(&self.folded.z_loss), of_z_loss);
+            loss = loss + self.reduced(&self.weighed(&self.folded.z_loss), &self.divisors[1]);
         }
         if !logits.is_tracked() {
             return loss;
@@ -98,34 +115,31 @@ impl<'a> Composed<'a> {
 
     /// All that comes in addition to `loss`.
     pub(crate) fn output(&self, loss: Tensor<1>) -> CrossEntropyOutput<1> {
-        let Self { rows, statistics, folded, denominators: [denominator, of_z_loss], .. } = self;
+        let Self { rows, statistics, folded, .. } = self;
+        let table = &rows.table;
         let count = |mask: Tensor<2, Bool>| mask.int().sum();
         let ignored = rows.ignored.clone().unwrap_or_else(|| Tensor::full([rows.count, 1], false, &rows.table.device));
         let kept = ignored.clone().bool_not();
-        let label = match &rows.target {
-            Target::Dense(t) => first_of(&t.plain, &rows.table.numbers).0,
-            Target::Hot(hot) => {
-                let shares = hot.share.tensor(&Tensor::ones(hot.class.dims(), (&rows.table.device, rows.table.wide)));
-                let (first, _) = first_of(&shares, &rows.table.numbers.clone().narrow(1, 0, hot.class.dims()[1]));
-                hot.class.clone().gather(1, first)
-            }
-        };
+        // The target's largest class: of a dense one, or of a row's labels.
+        let shares = rows.dense.clone().unwrap_or_else(|| rows.share.tensor(&table.nan));
+        let (first, _) = first_of(&shares, &table.numbers.clone().narrow(1, 0, shares.dims()[1]));
+        let label = rows.hot.as_ref().map_or(first.clone(), |hot| hot.clone().gather(1, first.expand([rows.count, 1])));
         let correct = statistics.argmax.clone().equal(label).bool_and(kept.clone()).bool_and(self.nan.clone().bool_not());
         let z_loss = self.weighed(&folded.z_loss);
         let non_finite = finite(&(self.losses.clone() + z_loss.clone())).bool_not().bool_and(kept);
         // As many rows as come before the first; all of them if there is none.
         let first = count(non_finite.clone().int().cumsum(0).equal_elem(0));
         let none = first.clone().equal_elem(rows.count as i64);
-        let part = |rows: &Value| self.reduced(&self.weighed(rows), denominator);
+        let part = |rows: &Value| self.reduced(&self.weighed(rows), &self.divisors[0]);
         CrossEntropyOutput {
             loss,
             nll: part(&folded.nll),
             smoothing: part(&folded.smoothing),
-            z_loss: self.reduced(&z_loss, of_z_loss),
+            z_loss: self.reduced(&z_loss, &self.divisors[1]),
             floor: part(&Value::Each(floors(rows, folded))),
             lse: self.row(&folded.lse).reshape([rows.count]).cast(rows.table.dtype),
             correct: count(correct),
-            denominator: denominator.tensor(&rows.table.nan).reshape([1]).cast(rows.table.dtype),
+            denominator: self.denominator.tensor(&rows.table.nan).reshape([1]).cast(rows.table.dtype),
             ignored: count(ignored),
             non_finite: count(non_finite),
             first_non_finite: first.mask_fill(none, -1),
@@ -142,43 +156,21 @@ impl<'a> Composed<'a> {
     }
 
     /// S6.
-    fn reduced(&self, rows: &Tensor<2>, denominator: &Value) -> Tensor<1> {
-        let sum = || sum(&rows.clone().reshape([1, self.rows.count]));
+    fn reduced(&self, rows: &Tensor<2>, divisor: &Value) -> Tensor<1> {
         let reduced = match self.config.reduction {
-            Reduction::Mean => zero_where(self.empty_as_zero().as_ref(), &(Value::Each(sum()) / self.divisor(denominator)).tensor(rows)),
-            Reduction::Sum => sum(),
-            _ => rows.clone(),
+            Reduction::None => rows.clone(),
+            _ => (Value::Each(sum(&rows.clone().reshape([1, self.rows.count]))) / divisor).tensor(rows),
         };
         let numbers = reduced.dims()[0];
-        reduced.reshape([numbers]).cast(self.rows.table.dtype)
+        zero_where(self.zero.as_ref(), &reduced).reshape([numbers]).cast(self.rows.table.dtype)
     }
 
     fn gradient(&self) -> Tensor<2> {
-        let Self { config, rows, statistics, folded, denominators: [denominator, of_z_loss], .. } = self;
-        let (mut factor, mut dead, mut z_loss) = (rows.weight.clone(), rows.ignored.clone(), Value::Same(config.z_loss));
-        if config.reduction == Reduction::Mean {
-            factor = factor / self.divisor(denominator);
-            let empty = self.empty_as_zero().map(|empty| empty.expand([rows.count, 1]));
-            dead = dead.into_iter().chain(empty).reduce(Tensor::bool_or);
-            z_loss = z_loss * (denominator / of_z_loss);
-        }
-        gradient(config, (rows, statistics, folded), &z_loss, factor, &self.nan, dead.as_ref())
-    }
-
-    /// Whether the denominator of the loss is 0, `[1, 1]`. It is not if the host knows it.
-    fn empty(&self) -> Option<Tensor<2, Bool>> {
-        match &self.denominators[0] {
-            Value::Same(_) => None,
-            Value::Each(denominator) => Some(denominator.clone().equal_elem(0.0)),
-        }
-    }
-
-    fn empty_as_zero(&self) -> Option<Tensor<2, Bool>> {
-        self.empty().filter(|_| self.config.empty_mean == EmptyMean::Zero)
-    }
-
-    /// A denominator, NaN for a mean over nothing.
-    fn divisor(&self, denominator: &Value) -> Value {
-        self.empty().map_or(denominator.clone(), |empty| Value::Each(select(&empty, &self.rows.table.nan, &denominator.tensor(&self.rows.table.nan))))
+        let Self { config, rows, statistics, folded, divisors: [divisor, of_z_loss], .. } = self;
+        let z_loss = Value::Same(config.z_loss) * (divisor / of_z_loss);
+        let gradient = gradient(config, rows, statistics, folded, &z_loss, &rows.weight / divisor);
+        let gradient = select(&self.nan, &rows.table.nan.clone().cast(rows.table.dtype), &gradient);
+        let masks = [statistics.forbidden.as_ref(), rows.ignored.as_ref(), self.zero.as_ref()];
+        masks.into_iter().fold(gradient, |gradient, mask| zero_where(mask, &gradient))
     }
 }

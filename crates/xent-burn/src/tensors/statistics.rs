@@ -5,8 +5,7 @@ use xent::Config;
 use xent::host::LogitsShape;
 
 use super::ops::{Value, finite, first_of, minus_infinite, select, sum, zero_where};
-use super::rows::{Rows, Target};
-use super::table::Vector;
+use super::rows::Rows;
 use crate::batch::GivenAllowed;
 use crate::shape::rows_of;
 
@@ -59,14 +58,11 @@ impl Statistics {
         let at_first = table.numbers.clone().expand(z.dims()).equal(argmax.clone().expand(z.dims()));
         let rest = sum(&zero_where(&at_first, &(-below.clone()).exp()));
         let masked = minus_infinite(&z);
-        let hot = match &rows.target {
-            Target::Dense(_) => None,
-            Target::Hot(hot) => {
-                let z = z.clone().gather(1, hot.class.clone());
-                let masked = minus_infinite(&z);
-                Some((zero_where(&masked, &(max.clone().cast(table.wide) - z.cast(table.wide))), masked))
-            }
-        };
+        let hot = rows.hot.as_ref().map(|classes| {
+            let z = z.clone().gather(1, classes.clone());
+            let masked = minus_infinite(&z);
+            (zero_where(&masked, &(max.clone().cast(table.wide) - z.cast(table.wide))), masked)
+        });
         Self {
             below: zero_where(&masked, &below),
             nan: finite(&max).bool_and(finite(&rest)).bool_not(),
@@ -80,32 +76,34 @@ impl Statistics {
         }
     }
 
-    /// Mass Σ y_k and shifted sum Σ y_k (m − z_k) of a part y of the target: `coefficient·vector`, and `masses` `[N, H]` on the hot
-    /// classes. The shifted sum is +∞ where a masked class has mass.
-    pub(super) fn against(&self, vector: Option<(&Vector, &Value)>, masses: &Value, rows: &Rows) -> (Value, Value) {
+    /// Mass Σ y_k and shifted sum Σ y_k (m − z_k) of a part y of the target: class weights times `coefficient·vector`, and `masses`
+    /// `[N, H]` on the hot classes. The shifted sum is +∞ where a masked class has mass. No vector is 1 on every class.
+    pub(super) fn against(&self, vector: Option<&Tensor<2>>, coefficient: &Value, masses: &Value, rows: &Rows) -> (Value, Value) {
+        let (table, is_zero) = (&rows.table, |value: &Value| matches!(value, Value::Same(0.0)));
         let (mut mass, mut shifted, mut masked) = (Value::Same(0.0), Value::Same(0.0), Vec::new());
         let count = |mask: Tensor<2, Bool>| mask.int().sum_dim(1);
-        if let Some((vector, coefficient)) = vector {
-            let (below, with_mass) = match &vector.weighted {
-                None => (self.below.clone(), self.masked.clone()),
-                Some(v) => (self.below.clone() * v.clone(), self.masked.clone().bool_and(v.clone().greater_elem(0.0).expand(self.masked.dims()))),
+        if !is_zero(coefficient) {
+            let (total, below, with_mass) = match table.weighed(vector) {
+                None => (Value::Same(table.classes as f64), self.below.clone(), self.masked.clone()),
+                Some(v) => {
+                    let with_mass = self.masked.clone().bool_and(v.clone().greater_elem(0.0).expand(self.masked.dims()));
+                    (Value::Each(sum(&v).cast(table.wide)), self.below.clone() * v, with_mass)
+                }
             };
-            mass = coefficient * &vector.mass;
-            shifted = coefficient * Value::Each(sum(&below).cast(rows.table.wide));
+            mass = coefficient * total;
+            shifted = coefficient * Value::Each(sum(&below).cast(table.wide));
             masked.push(count(with_mass).mask_fill(coefficient.tensor(&self.rest).equal_elem(0.0), 0));
         }
-        if let (Target::Hot(hot), Some((below, hot_masked)), false) = (&rows.target, &self.hot, matches!(masses, Value::Same(0.0))) {
+        if let (Some((below, hot_masked)), false) = (&self.hot, is_zero(masses)) {
             mass = mass + masses.sum();
             shifted = shifted + (masses * Value::Each(below.clone())).sum();
+            // A correction may take off again all that the vector puts on the class.
             let own = masses.tensor(below);
-            masked.push(count(own.clone().greater_elem(0.0).bool_and(hot_masked.clone())));
-            if let Some((_, coefficient)) = vector {
-                // A correction may take off again all that the vector puts on the class.
-                let left = (coefficient * &hot.term + masses).tensor(below).equal_elem(0.0);
-                masked.push(-count(own.lower_elem(0.0).bool_and(left).bool_and(hot_masked.clone())));
-            }
+            let none_left = (coefficient * rows.at_hot(&table.term) + masses).tensor(below).equal_elem(0.0).bool_and(own.clone().lower_elem(0.0));
+            let [adds, cancels] = [own.greater_elem(0.0), none_left].map(|mask| count(mask.bool_and(hot_masked.clone())));
+            masked.push(adds - cancels);
         }
         let Some(masked) = masked.into_iter().reduce(|a, b| a + b) else { return (mass, shifted) };
-        (mass, Value::Each(select(&masked.greater_elem(0), &rows.table.infinity, &shifted.tensor(&self.rest))))
+        (mass, Value::Each(select(&masked.greater_elem(0), &table.infinity, &shifted.tensor(&self.rest))))
     }
 }
