@@ -92,7 +92,7 @@ fn values() {
 #[test]
 fn options_that_do_not_go_with_the_classes() {
     let of = |config: Config| message(init(config), zeros([3, 4]), labels([3]));
-    assert_eq!(of(Config::new().class_weights([1.0, 2.0])), "class weights: 2 entries, expected 4 (one per class)");
+    assert_eq!(of(Config::new().class_weights(&[1.0, 2.0])), "class weights: 2 entries, expected 4 (one per class)");
     assert_eq!(of(Config::new().prior(Prior::Fixed(vec![0.5, 0.5]))), "the prior: 2 entries, expected 4 (one per class)");
     assert!(of(Config::new().prior(Prior::Excluding(vec![4]))).contains("class 4"));
     let matrix = PriorMatrix::new(2, vec![0.5; 4]).unwrap();
@@ -177,7 +177,7 @@ fn a_configuration_that_was_stored() {
     let file = folder.join("criterion.json");
     let matrix = PriorMatrix::new(2, vec![0.25, 0.75, 1.0, 0.0]).unwrap();
     for prior in [Prior::Uniform, Prior::Excluding(vec![3]), Prior::Fixed(vec![0.5, 0.5]), Prior::ByTrueClass(matrix)] {
-        let xent = Config::new().label_smoothing(0.1).prior(prior).ignore_index(-100).softcap(30.0).class_weights([1.0, 0.1]);
+        let xent = Config::new().label_smoothing(0.1).prior(prior).ignore_index(-100).softcap(30.0).class_weights(&[1.0, 0.1]);
         let config = CrossEntropyConfig::new(xent).with_class_axis(1);
         config.save(&file).unwrap();
         assert_eq!(CrossEntropyConfig::load(&file).unwrap(), config);
