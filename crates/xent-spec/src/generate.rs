@@ -227,7 +227,8 @@ impl Recipe {
             IndexDtype::I64 => IndexDtype::U64,
             same => same,
         };
-        let dtype = if a[0] % 2 == 0 && a.iter().chain(&b).all(|&label| other.holds(label)) { other } else { dtype };
+        let even = a.first().is_some_and(|label| label % 2 == 0);
+        let dtype = if even && a.iter().chain(&b).all(|&label| other.holds(label)) { other } else { dtype };
         case.targets = match self.on(Switch::TwoLabels) {
             None => Targets::Classes { dtype, labels: a },
             Some(mut rng) => {
