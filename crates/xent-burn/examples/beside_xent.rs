@@ -1,4 +1,5 @@
-//! What the way through burn costs: loss and gradient of f32 logits by `loss.backward()`, beside xent's own call on the same numbers and beside burn's own loss.
+//! The overhead of burn's graph: loss and gradient of f32 logits by `loss.backward()`, compared with xent's own call on the same
+//! numbers and with burn's own loss.
 //!
 //!     cargo run --release -p xent-burn --example beside_xent
 
@@ -7,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
-use xent::{Rows, RowsMut};
 use xent_burn::CrossEntropyConfig;
+use xent_burn::xent::{Config, Rows, RowsMut};
 
 const ROUNDS: usize = 15;
 const ENTRIES: usize = 1 << 24;
 
 fn main() {
     let device = Device::flex().autodiff();
-    let criterion = CrossEntropyConfig::new().with_label_smoothing(0.1).init();
+    let criterion = CrossEntropyConfig::new(Config::new().label_smoothing(0.1)).init();
     let burns = CrossEntropyLossConfig::new().with_smoothing(Some(0.1)).init(&device);
-    let plain = xent::Config::new().label_smoothing(0.1).build().expect("ε is in [0, 1]");
+    let plain = Config::new().label_smoothing(0.1).build().expect("ε is in [0, 1]");
     println!("medians of {ROUNDS} turns, in ms; loss and gradient of {ENTRIES} f32 logits");
     println!("     K   xent  xent, new memory  xent-burn  burn's own   xent-burn/xent   burn/xent-burn");
     for classes in [100, 1000, 32_000, 128_256] {
@@ -30,8 +31,8 @@ fn main() {
         let mut kept = vec![0f32; rows * classes];
 
         let call = |gradient: &mut [f32]| {
-            let rows_of = Rows::new(&numbers, rows, classes).expect("the numbers fill the shape");
-            let mut gradient = RowsMut::new(gradient, rows, classes).expect("the gradient fills the shape");
+            let rows_of = Rows::new(&numbers, classes).expect("the numbers fill the shape");
+            let mut gradient = RowsMut::new(gradient, classes).expect("the gradient fills the shape");
             black_box(plain.forward_backward(&rows_of, &labels, 1.0, &mut gradient).expect("labels are classes"));
         };
         let mut turns: [Vec<Duration>; 4] = Default::default();

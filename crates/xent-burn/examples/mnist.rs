@@ -27,6 +27,7 @@ use burn::train::metric::{
 };
 use burn::train::{InferenceStep, Learner, SupervisedTraining, TrainOutput, TrainStep};
 use flate2::read::GzDecoder;
+use xent_burn::xent::Config;
 use xent_burn::{CrossEntropy, CrossEntropyConfig};
 
 const CLASSES: usize = 10;
@@ -78,7 +79,7 @@ impl Network {
             pool: AdaptiveAvgPool2dConfig::new([4, 4]).init(),
             last: LinearConfig::new(16 * 4 * 4, CLASSES).init(device),
             relu: Relu::new(),
-            criterion: CrossEntropyConfig::new().with_label_smoothing(0.1).init(),
+            criterion: CrossEntropyConfig::new(Config::new().label_smoothing(0.1)).init(),
         }
     }
 

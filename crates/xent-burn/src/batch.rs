@@ -1,49 +1,28 @@
-//! What comes with a batch beside its logits, as tensors.
+//! What a batch carries in addition to its logits, as tensors.
 
 use burn::tensor::kind::{Autodiff, Basic};
-use burn::tensor::{Bool, Float, Int, Tensor};
+use burn::tensor::{Bool, Device, Float, Int, Tensor};
 
-use crate::Result;
-use crate::shape::LogitsShape;
+/// The targets of logits of `D` dimensions: class indices, `Tensor<R, Int>` in the logits' shape without the class axis, or
+/// probabilities, `Tensor<D>`. Both convert into it.
+#[derive(Debug, Clone)]
+pub struct Targets<const D: usize>(pub(crate) GivenTargets<D>);
 
-/// Targets of logits of `D` dimensions: class indices, `Tensor<R, Int>` in the logits' shape without the class axis, or probabilities, `Tensor<D>`.
-pub trait Targets<const D: usize>: sealed::Targets<D> {}
-
-impl<const D: usize, const R: usize> Targets<D> for Tensor<R, Int> {}
-impl<const D: usize> Targets<D> for Tensor<D> {}
-
-pub(crate) mod sealed {
-    use super::{GivenTargets, Int, PerRow, Tensor};
-
-    pub trait Targets<const D: usize> {
-        #[allow(private_interfaces)]
-        fn given(self) -> GivenTargets<D>;
-    }
-
-    impl<const D: usize, const R: usize> Targets<D> for Tensor<R, Int> {
-        #[allow(private_interfaces)]
-        fn given(self) -> GivenTargets<D> {
-            GivenTargets::Classes(PerRow::new(self))
-        }
-    }
-
-    impl<const D: usize> Targets<D> for Tensor<D> {
-        #[allow(private_interfaces)]
-        fn given(self) -> GivenTargets<D> {
-            GivenTargets::Probabilities(self.inner())
-        }
+impl<const D: usize, const R: usize> From<Tensor<R, Int>> for Targets<D> {
+    fn from(classes: Tensor<R, Int>) -> Self {
+        Self(GivenTargets::Classes(PerRow::new("the tensor of target class indices", classes)))
     }
 }
 
-/// λ of a two-label mix, the share of the first label, in [0, 1].
+impl<const D: usize> From<Tensor<D>> for Targets<D> {
+    fn from(probabilities: Tensor<D>) -> Self {
+        Self(GivenTargets::Probabilities(probabilities.inner()))
+    }
+}
+
+/// λ of a two-label mix, the share of the first label, in [0, 1]: one number, or one entry per row.
 #[derive(Debug, Clone)]
 pub struct Lambda(pub(crate) GivenLambda);
-
-#[derive(Debug, Clone)]
-pub(crate) enum GivenLambda {
-    Scalar(f64),
-    Rows(Box<PerRow<Float>>),
-}
 
 impl From<f64> for Lambda {
     fn from(lambda: f64) -> Self {
@@ -53,41 +32,39 @@ impl From<f64> for Lambda {
 
 impl<const R: usize> From<Tensor<R>> for Lambda {
     fn from(lambda: Tensor<R>) -> Self {
-        Self(GivenLambda::Rows(Box::new(PerRow::new(lambda))))
+        Self(GivenLambda::Rows(PerRow::new("the tensor of λ", lambda)))
     }
 }
 
-/// One entry a row: as it came, and in a line. Nothing of it is differentiated.
+/// One entry per row: flat, with the shape in which it came and its name in messages. Nothing of it is differentiated.
 #[derive(Debug, Clone)]
 pub(crate) struct PerRow<K: Basic> {
-    dims: Vec<usize>,
-    entries: Tensor<1, K>,
+    pub(crate) name: &'static str,
+    pub(crate) dims: Vec<usize>,
+    pub(crate) entries: Tensor<1, K>,
 }
 
 impl<K: Autodiff> PerRow<K> {
-    pub(crate) fn new<const R: usize>(tensor: Tensor<R, K>) -> Self {
-        Self { dims: tensor.dims().to_vec(), entries: tensor.inner().flatten(0, R - 1) }
+    pub(crate) fn new<const R: usize>(name: &'static str, tensor: Tensor<R, K>) -> Self {
+        Self { name, dims: tensor.dims().to_vec(), entries: tensor.inner().flatten(0, R - 1) }
     }
 
-    /// The entries, if there is one for each row.
-    pub(crate) fn of(&self, name: &'static str, shape: &LogitsShape) -> Result<Tensor<1, K>> {
-        shape.expect_rows(name, &self.dims)?;
-        Ok(self.entries.clone())
+    /// `[N, 1]`, where the loss is computed.
+    pub(crate) fn column(&self, device: &Device) -> Tensor<2, K> {
+        self.entries.clone().to_device(device).unsqueeze_dim(1)
     }
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum GivenTargets<const D: usize> {
     Classes(PerRow<Int>),
-    Mix(Box<GivenMix>),
     Probabilities(Tensor<D>),
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct GivenMix {
-    pub(crate) a: PerRow<Int>,
-    pub(crate) b: PerRow<Int>,
-    pub(crate) lambda: GivenLambda,
+pub(crate) enum GivenLambda {
+    Scalar(f64),
+    Rows(PerRow<Float>),
 }
 
 #[derive(Debug, Clone)]
@@ -99,6 +76,8 @@ pub(crate) enum GivenAllowed<const D: usize> {
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceBatch<const D: usize> {
     pub(crate) targets: GivenTargets<D>,
+    /// The second labels of a two-label mix, and the share of the first.
+    pub(crate) mix: Option<(PerRow<Int>, GivenLambda)>,
     pub(crate) epsilon: Option<PerRow<Float>>,
     pub(crate) row_weights: Option<PerRow<Float>>,
     pub(crate) ignored: Option<PerRow<Bool>>,
@@ -106,28 +85,15 @@ pub(crate) struct DeviceBatch<const D: usize> {
     pub(crate) denominator: Option<f64>,
 }
 
-/// What tensors are called in messages.
-pub(crate) mod names {
-    pub(crate) const CLASSES: &str = "the tensor of target class indices";
-    pub(crate) const FIRST: &str = "the tensor of first labels";
-    pub(crate) const SECOND: &str = "the tensor of second labels";
-    pub(crate) const LAMBDA: &str = "the tensor of λ";
-    pub(crate) const PROBABILITIES: &str = "the tensor of target probabilities (its dtype is a float's)";
-    pub(crate) const EPSILON: &str = "the tensor of ε";
-    pub(crate) const ROW_WEIGHTS: &str = "the tensor of row weights";
-    pub(crate) const IGNORED: &str = "the mask of ignored rows";
-    pub(crate) const ALLOWED: &str = "the mask of allowed classes";
-}
-
 impl<const D: usize> DeviceBatch<D> {
     pub(crate) fn new(targets: GivenTargets<D>) -> Self {
-        Self { targets, epsilon: None, row_weights: None, ignored: None, allowed: None, denominator: None }
+        Self { targets, mix: None, epsilon: None, row_weights: None, ignored: None, allowed: None, denominator: None }
     }
 
     pub(crate) fn probabilities(&self) -> Option<&Tensor<D>> {
         match &self.targets {
             GivenTargets::Probabilities(probabilities) => Some(probabilities),
-            GivenTargets::Classes(_) | GivenTargets::Mix(_) => None,
+            GivenTargets::Classes(_) => None,
         }
     }
 }

@@ -1,26 +1,80 @@
-//! One call of the loss: what comes with the batch, and which path computes.
+//! The calls of the loss, and which path computes.
+
+use std::sync::Arc;
 
 use burn::tensor::{Bool, Int, Tensor};
-use xent::Reduction;
+use xent::{Criterion, Reduction};
 
-use crate::batch::{DeviceBatch, GivenAllowed, GivenMix, GivenTargets, Lambda, PerRow};
-use crate::composed::Composed;
-use crate::host::HostBatch;
+use crate::batch::{DeviceBatch, GivenAllowed, GivenTargets, Lambda, PerRow, Targets};
+use crate::job::Job;
 use crate::output::reshape;
-use crate::shape::LogitsShape;
-use crate::{CrossEntropy, CrossEntropyOutput, Error, Result, backend, engine};
+use crate::tensors::Composed;
+use crate::{CrossEntropy, CrossEntropyConfig, CrossEntropyOutput, Error, Result, autodiff, engine, host, shape};
 
-/// One call of a [`CrossEntropy`], with whatever comes with the batch. Made by [`CrossEntropy::on`].
+/// The mean cross-entropy of `logits` `[…, K]` against `targets`, without smoothing: [`CrossEntropy::forward`] with the default
+/// options.
 ///
-/// What is *one entry a row* has the logits' shape without the class axis. None of it is differentiated.
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// let device = Device::default();
+/// let logits = Tensor::<2>::zeros([2, 4], &device);
+/// let loss = xent_burn::cross_entropy(logits, Tensor::<1, Int>::from_ints([0, 3], &device));
+/// assert_eq!(loss.into_scalar::<f32>(), 4f32.ln());
+/// ```
+///
+/// # Panics
+/// As [`CrossEntropy::forward`].
+#[track_caller]
+pub fn cross_entropy<const D: usize>(logits: Tensor<D>, targets: impl Into<Targets<D>>) -> Tensor<1> {
+    CrossEntropyConfig::from(xent::Config::new()).init().forward(logits, targets)
+}
+
+impl CrossEntropy {
+    /// The loss of `logits` against `targets`, one number: the mean or the sum over the rows.
+    ///
+    /// - `logits`: f32, f64, f16 or bf16, of at least 2 dimensions: `[N, K]`, `[B, T, K]`, or with `class_axis` 1 `[N, K, H, W]`. On
+    ///   the CPU they are read in place.
+    /// - `targets`: class indices, an integer tensor in the logits' shape without the class axis; or probabilities, a float tensor in
+    ///   the logits' shape.
+    /// - The loss, `[1]`: f64 for f64 logits, f32 for all others. The gradient has the logits' dtype.
+    ///
+    /// Ignored rows are never read, and their gradients are exactly 0. A NaN or +∞ logit makes the loss of its own row NaN. Only
+    /// logits are differentiated, and only once.
+    ///
+    /// # Panics
+    /// As burn's own operations, with the message of the error that [`Call::forward`] returns. [`on`](Self::on) starts a call that
+    /// returns it.
+    #[track_caller]
+    pub fn forward<const D: usize>(&self, logits: Tensor<D>, targets: impl Into<Targets<D>>) -> Tensor<1> {
+        self.on(logits, targets).forward().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The loss of each row, in the logits' shape without the class axis: `R` is `D − 1`. 0 for ignored rows.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    #[track_caller]
+    pub fn forward_no_reduction<const D: usize, const R: usize>(&self, logits: Tensor<D>, targets: impl Into<Targets<D>>) -> Tensor<R> {
+        self.on(logits, targets).forward_no_reduction().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Starts a call with more than targets, or one that returns errors: [`Call`] collects the rest.
+    pub fn on<const D: usize>(&self, logits: Tensor<D>, targets: impl Into<Targets<D>>) -> Call<'_, D> {
+        Call { criterion: self, logits, batch: DeviceBatch::new(targets.into().0) }
+    }
+}
+
+/// One call of a [`CrossEntropy`], with all that the batch carries. Made by [`CrossEntropy::on`].
+///
+/// A tensor with *one entry per row* has the logits' shape without the class axis. None is differentiated.
 ///
 /// ```
 /// use burn::tensor::{Bool, Device, Int, Tensor};
-/// use xent::Reduction;
 /// use xent_burn::CrossEntropyConfig;
+/// use xent_burn::xent::{Config, Reduction};
 ///
 /// let device = Device::default();
-/// let criterion = CrossEntropyConfig::new().with_reduction(Reduction::Sum).init();
+/// let criterion = CrossEntropyConfig::new(Config::new().reduction(Reduction::Sum)).init();
 /// let logits = Tensor::<2>::zeros([3, 4], &device);
 /// let targets = Tensor::<1, Int>::from_ints([0, 3, 1], &device);
 /// let weights = Tensor::<1>::from_floats([1.0, 0.5, 7.0], &device);
@@ -33,55 +87,54 @@ use crate::{CrossEntropy, CrossEntropyOutput, Error, Result, backend, engine};
 #[must_use = "a call does nothing before one of the forwards"]
 #[derive(Debug, Clone)]
 pub struct Call<'a, const D: usize> {
-    pub(crate) criterion: &'a CrossEntropy,
-    pub(crate) logits: Tensor<D>,
-    pub(crate) batch: DeviceBatch<D>,
+    criterion: &'a CrossEntropy,
+    logits: Tensor<D>,
+    batch: DeviceBatch<D>,
 }
 
 impl<const D: usize> Call<'_, D> {
-    /// A second label for each row, as mixup and cutmix make them: λ on the targets of [`CrossEntropy::on`], 1−λ on `second`. Both are class indices; λ is a number or one
-    /// entry a row. In place of probabilities there is no second label.
+    /// A second label for each row, as mixup and cutmix make them: λ on the targets of [`CrossEntropy::on`], 1−λ on `second`. Both
+    /// are class indices; λ is one number, or one entry per row.
     pub fn mixed_with<const R: usize>(mut self, second: Tensor<R, Int>, lambda: impl Into<Lambda>) -> Self {
-        let mix = |a| GivenTargets::Mix(Box::new(GivenMix { a, b: PerRow::new(second), lambda: lambda.into().0 }));
-        self.batch.targets = match self.batch.targets {
-            GivenTargets::Classes(a) => mix(a),
-            GivenTargets::Mix(before) => mix(before.a),
-            probabilities @ GivenTargets::Probabilities(_) => probabilities,
-        };
+        if let GivenTargets::Classes(first) = &mut self.batch.targets {
+            first.name = "the tensor of first labels";
+        }
+        self.batch.mix = Some((PerRow::new("the tensor of second labels", second), lambda.into().0));
         self
     }
 
-    /// ε, one entry a row, in [0, 1], instead of the criterion's.
+    /// ε, one entry per row, in [0, 1], instead of the criterion's.
     pub fn label_smoothing_rows<const R: usize>(mut self, epsilon: Tensor<R>) -> Self {
-        self.batch.epsilon = Some(PerRow::new(epsilon));
+        self.batch.epsilon = Some(PerRow::new("the tensor of ε", epsilon));
         self
     }
 
-    /// Weights, one entry a row, finite and ≥ 0: each multiplies the whole of its row's loss and does not enter the denominator.
+    /// Weights, one entry per row, finite and ≥ 0: each multiplies everything that its row contributes, the z-loss included, and
+    /// does not enter the denominator.
     pub fn row_weights<const R: usize>(mut self, weights: Tensor<R>) -> Self {
-        self.batch.row_weights = Some(PerRow::new(weights));
+        self.batch.row_weights = Some(PerRow::new("the tensor of row weights", weights));
         self
     }
 
-    /// Rows to ignore, beside those that an ignore index marks: one entry a row, true where ignored. They are never read.
+    /// Rows to ignore, in addition to those that an ignore index marks: one entry per row, true if it is ignored. They are never read.
     pub fn ignored_rows<const R: usize>(mut self, mask: Tensor<R, Bool>) -> Self {
-        self.batch.ignored = Some(PerRow::new(mask));
+        self.batch.ignored = Some(PerRow::new("the mask of ignored rows", mask));
         self
     }
 
-    /// Classes that may be predicted, `[K]`, for all rows. The others are masked, as if their logits were −∞.
+    /// The classes that may be predicted, `[K]`, for all rows. The others are masked, as if their logits were −∞.
     pub fn allowed_classes(mut self, mask: Tensor<1, Bool>) -> Self {
         self.batch.allowed = Some(GivenAllowed::Shared(mask.inner()));
         self
     }
 
-    /// Classes that may be predicted, in the logits' shape, for each row its own.
+    /// The classes that may be predicted in each row, in the logits' shape.
     pub fn allowed_classes_rows(mut self, mask: Tensor<D, Bool>) -> Self {
         self.batch.allowed = Some(GivenAllowed::PerRow(mask.inner()));
         self
     }
 
-    /// What a mean divides by, finite and > 0: the number of tokens over all devices, say.
+    /// What a mean divides by, finite and > 0: for example the number of tokens over all devices.
     pub fn denominator(mut self, denominator: f64) -> Self {
         self.batch.denominator = Some(denominator);
         self
@@ -90,27 +143,30 @@ impl<const D: usize> Call<'_, D> {
     /// The loss; see [`CrossEntropy::forward`].
     ///
     /// # Errors
-    /// [`Error`] naming the tensor or the row, what came and what was expected: shapes that do not go together, a dtype that cannot be used, a class index that is neither a
-    /// class nor an ignore index, a probability that is negative or not finite. On other devices than the CPU values are looked at only where [`CrossEntropy::checked`] says so.
+    /// [`Error`] naming the tensor or the row, what came and what was expected: shapes that do not fit each other, a dtype that is not
+    /// supported, a class index that is neither a class nor an ignore index, a probability that is negative or not finite. On devices
+    /// other than the CPU, values are checked only with [`CrossEntropy::checked`].
     pub fn forward(self) -> Result<Tensor<1>> {
-        Ok(self.reduced()?.loss())
+        Ok(self.reduced()?.loss)
     }
 
-    /// The loss, and what came of the same pass: nll, the smoothing's part, the entropy floor, log-sum-exp, how many rows are correct, ignored, not finite.
+    /// The loss, and what the same pass yields: nll, smoothing part, entropy floor, log-sum-exp, and how many rows are correct, ignored
+    /// or not finite.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn forward_with_output(self) -> Result<CrossEntropyOutput<1>> {
-        Ok(self.reduced()?.output())
+        let Evaluated { loss, output } = self.reduced()?;
+        Ok(output(loss))
     }
 
     /// The loss of each row; see [`CrossEntropy::forward_no_reduction`].
     ///
     /// # Errors
-    /// As [`forward`](Self::forward), and where `R` is not `D − 1`.
+    /// As [`forward`](Self::forward), and if `R` is not `D − 1`.
     pub fn forward_no_reduction<const R: usize>(self) -> Result<Tensor<R>> {
         let (rows, dims) = self.rows()?;
-        Ok(reshape(rows.loss(), dims))
+        Ok(reshape(rows.loss, dims))
     }
 
     /// The loss of each row and its parts.
@@ -118,71 +174,44 @@ impl<const D: usize> Call<'_, D> {
     /// # Errors
     /// As [`forward_no_reduction`](Self::forward_no_reduction).
     pub fn forward_no_reduction_with_output<const R: usize>(self) -> Result<CrossEntropyOutput<R>> {
-        let (rows, dims) = self.rows()?;
-        Ok(rows.output().reshape(dims))
+        let (Evaluated { loss, output }, dims) = self.rows()?;
+        Ok(output(loss).reshape(dims))
     }
 
     fn reduced(&self) -> Result<Evaluated<'_>> {
-        match self.criterion.config().reduction {
+        match self.criterion.reduced.config().reduction {
             Reduction::None => Err(Error::Call("the reduction is none, expected mean or sum, or forward_no_reduction instead of forward".into())),
-            reduction => self.evaluate(reduction),
+            _ => self.evaluate(&self.criterion.reduced),
         }
     }
 
     fn rows<const R: usize>(&self) -> Result<(Evaluated<'_>, [usize; R])> {
-        let dims = LogitsShape::new(&self.logits, self.criterion.config().class_axis)?.row_dims();
+        let dims = shape::of_logits(&self.logits, self.criterion.class_axis)?.row_dims();
         let Ok(row_dims) = <[usize; R]>::try_from(dims.as_slice()) else {
-            return Err(Error::Call(format!("{R} dimensions were asked of the rows' losses, expected {}, the logits' without the class axis", dims.len())));
+            return Err(Error::Call(format!("the per-row losses have {} dimensions, requested {R}", dims.len())));
         };
-        Ok((self.evaluate(Reduction::None)?, row_dims))
+        Ok((self.evaluate(&self.criterion.rows)?, row_dims))
     }
 
-    fn evaluate(&self, reduction: Reduction) -> Result<Evaluated<'_>> {
+    fn evaluate<'s>(&'s self, xent: &'s Arc<Criterion>) -> Result<Evaluated<'s>> {
         let Self { criterion, logits, batch } = self;
-        let shape = LogitsShape::new(logits, criterion.config().class_axis)?;
-        if logits.is_tracked() && !backend::is_listed(logits) {
-            return Err(Error::Call(format!(
-                "logits on {:?} cannot be differentiated: switch on the feature of xent-burn with the backend's name",
-                logits.device()
-            )));
+        let shape = shape::of_logits(logits, criterion.class_axis)?;
+        if logits.is_tracked() && !autodiff::is_listed(logits) {
+            return Err(Error::Call(format!("logits on {:?} cannot be differentiated: enable the feature of xent-burn with the backend's name", logits.device())));
         }
-        let on_host = engine::runs_on(logits) && !criterion.is_composed() || shape.rows() == 0;
-        if on_host {
-            let host = HostBatch::new(batch, &shape)?;
-            return Ok(Evaluated::Engine(Box::new(engine::forward(criterion.job(host, shape, reduction), logits.clone(), batch.probabilities())?)));
+        if autodiff::has_engine(logits) && !criterion.composed || shape.rows() == 0 {
+            let job = Job { criterion: xent.clone(), batch: host::batch(batch, &shape)?, shape, memory: criterion.memory.clone() };
+            let output = engine::forward(job, logits.clone(), batch.probabilities())?;
+            return Ok(Evaluated { loss: output.loss.clone(), output: Box::new(|_| output) });
         }
-        if criterion.is_checked() {
-            HostBatch::new(batch, &shape)?.check(criterion.xent(reduction), &shape, batch.probabilities())?;
-        } else {
-            HostBatch::check_without_rows(criterion.xent(Reduction::None), &shape, batch)?;
-        }
-        let composed = Composed::new(criterion.config(), batch, &shape, logits, reduction)?;
-        Ok(Evaluated::Composed(Box::new((composed.loss(logits.clone(), &shape), composed))))
+        host::check(xent, batch, &shape, criterion.is_checked())?;
+        let composed = Composed::new(xent, &criterion.tables, batch, &shape, logits)?;
+        Ok(Evaluated { loss: composed.loss(logits.clone(), &shape), output: Box::new(move |loss| composed.output(loss)) })
     }
 }
 
-/// What a path found: loss and parts of length 1, or N under reduction none.
-enum Evaluated<'a> {
-    Engine(Box<CrossEntropyOutput<1>>),
-    /// The parts are operations of their own.
-    Composed(Box<(Tensor<1>, Composed<'a>)>),
-}
-
-impl Evaluated<'_> {
-    fn loss(self) -> Tensor<1> {
-        match self {
-            Self::Engine(output) => output.loss,
-            Self::Composed(found) => found.0,
-        }
-    }
-
-    fn output(self) -> CrossEntropyOutput<1> {
-        match self {
-            Self::Engine(output) => *output,
-            Self::Composed(found) => {
-                let (loss, composed) = *found;
-                composed.output(loss)
-            }
-        }
-    }
+/// The loss, of length 1, or N without reduction; and how the rest follows, for it may take operations of its own.
+struct Evaluated<'a> {
+    loss: Tensor<1>,
+    output: Box<dyn FnOnce(Tensor<1>) -> CrossEntropyOutput<1> + 'a>,
 }

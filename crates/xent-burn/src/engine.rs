@@ -1,82 +1,31 @@
-//! On the CPU: xent's own engine, reading the logits where they lie.
+//! On the CPU: xent's own engine, which reads the logits in place.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use burn::backend::{Dispatch, DispatchDevice};
-use burn::tensor::{Bytes, DType, Int, Tensor, TensorData};
-use xent::{Criterion, Output, Reduced, Reduction, Rows};
+use burn::backend::Dispatch;
+use burn::tensor::{DType, Int, Tensor, TensorData};
+use xent::{Output, Reduced, Reduction, Rows, Upstream};
 
-use crate::backend::{Chain, CrossEntropyBackend, maybe};
-use crate::host::HostBatch;
-use crate::shape::LogitsShape;
+use crate::autodiff::{Chain, CrossEntropyBackend, maybe};
+use crate::job::Job;
 use crate::{CrossEntropyOutput, Result};
 
-/// A pass over logits, but for these.
-#[derive(Debug)]
-pub(crate) struct Job {
-    pub(crate) criterion: Arc<Criterion>,
-    pub(crate) batch: HostBatch,
-    pub(crate) shape: LogitsShape,
-    pub(crate) memory: Arc<GradientMemory>,
-}
-
-/// The last gradient's memory, which serves the next one when nobody has it any more: pages fresh from the system cost more than the arithmetic.
-#[derive(Debug, Default)]
-pub(crate) struct GradientMemory(Mutex<Option<Arc<Bytes>>>);
-
-impl GradientMemory {
-    fn take(&self) -> Option<Bytes> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        Arc::try_unwrap(kept).ok()
-    }
-
-    fn keep(&self, memory: Arc<Bytes>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(memory);
-    }
-}
-
-/// dL/dloss: one number, or one a row.
-#[derive(Debug, Clone)]
-pub(crate) enum Upstream {
-    Scalar(f64),
-    Rows(Vec<f64>),
-}
-
-impl Job {
-    pub(crate) fn upstream(&self, numbers: Vec<f64>) -> Upstream {
-        match (self.criterion.reduction(), numbers.as_slice()) {
-            (Reduction::None, _) => Upstream::Rows(numbers),
-            (_, numbers) => Upstream::Scalar(numbers.iter().sum()),
-        }
-    }
-}
-
-/// Whether these logits are on the CPU backend.
-pub(crate) fn runs_on<const D: usize>(logits: &Tensor<D>) -> bool {
-    match logits.device().inner().as_dispatch() {
-        #[cfg(feature = "flex")]
-        DispatchDevice::Flex(_) => true,
-        #[allow(unreachable_patterns)]
-        _ => false,
-    }
-}
-
-/// Loss and parts; of tracked logits and a reduced loss the gradient, too.
+/// Loss and parts; for tracked logits and a reduced loss the gradient too.
 ///
-/// A reduced loss almost always meets an upstream gradient of 1, so its gradient comes from the same pass. A loss a row goes on into arithmetic of the caller's, and its
-/// gradient waits for what comes back.
+/// A reduced loss almost always meets an upstream gradient of 1, so its gradient comes from the same pass. A per-row loss continues
+/// into the caller's arithmetic, so its gradient waits for the upstream gradient.
 pub(crate) fn forward<const D: usize>(job: Job, logits: Tensor<D>, probabilities: Option<&Tensor<D>>) -> Result<CrossEntropyOutput<1>> {
     if job.shape.rows() == 0 {
-        return of_nothing(&job, logits, probabilities.is_some());
+        return without_rows(&job, logits, probabilities.is_some());
     }
     let tracked = logits.is_tracked();
-    let eager = tracked && job.criterion.reduction() != Reduction::None;
+    let eager = tracked && job.criterion.config().reduction != Reduction::None;
     let job = Arc::new(job);
     let device = logits.device().inner();
     let probabilities = probabilities.map(|probabilities| probabilities.clone().to_device(&device));
     let plain = logits.clone().inner().into_dispatch();
     let pass = Dispatch::pass(plain, maybe(probabilities.clone()), job.clone(), eager.then_some(Upstream::Scalar(1.0)));
-    let mut output = tensors(&pass.output?, &logits);
+    let mut output = as_tensors(&pass.output?, &logits);
     if tracked {
         let attached = Dispatch::attach(logits.into_dispatch(), output.loss.into_dispatch(), pass.gradient, maybe(probabilities), Chain::Pass(job));
         output.loss = Tensor::from_dispatch(attached);
@@ -84,23 +33,23 @@ pub(crate) fn forward<const D: usize>(job: Job, logits: Tensor<D>, probabilities
     Ok(output)
 }
 
-/// Loss and parts of no rows: nothing is read, on whatever device.
-fn of_nothing<const D: usize>(job: &Job, logits: Tensor<D>, dense: bool) -> Result<CrossEntropyOutput<1>> {
-    let empty = Rows::new(&[0.0f64; 0], 0, job.shape.classes())?;
-    let output = job.criterion.forward(&empty, job.batch.with(dense.then(|| empty.clone().into())))?;
-    let mut output = tensors(&output, &logits);
-    // Differentiable all the same: by 0 numbers.
+/// Loss and parts of no rows, on any device: nothing is read.
+fn without_rows<const D: usize>(job: &Job, logits: Tensor<D>, dense: bool) -> Result<CrossEntropyOutput<1>> {
+    let empty = Rows::new(&[0.0f64; 0], job.shape.classes())?;
+    let output = job.criterion.forward(&empty, job.batch.lend(dense.then(|| empty.clone().into())))?;
+    let mut output = as_tensors(&output, &logits);
+    // In burn's graph all the same, although there is no number to differentiate by.
     let dtype = output.loss.dtype();
     output.loss = output.loss + logits.cast(dtype).sum();
     Ok(output)
 }
 
-fn tensors<const D: usize>(output: &Output<f64>, logits: &Tensor<D>) -> CrossEntropyOutput<1> {
+fn as_tensors<const D: usize>(output: &Output<f64>, logits: &Tensor<D>) -> CrossEntropyOutput<1> {
     let device = logits.device().inner();
     let dtype = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-    let line = |numbers: &[f64]| match dtype {
-        DType::F64 => Tensor::<1>::from_data(TensorData::new(numbers.to_vec(), [numbers.len()]), (&device, dtype)),
-        _ => Tensor::from_data(TensorData::new(numbers.iter().map(|&number| number as f32).collect(), [numbers.len()]), (&device, dtype)),
+    let line = |numbers: &[f64]| {
+        let data = TensorData::new(numbers.to_vec(), [numbers.len()]).convert_dtype(dtype);
+        Tensor::<1>::from_data(data, (&device, dtype))
     };
     let part = |reduced: &Reduced<f64>| line(reduced.as_slice());
     let count = |count: usize| Tensor::<1, Int>::from_ints([count as i64], &device);
@@ -127,56 +76,54 @@ mod flex {
     use burn::backend::{Element, Flex};
     use burn::tensor::{Bytes, DType, bf16, f16};
     use bytemuck::Pod;
-    use xent::{Output, Rows, RowsMut, Targets};
+    use xent::{Output, Rows, RowsMut, Targets, Upstream};
 
-    use super::{Job, Upstream};
-    use crate::backend::{CrossEntropyBackend, Maybe, Pass};
+    use crate::autodiff::{CrossEntropyBackend, Maybe, Pass};
+    use crate::job::Job;
     use crate::{Error, Result};
 
     impl CrossEntropyBackend for Flex {
-        fn pass(logits: FlexTensor, probabilities: Maybe<Self>, job: Arc<Job>, upstream: Option<Upstream>) -> Pass<Self> {
-            match pass(&logits, &probabilities, &job, upstream) {
-                Ok((output, gradient)) => Pass { output: Ok(output), gradient: gradient.map_or(Maybe::None, Maybe::Some) },
+        fn pass(logits: FlexTensor, probabilities: Maybe<Self>, job: Arc<Job>, upstream: Option<Upstream<'static>>) -> Pass<Self> {
+            let evaluated = match logits.dtype() {
+                DType::F32 => pass::<f32>(&logits, &probabilities, &job, upstream),
+                DType::F64 => pass::<f64>(&logits, &probabilities, &job, upstream),
+                DType::F16 => pass::<f16>(&logits, &probabilities, &job, upstream),
+                DType::BF16 => pass::<bf16>(&logits, &probabilities, &job, upstream),
+                found => Err(not_a_float("the tensor of logits", found)),
+            };
+            match evaluated {
+                Ok((output, gradient)) => Pass { output: Ok(output), gradient },
                 Err(error) => Pass { output: Err(error), gradient: Maybe::None },
             }
         }
     }
 
-    type Evaluated = (Output<f64>, Option<FlexTensor>);
-
-    fn pass(logits: &FlexTensor, probabilities: &Maybe<Flex>, job: &Job, upstream: Option<Upstream>) -> Result<Evaluated> {
-        match logits.dtype() {
-            DType::F32 => pass_as::<f32>(logits, probabilities, job, upstream),
-            DType::F64 => pass_as::<f64>(logits, probabilities, job, upstream),
-            DType::F16 => pass_as::<f16>(logits, probabilities, job, upstream),
-            DType::BF16 => pass_as::<bf16>(logits, probabilities, job, upstream),
-            found => Err(not_a_float("the tensor of logits", found)),
-        }
-    }
-
-    fn pass_as<T: xent::Element + Element + Pod>(logits: &FlexTensor, probabilities: &Maybe<Flex>, job: &Job, upstream: Option<Upstream>) -> Result<Evaluated> {
+    fn pass<T: xent::Element + Element + Pod>(
+        logits: &FlexTensor,
+        probabilities: &Maybe<Flex>,
+        job: &Job,
+        upstream: Option<Upstream<'static>>,
+    ) -> Result<(Output<f64>, Maybe<Flex>)> {
         let Job { criterion, batch, shape, memory } = job;
-        let rows = strided(logits.storage::<T>(), logits.layout(), shape.axis())?;
-        let batch = batch.with(match probabilities {
+        let axis = shape.axis() as isize;
+        let rows = strided(logits.storage::<T>(), logits.layout(), axis)?;
+        let batch = batch.lend(match probabilities {
             Maybe::None => None,
-            Maybe::Some(tensor) => Some(targets(tensor, shape.axis())?),
+            Maybe::Some(tensor) => Some(targets(tensor, axis)?),
         });
-        let Some(upstream) = upstream else { return Ok((criterion.forward(&rows, batch)?.to_f64(), None)) };
-        let upstream = match &upstream {
-            Upstream::Scalar(upstream) => xent::Upstream::Scalar(*upstream),
-            Upstream::Rows(upstream) => xent::Upstream::Rows(upstream),
-        };
+        let Some(upstream) = upstream else { return Ok((criterion.forward(&rows, batch)?.to_f64(), Maybe::None)) };
         let entries = shape.rows() * shape.classes();
         let mut gradient =
             memory.take().filter(|memory| memory.len() == entries * size_of::<T>()).unwrap_or_else(|| Bytes::from_elems(vec![T::zeroed(); entries]));
-        let mut view = RowsMut::with_axis(bytemuck::cast_slice_mut(&mut gradient), shape.dims(), shape.axis())?;
+        let mut view = RowsMut::with_axis(bytemuck::cast_slice_mut(&mut gradient), shape.dims(), axis)?;
         let output = criterion.forward_backward(&rows, batch, upstream, &mut view)?;
         let gradient = Arc::new(gradient);
         memory.keep(gradient.clone());
-        Ok((output.to_f64(), Some(FlexTensor::from_arc(gradient, Layout::contiguous(shape.dims().to_vec().into()), logits.dtype()))))
+        let gradient = FlexTensor::from_arc(gradient, Layout::contiguous(shape.dims().to_vec().into()), logits.dtype());
+        Ok((output.to_f64(), Maybe::Some(gradient)))
     }
 
-    fn targets(tensor: &FlexTensor, axis: usize) -> Result<Targets<'_>> {
+    fn targets(tensor: &FlexTensor, axis: isize) -> Result<Targets<'_>> {
         let layout = tensor.layout();
         Ok(match tensor.dtype() {
             DType::F32 => strided(tensor.storage::<f32>(), layout, axis)?.into(),
@@ -187,8 +134,8 @@ mod flex {
         })
     }
 
-    /// A tensor's elements as rows, wherever they lie: nothing is copied.
-    fn strided<'a, T>(data: &'a [T], layout: &Layout, axis: usize) -> Result<Rows<'a, T>> {
+    /// The elements of a tensor as rows, in place.
+    fn strided<'a, T>(data: &'a [T], layout: &Layout, axis: isize) -> Result<Rows<'a, T>> {
         Ok(Rows::strided(data, layout.shape().as_slice(), layout.strides(), layout.start_offset(), axis)?)
     }
 

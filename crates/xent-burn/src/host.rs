@@ -1,139 +1,87 @@
-//! A batch's tensors, read into what [`xent::Batch`] borrows.
+//! Reads the tensors of a batch into host memory, and has xent check them.
 
 use burn::tensor::kind::Basic;
-use burn::tensor::{Element, Float, Int, Tensor};
+use burn::tensor::{Element, Tensor};
+use xent::host::{HostAllowed, HostBatch, HostTargets, LogitsShape};
 use xent::rules::Plan;
-use xent::{AllowedClasses, Batch, Criterion, Rows, Targets};
+use xent::{Criterion, Lambda, Rows};
 
-use crate::batch::{DeviceBatch, GivenAllowed, GivenLambda, GivenTargets, PerRow, names};
-use crate::shape::LogitsShape;
+use crate::batch::{DeviceBatch, GivenAllowed, GivenLambda, GivenTargets, PerRow};
+use crate::shape::rows_of;
 use crate::{Error, Result};
 
-/// Everything that comes with a batch beside its logits and probabilities, in host memory: O(N), but for a mask a row.
-#[derive(Debug)]
-pub(crate) struct HostBatch {
-    targets: HostTargets,
-    epsilon: Option<Vec<f64>>,
-    row_weights: Option<Vec<f64>>,
-    ignored: Option<Vec<bool>>,
-    /// The mask, and whether it is the same for all rows.
-    allowed: Option<(Vec<bool>, bool)>,
-    denominator: Option<f64>,
+/// The batch without its probabilities. Shapes and dtypes are checked here, values by xent.
+pub(crate) fn batch<const D: usize>(batch: &DeviceBatch<D>, shape: &LogitsShape) -> Result<HostBatch<'static>> {
+    Reader { shape, values: true }.batch(batch)
 }
 
-#[derive(Debug)]
-enum HostTargets {
-    Classes(Vec<i64>),
-    Mix {
-        a: Vec<i64>,
-        b: Vec<i64>,
-        lambda: HostLambda,
-    },
-    /// Which are not here.
-    Probabilities,
+/// Whether xent accepts the batch. Without `values`, whether it would if every row were valid: nothing is read then.
+pub(crate) fn check<const D: usize>(criterion: &Criterion, batch: &DeviceBatch<D>, shape: &LogitsShape, values: bool) -> Result<()> {
+    let reader = Reader { shape, values };
+    let host = reader.batch(batch)?;
+    let probabilities: Option<Vec<f64>> = batch.probabilities().map(|tensor| reader.read(&rows_of(tensor.clone(), shape))).transpose()?;
+    let targets = probabilities.as_deref().map(|entries| Rows::new(entries, shape.classes())).transpose()?;
+    let rows = if values { shape.rows() } else { 0 };
+    Plan::new(criterion, &host.lend(targets.map(Into::into)), rows, shape.classes()).map_err(xent::Error::from)?;
+    Ok(())
 }
 
-#[derive(Debug)]
-enum HostLambda {
-    Scalar(f64),
-    Rows(Vec<f64>),
+/// Reads tensors of a batch, or checks their shapes alone.
+struct Reader<'a> {
+    shape: &'a LogitsShape,
+    values: bool,
 }
 
-impl HostBatch {
-    /// Checks shapes and dtypes; values are xent's to check.
-    pub(crate) fn new<const D: usize>(batch: &DeviceBatch<D>, shape: &LogitsShape) -> Result<Self> {
-        let labels = |name, given: &PerRow<Int>| read(&given.of(name, shape)?);
-        let numbers = |name, given: &PerRow<Float>| read(&given.of(name, shape)?);
-        Ok(Self {
-            targets: match &batch.targets {
-                GivenTargets::Classes(classes) => HostTargets::Classes(labels(names::CLASSES, classes)?),
-                GivenTargets::Mix(mix) => HostTargets::Mix {
-                    a: labels(names::FIRST, &mix.a)?,
-                    b: labels(names::SECOND, &mix.b)?,
-                    lambda: match &mix.lambda {
-                        GivenLambda::Scalar(lambda) => HostLambda::Scalar(*lambda),
-                        GivenLambda::Rows(lambda) => HostLambda::Rows(numbers(names::LAMBDA, lambda)?),
-                    },
+impl Reader<'_> {
+    fn batch<const D: usize>(&self, batch: &DeviceBatch<D>) -> Result<HostBatch<'static>> {
+        let targets = match (&batch.targets, &batch.mix) {
+            (GivenTargets::Classes(classes), None) => HostTargets::Classes(self.rows::<_, i64>(classes)?.into()),
+            (GivenTargets::Classes(first), Some((second, lambda))) => HostTargets::Mix {
+                a: self.rows::<_, i64>(first)?.into(),
+                b: self.rows::<_, i64>(second)?.into(),
+                lambda: match lambda {
+                    GivenLambda::Scalar(lambda) => Lambda::Scalar(*lambda),
+                    GivenLambda::Rows(lambda) => Lambda::from(self.rows::<_, f64>(lambda)?),
                 },
-                GivenTargets::Probabilities(probabilities) => {
-                    shape.expect_logits(names::PROBABILITIES, &probabilities.dims())?;
-                    HostTargets::Probabilities
-                }
             },
-            epsilon: batch.epsilon.as_ref().map(|epsilon| numbers(names::EPSILON, epsilon)).transpose()?,
-            row_weights: batch.row_weights.as_ref().map(|weights| numbers(names::ROW_WEIGHTS, weights)).transpose()?,
-            ignored: batch.ignored.as_ref().map(|mask| read(&mask.of(names::IGNORED, shape)?)).transpose()?,
-            allowed: match &batch.allowed {
-                None => None,
-                Some(GivenAllowed::Shared(mask)) => {
-                    shape.expect_classes(names::ALLOWED, &mask.dims())?;
-                    Some((read(mask)?, true))
-                }
-                Some(GivenAllowed::PerRow(mask)) => {
-                    shape.expect_logits(names::ALLOWED, &mask.dims())?;
-                    Some((read(&shape.rows_of(mask.clone()))?, false))
-                }
-            },
-            denominator: batch.denominator,
-        })
-    }
-
-    /// Whether xent would take the batch but for its rows, which are not read: whether the criterion goes with K classes and with such targets.
-    pub(crate) fn check_without_rows<const D: usize>(criterion: &Criterion, shape: &LogitsShape, batch: &DeviceBatch<D>) -> Result<()> {
-        let dense = batch.probabilities().is_some();
-        let targets = if dense { HostTargets::Probabilities } else { HostTargets::Classes(Vec::new()) };
-        let none = Self { targets, epsilon: None, row_weights: None, ignored: None, allowed: None, denominator: batch.denominator };
-        none.check_against(criterion, 0, shape.classes(), dense.then_some(&[]))
-    }
-
-    /// The batch as xent takes it. `probabilities` are the targets where these are none of class indices.
-    pub(crate) fn with<'a>(&'a self, probabilities: Option<Targets<'a>>) -> Batch<'a> {
-        let targets = match (&self.targets, probabilities) {
-            (_, Some(probabilities)) => probabilities,
-            (HostTargets::Classes(indices), None) => indices.into(),
-            (HostTargets::Mix { a, b, lambda }, None) => {
-                let lambda = match lambda {
-                    HostLambda::Scalar(lambda) => xent::Lambda::Scalar(*lambda),
-                    HostLambda::Rows(lambda) => xent::Lambda::Rows(lambda),
-                };
-                Targets::mix(a, b, lambda)
+            (GivenTargets::Probabilities(probabilities), None) => {
+                self.shape.expect_logits("the tensor of target probabilities (a floating-point dtype)", &probabilities.dims())?;
+                HostTargets::Probabilities
             }
-            (HostTargets::Probabilities, None) => (&[0i64; 0][..]).into(),
+            (GivenTargets::Probabilities(first), Some(_)) => {
+                return Err(Error::Dtype { name: "the tensor of first labels", found: first.dtype(), expected: "an integer dtype" });
+            }
         };
-        let mut batch = Batch::new(targets);
-        if let Some(epsilon) = &self.epsilon {
-            batch = batch.label_smoothing_rows(epsilon);
-        }
-        if let Some(weights) = &self.row_weights {
-            batch = batch.row_weights(weights);
-        }
-        if let Some(ignored) = &self.ignored {
-            batch = batch.ignored_rows(ignored);
-        }
-        if let Some((entries, shared)) = &self.allowed {
-            batch = batch.allowed_classes(if *shared { AllowedClasses::Shared(entries) } else { AllowedClasses::PerRow(entries) });
-        }
-        match self.denominator {
-            Some(denominator) => batch.denominator(denominator),
-            None => batch,
-        }
+        const ALLOWED: &str = "the mask of allowed classes";
+        let allowed = match &batch.allowed {
+            None => None,
+            Some(GivenAllowed::Shared(mask)) => {
+                self.shape.expect_classes(ALLOWED, &mask.dims())?;
+                Some(HostAllowed { entries: self.read(mask)?, shared: true })
+            }
+            Some(GivenAllowed::PerRow(mask)) => {
+                self.shape.expect_logits(ALLOWED, &mask.dims())?;
+                Some(HostAllowed { entries: self.read(&rows_of(mask.clone(), self.shape))?, shared: false })
+            }
+        };
+        let numbers = |given: &Option<PerRow<_>>| given.as_ref().map(|given| self.rows::<_, f64>(given)).transpose();
+        let mut host = HostBatch::new(targets);
+        host.label_smoothing = numbers(&batch.epsilon)?.map(Into::into);
+        host.row_weights = numbers(&batch.row_weights)?.map(Into::into);
+        host.ignored_rows = batch.ignored.as_ref().map(|mask| self.rows(mask)).transpose()?;
+        host.allowed_classes = allowed.filter(|_| self.values);
+        host.denominator = batch.denominator;
+        Ok(host)
     }
 
-    /// Whether xent would take the batch.
-    pub(crate) fn check<const D: usize>(&self, criterion: &Criterion, shape: &LogitsShape, probabilities: Option<&Tensor<D>>) -> Result<()> {
-        let entries: Option<Vec<f64>> = probabilities.map(|tensor| read(&shape.rows_of(tensor.clone()))).transpose()?;
-        self.check_against(criterion, shape.rows(), shape.classes(), entries.as_deref())
+    /// One entry per row.
+    fn rows<K: Basic, E: Element>(&self, given: &PerRow<K>) -> Result<Vec<E>> {
+        self.shape.expect_rows(given.name, &given.dims)?;
+        self.read(&given.entries)
     }
 
-    /// Whether xent would take the batch of `rows` rows.
-    fn check_against(&self, criterion: &Criterion, rows: usize, classes: usize, probabilities: Option<&[f64]>) -> Result<()> {
-        let targets = probabilities.map(|entries| Ok::<_, Error>(Rows::new(entries, rows, classes)?.into())).transpose()?;
-        Plan::new(criterion, &self.with(targets), rows, classes)?;
-        Ok(())
+    /// The entries of a tensor in C order; none if values are not read.
+    fn read<const D: usize, K: Basic, E: Element>(&self, tensor: &Tensor<D, K>) -> Result<Vec<E>> {
+        if self.values { tensor.try_to_vec_as().map_err(|error| Error::Read(error.to_string())) } else { Ok(Vec::new()) }
     }
-}
-
-/// A tensor's entries in C order.
-fn read<const D: usize, K: Basic, E: Element>(tensor: &Tensor<D, K>) -> Result<Vec<E>> {
-    tensor.try_to_vec_as().map_err(|error| Error::Read(error.to_string()))
 }

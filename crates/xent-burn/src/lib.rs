@@ -1,15 +1,17 @@
-//! Label-smoothed cross-entropy on burn tensors: loss and gradient, right beside padding, weights, masks and huge vocabularies.
+//! Label-smoothed cross-entropy for burn: loss and gradient, correct with padding, class weights, masked classes and huge
+//! vocabularies.
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};
 //! use xent_burn::CrossEntropyConfig;
+//! use xent_burn::xent::Config;
 //!
 //! let device = Device::default().autodiff();
-//! let criterion = CrossEntropyConfig::new().with_label_smoothing(0.1).with_ignore_indices(vec![-100]).init();
+//! let criterion = CrossEntropyConfig::new(Config::new().label_smoothing(0.1).ignore_index(-100)).init();
 //! let logits = Tensor::<2>::from_floats([[2.0, -1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0], [5.0, 5.0, 5.0, 5.0]], &device).require_grad();
 //! let targets = Tensor::<1, Int>::from_ints([0, 2, -100], &device);
 //!
-//! let loss = criterion.forward(logits.clone(), targets); // the mean over the two rows kept
+//! let loss = criterion.forward(logits.clone(), targets); // the mean over the two kept rows
 //! assert_eq!(loss.clone().into_scalar::<f32>(), 0.94557196); // (0.50484958 + ln 4) / 2
 //!
 //! let gradients = loss.backward();
@@ -18,40 +20,41 @@
 //! assert_eq!(gradient[8..], [0.0; 4]); // ignored, never read
 //! ```
 //!
-//! - [`CrossEntropyConfig`] says what is measured: smoothing, prior, class weights, ignore indices, reduction, form, z-loss, softcap, temperature, class axis. Its types are
-//!   [`xent`]'s.
-//! - [`CrossEntropy::forward`] takes class indices or probabilities, [`CrossEntropy::forward_no_reduction`] gives a loss a row. [`CrossEntropy::on`] begins a [`Call`] with
-//!   more: two labels a row, ε or weights a row, masks, a denominator; it returns errors where the others panic, as burn's operations do; and
-//!   [`Call::forward_with_output`] returns the loss's parts too.
-//! - On the CPU (burn's flex) xent's engine reads the logits where they lie, whatever their strides and whatever their dtype, on all threads. A mean or a sum gets its gradient
-//!   in the same pass. The memory of the last gradient is kept for the next one, as long as the criterion lives.
-//! - On other devices burn's own operations compute, with f32 (f64 for f64 logits), from end to end on the device: nothing is read back, so that no call waits. What would be
-//!   an error there is NaN, unless [`CrossEntropy::checked`] asks for a look.
+//! - [`cross_entropy`] is the loss without options. [`CrossEntropyConfig`] holds the options of [`xent::Config`] (smoothing, prior,
+//!   class weights, ignore indices, reduction, form, z-loss, softcap, temperature) and the class axis, and makes a [`CrossEntropy`].
+//! - [`CrossEntropy::forward`] takes class indices or probabilities, [`CrossEntropy::forward_no_reduction`] returns a loss per row.
+//!   [`CrossEntropy::on`] starts a [`Call`] with more: two labels per row, ε or weights per row, masks, a denominator. It returns
+//!   errors where the others panic, as burn's operations do, and [`Call::forward_with_output`] returns the parts of the loss too.
+//! - On the CPU (burn's flex) xent's engine reads the logits in place, with any strides and in any dtype, on all threads. A mean or
+//!   a sum gets its gradient in the same pass. The memory of the last gradient is reused as long as the criterion lives.
+//! - On other devices burn's own operations compute, in f32 (f64 for f64 logits), from end to end on the device. Nothing is read
+//!   back, so that no call waits, and after the first call nothing is uploaded. What would be an error there is NaN, unless
+//!   [`CrossEntropy::checked`] requests the check.
 //!
 //! # Backends
 //!
-//! The crate's features have the names of burn's: `flex` (on unless said), `wgpu`, `vulkan`, `metal`, `webgpu`, `cuda`, `rocm`. A backend that is switched on in burn alone
-//! computes the loss all the same, but not its gradient.
+//! The crate's features have the names of burn's: `flex` (the default), `wgpu`, `vulkan`, `metal`, `webgpu`, `cuda`, `rocm`. On a
+//! backend that is enabled in burn alone the loss can be computed, but not its gradient.
 //!
-//! SEMANTICS.md in the repository has every formula, denominator and NaN/∞ rule.
+//! SEMANTICS.md in the repository defines every formula, denominator and NaN/∞ rule.
 
 #![forbid(unsafe_code)]
 
-mod backend;
+mod autodiff;
 mod batch;
 mod call;
-mod composed;
 mod config;
-mod criterion;
 mod engine;
 mod error;
 mod host;
+mod job;
 mod output;
 mod shape;
+mod tensors;
 
 pub use batch::{Lambda, Targets};
-pub use call::Call;
-pub use config::CrossEntropyConfig;
-pub use criterion::CrossEntropy;
+pub use call::{Call, cross_entropy};
+pub use config::{CrossEntropy, CrossEntropyConfig};
 pub use error::{Error, Result};
 pub use output::CrossEntropyOutput;
+pub use xent;

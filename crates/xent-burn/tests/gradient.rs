@@ -7,7 +7,8 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use xent_burn::{CrossEntropy, CrossEntropyConfig};
+use xent_burn::xent::{Config, Reduction};
+use xent_burn::{CrossEntropy, CrossEntropyConfig, cross_entropy};
 
 const PATHS: [bool; 2] = [false, true];
 
@@ -50,8 +51,12 @@ fn largest_difference<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f64 {
     numbers(a).iter().zip(numbers(b)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
-fn smoothed(epsilon: f64) -> CrossEntropyConfig {
-    CrossEntropyConfig::new().with_label_smoothing(epsilon)
+fn smoothed(epsilon: f64) -> Config {
+    Config::new().label_smoothing(epsilon)
+}
+
+fn init(config: Config, composed: bool) -> CrossEntropy {
+    CrossEntropyConfig::new(config).init().composed(composed)
 }
 
 /// Loss and gradient of `variable` through `view`, against the textbook.
@@ -63,7 +68,7 @@ fn compare<const D: usize, const E: usize, const R: usize>(variable: &Tensor<D>,
     let expected = textbook(view(expected_of.clone()), targets.clone(), axis, 0.1).mean();
     let expected_gradient = expected_of.grad(&expected.backward()).unwrap();
     for composed in PATHS {
-        let criterion = smoothed(0.1).with_class_axis(axis as isize).init().composed(composed);
+        let criterion = CrossEntropyConfig::new(smoothed(0.1)).with_class_axis(axis as isize).init().composed(composed);
         let variable = leaf(variable);
         let loss = criterion.forward(view(variable.clone()), targets.clone());
         assert!((numbers(&loss)[0] - numbers(&expected)[0]).abs() < 1e-12);
@@ -106,11 +111,9 @@ fn as_burns_own_loss() {
         let expected = theirs.forward(variable.clone(), targets.clone());
         let expected_gradient = variable.grad(&expected.backward()).unwrap();
         for composed in PATHS {
-            let criterion = smoothed(smoothing.map_or(0.0, f64::from))
-                .with_ignore_indices(pad.iter().map(|&pad| pad as i64).collect())
-                .with_class_weights(weighted.then(|| weights.iter().map(|&weight| f64::from(weight)).collect()))
-                .init()
-                .composed(composed);
+            let mut config = smoothed(smoothing.map_or(0.0, f64::from)).ignore_indices(pad.map(|pad| pad as i64));
+            config.class_weights = weighted.then(|| weights.iter().map(|&weight| f64::from(weight)).collect());
+            let criterion = init(config, composed);
             let variable = leaf(&logits);
             let loss = criterion.forward(variable.clone(), targets.clone());
             assert!((numbers(&loss)[0] / numbers(&expected)[0] - 1.0).abs() < 1e-6, "{smoothing:?} {pad:?} {weighted}");
@@ -133,7 +136,7 @@ fn padding_from_outside_the_classes_in_every_dtype() {
         let expected = textbook(exact.clone().select(0, kept.clone()), targets.clone().select(0, kept.clone()), 1, 0.1).sum();
         let expected_gradient = exact.grad(&expected.backward()).unwrap();
         for composed in PATHS {
-            let criterion = smoothed(0.1).with_ignore_indices(vec![-100, 50_256]).with_reduction(xent::Reduction::Sum).init().composed(composed);
+            let criterion = init(smoothed(0.1).ignore_indices([-100, 50_256]).reduction(Reduction::Sum), composed);
             let variable = leaf(&logits);
             let loss = criterion.forward(variable.clone(), targets.clone());
             assert_eq!(loss.dtype(), loss_dtype);
@@ -157,7 +160,7 @@ fn loss_scaling_saves_half_precision_gradients() {
     let expected = exact.grad(&textbook(exact.clone(), targets.clone(), 1, 0.1).mean().backward()).unwrap();
     for composed in PATHS {
         let variable = leaf(&logits);
-        let loss = smoothed(0.1).init().composed(composed).forward(variable.clone(), targets.clone());
+        let loss = init(smoothed(0.1), composed).forward(variable.clone(), targets.clone());
         let gradient = variable.grad(&(loss * 65536.0).backward()).unwrap();
         assert_eq!(gradient.dtype(), DType::F16);
         // Entries of the unscaled gradient are multiples of 2⁻²⁴ in f16, so that most would keep three or four bits; scaled, they keep eleven. p − y in f32 adds what
@@ -170,7 +173,7 @@ fn loss_scaling_saves_half_precision_gradients() {
 }
 
 #[test]
-fn upstream_gradients_that_differ_a_row() {
+fn per_row_upstream_gradients() {
     let logits = random([3, 2, 5], DType::F64);
     let targets = labels([3, 2], 5);
     let upstream = Tensor::<2>::from_data(TensorData::from([[0.5f64, -2.0], [0.0, 3.0], [1.0, 1e-3]]), (&device(), DType::F64));
@@ -178,7 +181,7 @@ fn upstream_gradients_that_differ_a_row() {
     let expected = exact.grad(&(textbook(exact.clone(), targets.clone(), 2, 0.3) * upstream.clone()).sum().backward()).unwrap();
     for composed in PATHS {
         let variable = leaf(&logits);
-        let loss: Tensor<2> = smoothed(0.3).init().composed(composed).forward_no_reduction(variable.clone(), targets.clone());
+        let loss: Tensor<2> = init(smoothed(0.3), composed).forward_no_reduction(variable.clone(), targets.clone());
         let gradient = variable.grad(&(loss * upstream.clone()).sum().backward()).unwrap();
         assert!(largest_difference(&gradient, &expected) < 1e-12);
     }
@@ -190,7 +193,7 @@ fn an_infinite_upstream_gradient_leaves_ignored_rows_alone() {
     let targets = Tensor::<1, Int>::from_ints([1, -1], &device());
     for composed in PATHS {
         let variable = leaf(&random([2, 3], DType::F32));
-        let loss = smoothed(0.1).with_ignore_indices(vec![-1]).init().composed(composed).forward(variable.clone(), targets.clone());
+        let loss = init(smoothed(0.1).ignore_index(-1), composed).forward(variable.clone(), targets.clone());
         let gradient = numbers(&variable.grad(&(loss * f32::INFINITY).backward()).unwrap());
         assert!(gradient[..3].iter().all(|entry| !entry.is_finite()) && gradient[3..] == [0.0; 3], "composed: {composed}, {gradient:?}");
     }
@@ -201,7 +204,7 @@ fn one_loss_used_twice_in_a_graph() {
     let logits = random([4, 6], DType::F64);
     let targets = labels([4], 6);
     for composed in PATHS {
-        let criterion = CrossEntropyConfig::new().init().composed(composed);
+        let criterion = init(Config::new(), composed);
         let (alone, both) = (leaf(&logits), leaf(&logits));
         let loss = criterion.forward(alone.clone(), targets.clone());
         let gradient = alone.grad(&loss.backward()).unwrap();
@@ -219,7 +222,7 @@ fn balanced_checkpointing() {
     let targets = labels([7], 4);
     let model: Linear = LinearConfig::new(5, 4).init(&Device::flex());
     for composed in PATHS {
-        let criterion = smoothed(0.1).init().composed(composed);
+        let criterion = init(smoothed(0.1), composed);
         let gradients = |device: Device| {
             let model = model.clone().train().fork(&device);
             // An activation that is recomputed, between the loss and the model.
@@ -235,11 +238,19 @@ fn balanced_checkpointing() {
 }
 
 #[test]
+fn without_options() {
+    let logits = random([3, 4], DType::F64);
+    let loss = cross_entropy(logits.clone(), labels([3], 4));
+    let expected = textbook(logits.autodiff(), labels([3], 4), 1, 0.0).mean();
+    assert!(largest_difference(&loss, &expected) < 1e-14);
+}
+
+#[test]
 fn frozen_logits_have_no_graph() {
     let logits = random([4, 6], DType::F32);
     let targets = labels([4], 6);
     for composed in PATHS {
-        let criterion = smoothed(0.1).init().composed(composed);
+        let criterion = init(smoothed(0.1), composed);
         let tracked = criterion.forward(leaf(&logits), targets.clone());
         assert!(tracked.is_tracked());
         for frozen in [logits.clone(), logits.clone().autodiff(), leaf(&logits).set_require_grad(false)] {
@@ -255,7 +266,7 @@ fn frozen_logits_have_no_graph() {
 fn a_batch_with_a_graph_of_its_own() {
     let logits = random([3, 4], DType::F32);
     for composed in PATHS {
-        let criterion = smoothed(0.1).init().composed(composed);
+        let criterion = init(smoothed(0.1), composed);
         let (variable, weights, teacher) = (leaf(&logits), leaf(&Tensor::<1>::ones([3], &Device::flex())), leaf(&random([3, 4], DType::F32)));
         let probabilities = burn::tensor::activation::softmax(teacher.clone(), 1);
         let loss = criterion.on(variable.clone(), probabilities).row_weights(weights.clone()).forward().unwrap();
@@ -271,7 +282,7 @@ fn in_a_module_and_between_threads() {
         last: Linear,
         criterion: CrossEntropy,
     }
-    let model = Model { last: LinearConfig::new(5, 4).init(&device()), criterion: smoothed(0.1).init() };
+    let model = Model { last: LinearConfig::new(5, 4).init(&device()), criterion: init(smoothed(0.1), false) };
     assert_eq!(model.num_params(), 24);
     let features = random([64, 5], DType::F32);
     let targets = labels([64], 4);
@@ -293,11 +304,11 @@ fn no_rows() {
     for composed in PATHS {
         let variable = leaf(&Tensor::<2>::zeros([0, 4], &Device::flex()));
         let targets = Tensor::<1, Int>::zeros([0], &device());
-        let criterion = smoothed(0.1).init().composed(composed);
+        let criterion = init(smoothed(0.1), composed);
         assert!(numbers(&criterion.forward(variable.clone(), targets.clone()))[0].is_nan());
         let rows: Tensor<1> = criterion.forward_no_reduction(variable.clone(), targets.clone());
         assert_eq!(rows.dims(), [0]);
-        let sum = smoothed(0.1).with_reduction(xent::Reduction::Sum).init().composed(composed).forward(variable.clone(), targets);
+        let sum = init(smoothed(0.1).reduction(Reduction::Sum), composed).forward(variable.clone(), targets);
         assert_eq!(numbers(&sum), [0.0]);
         assert_eq!(variable.grad(&sum.backward()).unwrap().dims(), [0, 4]);
     }

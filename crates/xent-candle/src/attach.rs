@@ -3,7 +3,7 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, MetalStorage, Shape, Tensor};
 
-use crate::Result;
+use crate::error::Result;
 
 /// What a path knows after its forward pass.
 pub(crate) trait Backward: Send + Sync + 'static {

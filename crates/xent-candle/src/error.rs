@@ -8,30 +8,11 @@ use candle_core::DType;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An option of [`xent::Config`] outside its range.
+    /// An error of xent: an option outside its range, a batch that does not fit the criterion, a tensor whose
+    /// shape does not go with that of the logits. Rows are numbered in C order of the axes of the logits
+    /// without the class axis.
     #[error(transparent)]
-    Config(#[from] xent::ConfigError),
-    /// A batch that does not fit the criterion or the logits: a label outside the classes, ε or a weight outside its range. Rows are numbered in C order of the
-    /// logits' axes without the class axis.
-    #[error(transparent)]
-    Input(#[from] xent::InputError),
-    /// Logits without classes, or a view that its storage does not hold.
-    #[error(transparent)]
-    View(#[from] xent::ViewError),
-    /// A tensor whose shape does not go with the logits'.
-    #[error("{name} has shape {found:?}, expected {expected} beside logits of shape {logits:?} with the classes on axis {axis}")]
-    Shape {
-        /// Which tensor.
-        name: &'static str,
-        /// Its shape.
-        found: Vec<usize>,
-        /// What was expected, in words and numbers.
-        expected: String,
-        /// The logits' shape.
-        logits: Vec<usize>,
-        /// The logits' class axis.
-        axis: usize,
-    },
+    Xent(#[from] xent::Error),
     /// A tensor whose dtype cannot be used.
     #[error("{name} has dtype {}, expected {expected}", .found.as_str())]
     Dtype {
@@ -42,7 +23,7 @@ pub enum Error {
         /// What was expected.
         expected: &'static str,
     },
-    /// An error of candle's own: a class axis that the logits do not have, or a failed allocation or copy.
+    /// An error of candle, for example a failed allocation or copy.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }

@@ -4,8 +4,8 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Linear, Module};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use xent::{Config, Reduction};
 use xent_candle::CrossEntropy;
+use xent_candle::xent::{Config, Reduction};
 
 const PATHS: [bool; 2] = [false, true];
 
@@ -46,7 +46,7 @@ fn compare(variable: &Var, view: &dyn Fn(&Tensor) -> Result<Tensor>, axis: usize
     let expected = textbook(&logits.contiguous()?, &targets, axis, 0.1)?;
     let expected_gradient = expected.mean_all()?.backward()?.get(variable).unwrap().clone();
     for composed in PATHS {
-        let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1))?.class_axis(axis).composed(composed);
+        let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1))?.class_axis(axis as isize).composed(composed);
         let loss = criterion.forward(&logits, &targets)?;
         assert!((loss.to_scalar::<f64>()? - expected.mean_all()?.to_scalar::<f64>()?).abs() < 1e-12);
         let gradients = loss.backward()?;
@@ -150,7 +150,7 @@ fn through_a_linear_model() -> Result<()> {
     let weight = Var::from_tensor(&random(13, &[4, 5])?)?;
     let bias = Var::from_tensor(&random(14, &[4])?)?;
     let targets = Tensor::new(&[0i64, 3, 1, -1, 2, 2], &Device::Cpu)?;
-    let config = Config::new().label_smoothing(0.1).ignore_index(-1).class_weights([1.0, 2.0, 0.5, 3.0]).z_loss(1e-2).softcap(5.0).temperature(1.5);
+    let config = Config::new().label_smoothing(0.1).ignore_index(-1).class_weights(&[1.0, 2.0, 0.5, 3.0]).z_loss(1e-2).softcap(5.0).temperature(1.5);
     for composed in PATHS {
         let criterion = CrossEntropy::new(config.clone())?.composed(composed);
         let loss = |weight: &Tensor, bias: &Tensor| -> Result<Tensor> {

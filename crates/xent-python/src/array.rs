@@ -1,106 +1,16 @@
-//! Arrays in main memory that some framework owns, and the number types that they may have.
+//! Arrays in host memory that some framework owns.
 
-use half::{bf16, f16};
 use pyo3::prelude::*;
-use pyo3::types::PyCapsule;
+use pyo3::types::{PyCapsule, PyTuple};
 
-use crate::dlpack::{DataType, Tensor};
+use crate::dlpack::{DataType, Lent, lend};
+use crate::dtype::{Dtype, Number};
 use crate::error::{type_error, value_error};
 
-/// Main memory, and main memory that a GPU reaches too: CUDA's, ROCm's.
+/// Host memory, and host memory that a GPU reaches too: CUDA's, ROCm's.
 const HOST: [i32; 3] = [1, 3, 11];
 
-/// The number types that arrays may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dtype {
-    Bool,
-    U8,
-    U16,
-    U32,
-    U64,
-    I8,
-    I16,
-    I32,
-    I64,
-    F16,
-    Bf16,
-    F32,
-    F64,
-}
-
-impl Dtype {
-    fn new(DataType { code, bits, lanes }: DataType) -> Option<Self> {
-        Some(match (code, bits, lanes) {
-            (0, 8, 1) => Self::I8,
-            (0, 16, 1) => Self::I16,
-            (0, 32, 1) => Self::I32,
-            (0, 64, 1) => Self::I64,
-            (1, 8, 1) => Self::U8,
-            (1, 16, 1) => Self::U16,
-            (1, 32, 1) => Self::U32,
-            (1, 64, 1) => Self::U64,
-            (2, 16, 1) => Self::F16,
-            (2, 32, 1) => Self::F32,
-            (2, 64, 1) => Self::F64,
-            (4, 16, 1) => Self::Bf16,
-            (6, 8, 1) => Self::Bool,
-            _ => return None,
-        })
-    }
-
-    pub(crate) fn is_float(self) -> bool {
-        matches!(self, Self::F16 | Self::Bf16 | Self::F32 | Self::F64)
-    }
-
-    fn size(self) -> usize {
-        match self {
-            Self::Bool | Self::U8 | Self::I8 => 1,
-            Self::U16 | Self::I16 | Self::F16 | Self::Bf16 => 2,
-            Self::U32 | Self::I32 | Self::F32 => 4,
-            Self::U64 | Self::I64 | Self::F64 => 8,
-        }
-    }
-}
-
-impl std::fmt::Display for Dtype {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Bool => "bool",
-            Self::U8 => "uint8",
-            Self::U16 => "uint16",
-            Self::U32 => "uint32",
-            Self::U64 => "uint64",
-            Self::I8 => "int8",
-            Self::I16 => "int16",
-            Self::I32 => "int32",
-            Self::I64 => "int64",
-            Self::F16 => "float16",
-            Self::Bf16 => "bfloat16",
-            Self::F32 => "float32",
-            Self::F64 => "float64",
-        })
-    }
-}
-
-/// A type that an array's elements can be looked at as.
-///
-/// # Safety
-/// Every bit pattern of `DTYPE` is a value of the type, which has the same size and alignment.
-pub(crate) unsafe trait Number: Copy + Send + Sync + 'static {
-    const DTYPE: Dtype;
-}
-
-macro_rules! numbers {
-    ($($number:ty => $dtype:ident),*) => {$(
-        // SAFETY: a plain number.
-        unsafe impl Number for $number {
-            const DTYPE: Dtype = Dtype::$dtype;
-        }
-    )*};
-}
-numbers!(u8 => U8, u16 => U16, u32 => U32, u64 => U64, i8 => I8, i16 => I16, i32 => I32, i64 => I64, f16 => F16, bf16 => Bf16, f32 => F32, f64 => F64);
-
-/// An array in main memory that some framework owns. Its capsule is not consumed, only held: whoever made it frees it.
+/// An array in host memory that some framework owns.
 pub(crate) struct Array {
     _capsule: Py<PyCapsule>,
     /// The lowest element that is reached, and how many elements there are to the highest; both hold for elements of `dtype`.
@@ -172,11 +82,11 @@ impl Array {
         a.start < b.end && b.start < a.end
     }
 
-    /// # Safety
-    /// `tensor` is what a producer of DLPack put into `capsule`.
-    pub(crate) unsafe fn new(capsule: Py<PyCapsule>, tensor: &Tensor, read_only: bool, bfloat16: bool) -> PyResult<Self> {
+    fn new(Lent { capsule, tensor, read_only }: Lent, bfloat16: bool) -> PyResult<Self> {
+        // SAFETY: a producer of DLPack made it, and the capsule keeps it.
+        let tensor = unsafe { &*tensor };
         if !HOST.contains(&tensor.device.kind) {
-            return Err(value_error(format!("an array on device type {} (DLPack's numbers), expected main memory", tensor.device.kind)));
+            return Err(value_error(format!("an array on device type {} (DLPack's numbers), expected host memory (CPU)", tensor.device.kind)));
         }
         let DataType { code, bits, lanes } = tensor.dtype;
         let dtype = match Dtype::new(tensor.dtype) {
@@ -197,7 +107,7 @@ impl Array {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| value_error(format!("an array of shape {lengths:?}")))?;
         if shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length)).is_none() {
-            return Err(value_error(format!("an array of shape {shape:?}, which has more entries than can be counted")));
+            return Err(value_error(format!("an array of shape {shape:?}: the number of entries overflows")));
         }
         let strides: Vec<isize> = if tensor.strides.is_null() || axes == 0 {
             c_strides(&shape)
@@ -226,6 +136,20 @@ impl Array {
             return Err(value_error(format!("an array of {dtype} at address {:#x}, expected a multiple of {}", lowest.addr(), dtype.size())));
         }
         Ok(Self { _capsule: capsule, lowest, reach, offset: (-below) as usize, dtype, shape, strides, read_only })
+    }
+}
+
+/// Whatever has `__dlpack__`; or a tuple of such an array of uint16 and the word "bfloat16", for frameworks that have no bfloat16 in DLPack.
+impl FromPyObject<'_, '_> for Array {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        let Ok(pair) = object.cast::<PyTuple>() else { return Self::new(lend(object)?, false) };
+        let (array, dtype) = pair.extract::<(Bound<'_, PyAny>, String)>()?;
+        if dtype != "bfloat16" {
+            return Err(type_error(format!("an array called {dtype}, expected bfloat16")));
+        }
+        Self::new(lend(array.as_borrowed())?, true)
     }
 }
 

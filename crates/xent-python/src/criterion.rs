@@ -1,82 +1,96 @@
 //! `Criterion`: a checked configuration, and the call of xent.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::str::FromStr;
 
 use pyo3::prelude::*;
-use xent::{ClassWeighting, Config, Denominator, Element, EmptyMean, Form, Masked, Prior, PriorMatrix, Reduction, Rows, RowsMut, Upstream};
+use pyo3::types::PyDict;
+use xent::host::LogitsShape;
+use xent::{ClassWeighting, Config, Denominator, Element, EmptyMean, Form, Masked, Prior, PriorKind, PriorMatrix, Reduction, Rows, RowsMut, Upstream};
 
-use crate::array::{Array, Dtype, Number};
-use crate::batch::{Arrays, Given, HostBatch, Shape};
-use crate::error::{config_error, input_error, panicked, type_error, value_error, view_error};
+use crate::array::Array;
+use crate::batch::{Arrays, Given, row_numbers};
+use crate::dtype::{Number, with_float};
+use crate::error::{error, panicked, type_error, value_error};
 use crate::output::Output;
-use crate::read::with_float;
 use crate::{pages, threads};
 
-/// What is measured, but for class weights and priors that are arrays: those come with each call.
+/// What is measured, except for class weights and priors that are arrays: those come with each call.
 #[pyclass(frozen, module = "xent._xent")]
 pub(crate) struct Criterion(Config);
 
-/// One of some words.
-fn choose<T: Copy>(name: &str, word: &str, choices: &[(&str, T)]) -> PyResult<T> {
-    choices.iter().find(|(choice, _)| *choice == word).map(|(_, value)| *value).ok_or_else(|| {
-        let words: Vec<_> = choices.iter().map(|(choice, _)| format!("'{choice}'")).collect();
-        value_error(format!("{name} is '{word}', expected {}", words.join(", ")))
-    })
+/// For each option that is a word, the words that it accepts, and the canonical word for each.
+pub(crate) fn words(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let all = PyDict::new(py);
+    macro_rules! words {
+        ($($option:literal: $choices:expr),*) => {$(
+            let words = PyDict::new(py);
+            for choice in $choices {
+                for word in [choice.word()].iter().chain(choice.aliases()) {
+                    words.set_item(word, choice.word())?;
+                }
+            }
+            all.set_item($option, words)?;
+        )*};
+    }
+    words!(
+        "reduction": Reduction::ALL,
+        "prior": [PriorKind::Uniform, PriorKind::WrongClasses],
+        "weighting": ClassWeighting::ALL,
+        "masked": Masked::ALL,
+        "denominator": Denominator::ALL,
+        "empty_mean": EmptyMean::ALL,
+        "form": Form::ALL
+    );
+    Ok(all)
+}
+
+fn word<T: FromStr<Err = xent::Error>>(word: &Bound<'_, PyAny>) -> PyResult<T> {
+    word.extract::<String>()?.parse().map_err(error)
 }
 
 #[pymethods]
 impl Criterion {
+    /// `xent/options.py` documents the options.
     #[new]
-    #[pyo3(signature = (
-        *, reduction="mean", label_smoothing=0.0, prior="uniform", exclude=None, ignore_index=vec![], weighting="per_class", masked="pytorch",
-        denominator="pytorch", empty_mean="nan", form="cross_entropy", z_loss=0.0, softcap=None, temperature=1.0,
-    ))]
-    #[allow(clippy::too_many_arguments)]
-    fn new(
-        reduction: &str,
-        label_smoothing: f64,
-        prior: &str,
-        exclude: Option<Vec<usize>>,
-        ignore_index: Vec<i64>,
-        weighting: &str,
-        masked: &str,
-        denominator: &str,
-        empty_mean: &str,
-        form: &str,
-        z_loss: f64,
-        softcap: Option<f64>,
-        temperature: f64,
-    ) -> PyResult<Self> {
-        let prior = match (choose("prior", prior, &[("uniform", false), ("wrong_classes", true)])?, exclude) {
-            (_, Some(classes)) => Prior::Excluding(classes),
-            (true, None) => Prior::WrongClasses,
-            (false, None) => Prior::Uniform,
-        };
-        let mut config = Config::new()
-            .reduction(choose("reduction", reduction, &[("none", Reduction::None), ("mean", Reduction::Mean), ("sum", Reduction::Sum)])?)
-            .label_smoothing(label_smoothing)
-            .prior(prior)
-            .class_weighting(choose("weighting", weighting, &[("per_class", ClassWeighting::PerClass), ("per_row", ClassWeighting::PerRow)])?)
-            .masked(choose("masked", masked, &[("pytorch", Masked::PyTorch), ("renormalise", Masked::Renormalise)])?)
-            .denominator(choose(
-                "denominator",
-                denominator,
-                &[("pytorch", Denominator::PyTorch), ("kept_rows", Denominator::KeptRows), ("rows", Denominator::Rows)],
-            )?)
-            .empty_mean(choose("empty_mean", empty_mean, &[("nan", EmptyMean::Nan), ("zero", EmptyMean::Zero), ("error", EmptyMean::Error)])?)
-            .form(choose("form", form, &[("cross_entropy", Form::CrossEntropy), ("kl", Form::KlDivergence)])?)
-            .z_loss(z_loss)
-            .temperature(temperature);
-        if let Some(cap) = softcap {
-            config = config.softcap(cap);
+    #[pyo3(signature = (**options))]
+    fn new(options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let mut config = Config::new();
+        let mut excluded = None;
+        for (name, value) in options.into_iter().flatten() {
+            match &*name.extract::<String>()? {
+                "reduction" => config.reduction = word(&value)?,
+                "label_smoothing" => config.label_smoothing = value.extract()?,
+                "prior" => {
+                    config.prior = match word(&value)? {
+                        PriorKind::WrongClasses => Prior::WrongClasses,
+                        _ => Prior::Uniform,
+                    }
+                }
+                "exclude" => excluded = value.extract()?,
+                "ignore_index" => config.ignore_indices = value.extract::<Option<_>>()?.unwrap_or_default(),
+                "weighting" => config.class_weighting = word(&value)?,
+                "masked" => config.masked = word(&value)?,
+                "denominator" => config.denominator = word(&value)?,
+                "empty_mean" => config.empty_mean = word(&value)?,
+                "form" => config.form = word(&value)?,
+                "z_loss" => config.z_loss = value.extract()?,
+                "softcap" => config.softcap = value.extract()?,
+                "temperature" => config.temperature = value.extract()?,
+                name => return Err(type_error(format!("{name} is not an option"))),
+            }
         }
-        config = ignore_index.into_iter().fold(config, Config::ignore_index);
-        Ok(Self(config.build().map_err(config_error)?.config().clone()))
+        if let Some(classes) = excluded {
+            config.prior = Prior::Excluding(classes);
+        }
+        config.clone().build().map_err(error)?;
+        Ok(Self(config))
     }
 
     /// The loss; and, if `gradient` is an array of the logits' shape and dtype, the gradient written into it.
     ///
-    /// Arrays are whatever has `__dlpack__`, in main memory; `class_axis` is an axis of `logits`; `upstream` is dL/dloss, a number or one a row; `threads` is 0 for all.
+    /// Arrays are whatever has `__dlpack__`, in host memory; `class_axis` is an axis of `logits`, negative from the end; `upstream` is dL/dloss, a number
+    /// or one per row; `threads` is 0 for all available ones.
     #[pyo3(signature = (
         logits, class_axis, targets, *, second_targets=None, lam=None, label_smoothing=None, row_weights=None, ignored_rows=None, allowed_classes=None,
         denominator=None, class_weights=None, prior=None, gradient=None, upstream=None, threads=0,
@@ -86,7 +100,7 @@ impl Criterion {
         &self,
         py: Python<'_>,
         logits: Array,
-        class_axis: usize,
+        class_axis: isize,
         targets: Array,
         second_targets: Option<Array>,
         lam: Option<Given>,
@@ -102,86 +116,82 @@ impl Criterion {
         threads: usize,
     ) -> PyResult<Output> {
         let arrays = Arrays { targets, second_targets, lam, label_smoothing, row_weights, ignored_rows, allowed_classes, denominator };
-        let shape = Shape::new(&logits, class_axis)?;
-        let criterion = self.with_arrays(class_weights, prior, shape.classes())?;
-        let batch = HostBatch::new(&arrays, &shape)?;
-        let output = with_float!("logits", logits.dtype, F => run::<F>(py, &criterion, &logits, &shape, &arrays, &batch, gradient, upstream, threads)?);
-        Ok(Output(output))
+        let shape = LogitsShape::new(logits.shape.clone(), class_axis).map_err(error)?;
+        let criterion = self.with_arrays(class_weights, prior, &shape)?;
+        let call = Call { criterion, logits: &logits, shape: &shape, arrays: &arrays, upstream, threads };
+        Ok(Output(with_float!("the array of logits", logits.dtype, F => call.run::<F>(py, gradient)?)))
     }
 }
 
 impl Criterion {
-    fn with_arrays(&self, class_weights: Option<Array>, prior: Option<Array>, classes: usize) -> PyResult<xent::Criterion> {
+    fn with_arrays(&self, class_weights: Option<Array>, prior: Option<Array>, shape: &LogitsShape) -> PyResult<xent::Criterion> {
         let mut config = self.0.clone();
+        let classes = shape.classes();
         if let Some(weights) = class_weights {
-            weights.expect_shape("class weights", &[classes], "one a class")?;
-            config = config.class_weights(weights.numbers("class weights")?);
+            let name = "the array of class weights";
+            shape.expect_classes(name, &weights.shape).map_err(error)?;
+            config = config.class_weights(weights.numbers(name)?);
         }
         if let Some(prior) = prior {
             if prior.shape != [classes] && prior.shape != [classes, classes] {
                 return Err(value_error(format!(
-                    "prior of shape {:?}, expected [{classes}], one a class, or [{classes}, {classes}], a row for each true class",
+                    "prior has shape {:?}, expected [{classes}], one entry per class, or [{classes}, {classes}], one row per true class",
                     prior.shape
                 )));
             }
-            let entries = prior.numbers("prior")?.into_owned();
-            config = config.prior(match prior.shape.len() {
-                1 => Prior::Fixed(entries),
-                _ => Prior::ByTrueClass(PriorMatrix::new(classes, entries).map_err(config_error)?),
-            });
+            let entries = prior.numbers("prior")?;
+            config.prior = match prior.shape.len() {
+                1 => Prior::fixed(entries),
+                _ => Prior::ByTrueClass(PriorMatrix::new(classes, entries).map_err(error)?),
+            };
         }
-        config.build().map_err(config_error)
+        config.build().map_err(error)
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn run<F: Element + Number>(
-    py: Python<'_>,
-    criterion: &xent::Criterion,
-    logits: &Array,
-    shape: &Shape,
-    arrays: &Arrays,
-    batch: &HostBatch<'_>,
-    gradient: Option<Array>,
+struct Call<'a> {
+    criterion: xent::Criterion,
+    logits: &'a Array,
+    shape: &'a LogitsShape,
+    arrays: &'a Arrays,
     upstream: Option<Given>,
     threads: usize,
-) -> PyResult<xent::Output<f64>> {
-    let rows: Rows<'_, F> = logits.rows(shape.axis)?.ok_or_else(|| type_error("logits changed their dtype"))?;
-    let batch = batch.as_xent()?;
-    let pool = threads::pool(threads)?;
-    let Some(mut gradient) = gradient else {
-        return catch(py, || pool.install(|| criterion.forward(&rows, batch)));
-    };
-    let overlapping = [Some(logits), Some(&arrays.targets)].into_iter().flatten().any(|array| gradient.overlaps(array));
-    if overlapping {
-        return Err(value_error("the gradient's memory overlaps that of logits or targets"));
-    }
-    let rows_of_upstream = match &upstream {
-        Some(Given::Rows(upstream)) => {
-            shape.expect_rows("upstream gradient", upstream)?;
-            Some(upstream.numbers("upstream gradient")?)
+}
+
+impl Call<'_> {
+    fn run<F: Element + Number>(&self, py: Python<'_>, gradient: Option<Array>) -> PyResult<xent::Output<f64>> {
+        let Self { criterion, logits, shape, arrays, .. } = self;
+        let axis = shape.axis() as isize;
+        let rows: Rows<'_, F> = logits.rows(axis)?.ok_or_else(|| type_error("logits: the dtype changed during the call"))?;
+        let batch = arrays.read(shape)?;
+        let batch = batch.lend(arrays.probabilities(shape)?);
+        let pool = threads::pool(self.threads)?;
+        let Some(mut gradient) = gradient else {
+            return catch(py, || pool.install(|| criterion.forward(&rows, batch)));
+        };
+        if gradient.overlaps(logits) || gradient.overlaps(&arrays.targets) {
+            return Err(value_error("the gradient's memory overlaps that of logits or targets"));
         }
-        _ => None,
-    };
-    let upstream = match (&rows_of_upstream, &upstream) {
-        (Some(rows), _) => Upstream::Rows(rows),
-        (None, Some(Given::All(upstream))) => Upstream::Scalar(*upstream),
-        _ => Upstream::Scalar(1.0),
-    };
-    gradient.expect_shape("gradient", &shape.dims, "the shape of the logits")?;
-    let (dims, strides, offset, dtype) = (gradient.shape.clone(), gradient.strides.clone(), gradient.offset, gradient.dtype);
-    // SAFETY: Python's side made the array for this, and no array that is read has any of its memory.
-    let buffer = unsafe { gradient.buffer_mut::<F>("gradient") }?;
-    let buffer = buffer.ok_or_else(|| type_error(format!("gradient of dtype {dtype}, expected the logits' {}", logits.dtype)))?;
-    pages::advise(buffer);
-    let mut gradient = RowsMut::strided(buffer, &dims, &strides, offset, shape.axis).map_err(view_error)?;
-    catch(py, || pool.install(|| criterion.forward_backward(&rows, batch, upstream, &mut gradient)))
+        let upstream = match &self.upstream {
+            Some(Given::Rows(upstream)) => row_numbers("the upstream gradient", upstream, shape)?.into(),
+            Some(Given::All(upstream)) => Upstream::Scalar(*upstream),
+            None => Upstream::Scalar(1.0),
+        };
+        shape.expect_logits("the gradient", &gradient.shape).map_err(error)?;
+        let (dims, strides, offset, dtype) = (gradient.shape.clone(), gradient.strides.clone(), gradient.offset, gradient.dtype);
+        // SAFETY: Python's side made the array for this, and no array that is read has any of its memory.
+        let buffer = unsafe { gradient.buffer_mut::<F>("the gradient") }?;
+        let buffer = buffer.ok_or_else(|| type_error(format!("the gradient has dtype {dtype}, expected the logits' {}", logits.dtype)))?;
+        pages::advise(buffer);
+        let mut gradient = RowsMut::strided(buffer, &dims, &strides, offset, axis).map_err(error)?;
+        catch(py, || pool.install(|| criterion.forward_backward(&rows, batch, upstream, &mut gradient)))
+    }
 }
 
 /// Runs without the interpreter's lock; whatever goes wrong becomes an exception.
-fn catch<F: xent::Real>(py: Python<'_>, run: impl FnOnce() -> Result<xent::Output<F>, xent::InputError> + Send) -> PyResult<xent::Output<f64>> {
+fn catch<F: xent::Real>(py: Python<'_>, run: impl FnOnce() -> xent::Result<xent::Output<F>> + Send) -> PyResult<xent::Output<f64>> {
     match py.detach(|| catch_unwind(AssertUnwindSafe(run))) {
-        Ok(output) => Ok(output.map_err(input_error)?.to_f64()),
+        Ok(output) => Ok(output.map_err(error)?.to_f64()),
         Err(panic) => Err(panicked(&*panic)),
     }
 }

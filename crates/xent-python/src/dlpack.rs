@@ -4,9 +4,8 @@ use std::ffi::{CStr, c_void};
 
 use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyCapsule, PyDict, PyTuple};
+use pyo3::types::{IntoPyDict, PyCapsule, PyDict};
 
-use crate::array::Array;
 use crate::error::type_error;
 
 #[repr(C)]
@@ -56,25 +55,16 @@ const NAME: &CStr = c"dltensor";
 const NAME_VERSIONED: &CStr = c"dltensor_versioned";
 const READ_ONLY: u64 = 1;
 
-/// Whatever has `__dlpack__`; or a tuple of such an array of uint16 and the word "bfloat16", for frameworks that have no bfloat16 in DLPack.
-impl FromPyObject<'_, '_> for Array {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
-        match object.cast::<PyTuple>() {
-            Ok(pair) => {
-                let (array, dtype) = pair.extract::<(Bound<'_, PyAny>, String)>()?;
-                if dtype != "bfloat16" {
-                    return Err(type_error(format!("an array called {dtype}, expected bfloat16")));
-                }
-                import(array.as_borrowed(), true)
-            }
-            Err(_) => import(object, false),
-        }
-    }
+/// A tensor that a producer lends. Its capsule is not consumed, only held: whoever made it frees it.
+pub(crate) struct Lent {
+    pub(crate) capsule: Py<PyCapsule>,
+    /// In memory that the capsule keeps.
+    pub(crate) tensor: *const Tensor,
+    pub(crate) read_only: bool,
 }
 
-fn import(object: Borrowed<'_, '_, PyAny>, bfloat16: bool) -> PyResult<Array> {
+/// Asks whatever has `__dlpack__` for its tensor.
+pub(crate) fn lend(object: Borrowed<'_, '_, PyAny>) -> PyResult<Lent> {
     let py = object.py();
     let Ok(method) = object.getattr(pyo3::intern!(py, "__dlpack__")) else {
         return Err(type_error(format!("{}, expected an array with __dlpack__", object.get_type().name()?)));
@@ -86,7 +76,7 @@ fn import(object: Borrowed<'_, '_, PyAny>, bfloat16: bool) -> PyResult<Array> {
         capsule => capsule,
     };
     let capsule = capsule.map_err(|error| match error.is_instance_of::<PyBufferError>(py) {
-        true => type_error(format!("an array that cannot be lent: {}", error.value(py))),
+        true => type_error(format!("the array does not export DLPack: {}", error.value(py))),
         false => error,
     })?;
     let capsule = capsule.cast_into::<PyCapsule>()?;
@@ -97,10 +87,10 @@ fn import(object: Borrowed<'_, '_, PyAny>, bfloat16: bool) -> PyResult<Array> {
         if managed.major != 1 {
             return Err(type_error(format!("an array by DLPack {}.{}, expected version 1", managed.major, managed.minor)));
         }
-        // SAFETY: as above, and the capsule goes along.
-        return unsafe { Array::new(capsule.unbind(), &managed.tensor, managed.flags & READ_ONLY != 0, bfloat16) };
+        return Ok(Lent { capsule: capsule.unbind(), tensor: &managed.tensor, read_only: managed.flags & READ_ONLY != 0 });
     }
     let pointer = capsule.pointer_checked(Some(NAME))?.cast::<Managed>();
-    // SAFETY: the capsule's name says what it holds, and the capsule goes along.
-    unsafe { Array::new(capsule.unbind(), &pointer.as_ref().tensor, false, bfloat16) }
+    // SAFETY: the capsule's name says what it holds.
+    let tensor = unsafe { &pointer.as_ref().tensor };
+    Ok(Lent { capsule: capsule.unbind(), tensor, read_only: false })
 }

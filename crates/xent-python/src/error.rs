@@ -4,7 +4,7 @@ use std::any::Any;
 
 use pyo3::PyErr;
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
-use xent::{ConfigError, InputError, ViewError};
+use xent::{Error, InputError};
 
 pub(crate) fn value_error(message: impl Into<String>) -> PyErr {
     PyValueError::new_err(message.into())
@@ -14,24 +14,16 @@ pub(crate) fn type_error(message: impl Into<String>) -> PyErr {
     PyTypeError::new_err(message.into())
 }
 
-pub(crate) fn config_error(error: ConfigError) -> PyErr {
-    value_error(error.to_string())
-}
-
-pub(crate) fn view_error(error: ViewError) -> PyErr {
-    value_error(error.to_string())
-}
-
 /// A label out of range is an IndexError, as it is under PyTorch.
-pub(crate) fn input_error(error: InputError) -> PyErr {
+pub(crate) fn error(error: Error) -> PyErr {
     match error {
-        InputError::Class { .. } | InputError::NoSuchClass { .. } => PyIndexError::new_err(error.to_string()),
+        Error::Input(InputError::Class { .. } | InputError::NoSuchClass { .. }) => PyIndexError::new_err(error.to_string()),
         error => value_error(error.to_string()),
     }
 }
 
-/// A panic is a defect of xent's, but no reason to end somebody's training with an exception that `except Exception` does not catch.
+/// A panic is an internal error, but no reason to end somebody's training with an exception that `except Exception` does not catch.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> PyErr {
     let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    value_error(format!("a defect of xent's, please report it: {message}"))
+    value_error(format!("internal error in xent, please report it: {message}"))
 }

@@ -1,11 +1,12 @@
 //! `xent._xent`: what the Python package `xent` calls. Arrays come and go through DLPack, so that no framework is known here; the formulas are xent's.
 //!
-//! Python allocates whatever is written to: gradients, and what is one number a row.
+//! Python allocates whatever is written to: gradients, and per-row values.
 
 mod array;
 mod batch;
 mod criterion;
 mod dlpack;
+mod dtype;
 mod error;
 mod output;
 mod pages;
@@ -24,6 +25,7 @@ mod _xent {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("WORDS", crate::criterion::words(module.py())?)
     }
 }

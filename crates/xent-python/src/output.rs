@@ -3,26 +3,22 @@
 use pyo3::prelude::*;
 use xent::{Element, Reduced};
 
-use crate::array::{Array, Dtype};
+use crate::array::Array;
+use crate::dtype::with_float;
 use crate::error::value_error;
-use crate::read::with_float;
 
-/// The loss and what came with it. What is one number a row is copied out by `copy_rows`.
+/// The loss and what came with it. Per-row values are copied out by `copy_rows`.
 #[pyclass(frozen, module = "xent._xent")]
 pub(crate) struct Output(pub(crate) xent::Output<f64>);
 
 #[pymethods]
 impl Output {
-    /// The loss, nll, smoothing, z-loss and floor of the batch; each None if there is one a row.
-    #[getter]
-    fn scalars(&self) -> [Option<f64>; 5] {
-        let xent::Output { loss, nll, smoothing, z_loss, floor, .. } = &self.0;
-        [loss, nll, smoothing, z_loss, floor].map(Reduced::scalar)
-    }
-
-    #[getter]
-    fn loss(&self) -> Option<f64> {
-        self.0.loss.scalar()
+    /// The batch's "loss", "nll", "smoothing", "z_loss" or "floor"; None for what is per row, as "lse" always is.
+    fn scalar(&self, name: &str) -> PyResult<Option<f64>> {
+        Ok(match name {
+            "lse" => None,
+            _ => self.part(name)?.scalar(),
+        })
     }
 
     #[getter]
@@ -52,15 +48,9 @@ impl Output {
 
     /// Copies "loss", "nll", "smoothing", "z_loss", "floor" or "lse" into an array of as many floats, in C order.
     fn copy_rows(&self, name: &str, mut into: Array) -> PyResult<()> {
-        let output = &self.0;
         let values = match name {
-            "loss" => output.loss.as_slice(),
-            "nll" => output.nll.as_slice(),
-            "smoothing" => output.smoothing.as_slice(),
-            "z_loss" => output.z_loss.as_slice(),
-            "floor" => output.floor.as_slice(),
-            "lse" => &output.lse,
-            _ => return Err(value_error(format!("{name} is not one number a row"))),
+            "lse" => &self.0.lse,
+            _ => self.part(name)?.as_slice(),
         };
         if into.len() != values.len() {
             return Err(value_error(format!("{} entries for {name}, expected {}", into.len(), values.len())));
@@ -75,5 +65,14 @@ impl Output {
             into.iter_mut().zip(values).for_each(|(into, &value)| *into = <F as Element>::from_f64(value));
         });
         Ok(())
+    }
+}
+
+impl Output {
+    fn part(&self, name: &str) -> PyResult<&Reduced<f64>> {
+        let xent::Output { loss, nll, smoothing, z_loss, floor, .. } = &self.0;
+        let parts = [("loss", loss), ("nll", nll), ("smoothing", smoothing), ("z_loss", z_loss), ("floor", floor)];
+        let part = parts.into_iter().find(|(part, _)| *part == name);
+        part.map(|(_, part)| part).ok_or_else(|| value_error(format!("{name} is not a part of the loss")))
     }
 }

@@ -41,5 +41,5 @@ pub(crate) fn pool(threads: usize) -> PyResult<Arc<ThreadPool>> {
 
 fn build(threads: usize) -> Result<ThreadPool, PyErr> {
     let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(|thread| format!("xent-{thread}"));
-    builder.build().map_err(|error| value_error(format!("{threads} threads are not to be had: {error}")))
+    builder.build().map_err(|error| value_error(format!("cannot start {threads} threads: {error}")))
 }

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
 import xent.torch
-from xent.torch import _engine
+from xent.torch import _autograd
 from xent.torch.functional import cross_entropy
 
 OPTIONS = [
@@ -95,8 +95,8 @@ def test_the_gradient_is_given_away_without_a_copy(monkeypatch):
 
 def test_no_gradient_without_need(monkeypatch):
     calls = []
-    real = _engine.run
-    monkeypatch.setattr(_engine, "run", lambda *args: calls.append(args[4] if len(args) > 4 else None) or real(*args))
+    real = _autograd.run
+    monkeypatch.setattr(_autograd, "run", lambda *args: calls.append(args[4] if len(args) > 4 else None) or real(*args))
     x = logits()
     with torch.no_grad():
         assert not cross_entropy(x, TARGET).requires_grad

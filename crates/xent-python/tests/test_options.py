@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 import xent.torch
 from cases import xent_case
-from xent.torch import _engine
+from xent.torch import _autograd
 from xent.torch.functional import cross_entropy
 
 # SEMANTICS.md, known answers.
@@ -21,7 +21,7 @@ IGNORED = torch.tensor([False, False, True, False])
 @pytest.fixture(params=["engine", "composed"])
 def path(request, monkeypatch):
     if request.param == "composed":
-        monkeypatch.setattr(_engine, "sees", lambda *tensors: False)
+        monkeypatch.setattr(_autograd, "sees", lambda *tensors: False)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_engine_and_composed_agree(block, monkeypatch):
 
         loss, gradient, stats = run(True)
         with monkeypatch.context() as patch:
-            patch.setattr(_engine, "sees", lambda *tensors: False)
+            patch.setattr(_autograd, "sees", lambda *tensors: False)
             composed = run(True)
             plain = run(False)
         where = lambda message, case=case: f"{case}\n{message}"  # noqa: E731

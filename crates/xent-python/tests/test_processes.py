@@ -78,12 +78,15 @@ def threads_named_xent():
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
 def test_as_many_threads_as_torch_says():
     program = """
-import os, torch
+import os, time, torch
 from test_processes import X, Y, cross_entropy, threads_named_xent
 results = []
 for threads in (1, 3):
     torch.set_num_threads(threads)
     results.append(cross_entropy(X, Y).item())
+    for _ in range(100):  # threads name themselves once they run
+        if threads_named_xent() < (1 if threads == 1 else 4):
+            time.sleep(0.05)
     print(threads_named_xent())
 assert results[0] == results[1]
 """

@@ -1,5 +1,6 @@
 """xent against PyTorch's own loss: on the inputs of PyTorch's own tests, and on random ones."""
 
+import itertools
 import random
 
 import pytest
@@ -9,6 +10,7 @@ from torch.testing import assert_close
 
 import xent.torch
 from cases import FLOATS, pytorch_case
+from xent.torch import _autograd
 from xent.torch.functional import cross_entropy
 
 with pytest.warns():  # it calls torch.jit.script
@@ -108,3 +110,28 @@ def test_random_configurations(block):
         where = lambda message: f"{case}\n{message}"  # noqa: E731
         assert_close(loss.double(), expected.to(dtype).double(), rtol=rtol, atol=atol * 100, equal_nan=True, msg=where)
         assert_close(gradient.double(), expected_gradient.to(dtype).double(), rtol=rtol, atol=atol * scale, equal_nan=True, msg=where)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("path", ["engine", "composed"])
+def test_mixtures_of_dtypes(autocast, path, monkeypatch):
+    """Probabilities and class weights promote the loss, so that a sum of halves does not overflow."""
+    if path == "composed":
+        monkeypatch.setattr(_autograd, "sees", lambda *tensors: False)
+    for logits, probabilities, weights in itertools.product(FLOATS, FLOATS, (None, *FLOATS)):
+        for reduction, epsilon in (("mean", 0.0), ("sum", 0.1), ("none", 0.1)):
+            x, target = torch.randn(3, 5).to(logits).requires_grad_(), torch.rand(3, 5).to(probabilities)
+            weight = None if weights is None else torch.rand(5).to(weights)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+                ours, theirs = (loss(x, target, weight, reduction=reduction, label_smoothing=epsilon) for loss in (cross_entropy, F.cross_entropy))
+            assert ours.dtype == theirs.dtype
+            assert_close(ours, theirs, rtol=2e-2, atol=1e-2)
+            assert torch.autograd.grad(ours.sum(), x)[0].dtype == logits
+
+
+def test_sums_of_halves_with_wide_probabilities_are_finite():
+    x, target = torch.zeros(20000, 3, dtype=torch.float16), torch.full((20000, 3), 2.0)
+    ours = cross_entropy(x, target, reduction="sum")
+    assert ours.dtype == torch.float32
+    assert_close(ours, 120000 * torch.tensor(3.0).log())
+    assert cross_entropy(x, target.half(), reduction="sum").isinf()

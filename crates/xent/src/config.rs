@@ -1,6 +1,6 @@
 //! `Config`: what is measured, as options that can be read, written and stored.
 
-use crate::{ConfigError, Criterion, Denominator, EmptyMean, Instructions, Numbers, Prior, Reduction, Result};
+use crate::{ConfigError, Denominator, EmptyMean, Instructions, Numbers, Prior, Reduction, Result};
 
 /// How class weights enter a smoothed row. See SEMANTICS.md S4.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -243,8 +243,35 @@ impl Config {
             }
         }
         self.prior.check()?;
-        self.instructions.map_or(Ok(()), Instructions::check)?;
+        if let Some(asked) = self.instructions.filter(|asked| !asked.is_available()) {
+            return Err(ConfigError::Instructions { asked, best: Instructions::best() }.into());
+        }
         Ok(Criterion { config: self })
+    }
+}
+
+/// A validated [`Config`]: cross-entropy between softmax(logits) and smoothed targets, for any
+/// batch, shape and dtype.
+///
+/// With t the target, u the prior and ℓ_k = −ln softmax(z)_k, a row's loss is `(1−ε)·Σ t_k ℓ_k +
+/// ε·Σ u_k ℓ_k`, in the closed form that never builds the smoothed target. Made by
+/// [`Config::build`].
+///
+/// | call | gradient |
+/// |---|---|
+/// | [`forward`](Self::forward) | none |
+/// | [`loss_and_gradient`](Self::loss_and_gradient) | in a new vector |
+/// | [`forward_backward`](Self::forward_backward) | written into yours, in any layout |
+/// | [`forward_backward_in_place`](Self::forward_backward_in_place) | written over the logits |
+#[derive(Debug, Clone, PartialEq)]
+pub struct Criterion {
+    pub(crate) config: Config,
+}
+
+impl Criterion {
+    /// The configuration that was validated.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 }
 

@@ -1,32 +1,9 @@
-//! `Criterion`: a validated `Config`, and the calls of the loss.
+//! The calls of the loss: what a `Criterion` does.
 
-use crate::cpu::{self, Buffers};
-use crate::{Batch, Config, Element, InputError, Output, Result, Rows, RowsMut, Upstream, ViewError};
-
-/// A validated [`Config`]: cross-entropy between softmax(logits) and smoothed targets, for any
-/// batch, shape and dtype.
-///
-/// With t the target, u the prior and ℓ_k = −ln softmax(z)_k, a row's loss is `(1−ε)·Σ t_k ℓ_k +
-/// ε·Σ u_k ℓ_k`, in the closed form that never builds the smoothed target. Made by
-/// [`Config::build`].
-///
-/// | call | gradient |
-/// |---|---|
-/// | [`forward`](Self::forward) | none |
-/// | [`loss_and_gradient`](Self::loss_and_gradient) | in a new vector |
-/// | [`forward_backward`](Self::forward_backward) | written into yours, in any layout |
-/// | [`forward_backward_in_place`](Self::forward_backward_in_place) | written over the logits |
-#[derive(Debug, Clone, PartialEq)]
-pub struct Criterion {
-    pub(crate) config: Config,
-}
+use crate::cpu::{self, Memory};
+use crate::{Batch, Criterion, Element, Output, Result, Rows, RowsMut, Upstream, ViewError};
 
 impl Criterion {
-    /// The configuration that was validated.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
     /// The loss of a batch, without its gradient.
     ///
     /// `logits` is N rows of K classes in any layout; `batch` is the targets
@@ -49,7 +26,7 @@ impl Criterion {
     /// # Errors
     /// [`Error::Input`](crate::Error::Input) naming the row, what came and what was expected.
     pub fn forward<'b, T: Element>(&self, logits: &Rows<'_, T>, batch: impl Into<Batch<'b>>) -> Result<Output<T::Real>> {
-        cpu::compute(self, Buffers::Logits(logits), &batch.into(), &Upstream::Scalar(1.0))
+        Ok(cpu::run(self, Memory::logits(logits), &batch.into(), &Upstream::Scalar(1.0))?)
     }
 
     /// The loss of a batch and its gradient with respect to the logits, in a new vector: `[N, K]`,
@@ -109,17 +86,7 @@ impl Criterion {
         upstream: impl Into<Upstream<'b>>,
         grad: &mut RowsMut<'_, T>,
     ) -> Result<Output<T::Real>> {
-        if (grad.rows(), grad.classes()) != (logits.rows(), logits.classes()) {
-            return Err(InputError::Shape {
-                name: "the gradient",
-                rows: grad.rows(),
-                classes: grad.classes(),
-                expected_rows: logits.rows(),
-                expected_classes: logits.classes(),
-            }
-            .into());
-        }
-        cpu::compute(self, Buffers::Both(logits, grad), &batch.into(), &upstream.into())
+        Ok(cpu::run(self, Memory::with_gradient(logits, grad)?, &batch.into(), &upstream.into())?)
     }
 
     /// [`forward_backward`](Self::forward_backward) with the gradient written over the logits
@@ -143,14 +110,14 @@ impl Criterion {
         batch: impl Into<Batch<'b>>,
         upstream: impl Into<Upstream<'b>>,
     ) -> Result<Output<T::Real>> {
-        cpu::compute(self, Buffers::InPlace(logits), &batch.into(), &upstream.into())
+        Ok(cpu::run(self, Memory::in_place(logits), &batch.into(), &upstream.into())?)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Reduction, bf16};
+    use crate::{Config, Reduction, bf16};
 
     /// What a user's own functions return.
     #[derive(Debug, thiserror::Error)]

@@ -57,9 +57,8 @@ mod view;
 mod words;
 
 pub use batch::{AllowedClasses, Batch, Upstream};
-pub use config::{ClassWeighting, Config, Form, Masked};
+pub use config::{ClassWeighting, Config, Criterion, Form, Masked};
 pub use cpu::Instructions;
-pub use criterion::Criterion;
 pub use element::{Element, Real};
 pub use error::{ConfigError, Error, InputError, Result, RowOption, ViewError};
 pub use number::Numbers;

@@ -2,12 +2,12 @@
 
 use burn::tensor::{Bool, DType, Device, Float, Int, Tensor, TensorData};
 use xent_burn::{Call, CrossEntropyConfig, CrossEntropyOutput, Error, Lambda};
-use xent_spec::translate::Options;
+use xent_spec::translate;
 use xent_spec::{Allowed, Answer, Case, Denominator, Dtype, IndexDtype, RowValue, Targets};
 
 type Outcome<T> = Result<T, Error>;
 
-/// burn's rows are tensors, of at least one axis; and what a loss is multiplied with is burn's to refuse.
+/// burn's rows are tensors with at least one axis, and an upstream gradient of another shape is an error of burn's.
 pub fn supports(case: &Case) -> bool {
     let upstream = match &case.upstream.0 {
         RowValue::Shared(_) => true,
@@ -67,7 +67,7 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
         }
     }
 
-    /// burn has no views of nothing.
+    /// burn has no views without elements.
     fn without_rows(&self, criterion: &xent_burn::CrossEntropy) -> Outcome<Answer> {
         let shape: [usize; D] = self.case.shape.clone().try_into().unwrap();
         let logits = Tensor::<D>::zeros(shape, (&self.device.clone().autodiff(), dtype(self.case.dtype))).require_grad();
@@ -84,24 +84,7 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
     }
 
     fn config(&self) -> Outcome<CrossEntropyConfig> {
-        let case = self.case;
-        let Options { epsilon, prior, class_weighting, masked, reduction, denominator, empty_mean, form } = Options::new(case)?;
-        Ok(CrossEntropyConfig {
-            label_smoothing: epsilon,
-            prior,
-            class_weights: case.class_weights.clone(),
-            class_weighting,
-            ignore_indices: case.ignore_index.clone(),
-            masked,
-            reduction,
-            denominator,
-            empty_mean,
-            form,
-            z_loss: case.z_loss,
-            softcap: case.softcap,
-            temperature: case.temperature.unwrap_or(1.0),
-            class_axis: case.axis as isize,
-        })
+        Ok(CrossEntropyConfig::new(translate::config(self.case)?).with_class_axis(self.case.axis as isize))
     }
 
     fn call<'c>(&self, criterion: &'c xent_burn::CrossEntropy, logits: Tensor<D>) -> Call<'c, D> {
@@ -158,6 +141,8 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
     fn labels(&self, dtype: IndexDtype, labels: &[i64]) -> Tensor<R, Int> {
         let dtype = match dtype {
             IndexDtype::U8 => DType::U8,
+            IndexDtype::U16 => DType::U16,
+            IndexDtype::U64 => DType::U64,
             IndexDtype::U32 => DType::U32,
             IndexDtype::I32 => DType::I32,
             IndexDtype::I64 => DType::I64,

@@ -1,31 +1,16 @@
 """The engine behind xent.torch and xent.numpy; see src/criterion.rs."""
 
-from collections.abc import Sequence
 from typing import Any
 
 __version__: str
+WORDS: dict[str, dict[str, str]]
+"""For each option that is a word: the words that it accepts, and the canonical word for each."""
 
 # Whatever has __dlpack__, or such an array of uint16 with the word "bfloat16".
 _Array = Any
 
 class Criterion:
-    def __new__(
-        cls,
-        *,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-        prior: str = "uniform",
-        exclude: Sequence[int] | None = None,
-        ignore_index: Sequence[int] = (),
-        weighting: str = "per_class",
-        masked: str = "pytorch",
-        denominator: str = "pytorch",
-        empty_mean: str = "nan",
-        form: str = "cross_entropy",
-        z_loss: float = 0.0,
-        softcap: float | None = None,
-        temperature: float = 1.0,
-    ) -> Criterion: ...
+    def __new__(cls, **options: Any) -> Criterion: ...
     def call(
         self,
         logits: _Array,
@@ -47,11 +32,10 @@ class Criterion:
     ) -> Output: ...
 
 class Output:
-    scalars: list[float | None]
-    loss: float | None
     correct: int
     denominator: float
     ignored: int
     non_finite: int
     first_non_finite: int | None
+    def scalar(self, name: str) -> float | None: ...
     def copy_rows(self, name: str, into: _Array) -> None: ...

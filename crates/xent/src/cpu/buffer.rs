@@ -2,6 +2,9 @@
 
 use std::ops::{Deref, DerefMut};
 
+/// Bytes of a cache line.
+pub(super) const LINE: usize = 64;
+
 /// As many elements as were asked for, all of them a given value at first.
 #[derive(Default)]
 pub(super) struct Buffer<E> {
@@ -12,7 +15,6 @@ pub(super) struct Buffer<E> {
 
 impl<E: Copy> Buffer<E> {
     pub(super) fn new(len: usize, value: E) -> Self {
-        const LINE: usize = 64;
         let memory = vec![value; if len == 0 { 0 } else { len + LINE / size_of::<E>() }];
         let start = if len == 0 { 0 } else { memory.as_ptr().align_offset(LINE).min(LINE / size_of::<E>()) };
         Self { memory, start, len }

@@ -1,27 +1,26 @@
 //! What all tasks of a call share.
 
-use fearless_simd::Simd;
-
 use super::buffer::Buffer;
-use super::kernels::Lane;
 use super::kernels::block::padded;
-use super::memory::{Ahead, Sink, Source};
-use crate::Element;
+use super::logit::{DenseTarget, Logit};
+use super::memory::{Ahead, Memory};
+use crate::element::sealed::Sealed;
 use crate::rules::{GradientFactors, Plan, SharedPrior, Transform};
-use crate::targets::Probabilities;
+use crate::targets::with_probabilities;
+use crate::{Element, Rows};
 
-/// A batch, its logits and, for a gradient, where that goes.
-#[doc(hidden)]
-pub struct Call<'a, T: Element> {
+/// A batch and what is worked out for it once. Logits and gradient are not here, but in a task's
+/// claims.
+pub(super) struct Call<'a, T: Logit> {
     pub(super) plan: &'a Plan<'a>,
-    pub(super) source: Source<'a, T>,
-    pub(super) sink: Option<Sink<'a, T>>,
+    /// Whether there is to be a gradient.
+    pub(super) has_gradient: bool,
     pub(super) factors: GradientFactors<'a>,
     pub(super) transform: Transform,
     pub(super) prior: PriorVector<T::Real>,
     /// A dense target of the type that is computed with.
-    target: Option<Source<'a, T::Real>>,
-    /// Class weights of a dense target, 0 beyond the last class.
+    target: Option<&'a Rows<'a, T::Real>>,
+    /// Class weights, where they multiply a dense target; 0 beyond the last class.
     pub(super) weights: Option<Buffer<T::Real>>,
 }
 
@@ -29,14 +28,23 @@ pub struct Call<'a, T: Element> {
 pub(super) enum PriorVector<R> {
     /// 1 on every class.
     Uniform,
-    /// The same for all rows, 0 beyond the last class: weighted, and for the sums that class weights do not enter.
+    /// The same for all rows, 0 beyond the last class: weighted and, where sums without class
+    /// weights are needed, plain.
     Shared { weighted: Buffer<R>, plain: Option<Buffer<R>> },
-    /// Asked of the plan row by row.
+    /// A row's own, which the rules give block by block.
     PerRow,
 }
 
-impl<'a, T: Element> Call<'a, T> {
-    pub(super) fn new(plan: &'a Plan<'a>, source: Source<'a, T>, sink: Option<Sink<'a, T>>, factors: GradientFactors<'a>) -> Self {
+impl<'a, T: Logit> Call<'a, T> {
+    /// # Panics
+    /// If the plan or its dense target is of another shape than the memory.
+    pub(super) fn new(plan: &'a Plan<'a>, memory: &Memory<'_, T>, factors: GradientFactors<'a>) -> Self {
+        let shape = (memory.rows(), memory.classes());
+        assert_eq!((plan.rows(), plan.classes()), shape, "internal error: a plan of another shape than its logits");
+        if let Some(probabilities) = plan.probabilities() {
+            let target = with_probabilities!(probabilities, rows => (rows.rows(), rows.classes()));
+            assert_eq!(target, shape, "internal error: dense targets of another shape than their logits");
+        }
         let weights = plan.table().class_weights();
         let vector = |value: &dyn Fn(usize) -> f64| {
             let mut buffer = Buffer::new(padded(plan.classes()), T::Real::ZERO);
@@ -56,8 +64,8 @@ impl<'a, T: Element> Call<'a, T> {
             SharedPrior::PerRow => PriorVector::PerRow,
         };
         let weights = weights.filter(|_| plan.dense_targets()).map(|weights| vector(&|class| weights[class]));
-        let target = plan.probabilities().and_then(T::Real::source);
-        Self { plan, source, sink, factors, transform: plan.transform(), prior, target, weights }
+        let target = plan.probabilities().and_then(T::Real::own);
+        Self { plan, has_gradient: memory.has_gradient(), factors, transform: plan.transform(), prior, target, weights }
     }
 
     pub(super) fn classes(&self) -> usize {
@@ -69,66 +77,36 @@ impl<'a, T: Element> Call<'a, T> {
         self.transform.softcap.is_some() || self.plan.table().renormalises()
     }
 
-    /// Classes `start..start + len` of a row where they lie, if they are neighbours and need no widening.
-    #[inline(always)]
-    pub(super) fn logits(&self, row: usize, start: usize, len: usize) -> Option<&[T::Real]> {
-        // SAFETY: every caller asks for what is its own; see `Source`.
-        T::as_real(unsafe { self.source.neighbours(row, start, len) }?)
-    }
-
-    /// Classes `start..start + len` of a row's dense target where they lie, if they are neighbours, need no widening and have no weights.
+    /// Classes `start..start + len` of a row's dense target where they lie, if they are neighbours,
+    /// need no widening and have no weights.
     #[inline(always)]
     pub(super) fn target(&self, row: usize, start: usize, len: usize) -> Option<&[T::Real]> {
-        let target = self.target.as_ref().filter(|_| self.weights.is_none())?;
-        // SAFETY: the plan checked that probabilities have the shape of the logits, inside which the row and the classes are; nobody writes probabilities.
-        unsafe { target.neighbours(row, start, len) }
+        let target = self.target.filter(|target| self.weights.is_none() && target.layout().class_stride == 1)?;
+        let first = target.layout().row_start(row) + start as isize;
+        Some(&target.data()[first as usize..][..len])
     }
 
-    /// As [`Source::ahead`] for a dense target of the type that is computed with.
+    /// As [`ClaimedClasses::ahead`](super::memory::ClaimedClasses::ahead) for a dense target of the
+    /// type that is computed with.
     #[inline(always)]
     pub(super) fn target_ahead(&self, row: usize, start: usize, len: usize) -> Ahead<T::Real> {
-        self.target.as_ref().map_or(Ahead::NOTHING, |target| target.ahead(row, start, len))
-    }
-
-    /// Makes what this thread wrote visible to whoever it tells next.
-    pub(super) fn finish(&self) {
-        if let Some(sink) = &self.sink {
-            sink.finish();
-        }
+        self.target.map_or(Ahead::NOTHING, |target| Ahead::new(target.data().as_ptr(), target.layout(), row, start, len))
     }
 }
 
-/// Dense targets whose type widens to this one.
-#[doc(hidden)]
-pub trait ReadTarget: Sized {
-    /// Targets of this very type.
-    fn source<'a>(probabilities: &'a Probabilities<'_>) -> Option<Source<'a, Self>>;
-    /// Classes `start..start + out.len()` of a row's target before class weights; `false` if they have to be narrowed from f64.
-    fn read_target<S: Simd>(simd: S, probabilities: &Probabilities<'_>, row: usize, start: usize, out: &mut [Self]) -> bool;
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Batch, Config, Upstream};
 
-macro_rules! read_target {
-    ($real:ty, $own:ident: $($variant:ident),*) => {
-        impl ReadTarget for $real {
-            #[inline(always)]
-            fn source<'a>(probabilities: &'a Probabilities<'_>) -> Option<Source<'a, Self>> {
-                match probabilities {
-                    Probabilities::$own(rows) => Some(Source::new(rows)),
-                    _ => None,
-                }
-            }
-
-            #[inline(always)]
-            fn read_target<S: Simd>(simd: S, probabilities: &Probabilities<'_>, row: usize, start: usize, out: &mut [Self]) -> bool {
-                match probabilities {
-                    // SAFETY: as in `Call::target`.
-                    $(Probabilities::$variant(rows) => unsafe { Source::new(rows).read(simd, row, start, out) },)*
-                    _ => return false,
-                }
-                true
-            }
-        }
-    };
+    #[test]
+    #[should_panic(expected = "a plan of another shape than its logits")]
+    fn plans_of_another_shape_are_refused() {
+        let criterion = Config::new().build().unwrap();
+        let batch = Batch::from(&[0i64, 1, 2]);
+        let plan = Plan::new(&criterion, &batch, 3, 4).unwrap();
+        let factors = plan.gradient_factors(&Upstream::Scalar(1.0)).unwrap();
+        let logits = [0f32; 12];
+        Call::new(&plan, &Memory::logits(&Rows::new(&logits, 6).unwrap()), factors);
+    }
 }
-read_target!(f32, F32: F32, F16, Bf16);
-read_target!(f64, F64: F64);

@@ -2,11 +2,11 @@
 
 use fearless_simd::Level;
 
-use crate::ConfigError;
-
-/// An instruction set that xent has kernels for. The best that the processor has is used unless [`Config::instructions`](crate::Config::instructions) names one.
+/// An instruction set that xent has kernels for. The best that the processor has is used unless
+/// [`Config::instructions`](crate::Config::instructions) names one.
 ///
-/// Results differ between them only in whether a product and a sum are rounded once or twice (a few units in the last place).
+/// Results differ between them only in whether a product and a sum are rounded once or twice (a few
+/// units in the last place).
 ///
 /// ```
 /// use xent::{Config, Instructions};
@@ -17,7 +17,8 @@ use crate::ConfigError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Instructions {
-    /// What every processor of the target has: SSE2 on x86-64, NEON on AArch64, SIMD128 on WebAssembly where it is compiled in, else scalar code.
+    /// What every processor of the target has: SSE2 on x86-64, NEON on AArch64, SIMD128 on
+    /// WebAssembly where it is compiled in, else scalar code.
     Portable,
     /// x86-64-v3: AVX2 and fused multiply-add.
     Avx2,
@@ -28,7 +29,7 @@ pub enum Instructions {
 impl Instructions {
     /// What this processor has, best first.
     pub fn available() -> Vec<Self> {
-        [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|instructions| instructions.level().is_some()).collect()
+        [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|instructions| instructions.is_available()).collect()
     }
 
     /// The best that this processor has.
@@ -36,7 +37,8 @@ impl Instructions {
         Self::available()[0]
     }
 
-    /// Its name, as `Display` prints it, on this target: `avx512`, `avx2`, `sse2`, `neon`, `simd128` or `scalar`.
+    /// Its name, as `Display` prints it, on this target: `avx512`, `avx2`, `sse2`, `neon`,
+    /// `simd128` or `scalar`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Avx512 => "avx512",
@@ -49,8 +51,9 @@ impl Instructions {
         }
     }
 
-    pub(crate) fn check(self) -> Result<(), ConfigError> {
-        if self.level().is_some() { Ok(()) } else { Err(ConfigError::Instructions { asked: self, best: Self::best() }) }
+    /// Whether this processor has it.
+    pub(crate) fn is_available(self) -> bool {
+        self.level().is_some()
     }
 
     /// What to compute with: the baseline, should the processor not have it.
@@ -72,7 +75,8 @@ impl Instructions {
     }
 }
 
-/// What [`Instructions::Portable`] computes with. `--cfg xent_scalar` makes that scalar code on any target, and the only choice, so that whole suites run on it.
+/// What [`Instructions::Portable`] computes with. `--cfg xent_scalar` makes that scalar code on any
+/// target, and the only choice, so that whole suites run on it.
 fn baseline() -> Level {
     #[cfg(xent_scalar)]
     return Level::fallback();
@@ -80,7 +84,8 @@ fn baseline() -> Level {
     return Level::baseline();
 }
 
-/// Runs an expression with the token of a level. Unlike `fearless_simd::dispatch` it makes nothing for levels that [`Instructions`] does not name: all kernels exist once for each.
+/// Runs an expression with the token of a level. Unlike `fearless_simd::dispatch` it makes nothing
+/// for levels that [`Instructions`] does not name: all kernels exist once for each.
 macro_rules! on_level {
     ($level:expr, $simd:ident => $body:expr) => {{
         let level: fearless_simd::Level = $level;

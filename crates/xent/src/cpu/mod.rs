@@ -1,12 +1,59 @@
-//! The CPU engine: a row's statistics and gradient, block by block, rows shared out over threads.
+//! The CPU engine: statistics and gradients of rows of logits, shared out over threads.
 //!
-//! A block of a row is widened into scratch memory that stays in the first-level cache, and the kernels see only such blocks. That is where dtype, strides, class axis,
-//! temperature, softcap and masks end. The tree of blocks depends on K alone, so that bits depend neither on threads nor on where a buffer lies.
+//! # What it computes
+//!
+//! For each row `z[0..K)` of transformed logits (temperature, softcap, masks), the statistics
+//!
+//! ```text
+//! m = max z, argmax      rest = Σ_{k≠argmax} e^(z_k − m)      z at the hot classes
+//! S = Σ v_k (m − z_k)    and the same against t
+//! ```
+//!
+//! From these the rules make a few coefficients per row, and with them the engine writes the
+//! gradient
+//!
+//! ```text
+//! ∂L/∂z_k = α·p_k − τ·t_k − γ·v_k − Σ_j β_j·[k = hot_j]
+//! ```
+//!
+//! | symbol | meaning |
+//! |---|---|
+//! | N, K | rows and classes |
+//! | z | the logits of a row, transformed |
+//! | m, R | the largest of them; ln(1 + rest), so that m + R is the log-sum-exp |
+//! | p | the softmax, e^(z − m) / (1 + rest) |
+//! | v | the prior before its share ε, a number per class: 1 everywhere, shared by all rows, or a row's own |
+//! | t | a dense target: probabilities, a number per class |
+//! | hot | the one or two classes that a class index or a mix of two labels names |
+//! | α, τ, γ, β | what the rules put on p, t, v and the hot classes |
+//! | masked, open | whose logit is −∞, and the others |
+//! | e | e^(z − reference), the reference being m or, while m is not yet known, the largest logit so far |
+//!
+//! # Two families of kernels
+//!
+//! ```text
+//! row/     classes along the lanes:  a row at a time, block by block
+//!          for long rows
+//! tile.rs  rows along the lanes:     some hundred rows at a time, class by class
+//!          for few classes, and where neighbouring rows are neighbours in memory: [N, K, H, W]
+//! ```
+//!
+//! Either widens logits into scratch memory that stays in the first-level cache, and the kernels
+//! see nothing else. That is where dtype, strides, class axis, temperature, softcap and masks end.
+//! How a row is cut depends on K alone, so that bits depend neither on threads nor on where a
+//! buffer lies.
+//!
+//! # For whoever changes it
+//!
+//! Every function on the way from `vectorize` to an instruction is `#[inline(always)]` or calls
+//! `vectorize` itself. One that is not is compiled for the least that processors have and costs a
+//! factor of twenty, which no test notices: `bench/instructions.py` does.
 
 mod buffer;
 mod call;
 mod instructions;
 mod kernels;
+mod logit;
 mod memory;
 mod parallel;
 mod row;
@@ -14,38 +61,54 @@ mod rows;
 mod statistics;
 mod tile;
 
-pub use call::{Call, ReadTarget};
+use std::marker::PhantomData;
+
 pub use instructions::Instructions;
-pub use kernels::Lane;
-pub(crate) use kernels::halves;
-pub(crate) use rows::run;
+pub(crate) use memory::Memory;
 
-use crate::rules::Plan;
-use crate::{Batch, Criterion, Element, Output, Result, Rows, RowsMut, Upstream};
-use memory::{Sink, Source};
+use crate::element::sealed::ForEachType;
+use crate::rules::{GradientFactors, Parts, Plan};
+use crate::{Batch, Criterion, Element, InputError, Output, Upstream};
+use call::Call;
+use half::{bf16, f16};
+use logit::Logit;
 
-/// The logits of a call, and where their gradient goes.
-pub(crate) enum Buffers<'a, 'v, T> {
-    /// Nowhere: only the loss is computed.
-    Logits(&'a Rows<'a, T>),
-    /// Over the whole of the second view, which has the shape of the first.
-    Both(&'a Rows<'a, T>, &'a mut RowsMut<'v, T>),
-    /// Over the logits.
-    InPlace(&'a mut RowsMut<'v, T>),
+/// The loss of a batch and, where the memory has a place for it, its gradient.
+///
+/// # Errors
+/// [`InputError`] naming the row, what came and what was expected; nothing has been written then.
+pub(crate) fn run<T: Element>(criterion: &Criterion, memory: Memory<'_, T>, batch: &Batch<'_>, upstream: &Upstream<'_>) -> Result<Output<T::Real>, InputError> {
+    let plan = Plan::new(criterion, batch, memory.rows(), memory.classes())?;
+    let factors = plan.gradient_factors(upstream)?;
+    let instructions = criterion.config.instructions.unwrap_or_else(Instructions::best);
+    Ok(plan.finish(T::call::<Engine<'_>>((instructions, &plan, memory, factors))))
 }
 
-/// The engine: validates the batch, then computes. Nothing is written when it returns an error.
-pub(crate) fn compute<T: Element>(criterion: &Criterion, buffers: Buffers<'_, '_, T>, batch: &Batch<'_>, upstream: &Upstream<'_>) -> Result<Output<T::Real>> {
-    let (source, sink) = match buffers {
-        Buffers::Logits(logits) => (Source::new(logits), None),
-        Buffers::Both(logits, grad) => (Source::new(logits), Some(Sink::new(grad))),
-        Buffers::InPlace(logits) => {
-            let sink = Sink::new(logits);
-            (sink.as_source(), Some(sink))
-        }
-    };
-    let plan = Plan::new(criterion, batch, source.layout().rows, source.layout().classes)?;
-    let call = Call::new(&plan, source, sink, plan.gradient_factors(upstream)?);
-    let instructions = criterion.config.instructions.unwrap_or_else(Instructions::best);
-    Ok(plan.finish(T::run(instructions, &call)))
+/// The engine for each type of logits: compiled with this crate, and not again in every crate that calls it.
+struct Engine<'a>(PhantomData<&'a ()>);
+
+impl<'a> ForEachType for Engine<'a> {
+    type Input<T: Element> = (Instructions, &'a Plan<'a>, Memory<'a, T>, GradientFactors<'a>);
+    type Output<T: Element> = Parts<T::Real>;
+
+    fn f64(input: Self::Input<f64>) -> Parts<f64> {
+        rows(input)
+    }
+
+    fn f32(input: Self::Input<f32>) -> Parts<f32> {
+        rows(input)
+    }
+
+    fn f16(input: Self::Input<f16>) -> Parts<f32> {
+        rows(input)
+    }
+
+    fn bf16(input: Self::Input<bf16>) -> Parts<f32> {
+        rows(input)
+    }
+}
+
+fn rows<'a, T: Logit>((instructions, plan, mut memory, factors): <Engine<'a> as ForEachType>::Input<T>) -> Parts<T::Real> {
+    let call = Call::new(plan, &memory, factors);
+    rows::run(instructions, &call, &mut memory)
 }

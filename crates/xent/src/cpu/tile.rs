@@ -1,69 +1,93 @@
 //! Rows along the lanes: a tile of rows at a time, class by class.
 //!
-//! For few classes, where a row would not fill a vector, and for class axes that are not the last, where neighbouring rows are neighbours in memory: `[N, K, H, W]` is read
-//! in place. A tile lies in first-level cache as K runs of `width` numbers, however it lies in the caller's memory.
-
-use std::ops::Range;
+//! For few classes, where a row would not fill a vector, and for class axes that are not the last,
+//! where neighbouring rows are neighbours in memory, as in `[N, K, H, W]`. A tile is `width` rows
+//! of all K classes, in the first-level cache, transposed if it has to be: class k of the i-th row
+//! is at k·width + i (the picture is in `kernels/columns.rs`).
+//!
+//! A tile's trip:
+//!
+//! 1. `load`: logits are widened, put in that order, transformed and masked.
+//! 2. `columns::statistics`: each row's statistics, and e^(z − m) for all classes. Meanwhile the
+//!    next tile is fetched.
+//! 3. The rules make coefficients of the statistics. Where only their classes and statistics tell
+//!    rows apart, that is done for all rows of the tile at once (`fold_classes`); where it is not so,
+//!    or something is masked or extreme, row by row (`fold`).
+//! 4. `gradient`: a column at a time from the exponentials, then what is not of that form:
+//!    softcap's slope, masks, ignored rows and rows of NaN, hot classes that were not asked for.
+//!
+//! Rows beyond the last of a tile that is not full hold zeros, and what comes of them is dropped.
 
 use fearless_simd::Simd;
 
 use super::buffer::Buffer;
 use super::call::{Call, PriorVector};
+use super::kernels::block;
 use super::kernels::columns::{self, COLUMN, Columns, Factors};
-use super::kernels::{Lane, block};
+use super::kernels::lanes::Lane;
+use super::logit::Logit;
+use super::memory::{ClaimedRows, ClaimedTile};
+use crate::element::sealed::Sealed;
 use crate::rules::{ClassFold, ClassFoldRows, FloorMemo, PartsMut, RowGradient, RowPlan, RowStats};
+use crate::view::Layout;
 use crate::{Element, Real};
 
-/// Classes up to which rows that lie one after another are taken in tiles.
-const FEW: usize = 64;
-/// Numbers of a tile, so that logits, exponentials and what is on its way stay in first-level cache.
-const TILE: usize = 4096;
-/// More rows than this do no good.
-const WIDEST: usize = 256;
+/// Rows that lie one after another are taken in tiles up to this many classes.
+const FEW_CLASSES: usize = 64;
+/// Elements of a tile, so that logits, exponentials and what is on its way stay in the first-level
+/// cache.
+const TILE_LEN: usize = 4096;
+/// The most rows of a tile. More are no faster.
+const MAX_WIDTH: usize = 256;
 
-/// f32 counts classes up to here.
-const MOST: usize = 1 << 24;
+/// Classes are counted in the lanes' type, and f32 holds all integers up to this one.
+const EXACT_IN_F32: usize = 1 << 24;
 
-/// A thread's memory for the tile it works on.
-pub(super) struct Tiles<'a, S: Simd, T: Element> {
+/// What a thread computes tiles with: its scratch memory for the tile that it works on.
+pub(super) struct TileWorker<'a, S: Simd, T: Logit> {
     simd: S,
     call: &'a Call<'a, T>,
     width: usize,
+    /// Transformed logits.
     z: Buffer<T::Real>,
+    /// Exponentials, and then the gradient.
     e: Buffer<T::Real>,
-    /// A tile as it lies in memory: row by row, and rounded.
+    /// The tile row by row, as it may lie in memory.
     flat: Buffer<T::Real>,
+    /// The gradient on its way past the cache.
     rounded: Buffer<T>,
     columns: Columns<T::Real>,
-    /// What the rows have in common, and the factor of their gradients, where nothing but their classes and statistics tells them apart.
+    /// What the rows have in common, and the factor of their gradients, where nothing but their
+    /// classes and statistics tells them apart.
     class_fold: Option<(ClassFold, f64)>,
     class_fold_rows: ClassFoldRows,
+    /// Each row's class, where it is asked for; negative for ignored rows.
     classes: Vec<i32>,
     factors: Factors<T::Real>,
-    /// Entries of the gradient to be put where they belong: at the hot classes, and everywhere in a row.
-    hot: Vec<(usize, T::Real)>,
-    whole: Vec<(usize, T::Real)>,
+    /// Entries of the gradient at hot classes: the place in the tile, and the value.
+    hot_entries: Vec<(usize, T::Real)>,
+    /// Rows whose gradient has one value everywhere.
+    constant: Vec<(usize, T::Real)>,
 }
 
-/// Whether tiles take the call: its layout is one for them, and every number that they need of a row is one number a row.
-pub(super) fn suits<T: Element>(call: &Call<'_, T>) -> bool {
-    let layout = call.source.layout();
-    let shape = call.classes() <= FEW || (layout.class_stride != 1 && layout.run(0).stride == 1);
+/// Whether tiles take the call: its layout is one for them, and no row has a vector of its own.
+pub(super) fn suits<T: Logit>(call: &Call<'_, T>, layout: &Layout) -> bool {
+    let shape = call.classes() <= FEW_CLASSES || (layout.class_stride != 1 && layout.run(0).stride == 1);
     let prior = match &call.prior {
         PriorVector::Uniform => true,
         PriorVector::Shared { .. } => !call.plan.table().renormalises(),
         PriorVector::PerRow => false,
     };
-    shape && prior && !call.plan.dense_targets() && call.classes() <= MOST
+    shape && prior && !call.plan.dense_targets() && call.classes() <= EXACT_IN_F32
 }
 
-impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
+impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
     pub(super) fn new(simd: S, call: &'a Call<'a, T>) -> Self {
         let classes = call.classes();
-        let width = (TILE / classes).next_multiple_of(COLUMN).clamp(COLUMN, WIDEST);
+        let width = (TILE_LEN / classes).next_multiple_of(COLUMN).clamp(COLUMN, MAX_WIDTH);
         let tile = || Buffer::new(width * classes, T::Real::ZERO);
         let column = || Buffer::new(width, T::Real::ZERO);
-        let rounded = Buffer::new(width * classes, T::from_f64(0.0));
+        let rounded = Buffer::new(width * classes, T::ZERO);
         let class_fold = class_fold(call);
         Self {
             simd,
@@ -78,55 +102,55 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
             class_fold,
             classes: vec![-1; width],
             factors: Factors { on_exp: column(), on_prior: column(), at_class: column() },
-            hot: Vec::with_capacity(2 * width),
-            whole: Vec::with_capacity(width),
+            hot_entries: Vec::with_capacity(2 * width),
+            constant: Vec::with_capacity(width),
         }
     }
 
-    /// The parts of the rows that `parts` waits for and, where the call has a sink, their gradients.
+    /// The parts of some rows, which `parts` waits for, and their gradients, if there are to be
+    /// any.
     #[inline(always)]
-    pub(super) fn run(&mut self, parts: &mut PartsMut<'_, T::Real>, memo: &mut FloorMemo) {
-        let rows = parts.rows();
-        for start in rows.clone().step_by(self.width) {
-            let rows = start..rows.end.min(start + self.width);
-            self.load(rows.clone());
+    pub(super) fn run(&mut self, claim: &mut ClaimedRows<'_, T>, parts: &mut PartsMut<'_, T::Real>, memo: &mut FloorMemo) {
+        while let Some(mut tile) = claim.next_tile(self.width) {
+            let rows = tile.rows();
+            self.load(&tile);
             if self.class_fold.is_some() {
                 self.call.plan.kept_classes(rows.clone(), &mut self.classes[..rows.len()]);
                 self.columns.ask(&self.classes);
             }
             let v = prior(self.call);
-            let next = self.call.source.tile_ahead(rows.end, self.width);
-            let masked = columns::statistics(self.simd, &self.z, self.width, v, &mut self.e, &mut self.columns, &next);
-            self.hot.clear();
-            self.whole.clear();
+            let next = tile.next_ahead(self.width);
+            let masked = columns::statistics(self.simd, &self.z, self.width, v, &mut self.e, &mut self.columns, |column| next.column(column));
+            self.hot_entries.clear();
+            self.constant.clear();
             if masked || !self.fold_classes(rows.len(), parts) {
                 self.classes.fill(-1);
                 self.columns.ask(&self.classes);
                 for row in rows.clone() {
-                    self.fold(row, row - start, parts, memo);
+                    self.fold(row, row - rows.start, parts, memo);
                 }
             }
-            if self.call.sink.is_some() {
-                self.gradient(rows);
+            if self.call.has_gradient {
+                self.gradient(&mut tile);
             }
         }
     }
 
     #[inline(always)]
-    fn load(&mut self, rows: Range<usize>) {
-        let (call, start, len) = (self.call, rows.start, rows.len());
-        // SAFETY: the rows are the plan's, whose shape is the source's, and this task's alone.
-        unsafe { call.source.read_tile(self.simd, rows, self.width, &mut self.flat, &mut self.z) };
+    fn load(&mut self, tile: &ClaimedTile<'_, T>) {
+        let (call, start, len) = (self.call, tile.rows().start, tile.rows().len());
+        tile.read(self.simd, self.width, &mut self.flat, &mut self.z);
         if len < self.width {
             self.z.chunks_exact_mut(self.width).for_each(|z| z[len..].fill(T::Real::ZERO));
         }
         if !call.transform.is_identity() {
             block::transform(self.simd, &mut self.z, call.transform.temperature, call.transform.softcap);
         }
-        forbid(call, &mut self.z, self.width, start, len, T::Real::NEG_INFINITY);
+        overwrite_masked(call, &mut self.z, self.width, start, len, T::Real::NEG_INFINITY);
     }
 
-    /// As [`fold`](Self::fold) for the `n` rows of the tile at once, where the plan offers that; `false` where it has to be row by row.
+    /// As [`fold`](Self::fold) for the `n` rows of the tile at once, where the rules offer that;
+    /// `false` where it has to be row by row.
     #[inline(always)]
     fn fold_classes(&mut self, n: usize, parts: &mut PartsMut<'_, T::Real>) -> bool {
         let (Some((class_fold, factor)), rows) = (&self.class_fold, &mut self.class_fold_rows) else { return false };
@@ -140,7 +164,7 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
             (0..n).filter(|&lane| self.classes[lane] < 0).for_each(|lane| rows.ignore(lane));
         }
         parts.push_class_fold(rows, n, self.columns.correct(n));
-        if self.call.sink.is_none() {
+        if !self.call.has_gradient {
             return true;
         }
         let (rests, factors) = (self.columns.rests(), &mut self.factors);
@@ -171,13 +195,13 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         let call = self.call;
         (self.factors.on_exp[lane], self.factors.on_prior[lane]) = (T::Real::ZERO, T::Real::ZERO);
         let Some(plan) = call.plan.row(row) else {
-            self.whole.push((lane, T::Real::ZERO));
+            self.constant.push((lane, T::Real::ZERO));
             return parts.push(None);
         };
         let (stats, log1p_rest) = self.stats(&plan, lane);
         let folded = call.plan.fold_with(&plan, &stats, log1p_rest, memo);
         parts.push(Some(folded.parts(folded.floor.unwrap_or(f64::NAN))));
-        if call.sink.is_none() {
+        if !call.has_gradient {
             return;
         }
         match RowGradient::new(&plan, &stats, &folded, call.factors.of(row), call.transform) {
@@ -187,11 +211,11 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
                     let entry = hot.class * self.width + lane;
                     let p = self.e[entry].to_f64() / (1.0 + stats.rest);
                     if let Some(value) = gradient.hot_entry(call.plan, j, p) {
-                        self.hot.push((entry, T::to_be_rounded(value)));
+                        self.hot_entries.push((entry, T::to_be_rounded(value)));
                     }
                 }
             }
-            Err(value) => self.whole.push((lane, T::Real::from_f64(value))),
+            Err(value) => self.constant.push((lane, T::Real::from_f64(value))),
         }
     }
 
@@ -216,7 +240,8 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         (stats, log1p_rest)
     }
 
-    /// Σ v_k·(max − z_k) in f64, for logits so far apart that f32 does not hold their differences.
+    /// Σ v_k·(max − z_k) of a row in f64, for logits so far apart that f32 does not hold their
+    /// differences.
     #[cold]
     fn shifted_wide(&self, lane: usize, max: f64) -> f64 {
         let v = prior(self.call);
@@ -225,7 +250,7 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
     }
 
     #[inline(always)]
-    fn gradient(&mut self, rows: Range<usize>) {
+    fn gradient(&mut self, tile: &mut ClaimedTile<'_, T>) {
         let (simd, call, width) = (self.simd, self.call, self.width);
         columns::gradient(simd, &mut self.e, &self.columns, &self.factors, prior(call));
         if let Some(cap) = call.transform.softcap {
@@ -234,39 +259,37 @@ impl<'a, S: Simd, T: Element> Tiles<'a, S, T> {
         if call.plan.table().renormalises() {
             block::clear_masked(simd, &mut self.e, &self.z);
         }
-        for &(lane, value) in &self.whole {
+        for &(lane, value) in &self.constant {
             self.e.chunks_exact_mut(width).for_each(|e| e[lane] = value);
         }
-        forbid(call, &mut self.e, width, rows.start, rows.len(), T::Real::ZERO);
-        for &(entry, value) in &self.hot {
+        overwrite_masked(call, &mut self.e, width, tile.rows().start, tile.rows().len(), T::Real::ZERO);
+        for &(entry, value) in &self.hot_entries {
             self.e[entry] = value;
         }
-        if let Some(sink) = &call.sink {
-            // SAFETY: as in `load`; whoever runs the task calls `finish`.
-            unsafe { sink.write_tile(simd, rows, width, &self.e, &mut self.flat, &mut self.rounded) };
-        }
+        tile.write(simd, width, &self.e, &mut self.flat, &mut self.rounded);
     }
 }
 
-/// What rows have in common, if it is all but their classes and statistics.
-fn class_fold<T: Element>(call: &Call<'_, T>) -> Option<(ClassFold, f64)> {
-    let factor = if call.sink.is_some() { call.factors.shared()? } else { 0.0 };
+/// What rows have in common, and the factor of their gradients, where only their classes and
+/// statistics tell them apart.
+fn class_fold<T: Logit>(call: &Call<'_, T>) -> Option<(ClassFold, f64)> {
+    let factor = if call.has_gradient { call.factors.shared()? } else { 0.0 };
     let class_fold = if call.transform.softcap.is_some() { None } else { call.plan.class_fold(prior(call).map_or(call.classes() as f64, columns::mass)) };
     class_fold.map(|class_fold| (class_fold, factor / call.transform.temperature))
 }
 
-/// The prior's v, one a class; `None` for v ≡ 1.
+/// The prior's v, a number per class; `None` where it is 1 everywhere.
 #[inline(always)]
-fn prior<'c, T: Element>(call: &'c Call<'_, T>) -> Option<&'c [T::Real]> {
+fn prior<'c, T: Logit>(call: &'c Call<'_, T>) -> Option<&'c [T::Real]> {
     match &call.prior {
         PriorVector::Shared { weighted, .. } => Some(&weighted[..call.classes()]),
         _ => None,
     }
 }
 
-/// Puts `value` on what the masks of `len` rows from `start` on do not allow.
+/// Puts `value` on the classes that the masks of `len` rows from `start` on do not allow.
 #[inline(always)]
-fn forbid<T: Element>(call: &Call<'_, T>, tile: &mut [T::Real], width: usize, start: usize, len: usize, value: T::Real) {
+fn overwrite_masked<T: Logit>(call: &Call<'_, T>, tile: &mut [T::Real], width: usize, start: usize, len: usize, value: T::Real) {
     for lane in 0..len {
         let Some(allowed) = call.plan.allowed(start + lane) else { return };
         tile.chunks_exact_mut(width).zip(allowed).filter(|(_, allowed)| !**allowed).for_each(|(tile, _)| tile[lane] = value);

@@ -1,16 +1,31 @@
-"""The tensors of a call, and what comes back beside the loss."""
+"""The tensors of a call, and what it returns in addition to the loss."""
 
-from __future__ import annotations
-
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
+
+
+class PerBatch(TypedDict, total=False):
+    """Keywords that change with every batch; annotated as those of :mod:`xent.options`."""
+
+    target_b: Annotated[Tensor | None, None, "second class indices, for two-label mixes as in mixup and cutmix"]
+    lam: Annotated[float | Tensor | None, None, "λ in [0, 1], the share of the first label: a number or one per row"]
+    row_weight: Annotated[Tensor | None, None, "one weight per row, finite and ≥ 0; not in the denominator"]
+    ignored_rows: Annotated[Tensor | None, None, "bools, one per row: rows to ignore in addition to those of ignore_index"]
+    allowed_classes: Annotated[
+        Tensor | None,
+        None,
+        """bools [K] or in the logits' shape: the other classes count as masked, with gradients of exactly 0""",
+    ]
 
 
 class Batch(NamedTuple):
-    """What comes with the logits. All tensors, so that autograd can keep them and notice when one of them is changed."""
+    """What comes with the logits. All tensors, so that autograd can save them and notice changes."""
 
     target: Tensor
     target_b: Tensor | None = None
@@ -28,9 +43,10 @@ class Batch(NamedTuple):
 
 
 class Stats(NamedTuple):
-    """What the same pass found beside the loss; SEMANTICS.md S4, S6 and S10. Tensors without a gradient, natural logarithms.
+    """What the same pass computes in addition to the loss; SEMANTICS.md S4, S6 and S10.
 
-    ``nll`` to ``floor`` are reduced as the loss is: ``loss = (1−ε)·nll + smoothing + z_loss``, less ``floor`` in the KL form.
+    Tensors without a gradient, natural logarithms. ``nll`` to ``floor`` are reduced as the loss is:
+    ``loss = (1−ε)·nll + smoothing + z_loss``, less ``floor`` in the KL form.
     """
 
     nll: Tensor
@@ -42,7 +58,7 @@ class Stats(NamedTuple):
     floor: Tensor
     """The lowest value that the cross-entropy can reach: the entropy of the smoothed target."""
     lse: Tensor
-    """ln Σ e^z, one a row; 0 for ignored rows."""
+    """ln Σ e^z, one per row; 0 for ignored rows."""
     correct: Tensor
     """Kept rows whose largest logit (the first on ties) is the target's largest class."""
     denominator: Tensor
@@ -59,12 +75,22 @@ def compute_dtype(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype is torch.float64 else torch.float32
 
 
+def loss_dtype(logits: Tensor, batch: Batch) -> torch.dtype:
+    """PyTorch's: probabilities and their class weights promote, indices do not; autocast has float32 at least."""
+    dtype = logits.dtype
+    if dtype in (torch.float16, torch.bfloat16) and is_autocast(logits):
+        dtype = torch.float32
+    for tensor in (batch.target, batch.weight) if batch.has_probabilities() else ():
+        dtype = dtype if tensor is None else torch.promote_types(dtype, tensor.dtype)
+    return dtype
+
+
 def row_shape(logits: Tensor, axis: int) -> torch.Size:
     return logits.shape[:axis] + logits.shape[axis + 1 :]
 
 
 def is_transformed() -> bool:
-    """Whether what is done with tensors is traced, batched or differentiated by somebody, so that their numbers are not to be looked at."""
+    """Whether operations on tensors are traced, batched or differentiated from outside, so that no value may be read."""
     return (
         torch.compiler.is_compiling()
         or torch._C._functorch.peek_interpreter_stack() is not None  # torch.func
@@ -74,6 +100,39 @@ def is_transformed() -> bool:
     )
 
 
+def is_differentiated(tensor: Tensor | None) -> bool:
+    """Whether somebody may ask for derivatives with respect to a tensor, backward or forward."""
+    if tensor is None:
+        return False
+    return (torch.is_grad_enabled() and tensor.requires_grad) or has_tangent(tensor)
+
+
+def has_tangent(tensor: Tensor) -> bool:
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+
+
 def is_autocast(logits: Tensor) -> bool:
     # The meta device has no autocast, not even one to ask about.
     return logits.device.type != "meta" and torch.is_autocast_enabled(logits.device.type)
+
+
+def check_shapes(logits: Tensor, batch: Batch, axis: int) -> None:
+    rows, classes = row_shape(logits, axis), logits.shape[axis]
+    if classes == 0:
+        raise ValueError("the class axis has length 0, expected at least 1 class")
+    if (batch.target_b is None) != (batch.lam is None):
+        raise TypeError("a two-label mix needs both target_b and lam, the share of the first label; one of them is missing")
+    shapes = {
+        "target": (logits.shape if batch.has_probabilities() else rows,),
+        "allowed_classes": ((classes,), logits.shape),
+        "weight": ((classes,),),
+        "prior": ((classes,), (classes, classes)),
+    }
+    for name, tensor in batch._asdict().items():
+        expected = shapes.get(name, (rows,))
+        if tensor is not None and name != "denominator" and tuple(tensor.shape) not in [tuple(shape) for shape in expected]:
+            words = " or ".join(str(list(shape)) for shape in expected)
+            raise ValueError(f"{name} has shape {list(tensor.shape)}, expected {words}, for logits of shape {list(logits.shape)} with the class axis {axis}")
+    for name, tensor in (("target", batch.target), ("target_b", batch.target_b)):
+        if tensor is not None and (tensor.dtype is torch.bool or tensor.dtype.is_complex or (tensor.dtype.is_floating_point and not batch.has_probabilities())):
+            raise TypeError(f"{name} has dtype {tensor.dtype}, expected integers, or probabilities of a floating-point dtype")

@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, TypedDict, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 import torch
 from torch import Tensor
 from torch.nn import _reduction
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
-from xent._options import Options, integers
-from xent.torch import _composed, _engine
-from xent.torch._batch import Batch, Stats, is_autocast, row_shape
-
-Reduction = Literal["none", "mean", "sum"]
-Prior = Literal["uniform", "wrong_classes"]
-Weighting = Literal["per_class", "per_row"]
-Masked = Literal["pytorch", "renormalise"]
-Denominator = Literal["pytorch", "kept_rows", "rows"]
-EmptyMean = Literal["nan", "zero", "error"]
-Form = Literal["cross_entropy", "kl"]
+from xent.options import Additional, Indices, Options, Reduction, complete, documented, expect_known
+from xent.torch import _autograd, _tensors
+from xent.torch._batch import Batch, PerBatch, Stats, compute_dtype, loss_dtype, row_shape
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class Further(TypedDict, total=False):
-    """What PyTorch's function does not have; :func:`cross_entropy` says what each is."""
+class ModuleOptions(Additional, total=False):
+    """Keywords of :class:`~xent.torch.CrossEntropyLoss` that PyTorch's does not have."""
 
-    class_axis: int | None
-    target_b: Tensor | None
-    lam: float | Tensor | None
-    prior: Prior | Tensor
-    exclude: int | Sequence[int] | None
-    weighting: Weighting
-    row_weight: Tensor | None
-    ignored_rows: Tensor | None
-    allowed_classes: Tensor | None
-    masked: Masked
-    denominator: Denominator | float | Tensor
-    empty_mean: EmptyMean
-    form: Form
-    z_loss: float
-    softcap: float | None
-    temperature: float
+    class_axis: Annotated[int | None, None, "the axis of the classes; if None, where PyTorch has it"]
+
+
+class Keywords(ModuleOptions, PerBatch, total=False):
+    """Keywords of :func:`cross_entropy` that PyTorch's function does not have."""
 
 
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -56,13 +36,13 @@ def cross_entropy(
     target: Tensor,
     weight: Tensor | None = None,
     size_average: bool | None = None,
-    ignore_index: int | Sequence[int] | None = -100,
+    ignore_index: Indices = -100,
     reduce: bool | None = None,
     reduction: Reduction = "mean",
     label_smoothing: float | Tensor = 0.0,
     *,
     return_stats: Literal[False] = False,
-    **further: Unpack[Further],
+    **keywords: Unpack[Keywords],
 ) -> Tensor: ...
 @overload
 def cross_entropy(
@@ -70,45 +50,32 @@ def cross_entropy(
     target: Tensor,
     weight: Tensor | None = None,
     size_average: bool | None = None,
-    ignore_index: int | Sequence[int] | None = -100,
+    ignore_index: Indices = -100,
     reduce: bool | None = None,
     reduction: Reduction = "mean",
     label_smoothing: float | Tensor = 0.0,
     *,
     return_stats: Literal[True],
-    **further: Unpack[Further],
+    **keywords: Unpack[Keywords],
 ) -> tuple[Tensor, Stats]: ...
+@documented(Keywords)
 def cross_entropy(
     input: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
     size_average: bool | None = None,
-    ignore_index: int | Sequence[int] | None = -100,
+    ignore_index: Indices = -100,
     reduce: bool | None = None,
     reduction: Reduction = "mean",
     label_smoothing: float | Tensor = 0.0,
     *,
-    class_axis: int | None = None,
-    target_b: Tensor | None = None,
-    lam: float | Tensor | None = None,
-    prior: Prior | Tensor = "uniform",
-    exclude: int | Sequence[int] | None = None,
-    weighting: Weighting = "per_class",
-    row_weight: Tensor | None = None,
-    ignored_rows: Tensor | None = None,
-    allowed_classes: Tensor | None = None,
-    masked: Masked = "pytorch",
-    denominator: Denominator | float | Tensor = "pytorch",
-    empty_mean: EmptyMean = "nan",
-    form: Form = "cross_entropy",
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    temperature: float = 1.0,
     return_stats: bool = False,
+    **keywords: Any,
 ) -> Tensor | tuple[Tensor, Stats]:
-    r"""Label-smoothed cross-entropy: ``torch.nn.functional.cross_entropy`` with further options, all by keyword.
+    r"""Label-smoothed cross-entropy: ``torch.nn.functional.cross_entropy`` with more options, all by keyword.
 
-    With p = softmax(z) and the smoothed target y = (1−ε)·t + ε·u a row's loss is −Σ y_k ln p_k and its gradient p − y (Szegedy et al. 2015, arXiv 1512.00567, section 7).
+    With p = softmax(z) and the smoothed target y = (1−ε)·t + ε·u, the loss of a row is −Σ y_k ln p_k
+    and its gradient p − y (Szegedy et al. 2015, arXiv 1512.00567, section 7).
 
     >>> import torch
     >>> from xent.torch.functional import cross_entropy
@@ -117,150 +84,110 @@ def cross_entropy(
     tensor(0.5048, dtype=torch.float64)
 
     As in PyTorch:
-        input: logits ``[C]``, ``[N, C]`` or ``[N, C, d1, …]`` in float32, float64, float16 or bfloat16, with any strides; ``class_axis`` says where the classes are if not there.
-        target: class indices of any integer dtype, in the logits' shape without the class axis; or probabilities of a float dtype, in the logits' shape.
-        weight: one weight a class, finite. (Negative ones are PyTorch's nonsense, too, by PyTorch's operations.)
-        ignore_index: a class index whose rows are ignored: loss 0, gradient exactly 0, not in the denominator, never read. Or several, or None.
+        input: logits ``[C]``, ``[N, C]`` or ``[N, C, d1, …]`` in float32, float64, float16 or bfloat16,
+            with any strides.
+        target: class indices of any integer dtype, in the logits' shape without the class axis; or
+            probabilities of a floating-point dtype, in the logits' shape.
+        weight: one weight per class, finite. (Negative weights have no meaning, but PyTorch computes
+            with them, and so do PyTorch's operations here.)
+        ignore_index: a class index whose rows are ignored: loss 0, gradient exactly 0, not in the
+            denominator, never read. Or several, or None.
         reduction: "mean", "sum" or "none"; size_average and reduce are PyTorch's deprecated spelling of it.
-        label_smoothing: ε in [0, 1], also −0.1 or NaN being errors; or a tensor of one a row.
+        label_smoothing: ε in [0, 1], or a tensor with one per row. −0.1 and NaN are errors.
 
-    Further:
-        target_b, lam: second class indices and the share of the first, in [0, 1], a number or one a row, as mixup and cutmix make them.
-        prior: where smoothing puts its mass: "uniform" (ε/K on all classes); "wrong_classes" (ε/(K−1) on all but the true one); a tensor ``[K]`` that sums to 1; or ``[K, K]``, a row for
-            each true class.
-        exclude: classes, padding say, that smoothing gives no mass, beside the true one.
-        weighting: "per_class" weighs each class's term as PyTorch does; "per_row" the whole row by its true class's weight, so that weights do not change the smoothing.
-        row_weight: one weight a row, finite and ≥ 0; not in the denominator.
-        ignored_rows: bools, one a row: rows to ignore beside those of ignore_index.
-        allowed_classes: bools ``[K]`` or in the logits' shape; the other classes are as if their logits were −∞, with gradients of exactly 0.
-        masked: with "renormalise" smoothing gives masked classes (logit −∞) no mass, and the loss stays finite; with "pytorch" it is +∞.
-        denominator: what a mean divides by: "pytorch"; "kept_rows"; "rows" (ignored ones too); or a number > 0.
-        empty_mean: a mean over nothing is "nan", "zero" or an "error".
-        form: "cross_entropy", or "kl": less the target's entropy, so that the lowest loss is 0.
-        z_loss: adds λ·lse² to each row.
-        softcap, temperature: z ← z / T, then z ← c·tanh(z / c).
-        return_stats: returns (loss, :class:`~xent.torch.Stats`): nll, floor, lse, correct and more, from the same pass.
+    In addition:
+        {options}
+        return_stats: returns (loss, :class:`~xent.torch.Stats`): nll, floor, lse, correct and more, from
+            the same pass.
 
-    Returns a loss of the logits' dtype (float32 under autocast, as PyTorch), computed in float64 for float64 and in float32 for all others, what is one number a row in float64.
+    Returns a loss of PyTorch's dtype: the logits', float32 at least under autocast, promoted by
+    probabilities and their class weights. It is computed in float64 for float64 logits and in float32
+    for all others; the engine computes per-row values in float64.
 
-    Raises ValueError (an option or shape), TypeError (a dtype) or IndexError (a class index outside the classes that is no ignore index). NaN and +∞ logits are no errors: they make their
-    row's loss NaN. SEMANTICS.md in the repository has every formula.
+    Raises ValueError (an option or shape), TypeError (a dtype) or IndexError (a class index outside
+    the classes that is no ignore index). NaN and +∞ logits are no errors: they make the loss of their
+    row NaN. SEMANTICS.md in the repository has every formula.
     """
     if has_torch_function_variadic(input, target, weight):
-        result: Tensor | tuple[Tensor, Stats] = handle_torch_function(
-            cross_entropy,  # type: ignore[arg-type]
-            (input, target, weight),
-            input,
-            target,
-            weight,
-            size_average,
-            ignore_index,
-            reduce,
-            reduction,
-            label_smoothing,
-            class_axis=class_axis,
-            target_b=target_b,
-            lam=lam,
-            prior=prior,
-            exclude=exclude,
-            weighting=weighting,
-            row_weight=row_weight,
-            ignored_rows=ignored_rows,
-            allowed_classes=allowed_classes,
-            masked=masked,
-            denominator=denominator,
-            empty_mean=empty_mean,
-            form=form,
-            z_loss=z_loss,
-            softcap=softcap,
-            temperature=temperature,
-            return_stats=return_stats,
-        )
+        arguments: Any = (input, target, weight, size_average, ignore_index, reduce, reduction, label_smoothing)
+        function: Any = cross_entropy
+        result: Tensor | tuple[Tensor, Stats] = handle_torch_function(function, (input, target, weight), *arguments, return_stats=return_stats, **keywords)
         return result
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)  # type: ignore[assignment]
-    axis = _class_axis(input, class_axis)
-    _expect_tensor("target", target)
-    rows = row_shape(input, axis)
+    expect_known("cross_entropy", keywords, Keywords)
+    axis = _class_axis(input, keywords.pop("class_axis", None))
+    per_batch = {name: keywords.pop(name, None) for name in PerBatch.__annotations__}
+    per_batch["lam"] = _per_row(per_batch["lam"], input, axis)
+    prior, denominator = keywords.pop("prior", "uniform"), keywords.pop("denominator", "pytorch")
     batch = Batch(
         target,
-        target_b,
-        _of_rows("lam", lam, input, rows),
-        _of_rows("label_smoothing", label_smoothing, input, rows) if isinstance(label_smoothing, Tensor) else None,
-        row_weight,
-        ignored_rows,
-        allowed_classes,
-        None
-        if isinstance(denominator, str)
-        else denominator
-        if isinstance(denominator, Tensor)
-        else torch.tensor(float(denominator), dtype=torch.float64, device="cpu"),
-        weight,
-        prior if isinstance(prior, Tensor) else None,
+        label_smoothing=_per_row(label_smoothing, input, axis) if isinstance(label_smoothing, Tensor) else None,
+        denominator=None if isinstance(denominator, str) else _number(denominator, input),
+        weight=weight,
+        prior=None if isinstance(prior, str) else prior,
+        **per_batch,
     )
-    options = Options(
-        reduction,
-        0.0 if isinstance(label_smoothing, Tensor) else float(label_smoothing),
-        "uniform" if isinstance(prior, Tensor) else prior,
-        None if exclude is None else integers("exclude", exclude, 0),
-        _ignored_indices(ignore_index, batch),
-        weighting,
-        masked,
-        denominator if isinstance(denominator, str) else "pytorch",
-        empty_mean,
-        form,
-        float(z_loss),
-        None if softcap is None else float(softcap),
-        float(temperature),
+    for name, value in batch._asdict().items():
+        if value is not None and not isinstance(value, Tensor):
+            raise TypeError(f"{name} is {type(value).__name__}, expected a tensor")
+    options = complete(
+        reduction=reduction,
+        label_smoothing=0.0 if isinstance(label_smoothing, Tensor) else label_smoothing,
+        prior=prior,
+        denominator=denominator,
+        ignore_index=ignore_index,
+        **keywords,
     )
-    loss, stats = _cross_entropy(input, options, batch, axis, return_stats)
+    loss, stats = _cross_entropy(input, _without_indices(options, batch), batch, axis, return_stats)
     return loss if stats is None else (loss, stats)
 
 
 def _cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, want_stats: bool) -> tuple[Tensor, Stats | None]:
-    loss_dtype = logits.dtype
-    if loss_dtype in (torch.float16, torch.bfloat16) and is_autocast(logits):
-        loss_dtype = torch.float32
-    if not _engine.sees(logits, *batch):
-        return _composed.cross_entropy(logits, options, batch, axis, loss_dtype, want_stats)
-    # Nonsense, but PyTorch takes them, and its own tests do.
+    dtype = loss_dtype(logits, batch)
+    if not _autograd.sees(logits, *batch):
+        return _tensors.cross_entropy(logits, options, batch, axis, dtype, want_stats)
+    # Negative weights have no meaning, but PyTorch takes them, and its own tests do.
     negative = batch.weight is not None and batch.weight.numel() == logits.shape[axis] and bool((batch.weight < 0.0).any())
-    if not negative and _engine.differentiates(logits, batch):
-        return _engine.cross_entropy(logits, options, batch, axis, loss_dtype, want_stats)
-    # The engine names what is wrong; PyTorch's operations would go on with it.
-    _engine.run(logits, options, batch._replace(weight=batch.weight.abs()) if negative and batch.weight is not None else batch, axis)
-    return _composed.cross_entropy(logits, options, batch, axis, loss_dtype, want_stats)
+    if not negative and _autograd.differentiates(logits, batch):
+        return _autograd.cross_entropy(logits, options, batch, axis, dtype, want_stats)
+    # The engine names what is wrong; PyTorch's operations would continue with it.
+    _autograd.run(logits, options, batch._replace(weight=batch.weight.abs()) if negative and batch.weight is not None else batch, axis)
+    return _tensors.cross_entropy(logits, options, batch, axis, dtype, want_stats)
 
 
 def _class_axis(logits: Tensor, class_axis: int | None) -> int:
-    _expect_tensor("input", logits)
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"input is {type(logits).__name__}, expected a tensor")
     if logits.dtype not in _FLOATS:
-        raise TypeError(f"input of dtype {logits.dtype}, expected float32, float64, float16 or bfloat16")
+        raise TypeError(f"input has dtype {logits.dtype}, expected float32, float64, float16 or bfloat16")
     rank = logits.dim()
     axis = (0 if rank == 1 else 1) if class_axis is None else class_axis
     if not -rank <= axis < rank:
-        raise ValueError(f"input of shape {tuple(logits.shape)} with classes on axis {axis}, expected an axis that it has")
+        raise ValueError(f"input of shape {tuple(logits.shape)} with class axis {axis}, expected an axis that it has")
     return axis % rank
 
 
-def _of_rows(name: str, value: float | Tensor | None, logits: Tensor, rows: torch.Size) -> Tensor | None:
+def _per_row(value: float | Tensor | None, logits: Tensor, axis: int) -> Tensor | None:
     if value is None:
         return None
-    if not isinstance(value, Tensor):
-        value = torch.as_tensor(float(value), dtype=torch.float64, device="cpu").to(logits.device)
-    return value.expand(rows) if value.dim() == 0 else value
+    value = _number(value, logits)
+    return value.expand(row_shape(logits, axis)) if value.dim() == 0 else value
 
 
-def _ignored_indices(ignore_index: int | Sequence[int] | None, batch: Batch) -> tuple[int, ...]:
-    """None of them is meant for probabilities; PyTorch's default is negative, so that only others tell of a mistake."""
-    indices = integers("ignore_index", ignore_index)
+def _number(value: float | Tensor, logits: Tensor) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    # Filled on the device: nothing is copied to it.
+    dtype = torch.float64 if logits.device.type == "cpu" else compute_dtype(logits)
+    return torch.full((), float(value), dtype=dtype, device=logits.device)
+
+
+def _without_indices(options: Options, batch: Batch) -> Options:
+    """No ignore index is meant for probabilities. PyTorch's default is negative, so that only others tell of a mistake."""
     if not batch.has_probabilities():
-        return indices
-    if any(index >= 0 for index in indices):
-        raise ValueError(f"ignore_index is {ignore_index!r} with target probabilities, which have no index to ignore; ignored_rows takes a mask")
-    return ()
-
-
-def _expect_tensor(name: str, value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} is {type(value).__name__}, expected a tensor")
+        return options
+    ignored = options["ignore_index"]
+    if any(index >= 0 for index in ignored or ()):  # type: ignore[union-attr]
+        raise ValueError(f"ignore_index is {ignored!r} with target probabilities, which have no index to ignore; ignored_rows takes a mask")
+    return {**options, "ignore_index": None}

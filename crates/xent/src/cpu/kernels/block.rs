@@ -1,12 +1,45 @@
-//! Kernels over one block of a row: contiguous, widened, in first-level cache.
+//! Kernels over one block of a row: `z[0..len)` with len ≤ [`BLOCK`], contiguous, widened, in the
+//! first-level cache.
 //!
-//! Logits may be the caller's own memory; everything else is in buffers of whole [chunks](PAD), so that no kernel has a loop for the rest. A lane takes [`DEPTH`] additions in its
-//! own type before it is added up in f64, which bounds the error of a sum whatever its length.
+//! # What there is
+//!
+//! ```text
+//! extremes        max z, min z
+//! exponentials    e_k = e^(z_k − reference), and of them Σ e_k but for the peak's, Σ (reference − z_k), how many are open
+//! against         Σ v_k (reference − z_k), Σ v_k over the open and over the masked classes
+//! entropy         Σ −y_k ln(y_k/Y) of y = a·x + b
+//! scaled          g = a·e + b
+//! add_scaled, multiply, softcap_slope, clear_masked, transform      what else makes a gradient or a logit
+//! ```
+//!
+//! # How a block is cut
+//!
+//! ```text
+//! |<--------------------------- z[0..len) --------------------------->|
+//! | segment: 8 vectors | segment: 8 vectors | … | up to 8 vectors | r |
+//!                                                        | vector | r      exponentials' last, from the block's end
+//! ```
+//!
+//! A vector is 16 f32 or 8 f64. Over a segment each lane adds up in its own type, 8 additions at
+//! most, and is then added to a sum in f64. That bounds the error of a sum whatever its length, at
+//! hardly any cost.
+//!
+//! The logits z may be the caller's own memory, behind which nothing may be read. What is left over
+//! after the last whole vector, r above, is therefore read as the end of a vector that overlaps the
+//! one before; the lanes that they have in common are not counted again. A block shorter than a
+//! vector is copied to an array first. All other slices are buffers of whole chunks of [`PAD`]
+//! elements, and their kernels have no loop for a rest.
+//!
+//! # The peak
+//!
+//! The class of the largest logit has e^0 = 1, and the row's sum is 1 + rest. The 1 is added at the
+//! very end, in log1p, so it must not be in `rest`: the segment that has the peak goes through a
+//! slower loop that leaves it out. So does a vector at a block's end. Every other segment is one of
+//! two kinds, with and without masked classes.
 
 use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask};
 
 use super::lanes::{Lane, Lanes, Wide};
-use crate::Real;
 use crate::rules::Functional;
 
 /// Elements of a row that are worked on at a time.
@@ -25,7 +58,7 @@ pub(in crate::cpu) const fn padded(len: usize) -> usize {
 
 /// What [`exponentials`] adds up.
 pub(in crate::cpu) struct ExpSums {
-    /// Σ e^(z − reference), without the hole's.
+    /// Σ e^(z − reference), without the peak's.
     pub(in crate::cpu) rest: f64,
     /// Σ (reference − z) over the classes that are not masked.
     pub(in crate::cpu) shifted: f64,
@@ -35,9 +68,9 @@ pub(in crate::cpu) struct ExpSums {
 
 type V<S, R> = <R as Lane>::Lanes<S>;
 
-/// The largest and the smallest value; where there is a NaN, anything.
+/// The largest and the smallest value; where there is a NaN, any value.
 #[inline(always)]
-pub(in crate::cpu) fn extremes<S: Simd, R: Real>(simd: S, z: &[R]) -> (R, R) {
+pub(in crate::cpu) fn extremes<S: Simd, R: Lane>(simd: S, z: &[R]) -> (R, R) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -55,7 +88,8 @@ pub(in crate::cpu) fn extremes<S: Simd, R: Real>(simd: S, z: &[R]) -> (R, R) {
                 let z = V::<S, R>::from_slice(simd, z);
                 (max[0], min[0]) = (z.max(max[0]), z.min(min[0]));
             }
-            // The last vector once more from the end: no harm to an extreme.
+            // The last vector from the end, overlapping the one before: max and min are idempotent,
+            // so counting an element twice is harmless.
             if let Some(z) = z.len().checked_sub(lanes).map(|start| &z[start..]) {
                 let z = V::<S, R>::from_slice(simd, z);
                 (max[1], min[1]) = (z.max(max[1]), z.min(min[1]));
@@ -74,7 +108,7 @@ pub(in crate::cpu) fn extremes<S: Simd, R: Real>(simd: S, z: &[R]) -> (R, R) {
 
 /// The first index of `value`.
 #[inline(always)]
-pub(in crate::cpu) fn position<S: Simd, R: Real>(simd: S, z: &[R], value: R) -> Option<usize> {
+pub(in crate::cpu) fn position<S: Simd, R: Lane>(simd: S, z: &[R], value: R) -> Option<usize> {
     let lanes = V::<S, R>::LEN;
     let chunk = simd.vectorize(
         #[inline(always)]
@@ -89,14 +123,15 @@ pub(in crate::cpu) fn position<S: Simd, R: Real>(simd: S, z: &[R], value: R) -> 
 
 /// e^(z − reference), where `reference` is the largest z or larger, into `e`.
 ///
-/// The class at `hole`, whose logit is the reference, is left out of `rest`: it is the 1 to which the others are added at the very end. `masked` says whether there may be −∞.
+/// The class at `peak`, whose logit is the reference, is left out of `rest`. `masked` says whether
+/// there may be −∞. `ahead` is told which elements are being worked on.
 #[inline(always)]
-pub(in crate::cpu) fn exponentials<S: Simd, R: Real>(
+pub(in crate::cpu) fn exponentials<S: Simd, R: Lane>(
     simd: S,
     z: &[R],
     reference: R,
     e: &mut [R],
-    hole: Option<usize>,
+    peak: Option<usize>,
     masked: bool,
     ahead: impl Fn(usize, usize),
 ) -> ExpSums {
@@ -112,9 +147,9 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Real>(
             for (i, (z, e)) in z[..whole].chunks(segment).zip(e.chunks_mut(segment)).enumerate() {
                 let start = i * segment;
                 ahead(start, segment);
-                let hole = hole.and_then(|hole| hole.checked_sub(start)).filter(|&hole| hole < z.len());
-                if hole.is_some() {
-                    exp_special(simd, z, reference, e, hole, 0, &mut sums);
+                let peak = peak.and_then(|peak| peak.checked_sub(start)).filter(|&peak| peak < z.len());
+                if peak.is_some() {
+                    exp_special(simd, z, reference, e, peak, 0, &mut sums);
                 } else if masked {
                     exp_segment::<S, R, true>(simd, z, reference, e, &mut sums);
                 } else {
@@ -123,15 +158,14 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Real>(
                 }
             }
             if whole < z.len() {
-                // The last vector overlaps the one before it; what it has in common with that is not counted twice.
                 let start = z.len().saturating_sub(lanes);
-                let hole = hole.and_then(|hole| hole.checked_sub(start));
+                let peak = peak.and_then(|peak| peak.checked_sub(start));
                 if let Some(z) = z.get(start..start + lanes) {
-                    exp_special(simd, z, reference, &mut e[start..], hole, whole - start, &mut sums);
+                    exp_special(simd, z, reference, &mut e[start..], peak, whole - start, &mut sums);
                 } else {
                     let mut own = [R::NEG_INFINITY; 16];
                     own[..z.len()].copy_from_slice(z);
-                    exp_special(simd, &own[..lanes], reference, e, hole, 0, &mut sums);
+                    exp_special(simd, &own[..lanes], reference, e, peak, 0, &mut sums);
                 }
             }
             ExpSums { rest: sums.rest.total(), shifted: sums.shifted.total(), open: open + sums.open.total() as usize }
@@ -142,13 +176,14 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Real>(
 struct ExpLanes<S: Simd> {
     rest: Wide<S>,
     shifted: Wide<S>,
-    /// Of vectors that may hold masked classes.
+    /// How many are open, of vectors that may have masked classes.
     open: Wide<S>,
 }
 
-/// Vectors in which every class counts, but for those that `MASKED` says there may be.
+/// A segment in which every class counts, but for the masked ones, which `MASKED` says there may
+/// be.
 #[inline(always)]
-fn exp_segment<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], sums: &mut ExpLanes<S>) {
+fn exp_segment<S: Simd, R: Lane, const MASKED: bool>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], sums: &mut ExpLanes<S>) {
     let (zero, one) = (V::<S, R>::splat(simd, R::ZERO), V::<S, R>::splat(simd, R::ONE));
     let (mut exps, mut below, mut open) = (zero, zero, zero);
     for (z, e) in z.chunks_exact(V::<S, R>::LEN).zip(e.chunks_exact_mut(V::<S, R>::LEN)) {
@@ -172,9 +207,10 @@ fn exp_segment<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], reference
     }
 }
 
-/// Vectors with the hole, or (one alone) of which the first `counted` lanes count elsewhere; there may be masked classes.
+/// A segment that has the peak, or a vector of which the first `counted` lanes count elsewhere.
+/// There may be masked classes.
 #[inline(always)]
-fn exp_special<S: Simd, R: Real>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], hole: Option<usize>, counted: usize, sums: &mut ExpLanes<S>) {
+fn exp_special<S: Simd, R: Lane>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], peak: Option<usize>, counted: usize, sums: &mut ExpLanes<S>) {
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one) = (of(R::ZERO), of(R::ONE));
     let lanes = V::<S, R>::LEN;
@@ -189,10 +225,10 @@ fn exp_special<S: Simd, R: Real>(simd: S, z: &[R], reference: V<S, R>, e: &mut [
         let here = z.simd_eq(R::NEG_INFINITY).select(zero, counts);
         open += here;
         below += here.simd_eq(zero).select(zero, -x);
-        let hole = hole.and_then(|hole| hole.checked_sub(i * lanes)).filter(|&hole| hole < lanes);
+        let peak = peak.and_then(|peak| peak.checked_sub(i * lanes)).filter(|&peak| peak < lanes);
         let exp = counts.simd_eq(zero).select(zero, exp);
-        exps += match hole {
-            Some(hole) => lane.simd_eq(R::from_f64(hole as f64)).select(zero, exp),
+        exps += match peak {
+            Some(peak) => lane.simd_eq(R::from_f64(peak as f64)).select(zero, exp),
             None => exp,
         };
     }
@@ -201,10 +237,11 @@ fn exp_special<S: Simd, R: Real>(simd: S, z: &[R], reference: V<S, R>, e: &mut [
     open.add_to(&mut sums.open);
 }
 
-/// Sums against v ≥ 0, one entry a class; `mass` and `masked` alone know of the masked classes. `v` goes on with zeros to the end of its last chunk. `masked` says whether there may
-/// be −∞ in z.
+/// Sums against v ≥ 0, one entry per class, of which masked classes count in `masked_mass` and
+/// `masked` only. `v` goes on with zeros to the end of its last chunk. `masked` says whether there
+/// may be −∞ in z.
 #[inline(always)]
-pub(in crate::cpu) fn against<S: Simd, R: Real>(simd: S, z: &[R], v: &[R], reference: R, masked: bool) -> Functional {
+pub(in crate::cpu) fn against<S: Simd, R: Lane>(simd: S, z: &[R], v: &[R], reference: R, masked: bool) -> Functional {
     let [mut shifted, mass, masked_mass, closed] = simd.vectorize(
         #[inline(always)]
         || if masked { against_lanes::<S, R, true>(simd, z, v, reference) } else { against_lanes::<S, R, false>(simd, z, v, reference) },
@@ -216,7 +253,7 @@ pub(in crate::cpu) fn against<S: Simd, R: Real>(simd: S, z: &[R], v: &[R], refer
 }
 
 #[inline(always)]
-fn against_lanes<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], v: &[R], reference: R) -> [f64; 4] {
+fn against_lanes<S: Simd, R: Lane, const MASKED: bool>(simd: S, z: &[R], v: &[R], reference: R) -> [f64; 4] {
     let mut own = [reference; SEGMENT];
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one, reference) = (of(R::ZERO), of(R::ONE), of(reference));
@@ -250,22 +287,24 @@ fn against_lanes<S: Simd, R: Real, const MASKED: bool>(simd: S, z: &[R], v: &[R]
     sums.map(Wide::total)
 }
 
-/// Σ v_k·(reference − z_k) in f64, for logits so far apart (−3e38 as a home-made mask) that differences or their sum leave f32.
+/// Σ v_k·(reference − z_k) in f64, for logits so far apart that differences or their sum leave f32:
+/// some use −3e38 as a mask of their own.
 #[cold]
-pub(in crate::cpu) fn shifted_wide<R: Real>(z: &[R], v: impl Fn(usize) -> f64, reference: R) -> f64 {
+pub(in crate::cpu) fn shifted_wide<R: Lane>(z: &[R], v: impl Fn(usize) -> f64, reference: R) -> f64 {
     let terms = z.iter().enumerate().filter(|&(i, z)| *z != R::NEG_INFINITY && v(i) != 0.0);
     terms.map(|(i, z)| v(i) * (reference.to_f64() - z.to_f64())).sum()
 }
 
 /// Σ −y ln(y/total) over y = a·x + b ≥ 0.
 #[inline(always)]
-pub(in crate::cpu) fn entropy<S: Simd, R: Real>(simd: S, x: &[R], a: R, b: R, total: f64) -> f64 {
+pub(in crate::cpu) fn entropy<S: Simd, R: Lane>(simd: S, x: &[R], a: R, b: R, total: f64) -> f64 {
     simd.vectorize(
         #[inline(always)]
         || {
             let zero = V::<S, R>::splat(simd, R::ZERO);
             let one = V::<S, R>::splat(simd, R::ONE);
-            // 1/total in two parts, so that the share of the total itself is 1 to the last bit and its logarithm 0.
+            // 1/total in two parts, so that the share of the total itself is 1 to the last bit and
+            // its logarithm 0.
             let first = R::from_f64(1.0 / total);
             let second = R::from_f64((-total).mul_add(first.to_f64(), 1.0) / total);
             let [a, b, first, second] = [a, b, first, second].map(|scalar| V::<S, R>::splat(simd, scalar));
@@ -287,7 +326,7 @@ pub(in crate::cpu) fn entropy<S: Simd, R: Real>(simd: S, x: &[R], a: R, b: R, to
 
 /// out ← a·x + b.
 #[inline(always)]
-pub(in crate::cpu) fn scaled<S: Simd, R: Real>(simd: S, x: &[R], a: R, b: R, out: &mut [R], ahead: impl Fn(usize, usize)) {
+pub(in crate::cpu) fn scaled<S: Simd, R: Lane>(simd: S, x: &[R], a: R, b: R, out: &mut [R], ahead: impl Fn(usize, usize)) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -303,7 +342,7 @@ pub(in crate::cpu) fn scaled<S: Simd, R: Real>(simd: S, x: &[R], a: R, b: R, out
 
 /// out ← f(out, x), vector by vector.
 #[inline(always)]
-fn combine<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[R], f: impl Fn(V<S, R>, V<S, R>) -> V<S, R>) {
+fn combine<S: Simd, R: Lane>(simd: S, out: &mut [R], x: &[R], f: impl Fn(V<S, R>, V<S, R>) -> V<S, R>) {
     for (out, x) in out.chunks_exact_mut(V::<S, R>::LEN).zip(x.chunks_exact(V::<S, R>::LEN)) {
         f(V::<S, R>::from_slice(simd, out), V::<S, R>::from_slice(simd, x)).store_slice(out);
     }
@@ -311,7 +350,7 @@ fn combine<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[R], f: impl Fn(V<S, R>
 
 /// out ← out·x.
 #[inline(always)]
-pub(in crate::cpu) fn multiply<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[R]) {
+pub(in crate::cpu) fn multiply<S: Simd, R: Lane>(simd: S, out: &mut [R], x: &[R]) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -328,7 +367,7 @@ pub(in crate::cpu) fn multiply<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[R]
 
 /// out ← out + c·x.
 #[inline(always)]
-pub(in crate::cpu) fn add_scaled<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[R], c: R) {
+pub(in crate::cpu) fn add_scaled<S: Simd, R: Lane>(simd: S, out: &mut [R], x: &[R], c: R) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -344,9 +383,9 @@ pub(in crate::cpu) fn add_scaled<S: Simd, R: Real>(simd: S, out: &mut [R], x: &[
     );
 }
 
-/// g ← g·(1 − (z/cap)²), the slope of cap·tanh(·/cap) by its value; 0 where z is −∞, where it is flat.
+/// g ← g·(1 − (z/cap)²): the slope of z = cap·tanh(·/cap), by z. It is 0 where z is −∞.
 #[inline(always)]
-pub(in crate::cpu) fn softcap_slope<S: Simd, R: Real>(simd: S, g: &mut [R], z: &[R], per_cap: R) {
+pub(in crate::cpu) fn softcap_slope<S: Simd, R: Lane>(simd: S, g: &mut [R], z: &[R], per_cap: R) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -368,7 +407,7 @@ pub(in crate::cpu) fn softcap_slope<S: Simd, R: Real>(simd: S, g: &mut [R], z: &
 
 /// g ← 0 where z is −∞.
 #[inline(always)]
-pub(in crate::cpu) fn clear_masked<S: Simd, R: Real>(simd: S, g: &mut [R], z: &[R]) {
+pub(in crate::cpu) fn clear_masked<S: Simd, R: Lane>(simd: S, g: &mut [R], z: &[R]) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -386,7 +425,7 @@ pub(in crate::cpu) fn clear_masked<S: Simd, R: Real>(simd: S, g: &mut [R], z: &[
 
 /// z ← cap·tanh(z/(temperature·cap)), or z/temperature without a cap; −∞ stays −∞.
 #[inline(always)]
-pub(in crate::cpu) fn transform<S: Simd, R: Real>(simd: S, z: &mut [R], temperature: f64, cap: Option<f64>) {
+pub(in crate::cpu) fn transform<S: Simd, R: Lane>(simd: S, z: &mut [R], temperature: f64, cap: Option<f64>) {
     let factor = R::from_f64(cap.map_or(1.0, |cap| 2.0 / cap) / temperature);
     if !factor.is_normal() {
         return transform_wide(z, temperature, cap);
@@ -408,9 +447,9 @@ pub(in crate::cpu) fn transform<S: Simd, R: Real>(simd: S, z: &mut [R], temperat
     );
 }
 
-/// The same in f64, for factors that leave f32.
+/// [`transform`] in f64, for factors that leave f32.
 #[cold]
-fn transform_wide<R: Real>(z: &mut [R], temperature: f64, cap: Option<f64>) {
+fn transform_wide<R: Lane>(z: &mut [R], temperature: f64, cap: Option<f64>) {
     for z in z.iter_mut().filter(|z| **z != R::NEG_INFINITY) {
         let divided = z.to_f64() / temperature;
         *z = R::from_f64(cap.map_or(divided, |cap| cap * (divided / cap).tanh()));

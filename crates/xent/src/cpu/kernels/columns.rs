@@ -1,34 +1,56 @@
-//! Kernels over a tile: K classes of `width` rows each, a row to a lane. Lanes know nothing of each other, so a row has the same bits wherever in a tile it stands.
+//! Kernels over a tile: K classes of `width` rows each, a row per lane.
+//!
+//! ```text
+//!            rows →
+//!            |<-- column -->|
+//! class 0    z z z z z z z z z z z z … width        a column: as many neighbouring rows as a vector has lanes
+//! class 1    z z z z z z z z z z z z                width:    a multiple of 16, so whole columns
+//!   ⋮
+//! class K−1  z z z z z z z z z z z z
+//! ```
+//!
+//! A column is swept twice, class by class: `peak` finds each row's largest logit and its class,
+//! `sums` takes exponentials against it and adds up. The statistics end as numbers per row in
+//! [`Columns`], from which rows are folded many at a time or one by one; `gradient` then goes over
+//! the exponentials once more.
+//!
+//! The class at which a row is asked for (its label) is compared with the class of each step, since
+//! a gather would cost more for the few classes that tiles are made for.
+//!
+//! Lanes know nothing of each other, so a row has the same bits wherever in a tile it stands. As in
+//! `block.rs`, a lane adds up 8 classes at most before it is added up in f64, and the largest term
+//! stays out of `rest`.
 
 use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask, f64x8};
 
 use super::lanes::{Lane, Lanes, Wide};
-use crate::Real;
 use crate::cpu::buffer::Buffer;
-use crate::cpu::memory::{Steps, TileAhead};
 use crate::rules::{ClassFoldRows, Functional};
 
 /// A tile's width is a multiple of this.
 pub(in crate::cpu) const COLUMN: usize = 16;
-/// Classes that are added up in lanes of their own type before they are added up in f64.
+/// Classes that are added up in lanes of the logits' own type before they are added up in f64.
 const DEPTH: usize = 8;
 
 type V<S, R> = <R as Lane>::Lanes<S>;
 
-/// What is read off each row of a tile.
+/// Statistics of a tile, a number per row.
 pub(in crate::cpu) struct Columns<R> {
     max: Vec<R>,
     argmax: Vec<R>,
     rest: Vec<f64>,
     log1p_rest: Vec<f64>,
+    /// Sums against v: shifted, mass, masked mass, masked.
     functional: [Vec<f64>; 4],
-    /// The class at which each row is asked for, negative for none: its logit (the largest, for none) and e^(z − max).
+    /// The class at which each row is asked for; negative for none.
     class: Vec<R>,
+    /// The logit there; the largest, for none.
     at_class: Vec<R>,
+    /// e^(z − max) there.
     exp_at_class: Vec<R>,
 }
 
-impl<R: Real> Columns<R> {
+impl<R: Lane> Columns<R> {
     pub(in crate::cpu) fn new(width: usize) -> Self {
         let (own, wide) = (|| vec![R::ZERO; width], || vec![0.0; width]);
         Self {
@@ -61,7 +83,7 @@ impl<R: Real> Columns<R> {
         &self.exp_at_class
     }
 
-    /// What rows that are alike are folded from.
+    /// What rows that are class_fold are folded from.
     #[inline(always)]
     pub(in crate::cpu) fn copy_to(&self, rows: &mut ClassFoldRows) {
         for ((out, below), (max, at_class)) in rows.max.iter_mut().zip(&mut rows.below).zip(self.max.iter().zip(&self.at_class)) {
@@ -98,16 +120,18 @@ impl<R: Real> Columns<R> {
     }
 }
 
-/// Reads a tile: `columns` of each row against v (≡ 1 without one), and e^(z − max) into `e`. Meanwhile the tile `ahead` is fetched. Returns whether any logit is −∞.
+/// The statistics of a tile against v (without one, 1 everywhere) into `columns`, and e^(z − max)
+/// into `e`. `ahead` is asked for what to do beside each column, and that is done once per class.
+/// Returns whether any logit is −∞.
 #[inline(always)]
-pub(in crate::cpu) fn statistics<S: Simd, R: Real, T>(
+pub(in crate::cpu) fn statistics<S: Simd, R: Lane, A: FnMut()>(
     simd: S,
     z: &[R],
     width: usize,
     v: Option<&[R]>,
     e: &mut [R],
     columns: &mut Columns<R>,
-    ahead: &TileAhead<T>,
+    ahead: impl Fn(usize) -> A,
 ) -> bool {
     simd.vectorize(
         #[inline(always)]
@@ -115,7 +139,7 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Real, T>(
             let mut any_masked = false;
             let mass = v.map_or((z.len() / width) as f64, mass);
             for column in (0..width).step_by(V::<S, R>::LEN) {
-                let masked = peak(simd, z, width, column, columns, ahead.column(column));
+                let masked = peak(simd, z, width, column, columns, ahead(column));
                 any_masked |= masked;
                 match (v, masked) {
                     (None, false) => sums::<S, R, false>(simd, z, width, column, None, mass, e, columns),
@@ -131,15 +155,16 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Real, T>(
     )
 }
 
-/// The largest logits of a column of rows and their first classes; whether there is a −∞ among all logits.
+/// The largest logits of a column's rows and the first classes that have them; returns whether any
+/// logit is −∞.
 #[inline(always)]
-fn peak<S: Simd, R: Real, T>(simd: S, z: &[R], width: usize, column: usize, columns: &mut Columns<R>, mut ahead: Steps<T>) -> bool {
+fn peak<S: Simd, R: Lane>(simd: S, z: &[R], width: usize, column: usize, columns: &mut Columns<R>, mut ahead: impl FnMut()) -> bool {
     let len = V::<S, R>::LEN;
     let first = V::<S, R>::from_slice(simd, &z[column..][..len]);
     let zero = V::<S, R>::splat(simd, R::ZERO);
     let (mut max, mut min, mut class, mut argmax) = (first, first, zero, zero);
     for start in (column..z.len()).step_by(width) {
-        ahead.fetch();
+        ahead();
         let z = V::<S, R>::from_slice(simd, &z[start..][..len]);
         let larger = z.simd_gt(max);
         (max, argmax) = (larger.select(z, max), larger.select(class, argmax));
@@ -148,13 +173,13 @@ fn peak<S: Simd, R: Real, T>(simd: S, z: &[R], width: usize, column: usize, colu
     }
     max.store_slice(&mut columns.max[column..][..len]);
     argmax.store_slice(&mut columns.argmax[column..][..len]);
-    // Lane by lane: the minimum of all may be one row's NaN.
+    // Lane by lane, since the minimum of all lanes may be one row's NaN.
     min.simd_eq(R::NEG_INFINITY).any_true()
 }
 
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn sums<S: Simd, R: Real, const MASKED: bool>(
+fn sums<S: Simd, R: Lane, const MASKED: bool>(
     simd: S,
     z: &[R],
     width: usize,
@@ -169,7 +194,7 @@ fn sums<S: Simd, R: Real, const MASKED: bool>(
     let (zero, one) = (of(R::ZERO), of(R::ONE));
     let of_rows = |values: &[R]| V::<S, R>::from_slice(simd, &values[column..][..len]);
     let (max, argmax, asked) = (of_rows(&columns.max), of_rows(&columns.argmax), of_rows(&columns.class));
-    // All masked: any finite reference serves.
+    // Where a whole row is masked any finite reference serves.
     let reference = max.simd_eq(R::NEG_INFINITY).select(zero, max);
     let (mut rest, mut functional) = (Wide::zero(simd), [Wide::zero(simd); 4]);
     let (mut class, mut at_class, mut exp_at_class) = (zero, max, zero);
@@ -182,7 +207,6 @@ fn sums<S: Simd, R: Real, const MASKED: bool>(
             let x = z - reference;
             let exp = x.exp();
             exp.store_slice(&mut e[start..][..len]);
-            // The largest is left out: it is the 1 to which the others are added at the very end.
             exps += class.simd_eq(argmax).select(zero, exp);
             let here = class.simd_eq(asked);
             (at_class, exp_at_class) = (here.select(z, at_class), here.select(exp, exp_at_class));
@@ -222,7 +246,7 @@ fn sums<S: Simd, R: Real, const MASKED: bool>(
     }
 }
 
-/// What makes a tile's gradient, one a row.
+/// What makes a tile's gradient, a number per row.
 pub(in crate::cpu) struct Factors<R> {
     pub(in crate::cpu) on_exp: Buffer<R>,
     pub(in crate::cpu) on_prior: Buffer<R>,
@@ -230,9 +254,10 @@ pub(in crate::cpu) struct Factors<R> {
     pub(in crate::cpu) at_class: Buffer<R>,
 }
 
-/// e ← on_exp·e − on_prior·v, v one a class (≡ 1 without one), but for the classes that were asked for.
+/// e ← on_exp·e − on_prior·v, but for the classes that were asked for; v is a number per class,
+/// without one 1 everywhere.
 #[inline(always)]
-pub(in crate::cpu) fn gradient<S: Simd, R: Real>(simd: S, e: &mut [R], columns: &Columns<R>, factors: &Factors<R>, v: Option<&[R]>) {
+pub(in crate::cpu) fn gradient<S: Simd, R: Lane>(simd: S, e: &mut [R], columns: &Columns<R>, factors: &Factors<R>, v: Option<&[R]>) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -253,7 +278,7 @@ pub(in crate::cpu) fn gradient<S: Simd, R: Real>(simd: S, e: &mut [R], columns: 
     );
 }
 
-/// Σ v, summed as it is where something is masked.
-pub(in crate::cpu) fn mass<R: Real>(v: &[R]) -> f64 {
+/// Σ v, in the order in which `sums` adds it up where a class is masked.
+pub(in crate::cpu) fn mass<R: Lane>(v: &[R]) -> f64 {
     v.chunks(DEPTH).map(|v| v.iter().fold(R::ZERO, |sum, v| sum + *v).to_f64()).sum()
 }

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 const CHUNK: usize = 32;
 
 /// A half type, by what its bits mean.
-pub(crate) trait Half: Sized + Copy {
+pub(in crate::cpu) trait Half: Sized + Copy {
     fn bits(values: &[Self]) -> &[u16];
     fn bits_mut(values: &mut [Self]) -> &mut [u16];
     fn widen<S: Simd>(bits: u32x16<S>) -> f32x16<S>;
@@ -17,7 +17,7 @@ pub(crate) trait Half: Sized + Copy {
 
 /// Widens whole chunks; exact.
 #[inline(always)]
-pub(crate) fn widen<S: Simd, H: Half>(simd: S, from: &[H], to: &mut [f32], one: impl Fn(H) -> f32) {
+pub(in crate::cpu) fn widen<S: Simd, H: Half>(simd: S, from: &[H], to: &mut [f32], one: impl Fn(H) -> f32) {
     let bits = H::bits(from);
     let whole = from.len() / CHUNK * CHUNK;
     simd.vectorize(
@@ -35,7 +35,7 @@ pub(crate) fn widen<S: Simd, H: Half>(simd: S, from: &[H], to: &mut [f32], one: 
 
 /// Rounds whole chunks.
 #[inline(always)]
-pub(crate) fn narrow<S: Simd, H: Half>(simd: S, from: &[f32], to: &mut [H], one: impl Fn(f32) -> H) {
+pub(in crate::cpu) fn narrow<S: Simd, H: Half>(simd: S, from: &[f32], to: &mut [H], one: impl Fn(f32) -> H) {
     let whole = from.len() / CHUNK * CHUNK;
     let bits = H::bits_mut(to);
     simd.vectorize(

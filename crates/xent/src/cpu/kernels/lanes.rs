@@ -1,31 +1,29 @@
 //! Vectors of f32 and of f64 as one type to the kernels, with the elementary functions on them.
 //!
-//! A vector is 512 bits wide on every instruction set (several registers where those are narrower), so that sums are taken in the same order everywhere; instruction sets
-//! differ only in whether a product and a sum are rounded once or twice.
+//! A vector is 512 bits wide on every instruction set (several registers where those are narrower),
+//! so that sums are taken in the same order everywhere; instruction sets differ only in whether a
+//! product and a sum are rounded once or twice.
 
 use fearless_simd::{Bytes, Select, Simd, SimdBase, SimdFloat, SimdFloatElement, SimdInt, SimdWiden, f32x16, f64x8, i32x16};
 
+use crate::Real;
+
 /// What the kernels need of `f32` and `f64`.
-#[doc(hidden)]
-pub trait Lane: SimdFloatElement {
+pub(in crate::cpu) trait Lane: Real + SimdFloatElement {
     /// Sixteen of `f32`, eight of `f64`.
     type Lanes<S: Simd>: Lanes<S, Element = Self>;
-    const ZERO: Self;
     const ONE: Self;
     const NEG_INFINITY: Self;
     const SMALLEST_NORMAL: Self;
-    const MAX: Self;
     fn is_normal(self) -> bool;
     fn from_class(class: i32) -> Self;
 }
 
 impl Lane for f32 {
     type Lanes<S: Simd> = f32x16<S>;
-    const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f32::NEG_INFINITY;
     const SMALLEST_NORMAL: Self = f32::MIN_POSITIVE;
-    const MAX: Self = f32::MAX;
     fn is_normal(self) -> bool {
         f32::is_normal(self)
     }
@@ -36,11 +34,9 @@ impl Lane for f32 {
 
 impl Lane for f64 {
     type Lanes<S: Simd> = f64x8<S>;
-    const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f64::NEG_INFINITY;
     const SMALLEST_NORMAL: Self = f64::MIN_POSITIVE;
-    const MAX: Self = f64::MAX;
     fn is_normal(self) -> bool {
         f64::is_normal(self)
     }
@@ -50,21 +46,23 @@ impl Lane for f64 {
 }
 
 /// A vector, its constants and functions.
-#[doc(hidden)]
-pub trait Lanes<S: Simd>: SimdFloat<S> {
+pub(in crate::cpu) trait Lanes<S: Simd>: SimdFloat<S> {
     const ONE: Self::Element;
     const TWO: Self::Element;
     /// ln 2 in two parts; the first has so few bits that its product with any exponent is exact.
     const LN_2: [Self::Element; 2];
     const LOG2_E: Self::Element;
     const MANTISSA_BITS: u32;
-    /// 1.5·2^[`MANTISSA_BITS`](Self::MANTISSA_BITS), which rounds what is added to it to an integer, and in its low bits the exponent's bias.
+    /// 1.5·2^[`MANTISSA_BITS`](Self::MANTISSA_BITS), which rounds what is added to it to an
+    /// integer, and in its low bits the exponent's bias.
     const ROUND: Self::Element;
     /// The same for 2^n/[`SCALE`](Self::SCALE).
     const ROUND_SCALED: Self::Element;
-    /// Taken out of 2^n, so that n stays among the normal exponents where e^x does not.
+    /// Taken out of 2^n, so that n stays among the normal exponents where e^x is subnormal.
     const SCALE: Self::Element;
-    /// Where 2^n/[`SCALE`](Self::SCALE) is 0. Results are 0 from higher up, but by a product that underflows, for which processors take some hundred cycles; masked classes must not cost that.
+    /// Where 2^n/[`SCALE`](Self::SCALE) is 0. Results are 0 from higher up, but by a product that
+    /// underflows, for which processors take some hundred cycles; masked classes must not cost
+    /// that.
     const EXP_ENDS: Self::Element;
     /// tanh(x/2) is ±1 to the last bit from here down.
     const TANH_ENDS: Self::Element;
@@ -79,16 +77,16 @@ pub trait Lanes<S: Simd>: SimdFloat<S> {
     fn add_to(self, sum: &mut Wide<S>);
 
     /// The larger of x and `end`, NaN for NaN.
-    #[doc(hidden)]
     #[inline(always)]
     fn at_least(self, end: Self::Element) -> Self {
         let end = Self::splat(self.token(), end);
-        // In this order of operands x86 hands a NaN through, and NEON and WebAssembly do in any; scalar code takes the number, relaxed WebAssembly what it likes.
+        // In this order of operands x86 hands a NaN through, and NEON and WebAssembly do in any;
+        // scalar code takes the number, relaxed WebAssembly what it likes.
         if self.token().level().is_fallback() || cfg!(target_feature = "relaxed-simd") { self.simd_lt(end).select(end, self) } else { end.max(self) }
     }
 
-    /// e^r − 1 and 2^n times a power of two that the rounding constant `round` brings in, for x ≤ 0, x = n·ln 2 + r, |r| ≤ ½ ln 2 (Cody and Waite 1980).
-    #[doc(hidden)]
+    /// e^r − 1 and 2^n times a power of two that the rounding constant `round` brings in, for x ≤
+    /// 0, x = n·ln 2 + r, |r| ≤ ½ ln 2 (Cody and Waite 1980).
     #[inline(always)]
     fn exp_parts(self, round: Self::Element) -> (Self, Self) {
         let of = |value| Self::splat(self.token(), value);
@@ -136,7 +134,6 @@ pub trait Lanes<S: Simd>: SimdFloat<S> {
     }
 
     /// k ln 2 + 2 artanh(s), s = f/(2+f).
-    #[doc(hidden)]
     #[inline(always)]
     fn log_of(k: Self, f: Self) -> Self {
         let of = |value| Self::splat(f.token(), value);
@@ -163,7 +160,8 @@ impl<S: Simd> Lanes<S> for f32x16<S> {
     const SCALE: f32 = f32::from_bits((127 - 64) << 23);
     const EXP_ENDS: f32 = -132.4;
     const TANH_ENDS: f32 = -20.0;
-    /// Minimax on |r| ≤ ½ ln 2, the cubic term a few last places lower: the largest errors, where r is near −½ ln 2, then stay within 1 ulp with and without fused products.
+    /// Minimax on |r| ≤ ½ ln 2, the cubic term a few last places lower: the largest errors, where r
+    /// is near −½ ln 2, then stay within 1 ulp with and without fused products.
     const EXP_SERIES: &'static [f32] = &[1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666e-1, 5e-1];
     const ARTANH_SERIES: &'static [f32] = &[1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0];
 
@@ -215,7 +213,8 @@ impl<S: Simd> Lanes<S> for f64x8<S> {
     #[inline(always)]
     fn split(self) -> (Self, Self) {
         const ROOT: u64 = std::f64::consts::FRAC_1_SQRT_2.to_bits();
-        /// 2⁵²: an integer below it in its low bits is added to it, without a conversion that few instruction sets have.
+        /// 2⁵²: an integer below it in its low bits is added to it, without a conversion that few
+        /// instruction sets have.
         const INTEGER: f64 = 4_503_599_627_370_496.0;
         let bits = self.to_bits() - ROOT;
         let k = Self::from_bits(((bits + (1024 << 52)) >> 52) | INTEGER.to_bits()) - (INTEGER + 1024.0);
@@ -230,9 +229,8 @@ impl<S: Simd> Lanes<S> for f64x8<S> {
 }
 
 /// A sum of vectors in f64: of f32 lanes, the lower eight and the upper eight.
-#[doc(hidden)]
 #[derive(Clone, Copy)]
-pub struct Wide<S: Simd>([f64x8<S>; 2]);
+pub(in crate::cpu) struct Wide<S: Simd>([f64x8<S>; 2]);
 
 impl<S: Simd> Wide<S> {
     #[inline(always)]

@@ -1,4 +1,5 @@
-//! The kernels' own numbers, on every instruction set that the processor has: elementary functions against more precise ones, halves against the `half` crate.
+//! The kernels' own numbers, on every instruction set that the processor has: elementary functions
+//! against more precise ones, halves against the `half` crate.
 
 mod exact;
 mod exp;
@@ -8,9 +9,7 @@ mod halves;
 use fearless_simd::{Simd, SimdBase};
 
 use super::lanes::{Lane, Lanes};
-use crate::Real;
-use crate::cpu::Instructions;
-use crate::cpu::instructions::on_level;
+use crate::cpu::instructions::{Instructions, on_level};
 
 /// A function of one vector.
 trait Function {
@@ -39,11 +38,11 @@ impl Function for Tanh {
 }
 
 /// The function of every element; their number is a multiple of 16.
-fn apply<F: Function, R: Real>(instructions: Instructions, x: &[R], out: &mut [R]) {
+fn apply<F: Function, R: Lane>(instructions: Instructions, x: &[R], out: &mut [R]) {
     on_level!(instructions.level_or_baseline(), simd => apply_on::<_, F, R>(simd, x, out));
 }
 
-fn apply_on<S: Simd, F: Function, R: Real>(simd: S, x: &[R], out: &mut [R]) {
+fn apply_on<S: Simd, F: Function, R: Lane>(simd: S, x: &[R], out: &mut [R]) {
     assert!(x.len() == out.len() && x.len().is_multiple_of(16));
     simd.vectorize(
         #[inline(always)]
@@ -57,7 +56,7 @@ fn apply_on<S: Simd, F: Function, R: Real>(simd: S, x: &[R], out: &mut [R]) {
 }
 
 /// The function of one number.
-fn one<F: Function, R: Real>(instructions: Instructions, x: R) -> R {
+fn one<F: Function, R: Lane>(instructions: Instructions, x: R) -> R {
     let mut out = [R::ZERO; 16];
     apply::<F, R>(instructions, &[x; 16], &mut out);
     out[0]

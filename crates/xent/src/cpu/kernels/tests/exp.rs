@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Exp, Worst, apply, one, ulps_f32};
-use crate::cpu::Instructions;
+use crate::cpu::instructions::Instructions;
 
 /// Numbers that a thread works on at a time, so that they stay in its cache.
 const CHUNK: u32 = 1 << 14;

@@ -2,7 +2,7 @@
 
 use super::exact::{self, Exact};
 use super::{Exp, Function, Ln, Ln1p, Tanh, Worst, apply, one, ulps_f32};
-use crate::cpu::Instructions;
+use crate::cpu::instructions::Instructions;
 
 /// Numbers of a sample in f64.
 const SAMPLE: usize = 1 << 17;

@@ -2,17 +2,16 @@
 
 use half::{bf16 as Bf16, f16 as F16};
 
-use crate::Element;
-use crate::cpu::Instructions;
-use crate::cpu::instructions::on_level;
+use crate::cpu::instructions::{Instructions, on_level};
+use crate::cpu::logit::Logit;
 
-fn widen<H: Element<Real = f32>>(set: Instructions, from: &[H]) -> Vec<f32> {
+fn widen<H: Logit<Real = f32>>(set: Instructions, from: &[H]) -> Vec<f32> {
     let mut to = vec![-77.0; from.len()];
     on_level!(set.level_or_baseline(), simd => H::widen(simd, from, &mut to));
     to
 }
 
-fn narrow<H: Element<Real = f32>>(set: Instructions, from: &[f32]) -> Vec<H> {
+fn narrow<H: Logit<Real = f32>>(set: Instructions, from: &[f32]) -> Vec<H> {
     let mut to = vec![H::from_f64(-77.0); from.len()];
     on_level!(set.level_or_baseline(), simd => H::narrow(simd, from, &mut to));
     to

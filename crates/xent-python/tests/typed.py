@@ -1,0 +1,20 @@
+"""Calls as type checkers see them: `mypy --strict` passes, and needs every `type: ignore` in here."""
+
+import torch
+
+from xent.torch import CrossEntropyLoss, Stats
+from xent.torch.functional import cross_entropy
+
+x, y = torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64)
+loss: torch.Tensor = cross_entropy(x, y, label_smoothing=torch.zeros(1), form="kl", prior=torch.zeros(2), denominator=3.0)
+pair: tuple[torch.Tensor, Stats] = cross_entropy(x, y, return_stats=True, softcap=30.0)
+module = CrossEntropyLoss(z_loss=1e-4, prior="wrong_classes")
+module.z_loss = 1e-3
+module.forward(x, y, lam=0.5, target_b=y)
+
+cross_entropy(x, y, z_los=1e-4)  # type: ignore[call-overload]
+cross_entropy(x, y, form="kld")  # type: ignore[call-overload]
+cross_entropy(x, y, softcap="30")  # type: ignore[call-overload]
+CrossEntropyLoss(z_los=1e-4)  # type: ignore[call-arg]
+CrossEntropyLoss(z_loss="a")  # type: ignore[arg-type]
+module.forward(x, y, lamb=0.5)  # type: ignore[call-arg]

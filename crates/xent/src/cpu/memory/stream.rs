@@ -1,0 +1,171 @@
+//! Stores past the cache.
+
+use fearless_simd::{Simd, SimdBase, SimdFloat};
+
+use crate::Element;
+use crate::cpu::buffer::LINE;
+use crate::cpu::kernels::lanes::Lane;
+
+/// Entries of a row's gradient: `a·e + b`, and at two places at most the value that stands there.
+#[derive(Clone, Copy)]
+pub(in crate::cpu) struct ScaledRow<'e, R> {
+    /// Goes on to the end of its last chunk.
+    pub(in crate::cpu) e: &'e [R],
+    pub(in crate::cpu) a: R,
+    pub(in crate::cpu) b: R,
+    pub(in crate::cpu) hot: [Option<(usize, R)>; 2],
+}
+
+/// Past the cache, if `streamed`: whole lines of `out` are; the ends of it go through the cache.
+#[inline(always)]
+pub(super) fn write_scaled<S: Simd, R: Lane>(simd: S, out: &mut [R], entries: ScaledRow<'_, R>, streamed: bool, ahead: impl Fn(usize, usize)) {
+    let ScaledRow { e, a, b, hot } = entries;
+    let lanes = R::Lanes::<S>::LEN;
+    let (a, b) = (R::Lanes::<S>::splat(simd, a), R::Lanes::<S>::splat(simd, b));
+    let head = if streamed { out.as_ptr().align_offset(LINE).min(out.len()) } else { 0 };
+    let body = head + (out.len() - head) / lanes * lanes;
+    for (from, to) in [(0, head), (body, out.len())] {
+        if from < to {
+            // `e` goes on to the end of its last chunk, but that need not be a vector away.
+            let start = from.min(e.len() - lanes);
+            let vector = R::Lanes::<S>::from_slice(simd, &e[start..][..lanes]).mul_add(a, b);
+            out[from..to].copy_from_slice(&vector.as_slice()[from - start..][..to - from]);
+        }
+    }
+    let line_of = |hot: Option<(usize, R)>| hot.map_or(usize::MAX, |(class, _)| class.wrapping_sub(head) / lanes);
+    let special = [line_of(hot[0]), line_of(hot[1])];
+    for (i, (out, e)) in out[head..body].chunks_exact_mut(lanes).zip(e[head..].chunks_exact(lanes)).enumerate() {
+        let from = head + i * lanes;
+        ahead(from, lanes);
+        let line = R::Lanes::<S>::from_slice(simd, e).mul_add(a, b);
+        let put = |line: R::Lanes<S>, out: &mut [R]| if streamed { stream_line(simd, line.as_slice(), out) } else { line.store_slice(out) };
+        if i != special[0] && i != special[1] {
+            put(line, out);
+            continue;
+        }
+        let mut line = line;
+        for (class, value) in hot.into_iter().flatten() {
+            if let Some(entry) = class.checked_sub(from).and_then(|k| line.as_mut_slice().get_mut(k)) {
+                *entry = value;
+            }
+        }
+        put(line, out);
+    }
+    for (class, value) in hot.into_iter().flatten() {
+        if class < head || class >= body {
+            out[class] = value;
+        }
+    }
+}
+
+/// Copies past the cache, line by line.
+#[inline(always)]
+#[cfg(target_arch = "x86_64")]
+pub(super) fn stream<S: Simd, T: Element>(simd: S, from: &[T], to: &mut [T]) {
+    let per_line = LINE / size_of::<T>();
+    let head = to.as_ptr().align_offset(LINE).min(to.len());
+    let lines = (to.len() - head) / per_line;
+    let tail = head + lines * per_line;
+    to[..head].copy_from_slice(&from[..head]);
+    to[tail..].copy_from_slice(&from[tail..]);
+    for (from, to) in from[head..tail].chunks_exact(per_line).zip(to[head..tail].chunks_exact_mut(per_line)) {
+        stream_line(simd, from, to);
+    }
+}
+
+/// Copies a line past the cache; `to` starts at a multiple of one.
+#[inline(always)]
+#[cfg(target_arch = "x86_64")]
+fn stream_line<S: Simd, T: Element>(simd: S, from: &[T], to: &mut [T]) {
+    let line = Line::new(from, to);
+    if let Some(avx512) = simd.level().as_avx512() {
+        stream_512(avx512, line);
+    } else if let Some(avx2) = simd.level().as_avx2() {
+        stream_256(avx2, line);
+    } else {
+        stream_128(line);
+    }
+}
+
+#[inline(always)]
+#[cfg(not(target_arch = "x86_64"))]
+fn stream_line<S: Simd, T: Element>(_: S, from: &[T], to: &mut [T]) {
+    to.copy_from_slice(from);
+}
+
+/// A line to copy, and where to.
+#[cfg(target_arch = "x86_64")]
+struct Line<'l> {
+    from: &'l [u8; LINE],
+    to: &'l mut AlignedLine,
+}
+
+#[cfg(target_arch = "x86_64")]
+#[repr(align(64))]
+struct AlignedLine([u8; LINE]);
+
+#[cfg(target_arch = "x86_64")]
+impl<'l> Line<'l> {
+    #[inline(always)]
+    fn new<T: Element>(from: &'l [T], to: &'l mut [T]) -> Self {
+        assert!(size_of_val(from) == LINE && size_of_val(to) == LINE && to.as_ptr().addr().is_multiple_of(align_of::<AlignedLine>()));
+        // SAFETY: they have a line's length, `to` its alignment, and numbers are bytes without
+        // padding, of any value.
+        unsafe { Self { from: &*from.as_ptr().cast(), to: &mut *to.as_mut_ptr().cast() } }
+    }
+}
+
+// Each stores a whole line, and a `FenceOnDrop` orders that before what follows.
+
+#[cfg(target_arch = "x86_64")]
+fearless_simd::kernel!(
+    #[inline(always)]
+    fn stream_512(avx512: Avx512, line: Line<'_>) {
+        use std::arch::x86_64::{_mm512_loadu_si512, _mm512_stream_si512};
+        // SAFETY: both are 64 bytes, `to` at a multiple of that.
+        unsafe { _mm512_stream_si512(line.to.0.as_mut_ptr().cast(), _mm512_loadu_si512(line.from.as_ptr().cast())) };
+    }
+);
+
+#[cfg(target_arch = "x86_64")]
+fearless_simd::kernel!(
+    #[inline(always)]
+    fn stream_256(avx2: Avx2, line: Line<'_>) {
+        use std::arch::x86_64::{_mm256_loadu_si256, _mm256_stream_si256};
+        for (from, to) in line.from.chunks_exact(32).zip(line.to.0.chunks_exact_mut(32)) {
+            // SAFETY: both are 32 bytes, `to` at a multiple of that.
+            unsafe { _mm256_stream_si256(to.as_mut_ptr().cast(), _mm256_loadu_si256(from.as_ptr().cast())) };
+        }
+    }
+);
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn stream_128(line: Line<'_>) {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm_stream_si128};
+    for (from, to) in line.from.chunks_exact(16).zip(line.to.0.chunks_exact_mut(16)) {
+        // SAFETY: both are 16 bytes, `to` at a multiple of that; SSE2 is part of the target.
+        unsafe { _mm_stream_si128(to.as_mut_ptr().cast(), _mm_loadu_si128(from.as_ptr().cast())) };
+    }
+}
+
+#[inline(always)]
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn stream<S: Simd, T: Element>(_: S, from: &[T], to: &mut [T]) {
+    to.copy_from_slice(from);
+}
+
+/// When it is dropped, what its thread wrote past the cache is visible to whomever that tells next.
+pub(super) struct FenceOnDrop {
+    pub(super) streamed: bool,
+}
+
+impl Drop for FenceOnDrop {
+    fn drop(&mut self) {
+        #[cfg(target_arch = "x86_64")]
+        if self.streamed {
+            // SAFETY: SSE is part of the target.
+            unsafe { std::arch::x86_64::_mm_sfence() };
+        }
+    }
+}

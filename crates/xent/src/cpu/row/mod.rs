@@ -1,0 +1,79 @@
+//! Classes along the lanes: one row at a time.
+//!
+//! A row of K classes is cut the same way wherever it is computed:
+//!
+//! ```text
+//! row      K classes
+//! piece    65,536 classes      knows nothing of the others until their statistics merge: a long row's
+//!                              pieces are shared out over threads
+//! block     2,048 classes      fits the first-level cache
+//! segment   8 vectors          what is added up in lanes of the logits' own type (kernels/block.rs)
+//! ```
+//!
+//! Two sweeps, of which only the first reads the row from memory:
+//!
+//! 1. Statistics (`statistics.rs`). Each block's largest logit is found, its exponentials against
+//!    the largest logit so far are added up, and they are saved, with that reference.
+//! 2. Gradient (`gradient.rs`), once the whole row is known and the rules have made its
+//!    coefficients: what was saved, still in the second-level cache, is multiplied by a factor that
+//!    makes up for each block's reference, and targets are taken off.
+//!
+//! So each class costs one exponential. Rows that are too long for the cache save nothing but the
+//! references, and take their exponentials again, to the same bits. In between, a few criteria need
+//! a sweep for the entropy of the target (`floor.rs`).
+
+mod floor;
+mod gradient;
+mod load;
+mod scratch;
+mod statistics;
+
+pub(super) use scratch::{PIECE, RowWorker, SavedRow};
+
+use fearless_simd::Simd;
+
+use super::logit::Logit;
+use super::memory::ClaimedClasses;
+use crate::rules::{FloorMemo, RowGradient, RowParts, RowPlan, RowStats};
+
+impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
+    /// The loss of a row, which the claim has all classes of; `None` if it is ignored.
+    #[inline(always)]
+    pub(super) fn forward(&mut self, row: &mut ClaimedClasses<'_, T>, plan: &mut RowPlan, memo: &mut FloorMemo) -> Option<RowParts> {
+        self.call.plan.row_into(row.row(), plan).then_some(())?;
+        let mut running = RowStats::EMPTY;
+        for piece in row.pieces(PIECE) {
+            running = running.merge(self.statistics(plan, &piece, None));
+        }
+        let folded = self.call.plan.fold(plan, &running, memo);
+        Some(folded.parts(self.floor(plan, &folded, row)))
+    }
+
+    /// The loss of a row, which the claim has all classes of, and its gradient; `None` and zeros if
+    /// it is ignored.
+    #[inline(always)]
+    pub(super) fn forward_backward(
+        &mut self,
+        row: &mut ClaimedClasses<'_, T>,
+        plan: &mut RowPlan,
+        saved: &mut SavedRow<T::Real>,
+        memo: &mut FloorMemo,
+    ) -> Option<RowParts> {
+        if !self.call.plan.row_into(row.row(), plan) {
+            self.fill(row, 0.0, None);
+            return None;
+        }
+        let mut running = RowStats::EMPTY;
+        for (piece, mut saved) in row.pieces(PIECE).zip(saved.pieces()) {
+            running = running.merge(self.statistics(plan, &piece, Some(&mut saved)));
+        }
+        let stats = running;
+        let folded = self.call.plan.fold(plan, &stats, memo);
+        let parts = folded.parts(self.floor(plan, &folded, row));
+        match RowGradient::new(plan, &stats, &folded, self.call.factors.of(row.row()), self.call.transform) {
+            Ok(gradient) => row.pieces(PIECE).zip(saved.pieces()).for_each(|(mut piece, saved)| self.gradient(&gradient, &mut piece, &saved)),
+            Err(value) => self.fill(row, value, self.call.plan.allowed(row.row()).filter(|_| value.is_nan())),
+        }
+        Some(parts)
+    }
+}
