@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use xent::host::{HostAllowed, HostBatch, HostIndices, HostTargets, LogitsShape};
 use xent::{Batch, InputError, Lambda, Numbers, RowOption, Rows, Targets};
-use xent_arrays::npy::{Array, Values};
+use xent_arrays::npy::{Array, Dtype, Values};
 
 use super::arrays::{ARRAY, class_indices, numbers, position, read, read_rows, read_shaped, truths};
 use super::options::{Divisor, LossOptions, OrFile};
@@ -103,9 +103,8 @@ fn targets(path: &Path, shape: &LogitsShape, ignored: Option<&[bool]>) -> Result
     if found == shape.dims() && dtype.is_float() {
         return Ok((HostTargets::Probabilities, Some(array)));
     }
-    let values = array.into_values();
-    if found == shape.row_dims() && values.integers().is_some() {
-        return Ok((HostTargets::Classes(class_indices(path, &values, ignored)?.into()), None));
+    if found == shape.row_dims() && !dtype.is_float() && dtype != Dtype::Bool {
+        return Ok((HostTargets::Classes(class_indices(path, &array.into_values(), ignored)?.into()), None));
     }
     let (rows, logits) = (shape.row_dims(), shape.dims());
     let expected = format!("expected {rows:?} of integers (class indices) or {logits:?} of floats (probabilities)");
