@@ -1,10 +1,10 @@
-//! A batch of token sequences with padding, whose rows count differently, as one part of a larger batch.
+//! A batch of token sequences with padding and weights per row, as one part of a larger batch.
 //!
 //!     cargo run --release -p xent-candle --example padded_tokens
 
 use candle_core::{Device, Result, Tensor, Var};
-use xent::{Config, Prior};
 use xent_candle::CrossEntropy;
+use xent_candle::xent::{Config, Prior};
 
 const PADDING: usize = 0;
 
@@ -26,8 +26,8 @@ fn main() -> Result<()> {
     // Three tokens here, five on another device.
     let (loss, output) = criterion.on(&logits, &targets).row_weights(&weights).denominator(8.0).forward_with_output()?;
 
-    println!("loss {:.6}: the sum over the rows kept, over {}", loss.to_scalar::<f32>()?, output.denominator);
-    println!("{} rows ignored, {} of the others right, {} with a loss that is not finite", output.ignored, output.correct, output.non_finite);
+    println!("loss {:.6}: the sum over the kept rows, over {}", loss.to_scalar::<f32>()?, output.denominator);
+    println!("{} rows ignored, {} of the others correct, {} with a loss that is not finite", output.ignored, output.correct, output.non_finite);
     let gradients = loss.backward()?;
     if let Some(gradient) = gradients.get(&logits) {
         println!("gradient\n{gradient}");

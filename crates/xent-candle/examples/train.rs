@@ -1,14 +1,15 @@
-//! Trains a small network with label smoothing on points around a ring, a tenth of them mislabelled.
+//! Trains a small network with label smoothing on points around a ring, one in ten of them mislabelled.
 //!
 //!     cargo run --release -p xent-candle --example train
 //!
-//! The loss cannot fall below its floor, the entropy of the smoothed labels; the nll can be compared with that of a run with any other ε.
+//! The loss cannot fall below its floor, the entropy of the smoothed labels; the nll can be compared with
+//! that of a run with any other ε.
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_nn::{AdamW, Linear, Module, Optimizer, ParamsAdamW};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use xent_candle::CrossEntropy;
+use xent_candle::{CrossEntropy, xent};
 
 const CLASSES: usize = 5;
 const ROWS: usize = 1000;
@@ -29,16 +30,15 @@ fn main() -> Result<()> {
         let (loss, output) = criterion.on(&logits, &labels).forward_with_output()?;
         if step % 20 == 0 {
             let probability = candle_nn::ops::softmax(&logits, D::Minus1)?.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?.to_scalar::<f32>()?;
-            let scalar = |part: &xent::Reduced<f64>| part.scalar().unwrap_or(f64::NAN);
-            let accuracy = output.correct as f64 / ROWS as f64;
-            println!("{step:4}  {:.4}  {:.4}  {:.4}  {accuracy:8.3}  {probability:13.3}", scalar(&output.loss), scalar(&output.floor), scalar(&output.nll));
+            let accuracy = output.accuracy();
+            println!("{step:4}  {:.4}  {:.4}  {:.4}  {accuracy:8.3}  {probability:13.3}", output.loss, output.floor, output.nll);
         }
         optimizer.backward_step(&loss)?;
     }
     Ok(())
 }
 
-/// Points on the unit circle with some noise; the class is the sector, but for one label in ten.
+/// Points on the unit circle with some noise; the class is the sector, except for one label in ten.
 fn ring(rng: &mut ChaCha8Rng) -> Result<(Tensor, Tensor)> {
     let (mut features, mut labels) = (Vec::with_capacity(2 * ROWS), Vec::with_capacity(ROWS));
     for _ in 0..ROWS {

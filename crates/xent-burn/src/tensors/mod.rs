@@ -120,10 +120,8 @@ impl<'a> Composed<'a> {
         let count = |mask: Tensor<2, Bool>| mask.int().sum();
         let ignored = rows.ignored.clone().unwrap_or_else(|| Tensor::full([rows.count, 1], false, &rows.table.device));
         let kept = ignored.clone().bool_not();
-        // The target's largest class: of a dense one, or of a row's labels.
-        let shares = rows.dense.clone().unwrap_or_else(|| rows.share.tensor(&table.nan));
-        let (first, _) = first_of(&shares, &table.numbers.clone().narrow(1, 0, shares.dims()[1]));
-        let label = rows.hot.as_ref().map_or(first.clone(), |hot| hot.clone().gather(1, first.expand([rows.count, 1])));
+        let largest = |t: &Tensor<2>| first_of(t, &table.numbers).0;
+        let label = rows.label.clone().or(rows.dense.as_ref().map(largest)).unwrap_or_else(|| statistics.argmax.clone());
         let correct = statistics.argmax.clone().equal(label).bool_and(kept.clone()).bool_and(self.nan.clone().bool_not());
         let z_loss = self.weighed(&folded.z_loss);
         let non_finite = finite(&(self.losses.clone() + z_loss.clone())).bool_not().bool_and(kept);

@@ -24,6 +24,8 @@ pub(super) struct Rows {
     pub(super) hot: Option<Tensor<2, Int>>,
     /// s, their shares of the target.
     pub(super) share: Value,
+    /// The label with the largest share, the first on ties.
+    pub(super) label: Option<Tensor<2, Int>>,
     /// The dense target, `[N, K]`.
     pub(super) dense: Option<Tensor<2>>,
     /// ε.
@@ -57,7 +59,7 @@ impl Rows {
             GivenLambda::Scalar(lambda) => Value::Same(*lambda),
             GivenLambda::Rows(lambda) => numbers(lambda.column(device).cast(*wide), 1.0),
         });
-        let (mut hot, mut share, mut dense) = (None, Value::Same(1.0), None);
+        let (mut hot, mut share, mut label, mut dense) = (None, Value::Same(1.0), None, None);
         match &batch.targets {
             GivenTargets::Probabilities(probabilities) => {
                 let t = rows_of(probabilities.clone().to_device(device), shape).cast(*dtype);
@@ -66,11 +68,13 @@ impl Rows {
             }
             GivenTargets::Classes(labels) => {
                 let mut labels = labels.column(device).cast(*index);
+                label = Some(labels.clone());
                 if let (Some((second, _)), Some(lambda)) = (&batch.mix, lambda) {
                     let second = second.column(device).cast(*index);
                     // The same label twice is one hot class.
                     let same = labels.clone().equal(second.clone());
                     let lambda = lambda.tensor(&Tensor::ones(same.dims(), (device, *wide))).mask_fill(same, 1.0);
+                    label = Some(labels.clone().mask_where(lambda.clone().lower_elem(0.5), second.clone()));
                     share = Value::Each(Tensor::cat(vec![lambda.clone(), -lambda + 1.0], 1));
                     labels = Tensor::cat(vec![labels, second], 1);
                 }
@@ -88,6 +92,7 @@ impl Rows {
             unusable: unusable.into_iter().reduce(Tensor::bool_or),
             hot,
             share,
+            label,
             dense,
             epsilon: epsilon.unwrap_or(Value::Same(config.label_smoothing)),
             weight: weight.unwrap_or(Value::Same(1.0)),

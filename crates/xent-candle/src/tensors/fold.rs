@@ -95,38 +95,42 @@ impl Folded {
 
     /// The entropy floor of each row. SEMANTICS.md S4.3.
     pub(super) fn floor(&self, rows: &RowCoefficients, statistics: &Statistics, setting: &Setting) -> Result<PerRow> {
-        let closed = rows.prior.as_ref().map_or(Some((0.0, PerRow::Same(0.0), PerRow::Same(0.0))), |prior| {
-            prior.xlogx.map(|xlogx| (xlogx, prior.mass.clone(), prior.at_hot.clone()))
-        });
-        match (&rows.target, closed, &statistics.masked) {
-            (Target::Labels(hot), Some((xlogx, mass, at_hot)), None) => {
-                // Σ over v in closed form, then the hot classes exchanged for what they are.
-                let entropy = |y: &PerRow| {
-                    let (y, total) = (y.tensor(setting.wide, &setting.device)?, self.mass.tensor(setting.wide, &setting.device)?);
-                    Ok::<_, crate::Error>(PerRow::Each(zero_unless(&is_positive(&y)?, &(y.broadcast_mul(&y.broadcast_div(&total)?.log()?)?))?))
-                };
-                let gamma = &self.target.gamma;
-                let v = gamma.times(&at_hot.times(&hot.term)?)?;
-                let hot = entropy(&v.plus(&self.target.beta)?)?;
-                let sum = match gamma {
-                    PerRow::Same(0.0) => hot.sum()?,
-                    gamma => {
-                        let hot = hot.plus(&entropy(&v)?.times(&PerRow::Same(-1.0))?)?.sum()?;
-                        gamma.times(&PerRow::Same(xlogx))?.plus(&mass.times(&entropy(gamma)?)?)?.plus(&hot)?
-                    }
-                };
-                sum.times(&PerRow::Same(-1.0))
-            }
-            (target, ..) => {
-                // ln(y/Y) of a Y that is nearly all on one class needs more than f32; t has no more.
-                let dtype = if matches!(target, Target::Dense(..)) { setting.dtype } else { setting.wide };
-                let nothing = Tensor::zeros(statistics.exp.shape(), dtype, &setting.device)?;
-                let y = self.target.taken_from(nothing, statistics.masked.as_ref())?.neg()?.relu()?;
-                let logarithm = y.broadcast_div(&sum(&y)?)?.log()?;
-                let terms = zero_unless(&is_positive(&y)?, &(&y * logarithm)?)?;
-                Ok(PerRow::Each(sum(&terms)?.to_dtype(setting.wide)?.neg()?))
-            }
+        let none = PerRow::Same(0.0);
+        let closed = match (&rows.target, &rows.prior, &statistics.masked) {
+            (Target::Labels(hot), None, _) => Some((hot, 0.0, &none, &none)),
+            (Target::Labels(hot), Some(prior), None) => prior.xlogx.map(|xlogx| (hot, xlogx, &prior.mass, &prior.at_hot)),
+            _ => None,
+        };
+        let Some((hot, xlogx, mass, at_hot)) = closed else { return self.summed_floor(rows, statistics, setting) };
+        let total = self.mass.tensor(setting.wide, &setting.device)?;
+        let entropy = |y: &PerRow| {
+            let y = y.tensor(setting.wide, &setting.device)?;
+            let term = y.broadcast_mul(&y.broadcast_div(&total)?.log()?)?;
+            Ok::<_, crate::Error>(PerRow::Each(zero_unless(&is_positive(&y)?, &term)?))
+        };
+        let minus = |value: &PerRow| value.times(&PerRow::Same(-1.0));
+        // Σ over v in closed form, then the hot classes exchanged for what they are.
+        let gamma = &self.target.gamma;
+        let v = gamma.times(&at_hot.times(&hot.term)?)?;
+        let mut sum = entropy(&v.plus(&self.target.beta)?)?;
+        if self.target.v.is_some() {
+            let shared = gamma.times(&PerRow::Same(xlogx))?.plus(&mass.times(&entropy(gamma)?)?)?;
+            sum = shared.plus(&sum.plus(&minus(&entropy(&v)?)?)?.sum()?)?;
+        } else {
+            sum = sum.sum()?;
         }
+        minus(&sum)
+    }
+
+    /// [`floor`](Self::floor) as a sum over the classes. ln(y/Y) of a Y that is nearly all on one class
+    /// needs more than f32, which is all that a dense target has.
+    fn summed_floor(&self, rows: &RowCoefficients, statistics: &Statistics, setting: &Setting) -> Result<PerRow> {
+        let dtype = if matches!(rows.target, Target::Dense(..)) { setting.dtype } else { setting.wide };
+        let nothing = Tensor::zeros(statistics.exp.shape(), dtype, &setting.device)?;
+        let y = self.target.taken_from(nothing, statistics.masked.as_ref())?.neg()?.relu()?;
+        let logarithm = y.broadcast_div(&sum(&y)?)?.log()?;
+        let terms = zero_unless(&is_positive(&y)?, &(&y * logarithm)?)?;
+        Ok(PerRow::Each(sum(&terms)?.to_dtype(setting.wide)?.neg()?))
     }
 }
 

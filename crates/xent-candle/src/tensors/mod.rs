@@ -70,8 +70,8 @@ use gradient::Gradient;
 use ops::{PerRow, either, fill_where, first_largest, is_finite, is_nonzero, is_zero, total};
 use rows::{RowCoefficients, Target};
 use statistics::{Statistics, Transformed};
-use table::{Setting, Table};
 pub(crate) use table::Tables;
+use table::{Setting, Table};
 
 /// A batch whose rows are folded.
 pub(crate) struct Evaluation<'a> {
@@ -133,9 +133,8 @@ impl<'a> Evaluation<'a> {
             Target::Dense(t, _) => first_largest(t, &table.numbers)?,
         };
         let true_rows = |mask: &Tensor| Ok::<_, crate::Error>(read_back::<u8>(mask)?.into_iter().map(|row| row > 0));
-        let out = either(rows.ignored.as_ref(), Some(&statistics.nan))?;
         let hit = first_largest(&self.transformed.z, &table.numbers)?.broadcast_eq(&label)?;
-        let correct = out.map_or(Ok(hit.clone()), |out| hit.broadcast_gt(&out))?;
+        let correct = hit.broadcast_gt(&either(rows.ignored.as_ref(), &statistics.nan)?)?;
         let z_loss = self.z_loss()?;
         let finite = (is_finite(&self.cross_entropy()?)? * is_finite(&z_loss)?)?;
         let mut bad = true_rows(&is_zero(&finite)?)?.enumerate().filter(|&(_, bad)| bad).map(|(row, _)| row);
@@ -216,7 +215,8 @@ impl<'a> Evaluation<'a> {
     fn gradient(&self) -> Result<Gradient> {
         let Self { config, table, rows, statistics, folded, .. } = self;
         let Setting { dtype, wide, device, .. } = &table.setting;
-        let (mut factor, mut on_lse, mut dead) = (rows.weight.over(&PerRow::Same(config.temperature))?, PerRow::Same(2.0 * config.z_loss), rows.ignored.clone());
+        let mut factor = rows.weight.over(&PerRow::Same(config.temperature))?;
+        let (mut on_lse, mut dead) = (PerRow::Same(2.0 * config.z_loss), rows.ignored.clone());
         if config.reduction == Reduction::Mean {
             let mut divisor = rows.denominators.loss.clone();
             if config.z_loss > 0.0 {
@@ -225,7 +225,7 @@ impl<'a> Evaluation<'a> {
             if let Some(empty) = self.empty()? {
                 divisor = divisor.fill_where(&empty, f64::NAN, *wide)?;
                 if config.empty_mean == EmptyMean::Zero {
-                    dead = either(dead.as_ref(), Some(&empty))?;
+                    dead = Some(either(dead.as_ref(), &empty)?);
                 }
             }
             factor = factor.over(&divisor)?;
@@ -354,7 +354,8 @@ mod tests {
             include_str!("mod.rs"),
             include_str!("../attach.rs"),
         ];
-        let copies = ["Tensor::new(", "from_vec", "from_slice", "from_iter", "arange", "to_vec", "to_scalar", "to_device", "rand", "eye(", "tril2", "triu2", "cumsum"];
+        let copies =
+            ["Tensor::new(", "from_vec", "from_slice", "from_iter", "arange", "to_vec", "to_scalar", "to_device", "rand", "eye(", "tril2", "triu2", "cumsum"];
         let compares = ["eq", "ne", "lt", "gt", "le", "ge", "maximum", "minimum", "clamp", "cmp"].map(|name| format!(".{name}("));
         for source in sources {
             let code = source.split("#[cfg(test)]").next().unwrap();

@@ -62,11 +62,8 @@ pub(super) fn is_within(tensor: &Tensor, most: f64) -> Result<Tensor> {
 }
 
 /// Where either mask is true; a missing one is nowhere true.
-pub(super) fn either(a: Option<&Tensor>, b: Option<&Tensor>) -> Result<Option<Tensor>> {
-    Ok(match (a, b) {
-        (Some(a), Some(b)) => Some(a.broadcast_maximum(b)?),
-        (one, other) => one.or(other).cloned(),
-    })
+pub(super) fn either(a: Option<&Tensor>, b: &Tensor) -> Result<Tensor> {
+    Ok(a.map_or_else(|| Ok(b.clone()), |a| a.broadcast_maximum(b))?)
 }
 
 /// ln(1 + x) of x ≥ 0, which candle lacks: ln of the rounded 1 + x, corrected for what rounding lost (Kahan).

@@ -17,7 +17,7 @@ pub(super) struct RowCoefficients {
     /// The mask of ignored rows.
     pub(super) ignored: Option<Tensor>,
     /// The mask of rows whose targets or numbers are outside their range.
-    pub(super) unusable: Option<Tensor>,
+    pub(super) unusable: Tensor,
     pub(super) target: Target,
     /// Σ t after class weights.
     pub(super) target_mass: PerRow,
@@ -81,7 +81,7 @@ pub(super) struct Denominators {
 impl RowCoefficients {
     pub(super) fn new(config: &Config, batch: &GivenBatch<'_>, shape: &LogitsShape, table: &Table) -> Result<Self> {
         let setting = &table.setting;
-        let mut reader = Reader { setting, ignored: None, unusable: None };
+        let mut reader = Reader { setting, ignored: None, unusable: Tensor::zeros((shape.rows(), 1), DType::U8, &setting.device)? };
         if let Some(mask) = batch.ignored_rows {
             reader.ignored = Some(is_nonzero(&reader.column(mask, mask.dtype())?)?);
         }
@@ -114,11 +114,8 @@ impl RowCoefficients {
         let denominators = match (batch.denominator, average) {
             (Some(given), _) => Denominators { loss: PerRow::Same(given), z_loss: PerRow::Same(given) },
             (None, PerRow::Each(weights)) if config.denominator == Denominator::PyTorch => {
-                let weights = match either(ignored.as_ref(), unusable.as_ref())? {
-                    Some(left_out) => fill_where(&left_out, 0.0, &weights)?,
-                    None => weights,
-                };
-                Denominators { loss: PerRow::Each(total(&weights)?), z_loss: kept }
+                let counted = fill_where(&either(ignored.as_ref(), &unusable)?, 0.0, &weights)?;
+                Denominators { loss: PerRow::Each(total(&counted)?), z_loss: kept }
             }
             _ => Denominators { loss: kept.clone(), z_loss: kept },
         };
@@ -250,7 +247,7 @@ fn wrong_classes(t: &Tensor, open: Option<&Tensor>, spread: [usize; 2]) -> Resul
 struct Reader<'a> {
     setting: &'a Setting,
     ignored: Option<Tensor>,
-    unusable: Option<Tensor>,
+    unusable: Tensor,
 }
 
 impl Reader<'_> {
@@ -287,7 +284,7 @@ impl Reader<'_> {
         let labels = self.column(labels, DType::I64)?;
         let integer = |number: i64| Tensor::full(number, (1, 1), &self.setting.device);
         for &index in &config.ignore_indices {
-            self.ignored = either(self.ignored.as_ref(), Some(&labels.broadcast_eq(&integer(index)?)?))?;
+            self.ignored = Some(either(self.ignored.as_ref(), &labels.broadcast_eq(&integer(index)?)?)?);
         }
         let classes = labels.broadcast_maximum(&integer(0)?)?.broadcast_minimum(&integer(self.setting.classes as i64 - 1)?)?;
         self.mark(&classes.broadcast_eq(&labels)?)?;
@@ -305,7 +302,7 @@ impl Reader<'_> {
 
     /// Notes the rows that are not good as unusable.
     fn mark(&mut self, good: &Tensor) -> Result<()> {
-        self.unusable = either(self.unusable.as_ref(), Some(&is_zero(good)?))?;
+        self.unusable = either(Some(&self.unusable), &is_zero(good)?)?;
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use xent::host::LogitsShape;
 use xent::{Config, Masked};
 
-use super::ops::{PerRow, fill_where, is_finite, is_zero, log1p, number, select, sum};
+use super::ops::{PerRow, either, fill_where, is_finite, is_zero, log1p, number, select, sum};
 use super::rows::{Hot, RowCoefficients, RowPrior, Target};
 use super::table::{Setting, Vector};
 use crate::batch::rows_of;
@@ -82,11 +82,7 @@ impl Statistics {
         exp.scatter_set(&largest, &column.ones_like()?, 1)?;
         let r = log1p(&rest)?;
         let lse = (max.to_dtype(setting.wide)? + &r)?;
-        let nan = is_zero(&is_finite(&lse)?)?;
-        let nan = match &rows.unusable {
-            Some(unusable) => nan.broadcast_maximum(unusable)?,
-            None => nan,
-        };
+        let nan = either(Some(&rows.unusable), &is_zero(&is_finite(&lse)?)?)?;
         let masked = if config.masked == Masked::Renormalise { Some(is_masked(z)?) } else { None };
         let (mut hot, mut target) = (PerRow::Same(0.0), PerRow::Same(0.0));
         match &rows.target {
