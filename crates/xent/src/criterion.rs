@@ -8,10 +8,9 @@ impl Criterion {
     ///
     /// `logits` is N rows of K classes in any layout; `batch` is the targets
     /// ([`Targets`](crate::Targets): indices `[N]`, probabilities `[N, K]`, or two labels), or a
-    /// [`Batch`] with whatever else is given per row. Logits in f64 are computed and reported in
-    /// f64, all others in f32; what is one number per row is computed in f64. Ignored rows are
-    /// never read. NaN and +∞ logits make their own row's loss NaN and are counted in
-    /// [`Output::non_finite`].
+    /// [`Batch`] of targets and per-row options. Logits in f64 are computed and reported in f64,
+    /// all others in f32; per-row values are computed in f64. Ignored rows are never read. A NaN or
+    /// +∞ logit makes the loss of its own row NaN; [`Output::non_finite`] counts such rows.
     ///
     /// ```
     /// use xent::{Config, Rows};
@@ -29,10 +28,10 @@ impl Criterion {
         Ok(cpu::run(self, Memory::logits(logits), &batch.into(), &Upstream::Scalar(1.0))?)
     }
 
-    /// The loss of a batch and its gradient with respect to the logits, in a new vector: `[N, K]`,
-    /// row after row whatever the logits' layout. The upstream gradient is 1. Otherwise as
-    /// [`forward_backward`](Self::forward_backward), which saves the new vector where a training
-    /// loop has one already.
+    /// The loss of a batch and its gradient with respect to the logits, in a new vector: `[N, K]`
+    /// in C order, whatever the layout of the logits. The upstream gradient is 1. Otherwise like
+    /// [`forward_backward`](Self::forward_backward), which lets a training loop reuse its own
+    /// buffer.
     ///
     /// ```
     /// use xent::{Config, Rows};
@@ -58,13 +57,14 @@ impl Criterion {
         Ok((output, gradient))
     }
 
-    /// The loss of a batch and its gradient with respect to the logits, written over the whole of
-    /// `grad`, which has the logits' N and K, in any layout.
+    /// The loss of a batch and its gradient with respect to the logits, written to every element of
+    /// `grad`, which has the same N and K as the logits, in any layout.
     ///
-    /// With p = softmax(z) and y the smoothed target a row's gradient is `p − y`, times its weights
-    /// and `upstream`, over the denominator for a mean. Ignored rows get exactly 0, rows with NaN
-    /// or +∞ logits NaN. `upstream` is dL/dloss: 1.0, or without reduction possibly one number per
-    /// row. Otherwise as [`forward`](Self::forward).
+    /// With p = softmax(z) and smoothed target y, the gradient of a row is `p − y`, times its
+    /// weights and `upstream`, divided by the denominator for a mean. It is exactly 0 in ignored
+    /// rows. In a row with a NaN or +∞ logit, or with only masked classes, it is NaN, except on
+    /// classes that the batch does not allow, where it is 0. `upstream` is dL/dloss: one number, or
+    /// without reduction also one number per row. Otherwise like [`forward`](Self::forward).
     ///
     /// ```
     /// use xent::{Config, Rows, RowsMut};
@@ -89,8 +89,8 @@ impl Criterion {
         Ok(cpu::run(self, Memory::with_gradient(logits, grad)?, &batch.into(), &upstream.into())?)
     }
 
-    /// [`forward_backward`](Self::forward_backward) with the gradient written over the logits
-    /// themselves, for models whose logits are the largest thing in memory.
+    /// [`forward_backward`](Self::forward_backward) with the gradient written over the logits, for
+    /// models whose logits are the largest array in memory.
     ///
     /// ```
     /// use xent::{Config, RowsMut};

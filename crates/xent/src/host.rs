@@ -1,12 +1,11 @@
-//! For bindings to other frameworks: the shape arithmetic of logits, and what comes with a batch in
-//! memory of one's own.
+//! For bindings to other frameworks: the shape of logits, and an owned batch.
 //!
 //! **Exempt from the stability promise**: it changes with the bindings of this repository, in any
 //! version.
 //!
-//! A binding reads the arrays or tensors beside the logits into a [`HostBatch`], checks their
-//! shapes with a [`LogitsShape`], and [lends](HostBatch::lend) the batch to
-//! [`Criterion`](crate::Criterion). Values are checked there, not here.
+//! A binding reads the arrays or tensors that accompany the logits into a [`HostBatch`], validates
+//! their shapes with a [`LogitsShape`], and [lends](HostBatch::lend) the batch to a
+//! [`Criterion`](crate::Criterion), which validates the values.
 //!
 //! ```
 //! use xent::host::{HostBatch, HostTargets, LogitsShape};
@@ -42,7 +41,7 @@ pub struct LogitsShape {
 }
 
 impl LogitsShape {
-    /// A shape whose classes are on `axis`, which counts from the end where it is negative.
+    /// A shape whose classes are on `axis`. A negative axis counts from the end.
     ///
     /// # Errors
     /// [`Error::View`] if the axis does not exist or has length 0, or there are more positions than
@@ -80,7 +79,7 @@ impl LogitsShape {
         self.dims[self.axis]
     }
 
-    /// The shape of what is one number per row: the logits' without the class axis.
+    /// The shape of per-row values: that of the logits without the class axis.
     pub fn row_dims(&self) -> Vec<usize> {
         let mut dims = self.dims.clone();
         dims.remove(self.axis);
@@ -93,7 +92,7 @@ impl LogitsShape {
         (0..self.dims.len()).filter(|&axis| axis != self.axis).chain([self.axis]).collect()
     }
 
-    /// That `found` is one entry per row.
+    /// Checks that `found` is the shape of one entry per row.
     ///
     /// # Errors
     /// [`Error::Shape`] with what came and what was expected.
@@ -102,7 +101,7 @@ impl LogitsShape {
         self.expect(found == expected, name, found, || format!("{expected:?}, one entry per row,"))
     }
 
-    /// That `found` is one entry per row and class, in the logits' shape.
+    /// Checks that `found` is the shape of the logits: one entry per row and class.
     ///
     /// # Errors
     /// [`Error::Shape`] with what came and what was expected.
@@ -110,7 +109,7 @@ impl LogitsShape {
         self.expect(found == self.dims, name, found, || format!("{:?}, one entry per row and class,", self.dims))
     }
 
-    /// That `found` is one entry per class.
+    /// Checks that `found` is the shape of one entry per class.
     ///
     /// # Errors
     /// [`Error::Shape`] with what came and what was expected.
@@ -118,8 +117,8 @@ impl LogitsShape {
         self.expect(found == [self.classes()], name, found, || format!("[{}], one entry per class,", self.classes()))
     }
 
-    /// That `found` is one entry per class (`true`: shared by all rows) or one per row and class
-    /// (`false`).
+    /// Checks that `found` is the shape of one entry per class (`true`: shared by all rows) or of
+    /// one per row and class (`false`).
     ///
     /// # Errors
     /// [`Error::Shape`] with what came and what was expected.
@@ -138,8 +137,8 @@ impl LogitsShape {
     }
 }
 
-/// What comes with a batch beside its logits, in memory that is the binding's own or borrowed from
-/// its arrays: O(N), but for a mask per row.
+/// What a batch carries in addition to its logits, owned or borrowed from the arrays of the
+/// binding: O(N), except for a mask per row and class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostBatch<'a> {
     /// The targets.
@@ -152,7 +151,7 @@ pub struct HostBatch<'a> {
     pub ignored_rows: Option<Vec<bool>>,
     /// The classes that are allowed.
     pub allowed_classes: Option<HostAllowed>,
-    /// What a mean divides by.
+    /// The denominator of a mean.
     pub denominator: Option<f64>,
 }
 
@@ -170,14 +169,14 @@ pub enum HostTargets<'a> {
         /// The share of the first.
         lambda: Lambda<'a>,
     },
-    /// Probabilities, as many as the logits: not held, but lent with each call.
+    /// Probabilities, as many as the logits. They are not held here, but lent with each call.
     Probabilities,
 }
 
 /// A mask of allowed classes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostAllowed {
-    /// `[K]` where it is shared by all rows, else `[N, K]`; `true` where allowed.
+    /// `[K]` if it is shared by all rows, otherwise `[N, K]`; `true` where allowed.
     pub entries: Vec<bool>,
     /// Whether it is shared by all rows, as [`LogitsShape::expect_classes_or_logits`] says.
     pub shared: bool,
@@ -189,9 +188,9 @@ impl<'a> HostBatch<'a> {
         Self { targets, label_smoothing: None, row_weights: None, ignored_rows: None, allowed_classes: None, denominator: None }
     }
 
-    /// The batch as [`Criterion`](crate::Criterion) takes it. `probabilities` are its targets where
-    /// these are [`HostTargets::Probabilities`]; without them such a batch has no targets at all,
-    /// which the criterion refuses.
+    /// Borrows the batch in the form that a [`Criterion`](crate::Criterion) takes. `probabilities`
+    /// are its targets if these are [`HostTargets::Probabilities`]. Without them such a batch has
+    /// no targets, which is an error of the criterion.
     pub fn lend<'b>(&'b self, probabilities: Option<Targets<'b>>) -> Batch<'b> {
         let targets = match (&self.targets, probabilities) {
             (HostTargets::Probabilities, Some(probabilities)) => probabilities,
@@ -221,7 +220,7 @@ impl<'a> HostBatch<'a> {
 /// Makes [`HostIndices`] and the ways in and out of it.
 macro_rules! host_indices {
     ($($integer:ident => $variant:ident),*) => {
-        /// Class indices, one per row, owned or borrowed, in the integer type in which they came.
+        /// Class indices, one per row, owned or borrowed, in the integer type of the caller.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum HostIndices<'a> {
             $(#[doc = concat!("`", stringify!($integer), "`")] $variant(Cow<'a, [$integer]>),)*

@@ -1,9 +1,9 @@
 //! Label-smoothed cross-entropy: loss and gradient that stay correct with padding, class weights,
 //! masked classes and huge vocabularies.
 //!
-//! Cross-entropy on one-hot labels rewards a model for pushing the true class's logit away from all
-//! others without end. Label smoothing trains on `y = (1−ε)·δ + ε·u` instead, u a prior over the
-//! classes, ε about 0.1 (Szegedy et al. 2015, arXiv 1512.00567).
+//! Cross-entropy on one-hot labels rewards a model for pushing the logit of the true class ever
+//! further from the others. Label smoothing trains on `y = (1−ε)·δ + ε·u` instead, where u is a
+//! prior over the classes and ε is about 0.1 (Szegedy et al. 2015, arXiv 1512.00567).
 //!
 //! ```
 //! use xent::{Config, Rows, RowsMut};
@@ -21,22 +21,23 @@
 //! # Ok::<(), xent::Error>(())
 //! ```
 //!
-//! - [`Config`] says what is measured: smoothing, [`Prior`], class weights, ignore indices,
-//!   [`Reduction`], [`Form`], z-loss, softcap, temperature. [`Config::build`] validates it and
+//! - [`Config`] holds the options: smoothing, [`Prior`], class weights, ignore indices,
+//!   [`Reduction`], [`Form`], z-loss, softcap, temperature. [`Config::build`] validates them and
 //!   makes a [`Criterion`].
 //! - [`Rows`] and [`RowsMut`] view logits and gradients in f32, f64, f16 or bf16, with any strides
 //!   and the classes on any axis.
-//! - [`Batch`] carries the targets (class indices, probabilities, two labels) and what is given per
-//!   row: ε, weights, masks.
+//! - [`Batch`] carries the targets (class indices, probabilities, two labels) and per-row options:
+//!   ε, weights, masks.
 //! - [`Criterion::forward`], [`Criterion::loss_and_gradient`], [`Criterion::forward_backward`] and
 //!   [`Criterion::forward_backward_in_place`] return an [`Output`].
-//! - [`Error`] is whatever can be wrong with any call.
-//! - [`Instructions`] says what the kernels run on; the best that the processor has is found when
-//!   the program runs.
-//! - [`rules`] is for backends, [`host`] for bindings.
+//! - [`Error`] is the error of every call.
+//! - [`Instructions`] is the instruction set of the kernels. The best one that the processor
+//!   supports is selected at run time.
+//! - [`rules`] is for backends, [`host`] for bindings; both are exempt from the stability promise.
 //!
-//! The repository's SEMANTICS.md has every formula, denominator and NaN/∞ rule. Memory beyond the
-//! caller's is O(N + K) a thread. Results have the same bits for any number of threads.
+//! SEMANTICS.md in the repository defines every formula, denominator and NaN/∞ rule. A call
+//! allocates O(N + K) per thread in addition to the caller's buffers. Results are bit-identical for
+//! any number of threads.
 
 #![warn(missing_docs)]
 

@@ -7,26 +7,27 @@ use crate::{ConfigError, Numbers, Result};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Prior {
-    /// `uniform`: ε/K on every class, the true one too. Szegedy et al. 2015, PyTorch, Keras, optax.
+    /// `uniform`: ε/K on every class, including the true one. Szegedy et al. 2015, PyTorch, Keras,
+    /// optax.
     #[default]
     Uniform,
-    /// `wrong_classes`: ε/(K−1) on every class but the true one, which keeps 1−ε. The KL-divergence
-    /// criterion of OpenNMT and fairseq.
+    /// `wrong_classes`: ε/(K−1) on every class except the true one, which keeps 1−ε. Used by the
+    /// KL-divergence criteria of OpenNMT and fairseq.
     #[cfg_attr(feature = "serde", serde(alias = "wrong-classes", alias = "others"))]
     WrongClasses,
-    /// `excluding`: as [`WrongClasses`](Self::WrongClasses), but nothing on these classes either,
-    /// for example padding.
+    /// `excluding`: as [`WrongClasses`](Self::WrongClasses), but also nothing on these classes, for
+    /// example padding.
     Excluding(Vec<usize>),
-    /// `fixed`: ε·u with u given, one probability per class, for example the label frequencies
-    /// (unigram smoothing).
+    /// `fixed`: ε·u for a given distribution u, one probability per class, for example the label
+    /// frequencies (unigram smoothing).
     Fixed(Vec<f64>),
-    /// `by_true_class`: ε·U[y, :], one row per true class.
+    /// `by_true_class`: ε·U[c, :] in rows of true class c.
     #[cfg_attr(feature = "serde", serde(alias = "by-true-class"))]
     ByTrueClass(PriorMatrix),
 }
 
-/// Which [`Prior`] it is, without what it holds: for command lines and other languages, where that
-/// comes apart.
+/// The kind of a [`Prior`], without its data. For command lines and bindings, which receive the
+/// data separately.
 ///
 /// ```
 /// use xent::{Prior, PriorKind};
@@ -99,12 +100,12 @@ impl PriorMatrix {
 }
 
 impl Prior {
-    /// [`Prior::Fixed`] from one number per class, of `f32` or `f64`.
+    /// [`Prior::Fixed`] from one number per class, `f32` or `f64`.
     pub fn fixed<'a>(u: impl Into<Numbers<'a>>) -> Self {
         Self::Fixed(u.into().into_vec())
     }
 
-    /// Which prior it is.
+    /// The kind of this prior.
     pub fn kind(&self) -> PriorKind {
         match self {
             Self::Uniform => PriorKind::Uniform,
@@ -139,7 +140,7 @@ fn check_sum(name: impl FnOnce() -> String, entries: &[f64]) -> Result<(), Confi
     if (sum - 1.0).abs() <= 1e-4 { Ok(()) } else { Err(ConfigError::Sum { name: name(), sum }) }
 }
 
-/// A matrix that was stored is checked as one that is made.
+/// A stored matrix is validated like a new one.
 #[cfg(feature = "serde")]
 mod stored {
     use super::PriorMatrix;

@@ -1,13 +1,13 @@
-//! Rows of logits in a buffer of any shape, strides and class axis; checked once, when the view is
-//! made.
+//! Rows of logits in a buffer of any shape, strides and class axis. A view is validated once, when
+//! it is made.
 
 use crate::{Result, ViewError};
 
 /// A read-only view of N rows of K classes.
 ///
-/// The class axis may stand anywhere in the shape; the rows are then numbered in C order of the
-/// remaining axes. `[N, K]`, `[B, T, K]` with class axis 2 (or −1) and `[N, K, H, W]` with class
-/// axis 1 are all such views, and none is copied.
+/// The class axis may be any axis of the shape. The rows are numbered in C order of the remaining
+/// axes. `[N, K]`, `[B, T, K]` with class axis 2 (or −1) and `[N, K, H, W]` with class axis 1 are
+/// all such views, and none is copied.
 ///
 /// ```
 /// use xent::Rows;
@@ -45,7 +45,7 @@ pub(crate) struct Layout {
     outer: Vec<(usize, isize)>,
 }
 
-/// Rows at one distance from each other: where the first starts, how many, and the distance.
+/// Equally spaced rows: the start of the first, their number, and the distance.
 pub(crate) struct Run {
     pub(crate) start: isize,
     pub(crate) len: usize,
@@ -103,7 +103,7 @@ impl Layout {
         Self::new(len, shape, &c_strides(shape), 0, axis)
     }
 
-    /// The rows from `row` on that lie at one distance from each other.
+    /// The longest run of equally spaced rows that starts at `row`.
     pub(crate) fn run(&self, row: usize) -> Run {
         let (len, stride) = self.outer.last().map_or((1, 0), |&(length, stride)| (length - row % length, stride));
         Run { start: self.row_start(row), len, stride }
@@ -120,13 +120,13 @@ impl Layout {
     }
 }
 
-/// The axis of a shape with `rank` axes that `axis` names, from the end where it is negative.
+/// The axis of a shape with `rank` axes, counted from the end if `axis` is negative.
 pub(crate) fn axis_of(axis: isize, rank: usize) -> Result<usize, ViewError> {
     let from_start = if axis < 0 { axis.checked_add_unsigned(rank) } else { Some(axis) };
     from_start.and_then(|axis| usize::try_from(axis).ok()).filter(|&axis| axis < rank).ok_or(ViewError::Axis { axis, rank })
 }
 
-/// How many rows of `classes` classes `len` elements are.
+/// The number of rows of `classes` classes in `len` elements.
 fn rows_in(len: usize, classes: usize) -> Result<usize, ViewError> {
     match classes {
         0 => Err(ViewError::NoClasses),
@@ -161,8 +161,8 @@ fn never_overlaps(shape: &[usize], strides: &[isize]) -> bool {
 macro_rules! constructors {
     ($view:ident, $slice:ty, $check:expr) => {
         impl<'a, T> $view<'a, T> {
-            /// Rows of `classes` classes, one after another: a contiguous `[N, K]` buffer. N
-            /// follows from its length.
+            /// A contiguous `[N, K]` buffer: rows of `classes` classes. N follows from the length
+            /// of the buffer.
             ///
             /// # Errors
             /// [`Error::View`](crate::Error::View) if there are no classes, or the buffer's length
@@ -172,8 +172,8 @@ macro_rules! constructors {
                 Self::with_axis(data, &[rows, classes], 1)
             }
 
-            /// A contiguous buffer in C order of `shape`, with the classes on `class_axis`, which
-            /// counts from the end where it is negative.
+            /// A contiguous buffer in C order of `shape`, with the classes on `class_axis`. A
+            /// negative axis counts from the end.
             ///
             /// # Errors
             /// [`Error::View`](crate::Error::View) if the buffer's length is not the product of the
@@ -183,13 +183,13 @@ macro_rules! constructors {
             }
 
             /// Any view of a buffer: position `(i, j, …)` is element `offset + i·strides[0] +
-            /// j·strides[1] + …`. Strides count elements and may be negative, and so may
-            /// `class_axis`, which then counts from the end.
+            /// j·strides[1] + …`. Strides count elements and may be negative. A negative
+            /// `class_axis` counts from the end.
             ///
             /// # Errors
             /// [`Error::View`](crate::Error::View) if the view reaches outside the buffer, the axis
-            /// does not exist or has length 0, there is not one stride per axis, or (for writing)
-            /// positions overlap.
+            /// does not exist or has length 0, the number of strides differs from the number of
+            /// axes, or (for writing) positions overlap.
             pub fn strided(data: $slice, shape: &[usize], strides: &[isize], offset: usize, class_axis: isize) -> Result<Self> {
                 let layout = Layout::new(data.len(), shape, strides, offset, class_axis)?;
                 let check: fn(&[usize], &[isize]) -> Result<(), ViewError> = $check;
@@ -220,7 +220,7 @@ constructors!(RowsMut, &'a mut [T], |shape, strides| {
 });
 
 impl<'a, T: Copy> Rows<'a, T> {
-    /// The value of a row and class, if both exist.
+    /// The logit of a row and class, if both exist.
     pub fn get(&self, row: usize, class: usize) -> Option<T> {
         if row >= self.layout.rows || class >= self.layout.classes {
             return None;

@@ -1,24 +1,23 @@
-//! The words of every option, in one place: for `Display`, `FromStr`, serde, command lines and
-//! other languages.
+//! The words of every option, in one place, for `Display`, `FromStr`, serde, command lines and
+//! bindings.
 
 use crate::{ClassWeighting, ConfigError, Denominator, EmptyMean, Error, Form, Masked, PriorKind, Reduction};
 
-/// Gives the enum of an option its words: the canonical one, which is printed, and others that mean
-/// the same.
+/// Gives the enum of an option its words: a canonical one, which is printed, and its aliases.
 macro_rules! words {
     ($name:ident, $option:literal: $($variant:ident = $word:literal $(| $alias:literal)*),+ $(,)?) => {
         impl $name {
-            /// All choices.
+            /// All values, in order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The word for it, as `Display` prints it and `FromStr` reads it.
+            /// The canonical word, which `Display` prints and `FromStr` parses.
             pub const fn word(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
                 }
             }
 
-            /// Other words that `FromStr` reads as the same.
+            /// The other words that `FromStr` parses to this value.
             pub const fn aliases(self) -> &'static [&'static str] {
                 match self {
                     $(Self::$variant => &[$($alias),*],)+
@@ -32,7 +31,7 @@ macro_rules! words {
             }
         }
 
-        /// Reads a choice by its word or an alias; `-` and `_` are the same.
+        /// Parses the canonical word or an alias. `-` and `_` are the same.
         impl std::str::FromStr for $name {
             type Err = Error;
 

@@ -1,11 +1,11 @@
-//! Lengths, shapes and combinations of a batch: what can be wrong of it as a whole.
+//! Checks of a batch as a whole: lengths, shapes and combinations of options.
 
 use super::labels::RowLabels;
 use crate::targets::{Lambda, with_probabilities};
 use crate::{AllowedClasses, InputError, Targets};
 
 impl RowLabels<'_> {
-    /// Lengths, shapes and the options that go together.
+    /// Checks lengths, shapes, and that the options are compatible.
     pub(super) fn check_lengths(&self) -> Result<(), InputError> {
         let (rows, classes) = (self.rows, self.classes);
         let a_row = |name, len: usize| length(name, len, rows, "one per row");

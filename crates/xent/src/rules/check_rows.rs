@@ -1,14 +1,15 @@
-//! What is given a row: checked in passes over one slice at a time, which find that nothing is wrong. If something may be, a slow walk by rows says what.
+//! Checks of per-row options. Fast passes over one slice at a time find that nothing is wrong. If
+//! something may be wrong, a slow walk by rows finds out what.
 
 use super::labels::RowLabels;
 use crate::targets::{ClassIndices, Lambda};
 use crate::{InputError, RowOption, Targets};
 
-/// Rows whose labels are looked at together.
+/// The number of rows whose labels are checked together.
 const BLOCK: usize = 256;
 
 impl RowLabels<'_> {
-    /// What is given a row, for the rows that are kept. Counts those that are not.
+    /// Checks the per-row options of the kept rows, and counts the ignored rows.
     pub(super) fn check_rows(&mut self) -> Result<(), InputError> {
         let labels = self.check_labels();
         let within = |values: Option<&[f64]>, max: f64| values.is_none_or(|values| values.iter().fold(true, |good, &v| good & (v >= 0.0) & (v <= max)));
@@ -24,7 +25,8 @@ impl RowLabels<'_> {
         }
     }
 
-    /// Whether every label that is looked at is surely a class or an ignore index. Counts the ignored rows.
+    /// Whether every label that is read is certainly a class or an ignore index. Counts the ignored
+    /// rows.
     fn check_labels(&mut self) -> bool {
         let (ignore, mask) = (self.ignore, self.batch.ignored);
         let labels: [Option<&ClassIndices<'_>>; 2] = match &self.batch.targets {
@@ -45,7 +47,8 @@ impl RowLabels<'_> {
         good
     }
 
-    /// [`check_labels`](Self::check_labels) beside masks and ignore indices: whether all is well, and how many rows are ignored.
+    /// [`check_labels`](Self::check_labels) with masks and ignore indices: whether all labels are
+    /// valid, and how many rows are ignored.
     #[inline]
     fn check_blocks<'l>(&self, labels: impl Iterator<Item = &'l ClassIndices<'l>> + Clone, ignore: impl Fn(i64) -> bool) -> (bool, usize) {
         let (mut unknown, mut ignored) = (false, 0);
@@ -72,7 +75,7 @@ impl RowLabels<'_> {
         (!unknown, ignored)
     }
 
-    /// One row, all that is given it.
+    /// Checks all per-row options of one row.
     fn check_row(&self, row: usize) -> Result<(), InputError> {
         self.check_row_labels(row)?;
         if self.is_ignored(row) {
@@ -108,7 +111,7 @@ impl RowLabels<'_> {
     }
 }
 
-/// How many are true: a byte each, added up as bytes.
+/// The number of `true` entries, summed as bytes.
 fn count(flags: &[bool]) -> usize {
     flags.chunks(255).map(|flags| usize::from(flags.iter().fold(0u8, |count, &flag| count + u8::from(flag)))).sum()
 }

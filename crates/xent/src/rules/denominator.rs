@@ -6,12 +6,13 @@ use super::sum::Sum;
 use super::table::ClassTable;
 use crate::{ClassWeighting, Denominator, Reduction};
 
-/// What means divide by.
+/// The denominators of means.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Denominators {
-    /// D, of everything but z-loss.
+    /// D, for everything except the z-loss.
     pub(super) loss: f64,
-    /// That of z-loss: class weights do not enter z-loss, so neither do they enter what it is divided by.
+    /// D_z, for the z-loss. Class weights do not enter the z-loss, so they do not enter its
+    /// denominator either.
     pub(super) z_loss: f64,
 }
 
@@ -31,7 +32,8 @@ impl Denominators {
         }
     }
 
-    /// λ as rows use it: all of a mean is divided by [`loss`](Self::loss), so that z-loss brings what it is divided by instead.
+    /// λ as rows use it, λ·D/D_z: later everything is divided by D ([`loss`](Self::loss)), the
+    /// z-loss included.
     pub(super) fn z_loss(&self, lambda: f64, reduction: Reduction) -> f64 {
         let apart = reduction == Reduction::Mean && self.loss != self.z_loss && self.loss != 0.0;
         if apart { lambda * (self.loss / self.z_loss) } else { lambda }

@@ -1,6 +1,7 @@
 //! From a row's statistics to its loss, its parts and the coefficients of its gradient.
 //!
 //! With m = max z, R = ln(1 + rest) and the coefficients of [`RowPlan`], SEMANTICS.md S4 becomes
+//! (S13.4, v after class weights)
 //!
 //! ```text
 //! nll       = W·[Σ hard_j·R + Σ hard_j (m − z_j)]
@@ -8,8 +9,8 @@
 //! loss      = (1−ε)·nll + smoothing + λ·lse²
 //! ```
 //!
-//! Every sum has terms ≥ 0 only, but for the corrections π_j of priors over the wrong classes, so
-//! that nothing cancels. 0·∞ is 0 (S1).
+//! Every sum has terms ≥ 0 only, except for the corrections π_j of priors over the wrong classes,
+//! so nothing cancels. 0·∞ is 0 (S1).
 
 use super::floor::{FloorMemo, FloorOf, closed_floor};
 use super::plan::Plan;
@@ -18,7 +19,7 @@ use super::stats::RowStats;
 use super::table::ClassTable;
 use crate::Form;
 
-/// A row's contribution to the batch, row weight included.
+/// The contribution of a row to the batch, including the row weight.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RowParts {
     /// L.
@@ -31,7 +32,7 @@ pub struct RowParts {
     pub z_loss: f64,
     /// The lowest cross-entropy.
     pub floor: f64,
-    /// ln Σ e^z; without the row weight.
+    /// ln Σ e^z, without the row weight.
     pub lse: f64,
     /// Whether the largest logit is the target's largest class.
     pub correct: bool,
@@ -52,12 +53,14 @@ pub struct Coefficients {
     pub beta: [f64; 2],
 }
 
-/// What [`Plan::fold`] makes of a row.
+/// The result of [`Plan::fold`] for a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Folded {
-    /// The gradient's coefficients; all NaN for a row that holds NaN or +∞, or only masked classes.
+    /// The coefficients of the gradient. All are NaN for a row with NaN or +∞, or with only masked
+    /// classes.
     pub coefficients: Coefficients,
-    /// The floor, where it follows from scalars. Where it does not, it is Σ −y_k ln(y_k/Y) with y of [`Coefficients`] and Y from [`target_mass`](Self::target_mass).
+    /// The floor, if it follows from scalars. Otherwise it is Σ −y_k ln(y_k/Y) with y of
+    /// [`Coefficients`] and Y from [`target_mass`](Self::target_mass).
     pub floor: Option<f64>,
     parts: RowParts,
     form: Form,
@@ -71,7 +74,7 @@ impl Folded {
         self.target_mass
     }
 
-    /// The row's parts, given its floor.
+    /// The parts of the row, given its floor.
     #[inline]
     pub fn parts(&self, floor: f64) -> RowParts {
         let part = self.parts;
@@ -106,7 +109,8 @@ struct FoldedPrior {
 }
 
 impl Plan<'_> {
-    /// Folds a kept row's statistics, which are of all of its classes. `memo` only saves logarithms.
+    /// Combines the coefficients of a kept row with the statistics of all its classes. `memo` is a
+    /// cache of floors and does not change the result.
     #[inline]
     pub fn fold(&self, row: &RowPlan, stats: &RowStats, memo: &mut FloorMemo) -> Folded {
         self.fold_with(row, stats, stats.rest.ln_1p(), memo)
@@ -119,7 +123,7 @@ impl Plan<'_> {
         if row.hot().len() == 1 && stats.max.is_finite() && !stats.rest.is_nan() {
             return folder.fold_hot::<1>(row, stats, log1p_rest, memo);
         }
-        // Taken apart and put together again: a row of one class then stays in registers.
+        // Taken apart and reassembled, so that a row of one class stays in registers.
         let Folded { coefficients, floor, parts, form, scale, target_mass } = folder.fold_other(row, stats, log1p_rest, memo);
         Folded { coefficients, floor, parts, form, scale, target_mass }
     }
@@ -130,11 +134,11 @@ impl Plan<'_> {
     }
 }
 
-/// What a fold asks of the criterion.
+/// What a fold needs of the criterion.
 #[derive(Clone, Copy)]
 struct Folder<'p> {
     table: &'p ClassTable<'p>,
-    /// λ, by [`Denominators`](super::denominator::Denominators).
+    /// λ as scaled by [`Denominators::z_loss`](super::denominator::Denominators::z_loss).
     z_loss: f64,
 }
 
@@ -151,7 +155,7 @@ impl Folder<'_> {
         }
     }
 
-    /// Of a row with so many hot classes; dense targets have none.
+    /// Folds a row with `HOT` hot classes; dense targets have none.
     #[inline(always)]
     fn fold_hot<const HOT: usize>(self, row: &RowPlan, stats: &RowStats, r: f64, memo: &mut FloorMemo) -> Folded {
         let hots: &[Hot; HOT] = row.hots();
@@ -208,7 +212,7 @@ impl Folder<'_> {
         }
     }
 
-    /// `None` where the prior is the target itself: ε = 0, or nowhere to go.
+    /// `None` if the prior is the target itself: ε = 0, or nowhere to go.
     #[inline(always)]
     fn fold_prior<const HOT: usize>(self, row: &RowPlan, hots: &[Hot; HOT], stats: &RowStats, r: f64) -> Option<FoldedPrior> {
         if row.epsilon == 0.0 {
@@ -241,8 +245,8 @@ impl Folder<'_> {
         Some(FoldedPrior { cross_entropy: factor * (mass * r + shifted), mass: factor * mass, gamma: factor * scale, hot: on_hot })
     }
 
-    /// How many masked classes the prior puts mass on, the correction on a hot one counted: it may take off again what v puts there, and what it adds
-    /// without v is its own.
+    /// The number of masked classes with mass of the prior, after the correction at a hot class:
+    /// that may cancel the mass of v there, or add mass where v has none.
     #[cold]
     fn masked_correction(self, scale: f64, hot: &Hot, infinite: usize) -> usize {
         let (v, prior) = (self.table.prior_at(hot.class), hot.prior * hot.weight);
@@ -274,7 +278,8 @@ fn largest(hots: &[Hot]) -> Option<usize> {
     hots.iter().reduce(|a, b| if b.share > a.share { b } else { a }).map(|hot| hot.class)
 }
 
-/// The prior's mass over what is left of it beside the masked classes; `None` if that is nothing.
+/// The mass of the prior divided by its mass on the classes that are not masked; `None` if that is
+/// 0.
 #[inline(never)]
 fn renormalisation(row: &RowPlan, stats: &RowStats, scale: f64) -> Option<f64> {
     let (mut open, mut all) = (scale * stats.open_prior, scale * (stats.open_prior + stats.closed_prior));

@@ -1,10 +1,11 @@
-//! Probability targets: whether each is a finite number ≥ 0. They are as many as the logits, so this has to run at the memory's speed.
+//! Checks that each target probability is a finite number ≥ 0. There are as many as logits, so the
+//! check must run at memory speed.
 
 use super::labels::RowLabels;
 use crate::targets::{Probabilities, with_probabilities};
 use crate::{Element, InputError, Rows};
 
-/// Elements that are worth a task of their own.
+/// The number of elements that are worth a task.
 const GRAIN: usize = 1 << 15;
 
 impl RowLabels<'_> {
@@ -13,10 +14,11 @@ impl RowLabels<'_> {
         if good { Ok(()) } else { self.find_bad_probability() }
     }
 
-    /// Whether all probabilities of kept rows are surely good.
+    /// Whether all probabilities of kept rows are certainly valid.
     fn are_probabilities<P: Element>(&self, rows: &Rows<'_, P>) -> bool {
         let (data, layout) = (rows.data(), rows.layout());
-        // The usual view is the whole of its buffer, in whatever order. What else may lie in a buffer that turns out to be bad is not asked here.
+        // Most views cover their whole buffer, in some order. If the buffer has an invalid element,
+        // it may lie outside the view or in an ignored row: that is not decided here.
         if self.batch.ignored.is_none() && data.len() == self.rows.saturating_mul(self.classes) {
             return all(data.len(), GRAIN, |elements| all_good(&data[elements]));
         }
@@ -31,7 +33,7 @@ impl RowLabels<'_> {
         })
     }
 
-    /// The first row's first bad class, if there is one.
+    /// The first invalid class of the first row that has one.
     fn find_bad_probability(&self) -> Result<(), InputError> {
         for row in (0..self.rows).filter(|&row| !self.is_ignored(row)) {
             let mut bad = None;
@@ -48,7 +50,8 @@ impl RowLabels<'_> {
     }
 }
 
-/// Piece by piece without a branch inside, so that it is vectorised, and yet a bad element ends it soon.
+/// Checks piece by piece. A piece has no branch, so it is vectorised, and an invalid element still
+/// ends the check early.
 fn all_good<P: Element>(values: &[P]) -> bool {
     values.chunks(1024).all(|values| values.iter().fold(true, |good, value| good & value.is_probability()))
 }

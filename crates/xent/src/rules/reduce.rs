@@ -7,12 +7,13 @@ use crate::output::Reduced;
 use crate::{EmptyMean, Output, Real, Reduction};
 
 impl Plan<'_> {
-    /// Room for what the rows contribute.
+    /// Empty parts, with room for all rows.
     pub fn parts<F: Real>(&self) -> Parts<F> {
         Parts::new(self.rows(), self.classes(), self.table.config().reduction)
     }
 
-    /// Reduces the rows' parts. The order of summation follows from the batch's shape alone.
+    /// Reduces the parts of the rows. The order of summation follows from the shape of the batch
+    /// only.
     pub fn finish<F: Real>(&self, parts: Parts<F>) -> Output<F> {
         let config = self.table.config();
         let mut sums = [Sum::default(); COLUMNS];

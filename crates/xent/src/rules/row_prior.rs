@@ -1,4 +1,5 @@
-//! v of rows that do not share it: the prior by true class, or one over the wrong classes of a dense target.
+//! v of rows that do not share it: the prior by true class, or a prior over the wrong classes of a
+//! dense target.
 
 use super::labels::RowLabels;
 use super::row::RowPlan;
