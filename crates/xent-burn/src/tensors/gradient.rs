@@ -23,7 +23,7 @@ fn less_target(mut left: Tensor<2>, factor: &Value, rows: &Rows, folded: &Folded
     match &rows.hot {
         Some(hot) => {
             let beta = column(&folded.beta, &Tensor::ones(hot.dims(), (&table.device, table.wide)));
-            left.scatter(1, hot.clone(), -beta, IndexingUpdateOp::Add)
+            left.scatter(1, hot.clone(), -beta.expand(hot.dims()), IndexingUpdateOp::Add)
         }
         None => left,
     }
