@@ -203,7 +203,7 @@ impl Vector {
     fn shared(numbers: &[f64], setting: &Setting) -> Result<Self> {
         // As the device has them: what rounds to 0 is 0 there.
         let rounded: Vec<f64> = match setting.dtype {
-            DType::F64 => numbers.to_vec(),
+            DType::F64 => numbers.to_owned(),
             _ => numbers.iter().map(|&number| f64::from(number as f32)).collect(),
         };
         let row = || floats(&rounded, (1, numbers.len()), setting.dtype, &setting.device);
@@ -264,7 +264,7 @@ fn row(column: &Column<'_>, setting: &Setting) -> Result<Option<Tensor>> {
 /// Numbers of the host as a tensor, each rounded once.
 fn floats(numbers: &[f64], shape: impl ShapeWithOneHole, dtype: DType, device: &Device) -> Result<Tensor> {
     match dtype {
-        DType::F64 => upload(numbers.to_vec(), shape, device),
+        DType::F64 => upload(numbers.to_owned(), shape, device),
         _ => upload(numbers.iter().map(|&number| number as f32).collect(), shape, device),
     }
 }
