@@ -5,11 +5,12 @@
 //!
 //! ```text
 //! extremes        max z, min z
-//! exponentials    e_k = e^(z_k − reference), and of them Σ e_k but for the peak's, Σ (reference − z_k), how many are open
+//! exponentials    e_k = e^(z_k − reference); Σ e_k but for the peak's, Σ (reference − z_k) and the
+//!                 number of open classes
 //! against         Σ v_k (reference − z_k), Σ v_k over the open and over the masked classes
 //! entropy         Σ −y_k ln(y_k/Y) of y = a·x + b
 //! scaled          g = a·e + b
-//! add_scaled, multiply, softcap_slope, clear_masked, transform      what else makes a gradient or a logit
+//! add_scaled, multiply, softcap_slope, clear_masked, transform    what else gradients and logits need
 //! ```
 //!
 //! # How a block is cut

@@ -3,8 +3,8 @@
 //! ```text
 //!            rows →
 //!            |<-- column -->|
-//! class 0    z z z z z z z z z z z z … width        a column: as many neighbouring rows as a vector has lanes
-//! class 1    z z z z z z z z z z z z                width:    a multiple of 16, so whole columns
+//! class 0    z z z z z z z z z z z z … width     column: as many rows as a vector has lanes
+//! class 1    z z z z z z z z z z z z             width:  a multiple of 16, so whole columns
 //!   ⋮
 //! class K−1  z z z z z z z z z z z z
 //! ```

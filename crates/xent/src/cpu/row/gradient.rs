@@ -3,11 +3,13 @@
 //! For each block, from its saved e = e^(z − reference):
 //!
 //! ```text
-//! g  ← a·e + b          a = α·factor·e^(reference − m) / (1 + rest)      b = −γ·factor where v is 1 everywhere, else 0
+//! g  ← a·e + b          a = α·factor·e^(reference − m) / (1 + rest)
+//!                       b = −γ·factor where v is 1 everywhere, else 0
 //! g  ← g − γ·factor·v   where v is not 1 everywhere
 //! g  ← g − τ·factor·t   where there is a dense target
 //! g  ← g·slope(z)       under a softcap
-//! g  ← 0                on classes that are not allowed; where masks renormalise the prior, on all masked ones
+//! g  ← 0                on classes that are not allowed, and on all masked ones where masks
+//!                       renormalise the prior
 //! g_hot ← its own entry, formed in f64 and rounded once
 //! ```
 //!

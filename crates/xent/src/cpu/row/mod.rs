@@ -4,10 +4,10 @@
 //!
 //! ```text
 //! row      K classes
-//! piece    65,536 classes      knows nothing of the others until their statistics merge: a long row's
-//!                              pieces are shared out over threads
+//! piece    65,536 classes      knows nothing of the others until their statistics merge: the
+//!                              pieces of a long row are shared out over threads
 //! block     2,048 classes      fits the first-level cache
-//! segment   8 vectors          what is added up in lanes of the logits' own type (kernels/block.rs)
+//! segment       8 vectors      is added up in lanes of the logits' own type (kernels/block.rs)
 //! ```
 //!
 //! Two sweeps, of which only the first reads the row from memory:

@@ -48,7 +48,8 @@ impl Exact {
         Self { hi: scaled(self.hi, exponent), lo: scaled(self.lo, exponent) }
     }
 
-    /// Distance of `got` from this times 2^`exponent`, in ulps of f64 there; among the subnormals these are 2⁻¹⁰⁷⁴.
+    /// Distance of `got` from this times 2^`exponent`, in ulps of f64 there; among the subnormals
+    /// these are 2⁻¹⁰⁷⁴.
     pub(super) fn ulps(self, got: f64, exponent: i32) -> f64 {
         let error = ((scaled(got, -exponent) - self.hi) - self.lo).abs();
         let ulp = f64::from_bits(self.hi.to_bits() & 0x7ff0_0000_0000_0000) * f64::EPSILON;

@@ -1,4 +1,5 @@
-//! The other elementary functions, and all of them in f64, on samples that leave no gap: every octave, ends and what lies beside them.
+//! The other elementary functions, and all of them in f64, on samples that leave no gap: every
+//! octave, ends and what lies beside them.
 
 use super::exact::{self, Exact};
 use super::{Exp, Function, Ln, Ln1p, Tanh, Worst, apply, one, ulps_f32};

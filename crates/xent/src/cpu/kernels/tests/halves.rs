@@ -22,7 +22,8 @@ fn around(value: f32) -> [f32; 3] {
     [value.next_down(), value, value.next_up()]
 }
 
-/// What is hard to round: every half, its midpoint with the next one, and the neighbours of both; the ends of f32; and noise.
+/// What is hard to round: every half, its midpoint with the next one, and the neighbours of both;
+/// the ends of f32; and noise.
 fn hard(halves: &[f32]) -> Vec<f32> {
     let midpoints = halves.iter().zip(&halves[1..]).map(|(a, b)| ((f64::from(*a) + f64::from(*b)) / 2.0) as f32);
     let mut hard: Vec<f32> = halves.iter().copied().chain(midpoints).flat_map(around).collect();
