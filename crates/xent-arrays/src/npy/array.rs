@@ -1,10 +1,11 @@
-//! An array: entries, a shape, and the order in which the shape's positions follow one another.
+//! An array: entries, a shape, and the order of the entries in memory.
 
 use std::fmt;
 
 use super::values::{Dtype, Values};
 
-/// An array in C order (last axis fastest) or in Fortran order (first axis fastest), as it came.
+/// An array in C order (last axis fastest) or in Fortran order (first axis fastest), as it was
+/// read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Array {
     shape: Vec<usize>,
@@ -13,18 +14,18 @@ pub struct Array {
 }
 
 impl Array {
-    /// The reader has checked that there are as many values as the shape has positions, and that no
-    /// product of its lengths overflows.
+    /// The reader has checked that the number of values matches the shape and that no product of
+    /// its lengths overflows.
     pub(super) fn new(shape: Vec<usize>, fortran_order: bool, values: Values) -> Self {
         Self { shape, fortran_order, values }
     }
 
-    /// Length of each axis.
+    /// The length of each axis.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// Elements from one position to the next, for each axis.
+    /// For each axis, the number of entries between neighbours.
     pub fn strides(&self) -> Vec<isize> {
         let mut strides = vec![1; self.shape.len()];
         let mut stride = 1;
@@ -40,7 +41,7 @@ impl Array {
         strides
     }
 
-    /// Type of the entries.
+    /// The type of the entries.
     pub fn dtype(&self) -> Dtype {
         self.values.dtype()
     }
@@ -50,7 +51,7 @@ impl Array {
         &self.values
     }
 
-    /// The entries in the file's order, to be changed.
+    /// The entries in the file's order, mutable.
     pub fn values_mut(&mut self) -> &mut Values {
         &mut self.values
     }
@@ -76,7 +77,7 @@ impl Array {
     }
 }
 
-/// Where the positions of a shape lie, in C order, given the length and stride of each axis.
+/// The offsets of the entries of a shape, in C order, given the length and stride of each axis.
 fn positions(axes: &[(usize, usize)]) -> impl Iterator<Item = usize> {
     let mut index = vec![0; axes.len()];
     let mut next = if axes.iter().any(|&(length, _)| length == 0) { None } else { Some(0) };

@@ -1,21 +1,21 @@
-//! The header: a Python dictionary, of which exactly the form that the format prescribes is
-//! understood. Nothing in it nests, so nothing here recurses.
+//! The header: a Python dictionary in exactly the form that the format prescribes. Nothing in it
+//! nests, so nothing here recurses.
 
 use super::MOST_AXES;
 use super::array::Shape;
 use super::error::NpyError;
 use super::values::{ByteOrder, Dtype};
 
-/// What a header says.
+/// The contents of a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Type of the entries.
+    /// The type of the entries.
     pub dtype: Dtype,
-    /// Order of their bytes.
+    /// The byte order of the entries.
     pub byte_order: ByteOrder,
-    /// Whether the first axis is the fastest.
+    /// Whether the first axis varies fastest.
     pub fortran_order: bool,
-    /// Length of each axis.
+    /// The length of each axis.
     pub shape: Vec<usize>,
 }
 
@@ -46,8 +46,8 @@ impl Header {
         Ok(Self { dtype, byte_order, fortran_order, shape })
     }
 
-    /// Number of entries. Lengths of 0 are left out of the check on overflow, since strides
-    /// multiply what stands beside them.
+    /// The number of entries. The check for overflow leaves out lengths of 0, because strides are
+    /// products of the other lengths.
     pub fn entries(&self) -> Result<usize, NpyError> {
         let limit = isize::MAX as usize / self.dtype.size();
         self.shape
@@ -66,7 +66,7 @@ fn once<T>(key: &'static str, slot: &mut Option<T>, value: T) -> Result<(), NpyE
     }
 }
 
-/// The beginning of a text from a file, escaped: it goes to a terminal.
+/// The beginning of a text from a file, escaped because it goes to a terminal.
 fn excerpt(text: &[u8]) -> String {
     const SHOWN: usize = 24;
     let dots = if text.len() > SHOWN { "…" } else { "" };
@@ -112,7 +112,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A string in single or double quotes. No key or type needs an escape, so there are none.
+    /// A string in single or double quotes, without escapes: no key or type needs one.
     fn string(&mut self, expected: &'static str) -> Result<&'a [u8], NpyError> {
         let quote = self.peek().filter(|byte| matches!(byte, b'\'' | b'"')).ok_or_else(|| self.unexpected(expected))?;
         let start = self.at + 1;
@@ -142,7 +142,7 @@ impl<'a> Cursor<'a> {
         Ok(truth)
     }
 
-    /// A tuple of lengths. One length needs a comma behind it, as in Python.
+    /// A tuple of lengths. A single length needs a comma after it, as in Python.
     fn shape(&mut self) -> Result<Vec<usize>, NpyError> {
         let mut shape = Vec::new();
         self.expect(b'(', "( of a tuple of lengths")?;
@@ -181,14 +181,14 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// `<f4`, `>i8`, `|u1`, … Only types of one byte may leave the order of their bytes open.
+/// `<f4`, `>i8`, `|u1`, … Only types of one byte may omit the byte order.
 fn dtype(descr: &[u8]) -> Option<(Dtype, ByteOrder)> {
     let (order, code) = str::from_utf8(descr).ok()?.split_at_checked(1)?;
     let dtype = Dtype::from_code(code)?;
     let byte_order = match order {
         "<" => ByteOrder::Little,
-        // NumPy says that void types have no order; what ml_dtypes stores in them has the
-        // machine's, and that is little-endian wherever NumPy is built today.
+        // To NumPy, void types have no byte order; ml_dtypes stores the machine's, which is
+        // little-endian wherever NumPy is built today.
         "|" if dtype.size() == 1 || dtype == Dtype::Bf16 => ByteOrder::Little,
         ">" if dtype != Dtype::Bf16 => ByteOrder::Big,
         _ => return None,
@@ -196,14 +196,14 @@ fn dtype(descr: &[u8]) -> Option<(Dtype, ByteOrder)> {
     Some((dtype, byte_order))
 }
 
-/// What kind of type a `descr` is that is not read.
+/// The kind of an unsupported `descr`.
 fn kind(descr: &[u8]) -> &'static str {
     let letters = match descr {
         [b'<' | b'>' | b'|' | b'=', rest @ ..] => rest,
         all => all,
     };
     match letters {
-        code if str::from_utf8(code).is_ok_and(|code| Dtype::from_code(code).is_some()) => "an order of bytes that does not go with it",
+        code if str::from_utf8(code).is_ok_and(|code| Dtype::from_code(code).is_some()) => "a byte order that does not match it",
         [b'O', ..] => "Python objects",
         [b'S' | b'a' | b'U' | b'T', ..] => "strings",
         [b'M', ..] => "dates",

@@ -3,10 +3,10 @@
 use super::array::{Array, Shape};
 use super::{MAGIC, MOST_AXES};
 
-/// Entries begin at a multiple of this.
+/// The entries start at a multiple of this.
 const ALIGNMENT: usize = 64;
 
-/// The `.npy` file (version 1.0, little-endian) of an array, turned into C order if it was not.
+/// The `.npy` file (version 1.0, little-endian, C order) of an array.
 pub fn encode(array: Array) -> Vec<u8> {
     debug_assert!(array.shape().len() <= MOST_AXES, "the header's length fits its 16 bits");
     let dtype = array.dtype();

@@ -1,21 +1,19 @@
-//! The header of a page: a struct in Thrift's compact protocol, of which the sizes are wanted here
-//! (parquet-format, `parquet.thrift`, `PageHeader`).
-//!
-//! The `parquet` crate keeps its own reading of it to itself. This one is stricter, so that the two
-//! cannot take the same bytes for different sizes: fields come in ascending order and therefore
-//! once, known ones have the type that they should have, and no number is longer than its type.
-//! Every writer's headers are so.
+//! The header of a page: a struct in Thrift's compact protocol, of which only the sizes are read
+//! (parquet-format, `parquet.thrift`, `PageHeader`). The `parquet` crate does not expose its own
+//! parser. This one is stricter, so that the two cannot read different sizes from the same bytes:
+//! fields must be in ascending order and therefore occur once, known fields must have their type,
+//! and no number may be longer than its type. All writers write such headers.
 
-/// What a header claims.
+/// The sizes that a header declares.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PageHeader {
     /// Bytes of the page in memory.
     pub uncompressed: u64,
     /// Bytes of the page in the file.
     pub compressed: u64,
-    /// Bytes before the values that are never compressed: the levels, in version 2 of data pages.
+    /// Bytes before the values that are never compressed: the levels in version 2 of data pages.
     pub levels: u64,
-    /// Values of a data page, those that are null among them.
+    /// Values of a data page, nulls included.
     pub values: u64,
     /// Values of a dictionary.
     pub dictionary: u64,
@@ -23,11 +21,11 @@ pub struct PageHeader {
 
 const I32: u8 = 5;
 const STRUCT: u8 = 12;
-/// Structs in structs, at most: statistics have none in them.
+/// The deepest nesting of structs: statistics contain none.
 const DEPTH: u8 = 4;
 
 impl PageHeader {
-    /// The header that the bytes begin with.
+    /// Parses the header at the start of the bytes.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (mut input, mut id) = (Compact(bytes), 0);
         let (mut header, mut uncompressed, mut compressed) = (Self::default(), None, None);
@@ -52,7 +50,8 @@ impl PageHeader {
     }
 }
 
-/// What is left of bytes in the compact protocol. None where they are not what is asked for.
+/// The remaining bytes in the compact protocol. Methods return `None` if the bytes are not what is
+/// requested.
 struct Compact<'a>(&'a [u8]);
 
 impl Compact<'_> {
@@ -87,8 +86,8 @@ impl Compact<'_> {
         self.int()?.try_into().ok()
     }
 
-    /// The type of a struct's next field, whose number is so much greater than the last one's; none
-    /// at the struct's end.
+    /// The type of a struct's next field, whose number is stored as the difference to the previous
+    /// one; `Some(None)` at the struct's end.
     fn field(&mut self, id: &mut u32) -> Option<Option<u8>> {
         let byte = self.byte()?;
         let (step, kind) = (byte >> 4, byte & 15);
@@ -100,8 +99,7 @@ impl Compact<'_> {
         }
     }
 
-    /// A struct whose first N fields are sizes, or small numbers that stand for something; 0 where
-    /// there is none.
+    /// A struct whose first N fields are sizes or small codes; a missing field is 0.
     fn sizes<const N: usize>(&mut self) -> Option<[u64; N]> {
         let (mut sizes, mut id) = ([0; N], 0);
         while let Some(kind) = self.field(&mut id)? {
@@ -116,7 +114,7 @@ impl Compact<'_> {
 
     fn skip(&mut self, kind: u8, depth: u8) -> Option<()> {
         match kind {
-            // What is true or false is in the type.
+            // The type itself says whether it is true or false.
             1 | 2 => {}
             3 => self.byte().map(|_| ())?,
             4..=6 => self.varint().map(|_| ())?,

@@ -1,5 +1,6 @@
-//! Pages as the `parquet` crate reads them, each looked at before that crate sees it: it reserves
-//! what a page's header claims, for the page and for a dictionary's values, before it reads either.
+//! The file as the `parquet` crate reads it, with each page checked first: the crate reserves the
+//! memory that a page's header declares, for the page and for a dictionary's values, before it
+//! reads either.
 
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
@@ -16,12 +17,12 @@ use parquet::file::reader::{ChunkReader, Length};
 use super::header::PageHeader;
 use crate::error::Problem;
 
-/// Bytes of a header, at most: one of numbers has a hundred.
+/// The most bytes of a header; the header of a page of numbers has about a hundred.
 const MOST_HEADER: u64 = 10_000;
-/// Bytes of a page in memory, at most: writers make pages of a megabyte.
+/// The most bytes of a page in memory; writers make pages of a megabyte.
 const MOST_BYTES: u64 = 1 << 28;
-/// Logits of a row, and of a page, at most: a page's bytes are no bound, since a million equal
-/// numbers take a few.
+/// The most logits of a row, and of a page. The size of a page is no bound, because a million equal
+/// numbers take a few bytes.
 pub const MOST_LOGITS: u64 = 1 << 24;
 
 /// A file's pages of one column.
@@ -34,11 +35,11 @@ struct Source {
     column: String,
     /// Whether rows are lists.
     lists: bool,
-    /// Bytes of a value.
+    /// Bytes per value.
     width: u64,
-    /// How many bytes a compressed one may become.
+    /// The most bytes that a compressed byte can become.
     growth: u64,
-    /// Whether some are compressed so.
+    /// Whether some pages are compressed by this codec.
     gzip: bool,
     lz4: bool,
     state: Mutex<State>,
@@ -46,15 +47,15 @@ struct Source {
 
 #[derive(Default)]
 struct State {
-    /// Values of the pages since the batch was begun.
+    /// Values of the pages since the start of the batch.
     values: u64,
-    /// The page whose header was read last, and where.
+    /// The page whose header was read last, with its position.
     page: (u64, PageHeader),
     rejected: Option<Problem>,
 }
 
 impl Pages {
-    /// Those of a leaf of the schema.
+    /// The pages of a leaf of the schema.
     pub fn new(file: File, size: u64, column: &str, metadata: &ParquetMetaData, leaf: usize) -> Self {
         let descriptor = metadata.file_metadata().schema_descr().column(leaf);
         let width = match descriptor.physical_type() {
@@ -78,12 +79,12 @@ impl Pages {
         }))
     }
 
-    /// Before each batch.
+    /// Resets the count of values; called before each batch.
     pub fn begin_batch(&self) {
         self.state().values = 0;
     }
 
-    /// Why the last batch was not read, if that was decided here.
+    /// Why the last batch was rejected, if it was rejected here.
     pub fn rejected(&self) -> Option<Problem> {
         self.state().rejected.take()
     }
@@ -99,7 +100,7 @@ impl Pages {
         error
     }
 
-    /// The bytes from a header on, if what the header claims can be.
+    /// The bytes from a header on, if what the header declares is possible.
     fn header(&self, at: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut file = self.0.file.try_clone()?;
@@ -131,9 +132,9 @@ impl Pages {
         Ok(bytes)
     }
 
-    /// That a page is no longer than its header says, which two decoders learn only when they have
-    /// written all of it. It takes as long as decoding, and is left out where a page cannot be too
-    /// long.
+    /// Checks that a page is not longer than its header declares, which two of the decoders notice
+    /// only after writing all of it. The check takes as long as decoding and is skipped if a page
+    /// cannot be too long.
     fn check_end(&self, body: &[u8]) -> io::Result<()> {
         let (at, most) = {
             let state = self.state();
@@ -143,7 +144,7 @@ impl Pages {
                 return Ok(());
             }
             let most = uncompressed.saturating_sub(*levels);
-            // What cannot be decoded ends the crate's decoder at the same place.
+            // Bytes that cannot be decoded stop the crate's decoder at the same place.
             let longer = |decoder: &mut dyn Read| io::copy(&mut decoder.take(most + 1), &mut io::sink()).is_ok_and(|decoded| decoded > most);
             if !(self.0.gzip && longer(&mut MultiGzDecoder::new(values)) || self.0.lz4 && longer(&mut FrameDecoder::new(values))) {
                 return Ok(());
@@ -154,16 +155,16 @@ impl Pages {
     }
 }
 
-/// How many bytes of memory a byte of a file can stand for: in snappy, 64 copied ones are three; in
-/// LZ4, 255 more of a match are one; in deflate, 258 are two bits; in zstd, a block of 128 KiB is
-/// four bytes.
+/// The most bytes of memory per byte of the file: in snappy, 64 copied bytes take three; in LZ4,
+/// 255 more bytes of a match take one; in deflate, 258 bytes take two bits; in zstd, a block of 128
+/// KiB takes four bytes.
 fn growth(codec: Compression) -> u64 {
     match codec {
         Compression::UNCOMPRESSED => 1,
         Compression::SNAPPY => 22,
         Compression::LZ4 | Compression::LZ4_RAW => 255,
         Compression::GZIP(_) => 1032,
-        // The crate knows no others as it is built here.
+        // As it is built here, the crate supports no other codec than zstd.
         _ => 1 << 15,
     }
 }
@@ -177,7 +178,7 @@ impl Length for Pages {
 impl ChunkReader for Pages {
     type T = Header;
 
-    /// The crate asks for a reader wherever a header may be, and reads from it where one is.
+    /// The crate requests a reader at every possible header and reads from it if there is one.
     fn get_read(&self, start: u64) -> Result<Header> {
         Ok(Header { pages: self.clone(), at: start, bytes: None })
     }

@@ -5,7 +5,7 @@ use std::fs::read_to_string;
 use crate::args::cores;
 
 /// Bytes of memory that are assumed to be free if the system does not report the number.
-const UNLESS_KNOWN: u64 = 16 << 30;
+const ASSUMED_FREE: u64 = 16 << 30;
 
 /// Properties of the machine that the times depend on.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub struct Machine {
 impl Machine {
     /// This machine in its present state.
     pub fn here() -> Self {
-        let free = [free_on_machine(), free_in_container()].into_iter().flatten().min().unwrap_or(UNLESS_KNOWN);
+        let free = [free_on_machine(), free_in_container()].into_iter().flatten().min().unwrap_or(ASSUMED_FREE);
         Self { cores: cores(), cpu: cpu(), free }
     }
 }

@@ -120,7 +120,7 @@ impl<'a, T: Logit> Workload<'a, T> {
     /// Checks the results for this batch, because wrong results need not be timed.
     ///
     /// # Errors
-    /// The loss is not finite, depends on whether its gradient is asked for, or the gradient of the
+    /// The loss is not finite, depends on whether its gradient is requested, or the gradient of the
     /// first, middle or last row is not p − y.
     pub fn check(&mut self) -> Result<()> {
         let [alone, with_gradient] = [self.loss()?, self.loss_and_gradient()?].map(|output| output.to_f64().loss.scalar().unwrap_or(f64::NAN));
@@ -161,7 +161,9 @@ fn wrong(what: String) -> Error {
 /// A vector of `len` values, whose pages are all written by the threads that will use them.
 fn filled<T: Copy + Send + Sync>(value: T, len: usize, case: &Case) -> Result<Vec<T>> {
     let mut values = Vec::new();
-    values.try_reserve_exact(len).map_err(|_| Error::failed(format!("no memory for {}: {} bytes were refused", case.name(), len * size_of::<T>())))?;
+    values
+        .try_reserve_exact(len)
+        .map_err(|_| Error::failed(format!("not enough memory for {}: cannot allocate {} bytes", case.name(), len * size_of::<T>())))?;
     values.par_extend(rayon::iter::repeat_n(value, len));
     Ok(values)
 }

@@ -73,7 +73,7 @@ fn parse(mut reader: impl Read, size: Option<u64>, rank: usize) -> std::result::
     reader.take(declared + 1).read_to_end(&mut values).map_err(|error| format!("damaged: {error}"))?;
     match values.len() as u64 {
         length if length < declared => Err(format!("ends after {length} values, expected {declared} ({dimensions:?})")),
-        length if length > declared => Err(format!("goes on after the {declared} values ({dimensions:?}) that it declares")),
+        length if length > declared => Err(format!("continues after the {declared} values ({dimensions:?}) that it declares")),
         _ => Ok(Idx { dimensions, values }),
     }
 }
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(message(&idx(&[5], &[0; 4]), LABELS), "file: 12 bytes, expected 13 for the [5] values that it declares");
         assert_eq!(message(&idx(&[3], &[0; 4]), LABELS), "file: 12 bytes, expected 11 for the [3] values that it declares");
         assert_eq!(message(&gz(&idx(&[5], &[0; 4])), LABELS), "file: ends after 4 values, expected 5 ([5])");
-        assert_eq!(message(&gz(&idx(&[3], &[0; 4])), LABELS), "file: goes on after the 3 values ([3]) that it declares");
+        assert_eq!(message(&gz(&idx(&[3], &[0; 4])), LABELS), "file: continues after the 3 values ([3]) that it declares");
         let enormous = idx(&[u32::MAX, u32::MAX, u32::MAX], &[]);
         assert!(message(&enormous, IMAGES).contains("expected at most 2147483648 in all"));
         assert!(message(&idx(&[1], &[0]), IMAGES).contains("expected [00, 00, 08, 03]"));

@@ -1,4 +1,4 @@
-//! `xent eval`: what a model's logits say about it.
+//! `xent eval`: metrics of a model, from its logits.
 
 mod charts;
 mod comparison;

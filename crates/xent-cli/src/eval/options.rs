@@ -65,7 +65,7 @@ pub struct EvalOptions {
     /// Threads to compute on; the numbers do not depend on it [default: one per core, at most 8]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub threads: Option<usize>,
-    /// Print nothing but errors
+    /// Print only errors
     #[arg(long)]
     pub quiet: bool,
 }

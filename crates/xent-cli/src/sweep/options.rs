@@ -32,7 +32,7 @@ pub struct SweepOptions {
     /// continues where it stopped, and one with more ε or seeds adds to them
     #[arg(long, value_name = "DIR", default_value = "xent-sweep")]
     pub out: PathBuf,
-    /// Print nothing but errors
+    /// Print only errors
     #[arg(long)]
     pub quiet: bool,
 }

@@ -21,7 +21,7 @@ pub struct TrainOptions {
     /// Save the trained weights, too, as safetensors
     #[arg(long)]
     pub save: bool,
-    /// Print nothing but errors
+    /// Print only errors
     #[arg(long)]
     pub quiet: bool,
 }

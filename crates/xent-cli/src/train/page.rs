@@ -158,15 +158,15 @@ fn confidence_charts(summary: &Summary) -> Vec<Chart> {
             let from = 0.08 + 0.42 * side as f64;
             (0..BINS).map(|bin| (edge(bin, from), edge(bin, from + 0.42), share(reliability, bin))).collect()
         };
-        let surest = |reliability: &Reliability| 100.0 * share(reliability, BINS - 1);
+        let in_top_bin = |reliability: &Reliability| 100.0 * share(reliability, BINS - 1);
         let (lower, upper) = (100.0 * (BINS - 1) as f64 / BINS as f64, 100.0);
         Chart {
             title: title(arm),
             alt: format!(
                 "Confidences at {}: {:.0} % of the test rows above {lower:.0} % (up to {upper:.0} %) raw, {:.0} % after temperature scaling.",
                 title(arm),
-                surest(&both[0].1),
-                surest(&both[1].1)
+                in_top_bin(&both[0].1),
+                in_top_bin(&both[1].1)
             ),
             x: Axis::linear("confidence", 0.0..1.0),
             y: Axis::linear("share of test rows", 0.0..1.0),

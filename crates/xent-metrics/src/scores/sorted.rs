@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn risks_by_hand() {
-        // Surest first: right, wrong, right: risks 0, 1/2, 1/3.
+        // Most confident first: right, wrong, right: risks 0, 1/2, 1/3.
         let rows = cells(&[(0.9, true), (0.8, false), (0.7, true)]);
         assert!((aurc(&rows) - (0.5 + 1.0 / 3.0) / 3.0).abs() < 1e-15);
         // One right and one wrong, tied: ½, ½.
