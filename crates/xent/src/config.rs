@@ -71,7 +71,8 @@ pub struct Config {
     pub label_smoothing: f64,
     /// Where that mass goes. Default: [`Prior::Uniform`].
     pub prior: Prior,
-    /// One weight per class, `[K]`, finite and ≥ 0. Default: none.
+    /// One weight per class, `[K]`, finite and ≥ 0. They multiply the terms of the loss, and the
+    /// default mean divides by the sum of those of the kept rows. Default: none.
     pub class_weights: Option<Vec<f64>>,
     /// How class weights enter a smoothed row. Default: [`ClassWeighting::PerClass`].
     pub class_weighting: ClassWeighting,

@@ -6,18 +6,36 @@
 //! prior over the classes and ε is about 0.1 (Szegedy et al. 2015, arXiv 1512.00567).
 //!
 //! ```
-//! use xent::{Config, Rows, RowsMut};
+//! use xent::{Config, Rows};
 //!
 //! let criterion = Config::new().label_smoothing(0.1).ignore_index(-100).build()?;
 //! let logits = [2.0f32, -1.0, 0.5, 0.0, 0.0, 1.0, -2.0, 3.0, 5.0, 5.0, 5.0, 5.0]; // 3 rows of 4 classes
-//! let targets = [0i64, 3, -100];
-//! let mut grad = [0.0f32; 12];
+//! let targets = [0i64, 3, -100]; // the last row is padding
 //!
-//! let output = criterion.forward_backward(&Rows::new(&logits, 4)?, &targets, 1.0, &mut RowsMut::new(&mut grad, 4)?)?;
-//! assert_eq!(format!("{:.6}", output.loss), "0.465182"); // the mean over the two rows kept
-//! assert_eq!(format!("{:.6}", output.nll), "0.258932"); //   comparable with any other ε
+//! let (output, gradient) = criterion.loss_and_gradient(&Rows::new(&logits, 4)?, &targets)?;
+//! assert_eq!(format!("{:.6}", output.loss), "0.465182"); // the mean over the two kept rows
+//! assert_eq!(format!("{:.6}", output.nll), "0.258932"); //  the same with ε = 0, to compare runs by
 //! assert_eq!((output.rows, output.ignored, output.accuracy()), (3, 1, 1.0));
-//! assert_eq!(grad[8..], [0.0; 4]); // ignored, never read
+//! assert_eq!(gradient[8..], [0.0; 4]); // padding is never read
+//! # Ok::<(), xent::Error>(())
+//! ```
+//!
+//! A training step writes the gradient into a buffer that it reuses:
+//!
+//! ```
+//! use xent::{Config, Rows, RowsMut};
+//!
+//! let weights = [1.0, 2.0, 0.5, 3.0]; // one per class
+//! let criterion = Config::new().label_smoothing(0.1).class_weights(&weights).ignore_index(-100).build()?;
+//! let mut gradient = vec![0.0f32; 12];
+//! # let batches = [(vec![2.0f32, -1.0, 0.5, 0.0, 0.0, 1.0, -2.0, 3.0, 5.0, 5.0, 5.0, 5.0], vec![0i64, 3, -100])];
+//! for (logits, targets) in &batches {
+//!     let (logits, mut place) = (Rows::new(logits, 4)?, RowsMut::new(&mut gradient, 4)?);
+//!     let output = criterion.forward_backward(&logits, targets, 1.0, &mut place)?;
+//!     println!("{:.4}", output.loss); // the weighted sum over the kept rows, divided by their weights
+//! #   assert_eq!(format!("{:.4}", output.loss), "0.3556"); // (.6824964313 + .7399127255) / (1 + 3)
+//!     // `gradient` is ∂loss/∂logits now: it starts the backward pass of the model.
+//! }
 //! # Ok::<(), xent::Error>(())
 //! ```
 //!

@@ -14,13 +14,13 @@ pub enum Reduction {
 }
 
 /// What [`Reduction::Mean`] divides by, unless the batch provides a number
-/// ([`Batch::denominator`](crate::Batch::denominator)). The z-loss is never divided by class
-/// weights (SEMANTICS.md S6).
+/// ([`Batch::denominator`](crate::Batch::denominator)). SEMANTICS.md S6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Denominator {
     /// `pytorch`: the sum of the class weights w_c of the kept rows, which without weights is their
-    /// number; for probability targets the number of kept rows.
+    /// number; for probability targets the number of kept rows. The z-loss, which is not weighted,
+    /// is averaged over the kept rows.
     #[default]
     PyTorch,
     /// `kept_rows`: the number of rows that are not ignored.

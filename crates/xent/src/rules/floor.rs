@@ -8,8 +8,8 @@ use super::table::{ClassTable, SharedPrior};
 /// The number of entries of a memo if rows of different classes have different floors.
 const SLOTS: usize = 64;
 
-/// A cache of the floors that [`Plan::fold`] has computed, by their inputs to the last bit. It does
-/// not change any result. One per worker.
+/// A cache of the floors that [`Plan::fold`](super::Plan::fold) has computed, by their inputs to
+/// the last bit. It does not change any result. One per worker.
 #[derive(Debug, Clone)]
 pub struct FloorMemo {
     /// A power of two.

@@ -15,8 +15,8 @@ const GROUP: usize = 16;
 /// From this number of classes on, each row is a group, so that a task may be a single row.
 const LONG: usize = 2048;
 
-/// What the rows of a batch contribute, for [`Plan::finish`] to reduce. Made by [`Plan::parts`]
-/// with every row ignored, and filled through [`PartsMut`].
+/// What the rows of a batch contribute, for [`Plan::finish`](super::Plan::finish) to reduce. Made
+/// by [`Plan::parts`](super::Plan::parts) with every row ignored, and filled through [`PartsMut`].
 ///
 /// Under sum and mean only the lse of a row is stored, and its other parts are added to the sum of
 /// a group of rows. Where a group begins follows from the shape of the batch, so the bits of sums
