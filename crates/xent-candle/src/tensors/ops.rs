@@ -80,7 +80,8 @@ pub(super) fn sum(values: &Tensor) -> Result<Tensor> {
     let (rows, classes) = values.dims2()?;
     let blocks = classes / BLOCK;
     if blocks < 2 || !values.device().is_cpu() {
-        return Ok(if classes == 1 { values.clone() } else { values.sum_keepdim(1)? });
+        // A copy: callers write to what they summed.
+        return Ok(if classes == 1 { values.copy()? } else { values.sum_keepdim(1)? });
     }
     let whole = values.narrow(1, 0, blocks * BLOCK)?.contiguous()?.reshape((rows, blocks, BLOCK))?.sum(2)?;
     match classes % BLOCK {
