@@ -66,7 +66,9 @@ pub enum Problem {
         shape: String,
     },
     /// The array is in Fortran order, in a file that can only be read from front to back.
-    #[error("{0}: Fortran order in an archive, expected C order (numpy.ascontiguousarray makes it)")]
+    #[error(
+        "{0}: Fortran order in an archive, expected C order (numpy.ascontiguousarray makes it)"
+    )]
     FortranOrder(String),
     /// A label is outside of the range of class indices.
     #[error("row {row}: the label is {found}, expected an integer of 64 bits")]
@@ -156,7 +158,11 @@ impl Problem {
     }
 
     pub(crate) fn logit_type(what: impl Into<String>, found: &str) -> Self {
-        Self::Type { what: what.into(), found: found.to_string(), expected: "float16, bfloat16, float32 or float64" }
+        Self::Type {
+            what: what.into(),
+            found: found.to_string(),
+            expected: "float16, bfloat16, float32 or float64",
+        }
     }
 
     pub(crate) fn label_type(what: impl Into<String>, found: &str) -> Self {
@@ -186,6 +192,10 @@ pub(crate) fn names<'a>(what: &str, names: impl IntoIterator<Item = &'a str>) ->
 /// The beginning of a text from a file, escaped because it goes to a terminal.
 pub(crate) fn excerpt(text: &str) -> String {
     const SHOWN: usize = 32;
-    let shown: String = text.chars().take(SHOWN).flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect();
+    let shown: String = text
+        .chars()
+        .take(SHOWN)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect();
     if text.chars().count() > SHOWN { shown + "…" } else { shown }
 }

@@ -15,7 +15,12 @@ pub fn width() -> usize {
 pub fn wrapped(text: &str, indent: &str, width: usize) -> String {
     let options = textwrap::Options::new(width.clamp(20, 100)).subsequent_indent(indent);
     // One line at a time: textwrap would measure the first line of each without its indent.
-    let line = |(number, line)| textwrap::fill(line, if number == 0 { options.clone() } else { options.clone().initial_indent(indent) });
+    let line = |(number, line)| {
+        textwrap::fill(
+            line,
+            if number == 0 { options.clone() } else { options.clone().initial_indent(indent) },
+        )
+    };
     text.split('\n').enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
 
@@ -28,7 +33,9 @@ pub fn print(text: &str) -> Result<()> {
 pub fn print_with(contents: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     match contents(&mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::failed(format!("cannot print: {error}"))),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::failed(format!("cannot print: {error}")))
+        }
         _ => Ok(()),
     }
 }
@@ -57,7 +64,10 @@ mod tests {
         let text = format!("{}\n{}", "word ".repeat(30), "more ".repeat(30));
         for width in [20, 40, 79, 80, 81] {
             let wrapped = wrapped(&text, "  ", width);
-            assert!(wrapped.lines().all(|line| line.chars().count() <= width), "{width}:\n{wrapped}");
+            assert!(
+                wrapped.lines().all(|line| line.chars().count() <= width),
+                "{width}:\n{wrapped}"
+            );
             assert!(wrapped.lines().skip(1).all(|line| line.starts_with("  ")), "{wrapped}");
         }
     }

@@ -39,8 +39,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use xent::{Element, Instructions, Output, Real, Rows, RowsMut, bf16, f16};
 use xent_spec::translate::Call;
 use xent_spec::{
-    Allowed, CLASSES, Case, ClassWeighting, Denominator, Dtype, EmptyMean, FAMILIES, Form, IndexDtype, Layout, Masked, Prior, Reduction, RowValue, Targets,
-    Upstream, cases, sweep_case,
+    Allowed, CLASSES, Case, ClassWeighting, Denominator, Dtype, EmptyMean, FAMILIES, Form,
+    IndexDtype, Layout, Masked, Prior, Reduction, RowValue, Targets, Upstream, cases, sweep_case,
 };
 
 /// Random cases of `xent_spec::cases`.
@@ -84,7 +84,10 @@ fn print_table(lines: &[Line]) {
     let mut groups: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
     lines.iter().for_each(|line| groups.entry(&line.group).or_default().push(line));
     print!("{:48}{:>7}{:>9}  {:16}", "group", "cases", "refused", "inputs");
-    println!("{}", sets.iter().fold(String::new(), |text, set| text + &format!("  {:16}", set.name())));
+    println!(
+        "{}",
+        sets.iter().fold(String::new(), |text, set| text + &format!("  {:16}", set.name()))
+    );
     for (group, lines) in groups {
         print_row(group, &lines);
     }
@@ -93,7 +96,11 @@ fn print_table(lines: &[Line]) {
 
 fn print_row(name: &str, lines: &[&Line]) {
     let refused = lines.iter().filter(|line| line.refused).count();
-    print!("{name:48}{:>7}{refused:>9}  {:016x}", lines.len(), hash_of(lines.iter().map(|line| line.inputs)));
+    print!(
+        "{name:48}{:>7}{refused:>9}  {:016x}",
+        lines.len(),
+        hash_of(lines.iter().map(|line| line.inputs))
+    );
     for set in 0..lines[0].answers.len() {
         print!("  {:016x}", hash_of(lines.iter().map(|line| line.answers[set])));
     }
@@ -101,10 +108,15 @@ fn print_row(name: &str, lines: &[&Line]) {
 }
 
 fn print_each(lines: &[Line]) {
-    println!("name | group | details | inputs | parts and gradients on {:?}", Instructions::available());
+    println!(
+        "name | group | details | inputs | parts and gradients on {:?}",
+        Instructions::available()
+    );
     for Line { name, group, details, inputs, answers, .. } in lines {
         print!("{name} | {group} | {details} | {:08x} |", *inputs as u32);
-        answers.iter().for_each(|[parts, gradient]| print!(" {:08x} {:08x}", *parts as u32, *gradient as u32));
+        answers.iter().for_each(|[parts, gradient]| {
+            print!(" {:08x} {:08x}", *parts as u32, *gradient as u32)
+        });
         println!();
     }
 }
@@ -130,7 +142,10 @@ fn group(case: &Case) -> String {
         Prior::Fixed(_) => "fixed",
         Prior::ByTrueClass(_) => "by-true-class",
     };
-    let mean_of_weights = weighted && target != "probabilities" && case.reduction == Reduction::Mean && case.denominator == Denominator::PyTorch;
+    let mean_of_weights = weighted
+        && target != "probabilities"
+        && case.reduction == Reduction::Mean
+        && case.denominator == Denominator::PyTorch;
     let z_loss = match (case.z_loss > 0.0, mean_of_weights) {
         (false, _) => "-",
         (true, false) => "z-loss",
@@ -141,7 +156,8 @@ fn group(case: &Case) -> String {
 
 /// Shape, format and whatever else is not at its default.
 fn details(case: &Case) -> String {
-    let mut text = format!("{:?} {:?} axis {}, {:?}", case.dtype, case.shape, case.axis, case.reduction);
+    let mut text =
+        format!("{:?} {:?} axis {}, {:?}", case.dtype, case.shape, case.axis, case.reduction);
     let mut add = |is_set: bool, what: &str| {
         if is_set {
             text.push_str(", ");
@@ -180,11 +196,17 @@ fn run_all(all: &[Make]) -> Vec<Line> {
     let next = AtomicUsize::new(0);
     let lines = Mutex::new(Vec::with_capacity(all.len()));
     let worker = || {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().expect("threads for a pool");
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(THREADS)
+            .build()
+            .expect("threads for a pool");
         pool.install(|| {
             while let Some((number, make)) = take(&next, all) {
                 let line = line(&make());
-                lines.lock().expect("no thread panics while it holds the lock").push((number, line));
+                lines
+                    .lock()
+                    .expect("no thread panics while it holds the lock")
+                    .push((number, line));
             }
         });
     };
@@ -204,7 +226,14 @@ fn take<'a>(next: &AtomicUsize, all: &'a [Make]) -> Option<(usize, &'a Make)> {
 
 fn line(case: &Case) -> Line {
     let answer = on_all_sets(case, false);
-    Line { name: case.name.clone(), group: group(case), details: details(case), inputs: hash_of_inputs(case), refused: answer.refused, answers: answer.hashes }
+    Line {
+        name: case.name.clone(),
+        group: group(case),
+        details: details(case),
+        inputs: hash_of_inputs(case),
+        refused: answer.refused,
+        answers: answer.hashes,
+    }
 }
 
 fn hash_of_inputs(case: &Case) -> u64 {
@@ -236,7 +265,8 @@ struct Answers {
 
 fn on_all_sets(case: &Case, show: bool) -> Answers {
     // The layout's own way of placing a logit takes longer than its loss.
-    let memory = if case.layout == Layout::default() { case.logits.clone() } else { case.buffer(f64::NAN) };
+    let memory =
+        if case.layout == Layout::default() { case.logits.clone() } else { case.buffer(f64::NAN) };
     let mut answers = Answers { hashes: Vec::new(), refused: false, text: String::new() };
     for set in Instructions::available() {
         let answer = match case.dtype {
@@ -260,10 +290,16 @@ fn on_all_sets(case: &Case, show: bool) -> Answers {
 /// The hashes of one case on one instruction set and, with `show`, what they are of. All that
 /// depends on how xent is called is here.
 #[allow(clippy::unnecessary_cast, reason = "axes were usize once")]
-fn run<T: Element>(case: &Case, memory: &[f64], set: Instructions, show: bool) -> Result<(Hashes, String), String> {
+fn run<T: Element>(
+    case: &Case,
+    memory: &[f64],
+    set: Instructions,
+    show: bool,
+) -> Result<(Hashes, String), String> {
     let mut call = Call::new(case).map_err(text)?;
     call.criterion = call.criterion.config().clone().instructions(set).build().map_err(text)?;
-    let strides: Vec<isize> = case.layout.strides(&case.shape).into_iter().map(|stride| stride as isize).collect();
+    let strides: Vec<isize> =
+        case.layout.strides(&case.shape).into_iter().map(|stride| stride as isize).collect();
     let (shape, offset, axis) = (&case.shape, case.layout.offset, case.axis as _);
     let logits: Vec<T> = memory.iter().map(|z| T::from_f64(*z)).collect();
     let (mut grad, mut in_place) = (vec![T::from_f64(-77.0); logits.len()], logits.clone());
@@ -275,13 +311,21 @@ fn run<T: Element>(case: &Case, memory: &[f64], set: Instructions, show: bool) -
     let outputs = [
         call.criterion.forward(&rows, batch()?).map_err(text)?,
         call.criterion.forward_backward(&rows, batch()?, call.upstream(), &mut to).map_err(text)?,
-        call.criterion.forward_backward_in_place(&mut over, batch()?, call.upstream()).map_err(text)?,
+        call.criterion
+            .forward_backward_in_place(&mut over, batch()?, call.upstream())
+            .map_err(text)?,
     ];
 
     let (mut parts, mut gradients) = (DefaultHasher::new(), DefaultHasher::new());
     outputs.iter().for_each(|output| put_output(&mut parts, output));
-    [&grad, &in_place].into_iter().for_each(|values| put_all(&mut gradients, values.iter().map(|g| wide(*g))));
-    let text = if show { format!("{outputs:#?}\ngradient {grad:?}\nin place {in_place:?}") } else { String::new() };
+    [&grad, &in_place]
+        .into_iter()
+        .for_each(|values| put_all(&mut gradients, values.iter().map(|g| wide(*g))));
+    let text = if show {
+        format!("{outputs:#?}\ngradient {grad:?}\nin place {in_place:?}")
+    } else {
+        String::new()
+    };
     Ok(([parts.finish(), gradients.finish()], text))
 }
 
@@ -304,7 +348,9 @@ fn put_output<F: Real>(hasher: &mut DefaultHasher, output: &Output<F>) {
 
 /// Bits; widening keeps all of them.
 fn put_all(hasher: &mut DefaultHasher, values: impl Iterator<Item = f64>) {
-    values.for_each(|value| hasher.write_u64(if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() }));
+    values.for_each(|value| {
+        hasher.write_u64(if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() })
+    });
 }
 
 // The cases.
@@ -450,7 +496,14 @@ fn path(all: &mut Vec<Make>, (dtype, (shape, axis)): (Dtype, Shape), chosen: Vec
 
 /// Noise, of another scale in every third row, with a class per row and ε = 0.1.
 fn plain(dtype: Dtype, (shape, axis): Shape) -> Case {
-    let mut case = Case { name: format!("{dtype:?} {shape:?}"), dtype, shape: shape.to_vec(), axis, epsilon: RowValue::Shared(0.1), ..Case::default() };
+    let mut case = Case {
+        name: format!("{dtype:?} {shape:?}"),
+        dtype,
+        shape: shape.to_vec(),
+        axis,
+        epsilon: RowValue::Shared(0.1),
+        ..Case::default()
+    };
     let (rows, classes) = (case.row_count(), case.class_count());
     let inner: usize = shape[axis + 1..].iter().product();
     let scale = |position: usize| {
@@ -458,8 +511,12 @@ fn plain(dtype: Dtype, (shape, axis): Shape) -> Case {
         [1.0, 4.0, 20.0][row % 3]
     };
     let numbers = noise(classes as u64, rows * classes).into_iter().enumerate();
-    case.logits = numbers.map(|(position, number)| scale(position) * (2.0 * number - 1.0)).collect();
-    case.targets = Targets::Classes { dtype: index_dtype(rows, classes as i64), labels: labels(rows, classes, 7919) };
+    case.logits =
+        numbers.map(|(position, number)| scale(position) * (2.0 * number - 1.0)).collect();
+    case.targets = Targets::Classes {
+        dtype: index_dtype(rows, classes as i64),
+        labels: labels(rows, classes, 7919),
+    };
     case
 }
 
@@ -478,7 +535,8 @@ fn labels(rows: usize, classes: usize, step: usize) -> Vec<i64> {
 fn noise(seed: u64, len: usize) -> Vec<f64> {
     let mut state = 0x9e37_79b9_7f4a_7c15 ^ seed.wrapping_mul(0xd134_2543_de82_ef95);
     let mut number = || {
-        state = u64::wrapping_mul(state, 6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = u64::wrapping_mul(state, 6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 11) as f64 / (1u64 << 53) as f64
     };
     (0..len).map(|_| number()).collect()
@@ -506,17 +564,23 @@ const CHOICES: [Choice; 38] = [
     ("target", "mix", |case| mix(case, RowValue::Shared(0.7))),
     ("target", "mix per row", |case| mix(case, RowValue::Each(noise(5, case.row_count())))),
     ("target", "probabilities", |case| probabilities(case, case.dtype)),
-    ("target", "probabilities of another dtype", |case| probabilities(case, if case.dtype == Dtype::F32 { Dtype::F64 } else { Dtype::F32 })),
+    ("target", "probabilities of another dtype", |case| {
+        probabilities(case, if case.dtype == Dtype::F32 { Dtype::F64 } else { Dtype::F32 })
+    }),
     ("ignored", "ignore index", ignore_index),
-    ("ignored", "ignored rows", |case| case.ignored_rows = (0..case.row_count()).map(|row| row % 7 == 2).collect()),
+    ("ignored", "ignored rows", |case| {
+        case.ignored_rows = (0..case.row_count()).map(|row| row % 7 == 2).collect()
+    }),
     ("ε", "ε 0", |case| case.epsilon = RowValue::Shared(0.0)),
     ("ε", "ε 1", |case| case.epsilon = RowValue::Shared(1.0)),
     ("ε", "ε per row", |case| {
-        case.epsilon = RowValue::Each((0..case.row_count()).map(|row| (row % 5) as f64 / 4.0).collect());
+        case.epsilon =
+            RowValue::Each((0..case.row_count()).map(|row| (row % 5) as f64 / 4.0).collect());
     }),
     ("prior", "wrong classes", |case| case.prior = Prior::WrongClasses),
     ("prior", "excluding", |case| {
-        case.prior = Prior::Excluding((0..case.class_count()).filter(|class| class % 4 == 1).collect());
+        case.prior =
+            Prior::Excluding((0..case.class_count()).filter(|class| class % 4 == 1).collect());
     }),
     ("prior", "fixed prior", |case| case.prior = Prior::Fixed(distribution(6, case.class_count()))),
     ("prior", BY_TRUE_CLASS, |case| {
@@ -533,11 +597,13 @@ const CHOICES: [Choice; 38] = [
         case.row_weights = Some((0..case.row_count()).map(|row| (row % 3) as f64 / 2.0).collect());
     }),
     ("allowed", "allowed", |case| {
-        case.allowed = Allowed::Shared((0..case.class_count()).map(|class| class % 5 != 3).collect());
+        case.allowed =
+            Allowed::Shared((0..case.class_count()).map(|class| class % 5 != 3).collect());
     }),
     ("allowed", "allowed per row", |case| {
         let entries = case.row_count() * case.class_count();
-        case.allowed = Allowed::Each(noise(8, entries).into_iter().map(|number| number < 0.8).collect());
+        case.allowed =
+            Allowed::Each(noise(8, entries).into_iter().map(|number| number < 0.8).collect());
     }),
     ("masked", "renormalise", |case| case.masked = Masked::Renormalise),
     ("reduction", "none", |case| case.reduction = Reduction::None),
@@ -556,16 +622,24 @@ const CHOICES: [Choice; 38] = [
     ("softcap", "softcap", |case| case.softcap = Some(3.0)),
     ("temperature", "temperature", |case| case.temperature = Some(0.7)),
     ("layout", "offset", |case| case.layout = Layout { offset: 3, ..Layout::default() }),
-    ("layout", "padding", |case| case.layout = Layout { offset: 1, padding: 5, ..Layout::default() }),
+    ("layout", "padding", |case| {
+        case.layout = Layout { offset: 1, padding: 5, ..Layout::default() }
+    }),
     ("layout", "gap", |case| case.layout = Layout { gap: 1, ..Layout::default() }),
     ("layout", "transposed", |case| {
         case.layout = Layout { order: (0..case.shape.len()).rev().collect(), ..Layout::default() };
     }),
-    ("logits", "−∞", |case| every_third_row(case, |row, classes, z| z[row * 31 % classes] = f64::NEG_INFINITY)),
-    ("logits", "NaN and ∞", |case| {
-        every_third_row(case, |row, classes, z| z[row * 31 % classes] = if row % 2 == 0 { f64::NAN } else { f64::INFINITY });
+    ("logits", "−∞", |case| {
+        every_third_row(case, |row, classes, z| z[row * 31 % classes] = f64::NEG_INFINITY)
     }),
-    ("logits", "whole rows of −∞", |case| every_third_row(case, |_, _, z| z.fill(f64::NEG_INFINITY))),
+    ("logits", "NaN and ∞", |case| {
+        every_third_row(case, |row, classes, z| {
+            z[row * 31 % classes] = if row % 2 == 0 { f64::NAN } else { f64::INFINITY }
+        });
+    }),
+    ("logits", "whole rows of −∞", |case| {
+        every_third_row(case, |_, _, z| z.fill(f64::NEG_INFINITY))
+    }),
     ("logits", "as far apart as can be", |case| {
         every_third_row(case, |row, classes, z| {
             z.fill(-3e38);
@@ -585,7 +659,8 @@ fn mix(case: &mut Case, lambda: RowValue) {
 fn probabilities(case: &mut Case, dtype: Dtype) {
     let (rows, classes) = (case.row_count(), case.class_count());
     let values = noise(9, rows * classes).into_iter().enumerate();
-    let values = values.map(|(i, value)| if i % 6 == 4 { 0.0 } else { dtype.round(2.0 * value / classes as f64) });
+    let values = values
+        .map(|(i, value)| if i % 6 == 4 { 0.0 } else { dtype.round(2.0 * value / classes as f64) });
     case.targets = Targets::Probabilities { dtype, values: values.collect() };
 }
 
@@ -597,11 +672,15 @@ fn ignore_index(case: &mut Case) {
     };
     let index = [-100, 255, 0].into_iter().find(|index| dtype.holds(*index)).expect("0 is held");
     case.ignore_index = vec![index];
-    labels.into_iter().flat_map(|labels| labels.iter_mut().step_by(5)).for_each(|label| *label = index);
+    labels
+        .into_iter()
+        .flat_map(|labels| labels.iter_mut().step_by(5))
+        .for_each(|label| *label = index);
 }
 
 fn class_weights(case: &mut Case) {
-    case.class_weights = Some(noise(10, case.class_count()).into_iter().map(|number| 2.0 * number + 0.25).collect());
+    case.class_weights =
+        Some(noise(10, case.class_count()).into_iter().map(|number| 2.0 * number + 0.25).collect());
 }
 
 /// Changes the logits of every third row, given the row's number and K.

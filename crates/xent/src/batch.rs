@@ -37,7 +37,14 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// Targets alone.
     pub fn new(targets: impl Into<Targets<'a>>) -> Self {
-        Self { targets: targets.into(), epsilon: None, row_weights: None, ignored: None, allowed: None, denominator: None }
+        Self {
+            targets: targets.into(),
+            epsilon: None,
+            row_weights: None,
+            ignored: None,
+            allowed: None,
+            denominator: None,
+        }
     }
 
     /// ε per row, `[N]` in [0, 1], instead of the ε of the criterion.

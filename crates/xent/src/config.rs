@@ -63,7 +63,11 @@ pub enum Form {
 /// that they print and parse. A missing option has its default, and an unknown one is an error.
 /// [`instructions`](Self::instructions) are not stored, because they are a property of the machine.
 #[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct Config {
     /// ε, the mass that smoothing takes from the target and gives to the prior, in [0, 1]. Default:
@@ -230,19 +234,47 @@ impl Config {
     /// distribution, a temperature or softcap that is not finite and > 0, a z-loss that is not
     /// finite and ≥ 0, instructions that the processor does not support.
     pub fn build(self) -> Result<Criterion> {
-        let number = |name, value: f64, good: bool, expected| if good { Ok(()) } else { Err(ConfigError::Number { name, value, expected }) };
-        number("label smoothing", self.label_smoothing, (0.0..=1.0).contains(&self.label_smoothing), "0 ≤ ε ≤ 1")?;
-        number("z-loss", self.z_loss, self.z_loss.is_finite() && self.z_loss >= 0.0, "a finite number ≥ 0")?;
-        number("temperature", self.temperature, self.temperature.is_finite() && self.temperature > 0.0, "a finite number > 0")?;
+        let number = |name, value: f64, good: bool, expected| {
+            if good { Ok(()) } else { Err(ConfigError::Number { name, value, expected }) }
+        };
+        number(
+            "label smoothing",
+            self.label_smoothing,
+            (0.0..=1.0).contains(&self.label_smoothing),
+            "0 ≤ ε ≤ 1",
+        )?;
+        number(
+            "z-loss",
+            self.z_loss,
+            self.z_loss.is_finite() && self.z_loss >= 0.0,
+            "a finite number ≥ 0",
+        )?;
+        number(
+            "temperature",
+            self.temperature,
+            self.temperature.is_finite() && self.temperature > 0.0,
+            "a finite number > 0",
+        )?;
         if let Some(cap) = self.softcap {
             number("softcap", cap, cap.is_finite() && cap > 0.0, "a finite number > 0")?;
         }
         if let Some(weights) = &self.class_weights {
             if weights.is_empty() {
-                return Err(ConfigError::Length { name: "class weights", len: 0, expected: "one per class" }.into());
+                return Err(ConfigError::Length {
+                    name: "class weights",
+                    len: 0,
+                    expected: "one per class",
+                }
+                .into());
             }
             if let Some(index) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
-                return Err(ConfigError::Entry { name: "class weights", index, value: weights[index], expected: "a finite number ≥ 0" }.into());
+                return Err(ConfigError::Entry {
+                    name: "class weights",
+                    index,
+                    value: weights[index],
+                    expected: "a finite number ≥ 0",
+                }
+                .into());
             }
         }
         self.prior.check()?;
@@ -338,9 +370,15 @@ mod tests {
                 Prior::ByTrueClass(PriorMatrix::new(2, &[0.1, 0.9, 0.8, 0.2]).unwrap()),
             ];
             for prior in priors {
-                let mut config = Config::new().label_smoothing(0.1).class_weights(&[0.1, 2.0]).ignore_indices([-100, i64::MIN]).softcap(1.0 / 3.0);
-                (config.class_weighting, config.masked, config.form) = (ClassWeighting::PerRow, Masked::Renormalise, Form::KlDivergence);
-                (config.reduction, config.denominator, config.empty_mean) = (Reduction::None, Denominator::KeptRows, EmptyMean::Error);
+                let mut config = Config::new()
+                    .label_smoothing(0.1)
+                    .class_weights(&[0.1, 2.0])
+                    .ignore_indices([-100, i64::MIN])
+                    .softcap(1.0 / 3.0);
+                (config.class_weighting, config.masked, config.form) =
+                    (ClassWeighting::PerRow, Masked::Renormalise, Form::KlDivergence);
+                (config.reduction, config.denominator, config.empty_mean) =
+                    (Reduction::None, Denominator::KeptRows, EmptyMean::Error);
                 (config.z_loss, config.temperature, config.prior) = (1e-4, 0.7, prior);
                 let json = serde_json::to_string(&config).unwrap();
                 assert_eq!(back(&json), config, "{json}");
@@ -354,35 +392,63 @@ mod tests {
         fn what_is_missing_has_its_default_and_what_is_unknown_is_an_error() {
             assert_eq!(back("{}"), Config::new());
             let json = r#"{"label_smoothing": 0.1, "prior": "others", "denominator": "kept-rows", "form": "kl", "masked": "renormalize"}"#;
-            let config = Config::new().label_smoothing(0.1).prior(Prior::WrongClasses).denominator(Denominator::KeptRows);
+            let config = Config::new()
+                .label_smoothing(0.1)
+                .prior(Prior::WrongClasses)
+                .denominator(Denominator::KeptRows);
             assert_eq!(back(json), config.form(Form::KlDivergence).masked(Masked::Renormalise));
-            for unknown in [r#"{"label_smothing": 0.1}"#, r#"{"reduction": "average"}"#, r#"{"prior": "unigram"}"#, r#"{"instructions": "avx2"}"#] {
+            for unknown in [
+                r#"{"label_smothing": 0.1}"#,
+                r#"{"reduction": "average"}"#,
+                r#"{"prior": "unigram"}"#,
+                r#"{"instructions": "avx2"}"#,
+            ] {
                 assert!(serde_json::from_str::<Config>(unknown).is_err(), "{unknown}");
             }
-            let message = serde_json::from_str::<Config>(r#"{"reduction": "average"}"#).unwrap_err().to_string();
-            assert!(message.contains("reduction is 'average', expected 'none', 'sum', 'mean'"), "{message}");
-            let matrix = r#"{"prior": {"by_true_class": {"classes": 2, "entries": [0.5, 0.5, 0.5, 0.4]}}}"#;
-            assert!(serde_json::from_str::<Config>(matrix).unwrap_err().to_string().contains("row 1 of the prior matrix sums to 0.9"));
+            let message = serde_json::from_str::<Config>(r#"{"reduction": "average"}"#)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.contains("reduction is 'average', expected 'none', 'sum', 'mean'"),
+                "{message}"
+            );
+            let matrix =
+                r#"{"prior": {"by_true_class": {"classes": 2, "entries": [0.5, 0.5, 0.5, 0.4]}}}"#;
+            assert!(
+                serde_json::from_str::<Config>(matrix)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("row 1 of the prior matrix sums to 0.9")
+            );
         }
 
         #[test]
         fn instructions_are_not_stored() {
             let config = Config::new().label_smoothing(0.1).instructions(Instructions::Portable);
-            assert_eq!(back(&serde_json::to_string(&config).unwrap()), Config::new().label_smoothing(0.1));
+            assert_eq!(
+                back(&serde_json::to_string(&config).unwrap()),
+                Config::new().label_smoothing(0.1)
+            );
         }
 
         #[test]
         fn words_are_stored_as_they_are_printed() {
             for &kind in crate::PriorKind::ALL {
                 assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
-                assert_eq!(serde_json::from_value::<crate::PriorKind>(kind.word().into()).unwrap(), kind);
+                assert_eq!(
+                    serde_json::from_value::<crate::PriorKind>(kind.word().into()).unwrap(),
+                    kind
+                );
             }
             for &denominator in Denominator::ALL {
                 assert_eq!(serde_json::to_value(denominator).unwrap(), denominator.word());
             }
             // Priors without more to say of them are stored by their word, in every spelling of it.
             for word in ["wrong_classes", "wrong-classes", "others"] {
-                assert_eq!(serde_json::from_value::<Prior>(word.into()).unwrap(), Prior::WrongClasses);
+                assert_eq!(
+                    serde_json::from_value::<Prior>(word.into()).unwrap(),
+                    Prior::WrongClasses
+                );
             }
         }
     }

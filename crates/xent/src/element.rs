@@ -99,7 +99,8 @@ macro_rules! half {
 
             #[inline]
             fn is_probability(self) -> bool {
-                (self.to_bits() < $half::INFINITY.to_bits()) | (self.to_bits() == $half::NEG_ZERO.to_bits())
+                (self.to_bits() < $half::INFINITY.to_bits())
+                    | (self.to_bits() == $half::NEG_ZERO.to_bits())
             }
 
             fn call<F: sealed::ForEachType>(input: F::Input<Self>) -> F::Output<Self> {

@@ -30,7 +30,9 @@ pub enum Error {
     View(#[from] ViewError),
     /// An array or tensor whose shape does not fit the shape of the logits. Raised by bindings; see
     /// [`host::LogitsShape`](crate::host::LogitsShape).
-    #[error("{name} has shape {found:?}, expected {expected} beside logits of shape {logits:?} with the classes on axis {axis}")]
+    #[error(
+        "{name} has shape {found:?}, expected {expected} beside logits of shape {logits:?} with the classes on axis {axis}"
+    )]
     Shape {
         /// What has that shape.
         name: &'static str,
@@ -128,7 +130,9 @@ pub enum InputError {
         classes: usize,
     },
     /// A target probability that is negative, NaN or infinite.
-    #[error("the target probability of class {class} in row {row} is {value}, expected a finite number ≥ 0")]
+    #[error(
+        "the target probability of class {class} in row {row} is {value}, expected a finite number ≥ 0"
+    )]
     Probability {
         /// The row.
         row: usize,
@@ -182,7 +186,9 @@ pub enum InputError {
         classes: usize,
     },
     /// Two views that must have the same shape.
-    #[error("{name}: {rows} rows of {classes} classes, expected {expected_rows} rows of {expected_classes} classes as the logits")]
+    #[error(
+        "{name}: {rows} rows of {classes} classes, expected {expected_rows} rows of {expected_classes} classes as the logits"
+    )]
     Shape {
         /// Which view.
         name: &'static str,
@@ -199,7 +205,9 @@ pub enum InputError {
     #[error("{0}")]
     Combination(&'static str),
     /// An empty mean under [`EmptyMean::Error`](crate::EmptyMean::Error).
-    #[error("the mean's denominator is 0: {ignored} of {rows} rows are ignored and the rest weigh nothing")]
+    #[error(
+        "the mean's denominator is 0: {ignored} of {rows} rows are ignored and the rest weigh nothing"
+    )]
     EmptyMean {
         /// All rows.
         rows: usize,
@@ -255,7 +263,9 @@ pub enum ViewError {
         rank: usize,
     },
     /// A buffer that does not split into rows of so many classes.
-    #[error("{len} elements do not split into rows of {classes} classes, expected a multiple of {classes}")]
+    #[error(
+        "{len} elements do not split into rows of {classes} classes, expected a multiple of {classes}"
+    )]
     Ragged {
         /// Length of the buffer.
         len: usize,
@@ -300,7 +310,9 @@ pub enum ViewError {
         len: usize,
     },
     /// A view for writing in which two positions are, or may be, the same element.
-    #[error("strides {strides:?} over shape {shape:?} may write an element twice, expected strides that never overlap")]
+    #[error(
+        "strides {strides:?} over shape {shape:?} may write an element twice, expected strides that never overlap"
+    )]
     Overlap {
         /// The shape.
         shape: Vec<usize>,

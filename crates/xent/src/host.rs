@@ -30,7 +30,9 @@
 use std::borrow::Cow;
 
 use crate::view::axis_of;
-use crate::{AllowedClasses, Batch, ClassIndices, Error, Lambda, Numbers, Result, Targets, ViewError};
+use crate::{
+    AllowedClasses, Batch, ClassIndices, Error, Lambda, Numbers, Result, Targets, ViewError,
+};
 
 /// The shape of logits of N rows and K ≥ 1 classes, with the classes on any axis. Rows are numbered
 /// in C order of the other axes.
@@ -71,7 +73,12 @@ impl LogitsShape {
 
     /// N.
     pub fn rows(&self) -> usize {
-        self.dims.iter().enumerate().filter(|(axis, _)| *axis != self.axis).map(|(_, length)| length).product()
+        self.dims
+            .iter()
+            .enumerate()
+            .filter(|(axis, _)| *axis != self.axis)
+            .map(|(_, length)| length)
+            .product()
     }
 
     /// K.
@@ -106,7 +113,9 @@ impl LogitsShape {
     /// # Errors
     /// [`Error::Shape`] with what came and what was expected.
     pub fn expect_logits(&self, name: &'static str, found: &[usize]) -> Result<()> {
-        self.expect(found == self.dims, name, found, || format!("{:?}, one entry per row and class,", self.dims))
+        self.expect(found == self.dims, name, found, || {
+            format!("{:?}, one entry per row and class,", self.dims)
+        })
     }
 
     /// Checks that `found` is the shape of one entry per class.
@@ -114,7 +123,9 @@ impl LogitsShape {
     /// # Errors
     /// [`Error::Shape`] with what came and what was expected.
     pub fn expect_classes(&self, name: &'static str, found: &[usize]) -> Result<()> {
-        self.expect(found == [self.classes()], name, found, || format!("[{}], one entry per class,", self.classes()))
+        self.expect(found == [self.classes()], name, found, || {
+            format!("[{}], one entry per class,", self.classes())
+        })
     }
 
     /// Checks that `found` is the shape of one entry per class (`true`: shared by all rows) or of
@@ -124,16 +135,34 @@ impl LogitsShape {
     /// [`Error::Shape`] with what came and what was expected.
     pub fn expect_classes_or_logits(&self, name: &'static str, found: &[usize]) -> Result<bool> {
         let shared = found == [self.classes()];
-        let expected = || format!("[{}], one entry per class, or {:?}, one per row and class,", self.classes(), self.dims);
+        let expected = || {
+            format!(
+                "[{}], one entry per class, or {:?}, one per row and class,",
+                self.classes(),
+                self.dims
+            )
+        };
         self.expect(shared || found == self.dims, name, found, expected)?;
         Ok(shared)
     }
 
-    fn expect(&self, good: bool, name: &'static str, found: &[usize], expected: impl FnOnce() -> String) -> Result<()> {
+    fn expect(
+        &self,
+        good: bool,
+        name: &'static str,
+        found: &[usize],
+        expected: impl FnOnce() -> String,
+    ) -> Result<()> {
         if good {
             return Ok(());
         }
-        Err(Error::Shape { name, found: found.to_vec(), expected: expected(), logits: self.dims.clone(), axis: self.axis })
+        Err(Error::Shape {
+            name,
+            found: found.to_vec(),
+            expected: expected(),
+            logits: self.dims.clone(),
+            axis: self.axis,
+        })
     }
 }
 
@@ -185,7 +214,14 @@ pub struct HostAllowed {
 impl<'a> HostBatch<'a> {
     /// Targets alone.
     pub fn new(targets: HostTargets<'a>) -> Self {
-        Self { targets, label_smoothing: None, row_weights: None, ignored_rows: None, allowed_classes: None, denominator: None }
+        Self {
+            targets,
+            label_smoothing: None,
+            row_weights: None,
+            ignored_rows: None,
+            allowed_classes: None,
+            denominator: None,
+        }
     }
 
     /// Borrows the batch in the form that a [`Criterion`](crate::Criterion) takes. `probabilities`
@@ -208,10 +244,11 @@ impl<'a> HostBatch<'a> {
         batch.epsilon = self.label_smoothing.as_ref().map(Numbers::borrow);
         batch.row_weights = self.row_weights.as_ref().map(Numbers::borrow);
         batch.ignored = self.ignored_rows.as_deref();
-        batch.allowed = self.allowed_classes.as_ref().map(|HostAllowed { entries, shared }| match shared {
-            true => AllowedClasses::Shared(entries),
-            false => AllowedClasses::PerRow(entries),
-        });
+        batch.allowed =
+            self.allowed_classes.as_ref().map(|HostAllowed { entries, shared }| match shared {
+                true => AllowedClasses::Shared(entries),
+                false => AllowedClasses::PerRow(entries),
+            });
         batch.denominator = self.denominator;
         batch
     }
@@ -265,10 +302,16 @@ mod tests {
     fn a_shape_counts_and_permutes() {
         let shape = LogitsShape::new(vec![2, 3, 4, 5], 1).unwrap();
         assert_eq!(shape, LogitsShape::new([2, 3, 4, 5], -3).unwrap());
-        assert_eq!((shape.dims(), shape.axis(), shape.rows(), shape.classes()), (&[2, 3, 4, 5][..], 1, 40, 3));
+        assert_eq!(
+            (shape.dims(), shape.axis(), shape.rows(), shape.classes()),
+            (&[2, 3, 4, 5][..], 1, 40, 3)
+        );
         assert_eq!((shape.row_dims(), shape.class_axis_last()), (vec![2, 4, 5], vec![0, 2, 3, 1]));
         let flat = LogitsShape::new([7], -1).unwrap();
-        assert_eq!((flat.rows(), flat.classes(), flat.row_dims(), flat.class_axis_last()), (1, 7, vec![], vec![0]));
+        assert_eq!(
+            (flat.rows(), flat.classes(), flat.row_dims(), flat.class_axis_last()),
+            (1, 7, vec![], vec![0])
+        );
         assert_eq!(LogitsShape::new([0, 3], 1).unwrap().rows(), 0);
     }
 
@@ -282,7 +325,10 @@ mod tests {
         assert_eq!(refusal(&[2, 3], -3), ViewError::Axis { axis: -3, rank: 2 });
         assert_eq!(refusal(&[], 0), ViewError::Axis { axis: 0, rank: 0 });
         assert_eq!(refusal(&[2, 0], -1), ViewError::NoClasses);
-        assert_eq!(refusal(&[usize::MAX, 3], 1), ViewError::TooLarge { shape: vec![usize::MAX, 3] });
+        assert_eq!(
+            refusal(&[usize::MAX, 3], 1),
+            ViewError::TooLarge { shape: vec![usize::MAX, 3] }
+        );
     }
 
     #[test]
@@ -296,9 +342,18 @@ mod tests {
         let end = "beside logits of shape [2, 3, 4] with the classes on axis 1";
         for (result, expected) in [
             (shape.expect_rows("x", &[8]), "x has shape [8], expected [2, 4], one entry per row,"),
-            (shape.expect_logits("x", &[2, 4, 3]), "x has shape [2, 4, 3], expected [2, 3, 4], one entry per row and class,"),
-            (shape.expect_classes("x", &[4]), "x has shape [4], expected [3], one entry per class,"),
-            (shape.expect_classes_or_logits("x", &[]).map(drop), "x has shape [], expected [3], one entry per class, or [2, 3, 4], one per row and class,"),
+            (
+                shape.expect_logits("x", &[2, 4, 3]),
+                "x has shape [2, 4, 3], expected [2, 3, 4], one entry per row and class,",
+            ),
+            (
+                shape.expect_classes("x", &[4]),
+                "x has shape [4], expected [3], one entry per class,",
+            ),
+            (
+                shape.expect_classes_or_logits("x", &[]).map(drop),
+                "x has shape [], expected [3], one entry per class, or [2, 3, 4], one per row and class,",
+            ),
         ] {
             assert_eq!(result.unwrap_err().to_string(), format!("{expected} {end}"));
         }
@@ -316,13 +371,21 @@ mod tests {
 
     #[test]
     fn what_is_lent_is_what_was_given() {
-        let (epsilon, weights, ignored, allowed) = ([0.2, 0.3], [1.0f32, 0.5], [false, true], [true, true, false, true, false, true]);
+        let (epsilon, weights, ignored, allowed) =
+            ([0.2, 0.3], [1.0f32, 0.5], [false, true], [true, true, false, true, false, true]);
         let (a, b) = ([0i64, 2], [1u8, 1]);
         let plain = loss(Batch::new(&a)).unwrap();
-        assert_eq!(loss(HostBatch::new(HostTargets::Classes(a[..].into())).lend(None)).unwrap(), plain);
+        assert_eq!(
+            loss(HostBatch::new(HostTargets::Classes(a[..].into())).lend(None)).unwrap(),
+            plain
+        );
         let shared = HostAllowed { entries: vec![true, true, false], shared: true };
         let full = HostBatch {
-            targets: HostTargets::Mix { a: a.to_vec().into(), b: b[..].into(), lambda: (&[0.25, 0.75]).into() },
+            targets: HostTargets::Mix {
+                a: a.to_vec().into(),
+                b: b[..].into(),
+                lambda: (&[0.25, 0.75]).into(),
+            },
             label_smoothing: Some((&epsilon).into()),
             row_weights: Some((&weights).into()),
             ignored_rows: Some(ignored.to_vec()),
@@ -331,7 +394,11 @@ mod tests {
         };
         let direct = |allowed| {
             let mix = Targets::mix(&a, &b, &[0.25, 0.75]);
-            let batch = Batch::new(mix).label_smoothing_rows(&epsilon).row_weights(&weights).ignored_rows(&ignored).denominator(7.0);
+            let batch = Batch::new(mix)
+                .label_smoothing_rows(&epsilon)
+                .row_weights(&weights)
+                .ignored_rows(&ignored)
+                .denominator(7.0);
             loss(batch.allowed_classes(allowed)).unwrap()
         };
         assert_eq!(loss(full.lend(None)).unwrap(), direct(AllowedClasses::PerRow(&allowed)));
@@ -346,9 +413,18 @@ mod tests {
         let criterion = Config::new().reduction(Reduction::None).build().unwrap();
         let logits = Rows::new(&LOGITS, 3).unwrap();
         let batch = HostBatch::new(HostTargets::Probabilities);
-        assert_eq!(criterion.forward(&logits, batch.lend(Some((&shares).into()))).unwrap(), criterion.forward(&logits, &shares).unwrap());
+        assert_eq!(
+            criterion.forward(&logits, batch.lend(Some((&shares).into()))).unwrap(),
+            criterion.forward(&logits, &shares).unwrap()
+        );
         // Not lent, they are missed.
         let missing = criterion.forward(&logits, batch.lend(None)).unwrap_err();
-        assert!(matches!(missing, Error::Input(InputError::Length { name: "targets", len: 0, expected: 2, .. })), "{missing}");
+        assert!(
+            matches!(
+                missing,
+                Error::Input(InputError::Length { name: "targets", len: 0, expected: 2, .. })
+            ),
+            "{missing}"
+        );
     }
 }

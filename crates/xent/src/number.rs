@@ -76,10 +76,21 @@ mod tests {
     fn every_container_gives_the_same_numbers() {
         let (wide, narrow) = ([0.5, -0.1, f64::MAX], [0.5f32, -0.1, f32::MAX]);
         let (wide_vec, narrow_vec) = (wide.to_vec(), narrow.to_vec());
-        for from_f64 in [numbers(&wide), numbers(&wide[..]), numbers(&wide_vec), numbers(wide_vec.clone()), numbers(Cow::from(&wide[..]))] {
+        for from_f64 in [
+            numbers(&wide),
+            numbers(&wide[..]),
+            numbers(&wide_vec),
+            numbers(wide_vec.clone()),
+            numbers(Cow::from(&wide[..])),
+        ] {
             assert_eq!(from_f64[..], wide);
         }
-        for from_f32 in [numbers(&narrow), numbers(&narrow[..]), numbers(&narrow_vec), numbers(narrow_vec.clone())] {
+        for from_f32 in [
+            numbers(&narrow),
+            numbers(&narrow[..]),
+            numbers(&narrow_vec),
+            numbers(narrow_vec.clone()),
+        ] {
             assert_eq!(from_f32[..], [0.5, f64::from(-0.1f32), f64::from(f32::MAX)]);
         }
         assert_eq!(numbers(&[0.25, 0.75]).borrow().into_vec(), [0.25, 0.75]);

@@ -65,7 +65,9 @@ impl<F: Real> Reduced<F> {
     pub fn to_f64(&self) -> Reduced<f64> {
         match self {
             Self::Scalar(value) => Reduced::Scalar(value.to_f64()),
-            Self::Rows(values) => Reduced::Rows(values.iter().map(|value| value.to_f64()).collect()),
+            Self::Rows(values) => {
+                Reduced::Rows(values.iter().map(|value| value.to_f64()).collect())
+            }
         }
     }
 }

@@ -4,7 +4,11 @@ use crate::{ConfigError, Numbers, Result};
 
 /// Where smoothing puts its mass ε.
 #[derive(Debug, Clone, PartialEq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Prior {
     /// `uniform`: ε/K on every class, including the true one. Szegedy et al. 2015, PyTorch, Keras,
@@ -53,7 +57,11 @@ pub enum PriorKind {
 
 /// A K×K matrix of priors, one row for each true class.
 #[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "stored::Matrix"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "stored::Matrix")
+)]
 pub struct PriorMatrix {
     classes: usize,
     entries: Vec<f64>,
@@ -74,7 +82,12 @@ impl PriorMatrix {
     pub fn new<'a>(classes: usize, entries: impl Into<Numbers<'a>>) -> Result<Self> {
         let entries = entries.into().into_vec();
         if classes == 0 || classes.checked_mul(classes) != Some(entries.len()) {
-            return Err(ConfigError::Length { name: "the prior matrix", len: entries.len(), expected: "K·K, a row for each of K ≥ 1 classes" }.into());
+            return Err(ConfigError::Length {
+                name: "the prior matrix",
+                len: entries.len(),
+                expected: "K·K, a row for each of K ≥ 1 classes",
+            }
+            .into());
         }
         check_entries("the prior matrix", &entries)?;
         for (class, row) in entries.chunks_exact(classes).enumerate() {
@@ -118,19 +131,28 @@ impl Prior {
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         match self {
-            Self::Fixed(u) if u.is_empty() => Err(ConfigError::Length { name: "the prior", len: 0, expected: "one per class" }),
+            Self::Fixed(u) if u.is_empty() => {
+                Err(ConfigError::Length { name: "the prior", len: 0, expected: "one per class" })
+            }
             Self::Fixed(u) => {
                 check_entries("prior", u)?;
                 check_sum(|| "the prior".to_owned(), u)
             }
-            Self::Uniform | Self::WrongClasses | Self::Excluding(_) | Self::ByTrueClass(_) => Ok(()),
+            Self::Uniform | Self::WrongClasses | Self::Excluding(_) | Self::ByTrueClass(_) => {
+                Ok(())
+            }
         }
     }
 }
 
 fn check_entries(name: &'static str, entries: &[f64]) -> Result<(), ConfigError> {
     match entries.iter().position(|u| !(u.is_finite() && *u >= 0.0)) {
-        Some(index) => Err(ConfigError::Entry { name, index, value: entries[index], expected: "a finite number ≥ 0" }),
+        Some(index) => Err(ConfigError::Entry {
+            name,
+            index,
+            value: entries[index],
+            expected: "a finite number ≥ 0",
+        }),
         None => Ok(()),
     }
 }

@@ -106,7 +106,9 @@ macro_rules! index {
             }
             fn all_below(indices: &[Self], classes: usize) -> bool {
                 let last = <$signed>::try_from(classes.saturating_sub(1)).unwrap_or(<$signed>::MAX);
-                indices.iter().fold(0, |signs, &index| signs | index as $signed | last.wrapping_sub(index as $signed)) >= 0
+                indices.iter().fold(0, |signs, &index| {
+                    signs | index as $signed | last.wrapping_sub(index as $signed)
+                }) >= 0
             }
         }
     };
@@ -133,7 +135,11 @@ macro_rules! short_index {
                 Some(usize::from(self)).filter(|&class| class < classes)
             }
             fn all_below(indices: &[Self], classes: usize) -> bool {
-                indices.iter().fold(0, |largest, &index| largest.max(index)).class(classes).is_some()
+                indices
+                    .iter()
+                    .fold(0, |largest, &index| largest.max(index))
+                    .class(classes)
+                    .is_some()
             }
         }
     };
@@ -223,7 +229,11 @@ impl<'a> Targets<'a> {
     /// assert_eq!(format!("{:.10}", mixed.loss), "0.8014447139"); // ln(e + 2) − 0.75·1 − 0.25·0
     /// # Ok::<(), xent::Error>(())
     /// ```
-    pub fn mix(a: impl Into<ClassIndices<'a>>, b: impl Into<ClassIndices<'a>>, lambda: impl Into<Lambda<'a>>) -> Self {
+    pub fn mix(
+        a: impl Into<ClassIndices<'a>>,
+        b: impl Into<ClassIndices<'a>>,
+        lambda: impl Into<Lambda<'a>>,
+    ) -> Self {
         Self::Mix { a: a.into(), b: b.into(), lambda: lambda.into() }
     }
 }

@@ -8,7 +8,9 @@ pub enum NpyError {
     #[error(transparent)]
     Io(#[from] std::io::Error),
     /// The path is something whose size is not known beforehand.
-    #[error("it is a folder, pipe or device, expected a regular file, whose size can be checked against its header")]
+    #[error(
+        "it is a folder, pipe or device, expected a regular file, whose size can be checked against its header"
+    )]
     NotRegular,
     /// The file has another format.
     #[error("it begins with '{}', expected the .npy format's '\\x93NUMPY'", .0.escape_ascii())]
@@ -47,7 +49,9 @@ pub enum NpyError {
     #[error("the header lacks the key '{0}'")]
     MissingKey(&'static str),
     /// The entries are not plain numbers.
-    #[error("dtype '{descr}' ({what}), expected int, uint or float of 8 to 64 bits, bool, or bfloat16 (V2)")]
+    #[error(
+        "dtype '{descr}' ({what}), expected int, uint or float of 8 to 64 bits, bool, or bfloat16 (V2)"
+    )]
     Dtype {
         /// The type in the header, shortened.
         descr: String,

@@ -53,7 +53,9 @@ impl Header {
         self.shape
             .iter()
             .filter(|&&length| length > 0)
-            .try_fold(1usize, |product, &length| product.checked_mul(length).filter(|&product| product <= limit))
+            .try_fold(1usize, |product, &length| {
+                product.checked_mul(length).filter(|&product| product <= limit)
+            })
             .map(|product| if self.shape.contains(&0) { 0 } else { product })
             .ok_or_else(|| NpyError::Overflow(Shape(&self.shape).to_string()))
     }
@@ -83,7 +85,8 @@ impl<'a> Cursor<'a> {
     /// The next byte that is not white space.
     fn peek(&mut self) -> Option<u8> {
         let rest = &self.text[self.at..];
-        self.at += rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
+        self.at +=
+            rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
         self.text.get(self.at).copied()
     }
 
@@ -114,9 +117,15 @@ impl<'a> Cursor<'a> {
 
     /// A string in single or double quotes, without escapes: no key or type needs one.
     fn string(&mut self, expected: &'static str) -> Result<&'a [u8], NpyError> {
-        let quote = self.peek().filter(|byte| matches!(byte, b'\'' | b'"')).ok_or_else(|| self.unexpected(expected))?;
+        let quote = self
+            .peek()
+            .filter(|byte| matches!(byte, b'\'' | b'"'))
+            .ok_or_else(|| self.unexpected(expected))?;
         let start = self.at + 1;
-        let length = self.text[start..].iter().take_while(|&&byte| byte != quote && byte != b'\\' && (b' '..=b'~').contains(&byte)).count();
+        let length = self.text[start..]
+            .iter()
+            .take_while(|&&byte| byte != quote && byte != b'\\' && (b' '..=b'~').contains(&byte))
+            .count();
         self.at = start + length;
         if self.text.get(self.at) != Some(&quote) {
             return Err(self.unexpected("printable ASCII without escapes, up to the closing quote"));
@@ -128,7 +137,10 @@ impl<'a> Cursor<'a> {
     fn word(&mut self) -> &'a [u8] {
         self.peek();
         let rest = &self.text[self.at..];
-        &rest[..rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count()]
+        &rest[..rest
+            .iter()
+            .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_')
+            .count()]
     }
 
     fn truth(&mut self) -> Result<bool, NpyError> {
@@ -152,7 +164,8 @@ impl<'a> Cursor<'a> {
             }
             shape.push(self.length()?);
             if !self.eat(b',') {
-                let expected = if shape.len() == 1 { ", after the only length of a tuple" } else { ", or )" };
+                let expected =
+                    if shape.len() == 1 { ", after the only length of a tuple" } else { ", or )" };
                 if shape.len() == 1 || !self.eat(b')') {
                     return Err(self.unexpected(expected));
                 }
@@ -165,16 +178,24 @@ impl<'a> Cursor<'a> {
     fn length(&mut self) -> Result<usize, NpyError> {
         let expected = "a length: decimal digits, less than 2⁶³";
         let word = self.word();
-        let plain = !word.is_empty() && word.iter().all(u8::is_ascii_digit) && (word[0] != b'0' || word.len() == 1);
-        let length = str::from_utf8(word).ok().filter(|_| plain).and_then(|word| word.parse::<i64>().ok());
-        let length = length.and_then(|length| usize::try_from(length).ok()).ok_or_else(|| self.unexpected(expected))?;
+        let plain = !word.is_empty()
+            && word.iter().all(u8::is_ascii_digit)
+            && (word[0] != b'0' || word.len() == 1);
+        let length =
+            str::from_utf8(word).ok().filter(|_| plain).and_then(|word| word.parse::<i64>().ok());
+        let length = length
+            .and_then(|length| usize::try_from(length).ok())
+            .ok_or_else(|| self.unexpected(expected))?;
         self.at += word.len();
         Ok(length)
     }
 
     fn descr(&mut self) -> Result<(Dtype, ByteOrder), NpyError> {
         if matches!(self.peek(), Some(b'[' | b'(' | b'{')) {
-            return Err(NpyError::Dtype { descr: excerpt(&self.text[self.at..]), what: "structured" });
+            return Err(NpyError::Dtype {
+                descr: excerpt(&self.text[self.at..]),
+                what: "structured",
+            });
         }
         let text = self.string("the descr: a type in quotes")?;
         dtype(text).ok_or_else(|| NpyError::Dtype { descr: excerpt(text), what: kind(text) })
@@ -203,7 +224,9 @@ fn kind(descr: &[u8]) -> &'static str {
         all => all,
     };
     match letters {
-        code if str::from_utf8(code).is_ok_and(|code| Dtype::from_code(code).is_some()) => "a byte order that does not match it",
+        code if str::from_utf8(code).is_ok_and(|code| Dtype::from_code(code).is_some()) => {
+            "a byte order that does not match it"
+        }
         [b'O', ..] => "Python objects",
         [b'S' | b'a' | b'U' | b'T', ..] => "strings",
         [b'M', ..] => "dates",
@@ -222,21 +245,32 @@ mod tests {
     #[test]
     fn every_dtype_in_both_orders() {
         for &expected in Dtype::ALL {
-            for (order, byte_order) in [("<", ByteOrder::Little), (">", ByteOrder::Big), ("|", ByteOrder::Little)] {
+            for (order, byte_order) in
+                [("<", ByteOrder::Little), (">", ByteOrder::Big), ("|", ByteOrder::Little)]
+            {
                 let descr = format!("{order}{}", expected.code());
                 let ambiguous = match order {
                     "|" => expected.size() > 1 && expected != Dtype::Bf16,
                     ">" => expected == Dtype::Bf16,
                     _ => false,
                 };
-                assert_eq!(dtype(descr.as_bytes()), if ambiguous { None } else { Some((expected, byte_order)) }, "{descr}");
+                assert_eq!(
+                    dtype(descr.as_bytes()),
+                    if ambiguous { None } else { Some((expected, byte_order)) },
+                    "{descr}"
+                );
             }
         }
     }
 
     #[test]
     fn keys_in_any_order_and_any_spacing() {
-        let expected = Header { dtype: Dtype::F32, byte_order: ByteOrder::Big, fortran_order: true, shape: vec![3, 4] };
+        let expected = Header {
+            dtype: Dtype::F32,
+            byte_order: ByteOrder::Big,
+            fortran_order: true,
+            shape: vec![3, 4],
+        };
         for text in [
             "{'descr': '>f4', 'fortran_order': True, 'shape': (3, 4), }      \n",
             "{'shape':(3,4,),'fortran_order':True,'descr':'>f4'}",
@@ -248,7 +282,15 @@ mod tests {
 
     #[test]
     fn entries_are_counted_without_overflow() {
-        let entries = |shape: &[usize]| Header { dtype: Dtype::F64, byte_order: ByteOrder::Little, fortran_order: false, shape: shape.to_vec() }.entries();
+        let entries = |shape: &[usize]| {
+            Header {
+                dtype: Dtype::F64,
+                byte_order: ByteOrder::Little,
+                fortran_order: false,
+                shape: shape.to_vec(),
+            }
+            .entries()
+        };
         assert_eq!(entries(&[]).unwrap(), 1);
         assert_eq!(entries(&[3, 0, 4]).unwrap(), 0);
         assert_eq!(entries(&[1 << 59]).unwrap(), 1 << 59);

@@ -23,7 +23,9 @@ pub fn read(path: &Path) -> Result<Array, NpyError> {
 /// Opens a regular file, whose size can be checked against what the file declares, and returns that
 /// size.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64), NpyError> {
-    let regular = |metadata: Metadata| if metadata.is_file() { Ok(metadata.len()) } else { Err(NpyError::NotRegular) };
+    let regular = |metadata: Metadata| {
+        if metadata.is_file() { Ok(metadata.len()) } else { Err(NpyError::NotRegular) }
+    };
     // Before the file is opened: opening a pipe waits for a writer.
     regular(std::fs::metadata(path)?)?;
     let file = File::open(path)?;
@@ -50,7 +52,9 @@ pub fn read_header(reader: &mut impl Read, size: u64) -> Result<Header, NpyError
     if !start.starts_with(MAGIC) {
         return Err(NpyError::Magic(start[..whole.min(MAGIC.len())].to_vec()));
     }
-    let needs = |needed: u64| if size < needed { Err(NpyError::ShortHeader { size, needed }) } else { Ok(()) };
+    let needs = |needed: u64| {
+        if size < needed { Err(NpyError::ShortHeader { size, needed }) } else { Ok(()) }
+    };
     needs(8)?;
     let mut length = [0u8; 4];
     let width = match (start[6], start[7]) {
@@ -73,7 +77,12 @@ pub fn read_header(reader: &mut impl Read, size: u64) -> Result<Header, NpyError
     let entries = header.entries()?;
     let bytes = (entries * header.dtype.size()) as u64;
     if size - before != bytes {
-        return Err(NpyError::Size { shape: Shape(&header.shape).to_string(), dtype: header.dtype.name(), expected: bytes, found: size - before });
+        return Err(NpyError::Size {
+            shape: Shape(&header.shape).to_string(),
+            dtype: header.dtype.name(),
+            expected: bytes,
+            found: size - before,
+        });
     }
     Ok(header)
 }

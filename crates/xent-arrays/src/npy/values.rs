@@ -189,7 +189,9 @@ impl Values {
             Self::U16(entries) => widened(entries),
             Self::U32(entries) => widened(entries),
             Self::U64(entries) => widened(entries),
-            Self::Bool(_) | Self::F16(_) | Self::Bf16(_) | Self::F32(_) | Self::F64(_) => return None,
+            Self::Bool(_) | Self::F16(_) | Self::Bf16(_) | Self::F32(_) | Self::F64(_) => {
+                return None;
+            }
         })
     }
 }
@@ -198,7 +200,11 @@ fn widened<T: Copy + Into<i128>>(entries: &[T]) -> Vec<i128> {
     entries.iter().map(|entry| (*entry).into()).collect()
 }
 
-fn read<T: Entry>(reader: &mut impl Read, entries: usize, order: ByteOrder) -> Result<Vec<T>, NpyError> {
+fn read<T: Entry>(
+    reader: &mut impl Read,
+    entries: usize,
+    order: ByteOrder,
+) -> Result<Vec<T>, NpyError> {
     let mut left = entries * size_of::<T>();
     let mut decoded = Vec::new();
     decoded.try_reserve_exact(entries).map_err(|_| NpyError::Memory(left as u64))?;

@@ -29,7 +29,10 @@ pub enum Instructions {
 impl Instructions {
     /// The instruction sets that this processor supports, best first.
     pub fn available() -> Vec<Self> {
-        [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|instructions| instructions.is_available()).collect()
+        [Self::Avx512, Self::Avx2, Self::Portable]
+            .into_iter()
+            .filter(|instructions| instructions.is_available())
+            .collect()
     }
 
     /// The best instruction set that this processor supports.

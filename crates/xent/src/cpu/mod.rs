@@ -77,7 +77,12 @@ use logit::Logit;
 ///
 /// # Errors
 /// [`InputError`] naming the row, what came and what was expected; nothing has been written then.
-pub(crate) fn run<T: Element>(criterion: &Criterion, memory: Memory<'_, T>, batch: &Batch<'_>, upstream: &Upstream<'_>) -> Result<Output<T::Real>, InputError> {
+pub(crate) fn run<T: Element>(
+    criterion: &Criterion,
+    memory: Memory<'_, T>,
+    batch: &Batch<'_>,
+    upstream: &Upstream<'_>,
+) -> Result<Output<T::Real>, InputError> {
     let plan = Plan::new(criterion, batch, memory.rows(), memory.classes())?;
     let factors = plan.gradient_factors(upstream)?;
     let instructions = criterion.config.instructions.unwrap_or_else(Instructions::best);
@@ -109,7 +114,9 @@ impl<'a> ForEachType for Engine<'a> {
     }
 }
 
-fn rows<'a, T: Logit>((instructions, plan, mut memory, factors): <Engine<'a> as ForEachType>::Input<T>) -> Parts<T::Real> {
+fn rows<'a, T: Logit>(
+    (instructions, plan, mut memory, factors): <Engine<'a> as ForEachType>::Input<T>,
+) -> Parts<T::Real> {
     let call = Call::new(plan, &memory, factors);
     rows::run(instructions, &call, &mut memory)
 }

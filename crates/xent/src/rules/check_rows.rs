@@ -12,12 +12,22 @@ impl RowLabels<'_> {
     /// Checks the per-row options of the kept rows, and counts the ignored rows.
     pub(super) fn check_rows(&mut self) -> Result<(), InputError> {
         let labels = self.check_labels();
-        let within = |values: Option<&[f64]>, max: f64| values.is_none_or(|values| values.iter().fold(true, |good, &v| good & (v >= 0.0) & (v <= max)));
-        if !(labels && within(self.epsilons, 1.0) && within(self.row_weights, f64::MAX) && within(self.lambdas, 1.0)) {
+        let within = |values: Option<&[f64]>, max: f64| {
+            values.is_none_or(|values| {
+                values.iter().fold(true, |good, &v| good & (v >= 0.0) & (v <= max))
+            })
+        };
+        if !(labels
+            && within(self.epsilons, 1.0)
+            && within(self.row_weights, f64::MAX)
+            && within(self.lambdas, 1.0))
+        {
             (0..self.rows).try_for_each(|row| self.check_row(row))?;
         }
         match &self.batch.targets {
-            Targets::Mix { lambda: Lambda::Scalar(lambda), .. } if !(0.0..=1.0).contains(lambda) => {
+            Targets::Mix { lambda: Lambda::Scalar(lambda), .. }
+                if !(0.0..=1.0).contains(lambda) =>
+            {
                 Err(InputError::Number { name: "λ", value: *lambda, expected: "0 ≤ λ ≤ 1" })
             }
             Targets::Probabilities(probabilities) => self.check_probabilities(probabilities),
@@ -50,7 +60,11 @@ impl RowLabels<'_> {
     /// [`check_labels`](Self::check_labels) with masks and ignore indices: whether all labels are
     /// valid, and how many rows are ignored.
     #[inline]
-    fn check_blocks<'l>(&self, labels: impl Iterator<Item = &'l ClassIndices<'l>> + Clone, ignore: impl Fn(i64) -> bool) -> (bool, usize) {
+    fn check_blocks<'l>(
+        &self,
+        labels: impl Iterator<Item = &'l ClassIndices<'l>> + Clone,
+        ignore: impl Fn(i64) -> bool,
+    ) -> (bool, usize) {
         let (mut unknown, mut ignored) = (false, 0);
         let mut label = [0; BLOCK];
         for start in (0..self.rows).step_by(BLOCK) {
@@ -81,12 +95,19 @@ impl RowLabels<'_> {
         if self.is_ignored(row) {
             return Ok(());
         }
-        let value = |option, value: f64, good: bool, expected| if good { Ok(()) } else { Err(InputError::RowValue { option, row, value, expected }) };
+        let value = |option, value: f64, good: bool, expected| {
+            if good { Ok(()) } else { Err(InputError::RowValue { option, row, value, expected }) }
+        };
         if let Some(epsilon) = self.epsilons.map(|epsilon| epsilon[row]) {
             value(RowOption::LabelSmoothing, epsilon, (0.0..=1.0).contains(&epsilon), "0 ≤ ε ≤ 1")?;
         }
         if let Some(weight) = self.row_weights.map(|weights| weights[row]) {
-            value(RowOption::Weight, weight, weight.is_finite() && weight >= 0.0, "a finite number ≥ 0")?;
+            value(
+                RowOption::Weight,
+                weight,
+                weight.is_finite() && weight >= 0.0,
+                "a finite number ≥ 0",
+            )?;
         }
         if let Some(lambda) = self.lambdas {
             value(RowOption::Lambda, lambda[row], (0.0..=1.0).contains(&lambda[row]), "0 ≤ λ ≤ 1")?;
@@ -100,8 +121,13 @@ impl RowLabels<'_> {
         }
         let check = |indices: &ClassIndices<'_>| {
             let value = indices.get(row);
-            let known = usize::try_from(value).is_ok_and(|class| class < self.classes) || self.ignore.contains(&value);
-            if known { Ok(()) } else { Err(InputError::Class { row, value, classes: self.classes }) }
+            let known = usize::try_from(value).is_ok_and(|class| class < self.classes)
+                || self.ignore.contains(&value);
+            if known {
+                Ok(())
+            } else {
+                Err(InputError::Class { row, value, classes: self.classes })
+            }
         };
         match &self.batch.targets {
             Targets::Classes(indices) => check(indices),
@@ -113,5 +139,8 @@ impl RowLabels<'_> {
 
 /// The number of `true` entries, summed as bytes.
 fn count(flags: &[bool]) -> usize {
-    flags.chunks(255).map(|flags| usize::from(flags.iter().fold(0u8, |count, &flag| count + u8::from(flag)))).sum()
+    flags
+        .chunks(255)
+        .map(|flags| usize::from(flags.iter().fold(0u8, |count, &flag| count + u8::from(flag))))
+        .sum()
 }

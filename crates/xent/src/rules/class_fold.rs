@@ -73,13 +73,22 @@ impl ClassFoldRows {
     #[inline(always)]
     pub(crate) fn are_tame(&self, n: usize) -> bool {
         const TAME: f64 = 1e100;
-        let tame = |values: &[f64]| values[..n].iter().fold(true, |tame, value| tame & (value.abs() < TAME));
+        let tame = |values: &[f64]| {
+            values[..n].iter().fold(true, |tame, value| tame & (value.abs() < TAME))
+        };
         tame(&self.max) & tame(&self.log1p_rest) & tame(&self.below) & tame(&self.shifted)
     }
 
     /// Clears an ignored row.
     pub(crate) fn ignore(&mut self, row: usize) {
-        for part in [&mut self.loss, &mut self.nll, &mut self.smoothing, &mut self.z_loss, &mut self.floor, &mut self.lse] {
+        for part in [
+            &mut self.loss,
+            &mut self.nll,
+            &mut self.smoothing,
+            &mut self.z_loss,
+            &mut self.floor,
+            &mut self.lse,
+        ] {
             part[row] = 0.0;
         }
     }
@@ -90,18 +99,31 @@ impl Plan<'_> {
     /// of v as backends sum it.
     pub(crate) fn class_fold(&self, v_mass: f64) -> Option<ClassFold> {
         let config = self.table.config();
-        let given = self.labels.epsilons.is_some() || self.labels.row_weights.is_some() || self.labels.batch.allowed.is_some();
+        let given = self.labels.epsilons.is_some()
+            || self.labels.row_weights.is_some()
+            || self.labels.batch.allowed.is_some();
         let by_label = self.labels.single.is_some() && self.labels.keeps_every_class();
         if !by_label || given || self.table.renormalises() || !self.table.excluded().is_empty() {
             return None;
         }
-        let classes = if config.class_weights.is_none() && self.table.is_uniform() { 1 } else { self.classes() };
+        let classes = if config.class_weights.is_none() && self.table.is_uniform() {
+            1
+        } else {
+            self.classes()
+        };
         if classes > 1 && self.rows() / ROWS_PER_CLASS < classes {
             return None;
         }
         let terms = (0..classes).map(|class| self.terms(class, v_mass)).collect::<Option<_>>()?;
         let prior_scale = self.source().of_class(0).prior_scale.unwrap_or(0.0);
-        Some(ClassFold { epsilon: config.label_smoothing, z_loss: self.z_loss, form: config.form, prior_scale, mass: v_mass, terms })
+        Some(ClassFold {
+            epsilon: config.label_smoothing,
+            z_loss: self.z_loss,
+            form: config.form,
+            prior_scale,
+            mass: v_mass,
+            terms,
+        })
     }
 
     /// The fold of any row of a class contains what all rows of the class share.
@@ -165,10 +187,18 @@ impl ClassFold {
             self.put_terms(classes, rows);
         }
         let n = rows.max.len();
-        let (max, log1p_rest, below, shifted) = (&rows.max[..n], &rows.log1p_rest[..n], &rows.below[..n], &rows.shifted[..n]);
-        let (weight, class_scale, prior, floor) = (&rows.weight[..n], &rows.class_scale[..n], &rows.prior[..n], &rows.floor[..n]);
-        let (loss, nll, smoothing, z_loss) = (&mut rows.loss[..n], &mut rows.nll[..n], &mut rows.smoothing[..n], &mut rows.z_loss[..n]);
-        let (lse, alpha, alpha_without) = (&mut rows.lse[..n], &mut rows.alpha[..n], &rows.alpha_without_z_loss[..n]);
+        let (max, log1p_rest, below, shifted) =
+            (&rows.max[..n], &rows.log1p_rest[..n], &rows.below[..n], &rows.shifted[..n]);
+        let (weight, class_scale, prior, floor) =
+            (&rows.weight[..n], &rows.class_scale[..n], &rows.prior[..n], &rows.floor[..n]);
+        let (loss, nll, smoothing, z_loss) = (
+            &mut rows.loss[..n],
+            &mut rows.nll[..n],
+            &mut rows.smoothing[..n],
+            &mut rows.z_loss[..n],
+        );
+        let (lse, alpha, alpha_without) =
+            (&mut rows.lse[..n], &mut rows.alpha[..n], &rows.alpha_without_z_loss[..n]);
         let mass = self.prior_scale * self.mass;
         let smooth = if self.epsilon == 0.0 { 0.0 } else { 1.0 };
         let hard = if self.epsilon == 1.0 { 0.0 } else { 1.0 - self.epsilon };
@@ -177,7 +207,8 @@ impl ClassFold {
             let r = log1p_rest[i];
             lse[i] = max[i] + r;
             nll[i] = class_scale[i] * (weight[i] * r + weight[i] * below[i]);
-            let cross_entropy = (mass + prior[i]) * r + (self.prior_scale * shifted[i] + prior[i] * below[i]);
+            let cross_entropy =
+                (mass + prior[i]) * r + (self.prior_scale * shifted[i] + prior[i] * below[i]);
             smoothing[i] = smooth * (class_scale[i] * (self.epsilon * cross_entropy));
             z_loss[i] = self.z_loss * lse[i] * lse[i];
             loss[i] = (hard * nll[i] + smoothing[i] + z_loss[i]) - floors * floor[i];
@@ -188,12 +219,26 @@ impl ClassFold {
     /// Where classes differ, each row's terms.
     #[inline(always)]
     fn put_terms(&self, classes: &[i32], rows: &mut ClassFoldRows) {
-        let first = rows.weight.iter_mut().zip(&mut rows.class_scale).zip(&mut rows.prior).zip(&mut rows.floor);
-        let second = rows.alpha_without_z_loss.iter_mut().zip(&mut rows.gamma).zip(&mut rows.gamma_v).zip(&mut rows.beta);
-        for ((class, (((weight, class_scale), prior), floor)), (((alpha, gamma), gamma_v), beta)) in classes.iter().zip(first).zip(second) {
+        let first = rows
+            .weight
+            .iter_mut()
+            .zip(&mut rows.class_scale)
+            .zip(&mut rows.prior)
+            .zip(&mut rows.floor);
+        let second = rows
+            .alpha_without_z_loss
+            .iter_mut()
+            .zip(&mut rows.gamma)
+            .zip(&mut rows.gamma_v)
+            .zip(&mut rows.beta);
+        for ((class, (((weight, class_scale), prior), floor)), (((alpha, gamma), gamma_v), beta)) in
+            classes.iter().zip(first).zip(second)
+        {
             let terms = self.terms[(*class).max(0) as usize];
-            (*weight, *class_scale, *prior, *floor) = (terms.weight, terms.class_scale, terms.prior, terms.floor);
-            (*alpha, *gamma, *gamma_v, *beta) = (terms.alpha, terms.gamma, terms.gamma_v, terms.beta);
+            (*weight, *class_scale, *prior, *floor) =
+                (terms.weight, terms.class_scale, terms.prior, terms.floor);
+            (*alpha, *gamma, *gamma_v, *beta) =
+                (terms.alpha, terms.gamma, terms.gamma_v, terms.beta);
         }
     }
 }

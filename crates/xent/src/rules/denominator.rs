@@ -22,12 +22,17 @@ impl Denominators {
         let config = table.config();
         let kept = (labels.rows - labels.ignored) as f64;
         let dense = labels.probabilities().is_some();
-        let weights = config.class_weights.as_deref().filter(|_| !dense || config.class_weighting == ClassWeighting::PerRow);
+        let weights = config
+            .class_weights
+            .as_deref()
+            .filter(|_| !dense || config.class_weighting == ClassWeighting::PerRow);
         let same = |loss| Self { loss, z_loss: loss };
         match (labels.batch.denominator, config.denominator, weights) {
             (Some(given), _, _) => same(given),
             (None, Denominator::Rows, _) => same(labels.rows as f64),
-            (None, Denominator::PyTorch, Some(weights)) => Self { loss: kept_weight(labels, weights), z_loss: kept },
+            (None, Denominator::PyTorch, Some(weights)) => {
+                Self { loss: kept_weight(labels, weights), z_loss: kept }
+            }
             (None, Denominator::PyTorch | Denominator::KeptRows, _) => same(kept),
         }
     }
@@ -44,8 +49,12 @@ impl Denominators {
 fn kept_weight(labels: &RowLabels<'_>, weights: &[f64]) -> f64 {
     let mut sum = Sum::default();
     match labels.single {
-        Some(_) => (0..labels.rows).filter_map(|row| labels.kept_class(row)).for_each(|class| sum.add(weights[class])),
-        None => (0..labels.rows).filter(|&row| !labels.is_ignored(row)).for_each(|row| sum.add(mean_weight(labels, row, weights))),
+        Some(_) => (0..labels.rows)
+            .filter_map(|row| labels.kept_class(row))
+            .for_each(|class| sum.add(weights[class])),
+        None => (0..labels.rows)
+            .filter(|&row| !labels.is_ignored(row))
+            .for_each(|row| sum.add(mean_weight(labels, row, weights))),
     }
     sum.total()
 }

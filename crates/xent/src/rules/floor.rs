@@ -34,8 +34,12 @@ impl Inputs {
     #[inline]
     fn differ(&self, other: &Self) -> bool {
         let differ = |a: f64, b: f64| a.to_bits() ^ b.to_bits();
-        let first = differ(self.gamma, other.gamma) | differ(self.total, other.total) | differ(self.mass, other.mass) | differ(self.xlogx, other.xlogx);
-        let hot = |j: usize| differ(self.prior[j], other.prior[j]) | differ(self.beta[j], other.beta[j]);
+        let first = differ(self.gamma, other.gamma)
+            | differ(self.total, other.total)
+            | differ(self.mass, other.mass)
+            | differ(self.xlogx, other.xlogx);
+        let hot =
+            |j: usize| differ(self.prior[j], other.prior[j]) | differ(self.beta[j], other.beta[j]);
         first | hot(0) | hot(1) != 0
     }
 
@@ -58,13 +62,21 @@ impl Inputs {
 
 impl FloorMemo {
     pub(super) fn of(table: &ClassTable<'_>) -> Self {
-        let same = table.config().class_weights.is_none() && matches!(table.prior(), SharedPrior::Uniform);
+        let same =
+            table.config().class_weights.is_none() && matches!(table.prior(), SharedPrior::Uniform);
         Self::new(if same { 1 } else { SLOTS })
     }
 
     pub(super) fn new(slots: usize) -> Self {
         // No row has NaN for a mass.
-        let nothing = Inputs { gamma: f64::NAN, prior: [f64::NAN; 2], beta: [f64::NAN; 2], total: f64::NAN, mass: f64::NAN, xlogx: f64::NAN };
+        let nothing = Inputs {
+            gamma: f64::NAN,
+            prior: [f64::NAN; 2],
+            beta: [f64::NAN; 2],
+            total: f64::NAN,
+            mass: f64::NAN,
+            xlogx: f64::NAN,
+        };
         Self { slots: vec![(nothing, f64::NAN); slots] }
     }
 

@@ -38,8 +38,9 @@ pub struct RowParts {
     pub correct: bool,
 }
 
-/// The gradient with respect to the transformed logits, before the row weight: `α·p_k − y_k` with `y_k = τ·t_k + γ·v_k + Σ_j β_j·[k = hot_j]`.
-/// [`RowGradient`](super::RowGradient) is the whole formula.
+/// The gradient with respect to the transformed logits, before the row weight: `α·p_k − y_k` with
+/// `y_k = τ·t_k + γ·v_k + Σ_j β_j·[k = hot_j]`. [`RowGradient`](super::RowGradient) is the whole
+/// formula.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Coefficients {
@@ -100,7 +101,8 @@ impl Folded {
     }
 }
 
-/// A prior after its masks: cross-entropy to it, its (weighted) mass, and what the gradient subtracts.
+/// A prior after its masks: cross-entropy to it, its (weighted) mass, and what the gradient
+/// subtracts.
 struct FoldedPrior {
     cross_entropy: f64,
     mass: f64,
@@ -118,13 +120,20 @@ impl Plan<'_> {
 
     /// [`fold`](Self::fold) where ln(1 + rest) is known.
     #[inline]
-    pub(crate) fn fold_with(&self, row: &RowPlan, stats: &RowStats, log1p_rest: f64, memo: &mut FloorMemo) -> Folded {
+    pub(crate) fn fold_with(
+        &self,
+        row: &RowPlan,
+        stats: &RowStats,
+        log1p_rest: f64,
+        memo: &mut FloorMemo,
+    ) -> Folded {
         let folder = self.folder();
         if row.hot().len() == 1 && stats.max.is_finite() && !stats.rest.is_nan() {
             return folder.fold_hot::<1>(row, stats, log1p_rest, memo);
         }
         // Taken apart and reassembled, so that a row of one class stays in registers.
-        let Folded { coefficients, floor, parts, form, scale, target_mass } = folder.fold_other(row, stats, log1p_rest, memo);
+        let Folded { coefficients, floor, parts, form, scale, target_mass } =
+            folder.fold_other(row, stats, log1p_rest, memo);
         Folded { coefficients, floor, parts, form, scale, target_mass }
     }
 
@@ -144,7 +153,13 @@ struct Folder<'p> {
 
 impl Folder<'_> {
     #[inline(never)]
-    fn fold_other(self, row: &RowPlan, stats: &RowStats, log1p_rest: f64, memo: &mut FloorMemo) -> Folded {
+    fn fold_other(
+        self,
+        row: &RowPlan,
+        stats: &RowStats,
+        log1p_rest: f64,
+        memo: &mut FloorMemo,
+    ) -> Folded {
         if !stats.max.is_finite() || stats.rest.is_nan() {
             return self.fold_nan(row);
         }
@@ -157,7 +172,13 @@ impl Folder<'_> {
 
     /// Folds a row with `HOT` hot classes; dense targets have none.
     #[inline(always)]
-    fn fold_hot<const HOT: usize>(self, row: &RowPlan, stats: &RowStats, r: f64, memo: &mut FloorMemo) -> Folded {
+    fn fold_hot<const HOT: usize>(
+        self,
+        row: &RowPlan,
+        stats: &RowStats,
+        r: f64,
+        memo: &mut FloorMemo,
+    ) -> Folded {
         let hots: &[Hot; HOT] = row.hots();
         let lse = stats.max + r;
         let epsilon = row.epsilon;
@@ -165,7 +186,8 @@ impl Folder<'_> {
         let (mut target_mass, mut target_shifted) = (0.0, 0.0);
         if HOT == 0 {
             target_mass = stats.target.mass + stats.target.masked_mass;
-            target_shifted = if stats.target.masked > 0 { f64::INFINITY } else { stats.target.shifted };
+            target_shifted =
+                if stats.target.masked > 0 { f64::INFINITY } else { stats.target.shifted };
         }
         for (hot, z) in hots.iter().zip(stats.hot) {
             let mass = hot.share * hot.weight;
@@ -176,7 +198,10 @@ impl Folder<'_> {
 
         let (tau, prior) = match self.fold_prior(row, hots, stats, r) {
             Some(prior) => (1.0 - epsilon, prior),
-            None => (1.0, FoldedPrior { cross_entropy: nll, mass: target_mass, gamma: 0.0, hot: [0.0; 2] }),
+            None => (
+                1.0,
+                FoldedPrior { cross_entropy: nll, mass: target_mass, gamma: 0.0, hot: [0.0; 2] },
+            ),
         };
         let class_scale = row.class_scale;
         let mut beta = [0.0; 2];
@@ -196,7 +221,13 @@ impl Folder<'_> {
         };
         Folded {
             coefficients,
-            floor: closed_floor(self.table, hots, stats, FloorOf { gamma: coefficients.gamma, beta, total: mass }, memo),
+            floor: closed_floor(
+                self.table,
+                hots,
+                stats,
+                FloorOf { gamma: coefficients.gamma, beta, total: mass },
+                memo,
+            ),
             parts: RowParts {
                 loss: times(1.0 - epsilon, nll) + smoothing + z_loss,
                 nll,
@@ -214,7 +245,13 @@ impl Folder<'_> {
 
     /// `None` if the prior is the target itself: ε = 0, or nowhere to go.
     #[inline(always)]
-    fn fold_prior<const HOT: usize>(self, row: &RowPlan, hots: &[Hot; HOT], stats: &RowStats, r: f64) -> Option<FoldedPrior> {
+    fn fold_prior<const HOT: usize>(
+        self,
+        row: &RowPlan,
+        hots: &[Hot; HOT],
+        stats: &RowStats,
+        r: f64,
+    ) -> Option<FoldedPrior> {
         if row.epsilon == 0.0 {
             return None;
         }
@@ -237,12 +274,18 @@ impl Folder<'_> {
                 shifted += prior * (stats.max - z);
             }
         }
-        let factor = if self.table.renormalises() { renormalisation(row, stats, scale)? } else { 1.0 };
+        let factor =
+            if self.table.renormalises() { renormalisation(row, stats, scale)? } else { 1.0 };
         if infinite > 0 {
             shifted = f64::INFINITY;
         }
         let on_hot = on_hot.map(|prior| factor * prior);
-        Some(FoldedPrior { cross_entropy: factor * (mass * r + shifted), mass: factor * mass, gamma: factor * scale, hot: on_hot })
+        Some(FoldedPrior {
+            cross_entropy: factor * (mass * r + shifted),
+            mass: factor * mass,
+            gamma: factor * scale,
+            hot: on_hot,
+        })
     }
 
     /// The number of masked classes with mass of the prior, after the correction at a hot class:
@@ -264,7 +307,15 @@ impl Folder<'_> {
         Folded {
             coefficients: Coefficients { alpha: nan, tau: nan, gamma: nan, beta: [nan; 2] },
             floor: Some(nan),
-            parts: RowParts { loss: nan, nll: nan, smoothing: nan, z_loss: nan, floor: nan, lse: nan, correct: false },
+            parts: RowParts {
+                loss: nan,
+                nll: nan,
+                smoothing: nan,
+                z_loss: nan,
+                floor: nan,
+                lse: nan,
+                correct: false,
+            },
             form: self.table.config().form,
             scale: row.scale,
             target_mass: nan,
@@ -282,7 +333,8 @@ fn largest(hots: &[Hot]) -> Option<usize> {
 /// 0.
 #[inline(never)]
 fn renormalisation(row: &RowPlan, stats: &RowStats, scale: f64) -> Option<f64> {
-    let (mut open, mut all) = (scale * stats.open_prior, scale * (stats.open_prior + stats.closed_prior));
+    let (mut open, mut all) =
+        (scale * stats.open_prior, scale * (stats.open_prior + stats.closed_prior));
     for (hot, z) in row.hot().iter().zip(stats.hot) {
         all += hot.prior;
         open += if z == f64::NEG_INFINITY { 0.0 } else { hot.prior };

@@ -38,7 +38,10 @@ impl Plan<'_> {
     /// # Errors
     /// [`InputError`] if the number of upstream gradients is not the number of rows, or if there is
     /// more than one for a reduced loss.
-    pub fn gradient_factors<'u>(&self, upstream: &'u Upstream<'_>) -> Result<GradientFactors<'u>, InputError> {
+    pub fn gradient_factors<'u>(
+        &self,
+        upstream: &'u Upstream<'_>,
+    ) -> Result<GradientFactors<'u>, InputError> {
         let config = self.table.config();
         let mean = config.reduction == Reduction::Mean;
         let (scalar, rows): (f64, Option<&[f64]>) = match upstream {
@@ -47,10 +50,17 @@ impl Plan<'_> {
         };
         if let Some(rows) = rows {
             if config.reduction != Reduction::None {
-                return Err(InputError::Combination("upstream gradients per row need reduction none, expected one number for a reduced loss"));
+                return Err(InputError::Combination(
+                    "upstream gradients per row need reduction none, expected one number for a reduced loss",
+                ));
             }
             if rows.len() != self.rows() {
-                return Err(InputError::Length { name: "upstream", len: rows.len(), expected: self.rows(), what: "one per row" });
+                return Err(InputError::Length {
+                    name: "upstream",
+                    len: rows.len(),
+                    expected: self.rows(),
+                    what: "one per row",
+                });
             }
         }
         let empty = mean && self.denominator() == 0.0;
@@ -59,7 +69,12 @@ impl Plan<'_> {
             (true, true) => f64::NAN,
             (true, false) => self.denominator(),
         };
-        Ok(GradientFactors { scalar, rows, denominator, zero: empty && config.empty_mean == EmptyMean::Zero })
+        Ok(GradientFactors {
+            scalar,
+            rows,
+            denominator,
+            zero: empty && config.empty_mean == EmptyMean::Zero,
+        })
     }
 }
 
@@ -118,8 +133,14 @@ impl Plan<'_> {
     pub fn target_entry(&self, row: &RowPlan, folded: &Folded, at: &ClassEntry) -> f64 {
         let of = folded.coefficients;
         let weight = self.table.class_weights().map_or(1.0, |weights| weights[at.class]);
-        let on_hot: f64 = row.hot().iter().zip(of.beta).map(|(hot, beta)| if hot.class == at.class { beta } else { 0.0 }).sum();
-        let gamma = if at.z == f64::NEG_INFINITY && self.table.renormalises() { 0.0 } else { of.gamma };
+        let on_hot: f64 = row
+            .hot()
+            .iter()
+            .zip(of.beta)
+            .map(|(hot, beta)| if hot.class == at.class { beta } else { 0.0 })
+            .sum();
+        let gamma =
+            if at.z == f64::NEG_INFINITY && self.table.renormalises() { 0.0 } else { of.gamma };
         gamma * at.prior * weight + of.tau * at.target * weight + on_hot
     }
 }
@@ -131,11 +152,23 @@ impl<'p> RowGradient<'p> {
     /// # Errors
     /// None: `Err` is a result.
     #[inline(always)]
-    pub fn new(plan: &'p RowPlan, stats: &'p RowStats, folded: &'p Folded, factor: Option<f64>, transform: Transform) -> Result<Self, f64> {
+    pub fn new(
+        plan: &'p RowPlan,
+        stats: &'p RowStats,
+        folded: &'p Folded,
+        factor: Option<f64>,
+        transform: Transform,
+    ) -> Result<Self, f64> {
         match factor {
             None => Err(0.0),
             Some(_) if folded.is_nan() => Err(f64::NAN),
-            Some(factor) => Ok(Self { plan, stats, folded, softcap: transform.softcap, factor: factor * folded.scale() / transform.temperature }),
+            Some(factor) => Ok(Self {
+                plan,
+                stats,
+                folded,
+                softcap: transform.softcap,
+                factor: factor * folded.scale() / transform.temperature,
+            }),
         }
     }
 
@@ -161,7 +194,9 @@ impl<'p> RowGradient<'p> {
     #[inline(always)]
     pub fn hot_entry(&self, plan: &Plan<'_>, j: usize, p: f64) -> Option<f64> {
         let (hot, z) = (&self.plan.hot()[j], self.stats.hot[j]);
-        if plan.forbids(self.plan.row, hot.class) || (plan.table.renormalises() && z == f64::NEG_INFINITY) {
+        if plan.forbids(self.plan.row, hot.class)
+            || (plan.table.renormalises() && z == f64::NEG_INFINITY)
+        {
             return None;
         }
         let mut prior = 0.0;
@@ -170,7 +205,11 @@ impl<'p> RowGradient<'p> {
             plan.fill_prior(self.plan, hot.class, &mut v);
             prior = self.folded.coefficients.gamma * v[0] * hot.weight;
         }
-        Some((self.folded.coefficients.alpha * p - prior - self.folded.coefficients.beta[j]) * self.factor * self.slope(z))
+        Some(
+            (self.folded.coefficients.alpha * p - prior - self.folded.coefficients.beta[j])
+                * self.factor
+                * self.slope(z),
+        )
     }
 
     /// The entry at any class, hot or not.
@@ -180,11 +219,15 @@ impl<'p> RowGradient<'p> {
             return 0.0;
         }
         let p = (at.z - self.stats.max).exp() / (1.0 + self.stats.rest);
-        (self.folded.coefficients.alpha * p - plan.target_entry(self.plan, self.folded, at)) * self.factor * self.slope(at.z)
+        (self.folded.coefficients.alpha * p - plan.target_entry(self.plan, self.folded, at))
+            * self.factor
+            * self.slope(at.z)
     }
 
     #[inline(always)]
     fn slope(&self, z: f64) -> f64 {
-        self.softcap.map_or(1.0, |cap| if z == f64::NEG_INFINITY { 0.0 } else { (1.0 - z / cap) * (1.0 + z / cap) })
+        self.softcap.map_or(1.0, |cap| {
+            if z == f64::NEG_INFINITY { 0.0 } else { (1.0 - z / cap) * (1.0 + z / cap) }
+        })
     }
 }

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use crate::targets::{ClassIndices, Index, Lambda, Probabilities, with_indices, with_probabilities};
+use crate::targets::{
+    ClassIndices, Index, Lambda, Probabilities, with_indices, with_probabilities,
+};
 use crate::{AllowedClasses, Batch, Config, Element, Real, Rows, Targets};
 
 /// The targets and masks of a batch, row by row. `classes` is K.
@@ -25,7 +27,12 @@ pub(super) struct RowLabels<'a> {
 }
 
 impl<'a> RowLabels<'a> {
-    pub(super) fn new(config: &'a Config, batch: &'a Batch<'a>, rows: usize, classes: usize) -> Self {
+    pub(super) fn new(
+        config: &'a Config,
+        batch: &'a Batch<'a>,
+        rows: usize,
+        classes: usize,
+    ) -> Self {
         let is_class = |&index: &i64| usize::try_from(index).ok().filter(|&class| class < classes);
         let single = match batch.targets {
             Targets::Classes(labels) => Some(labels),
@@ -65,7 +72,8 @@ impl<'a> RowLabels<'a> {
     /// Whether a row whose label is a class is kept.
     #[inline]
     pub(super) fn keeps(&self, row: usize, class: usize) -> bool {
-        !self.batch.ignored.is_some_and(|ignored| ignored[row]) && (self.ignored_classes.is_empty() || !self.ignored_classes.contains(&class))
+        !self.batch.ignored.is_some_and(|ignored| ignored[row])
+            && (self.ignored_classes.is_empty() || !self.ignored_classes.contains(&class))
     }
 
     /// The class of a row with a class index; `None` if it is ignored.
@@ -83,7 +91,9 @@ impl<'a> RowLabels<'a> {
     }
 
     pub(super) fn is_ignored(&self, row: usize) -> bool {
-        let by_index = |indices: &ClassIndices<'_>| !self.ignore.is_empty() && self.ignore.contains(&indices.get(row));
+        let by_index = |indices: &ClassIndices<'_>| {
+            !self.ignore.is_empty() && self.ignore.contains(&indices.get(row))
+        };
         self.batch.ignored.is_some_and(|ignored| ignored[row])
             || match &self.batch.targets {
                 Targets::Classes(indices) => by_index(indices),

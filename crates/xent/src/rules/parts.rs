@@ -56,7 +56,12 @@ impl<F: Real> Parts<F> {
     pub(super) fn new(rows: usize, classes: usize, reduction: Reduction) -> Self {
         let group = if classes < LONG { GROUP } else { 1 };
         let column = || vec![F::ZERO; if reduction == Reduction::None { rows } else { 0 }];
-        Self { lse: vec![F::ZERO; rows], columns: std::array::from_fn(|_| column()), groups: vec![Group::default(); rows.div_ceil(group)], group }
+        Self {
+            lse: vec![F::ZERO; rows],
+            columns: std::array::from_fn(|_| column()),
+            groups: vec![Group::default(); rows.div_ceil(group)],
+            group,
+        }
     }
 
     /// All rows, to be filled in order.
@@ -129,7 +134,10 @@ impl<'a, F: Real> PartsMut<'a, F> {
         if self.columns[0].is_empty() {
             group.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
         } else {
-            self.columns.iter_mut().zip(values).for_each(|(column, value)| column[i] = F::from_f64(value));
+            self.columns
+                .iter_mut()
+                .zip(values)
+                .for_each(|(column, value)| column[i] = F::from_f64(value));
         }
         group.correct += u32::from(row.correct);
         if !row.loss.is_finite() {
@@ -146,10 +154,16 @@ impl<F: Real> PartsMut<'_, F> {
     /// correct.
     #[inline(always)]
     pub(crate) fn push_class_fold(&mut self, rows: &ClassFoldRows, len: usize, correct: u32) {
-        let columns: [&[f64]; COLUMNS] = [&rows.loss, &rows.nll, &rows.smoothing, &rows.z_loss, &rows.floor];
+        let columns: [&[f64]; COLUMNS] =
+            [&rows.loss, &rows.nll, &rows.smoothing, &rows.z_loss, &rows.floor];
         let first = self.next - self.first;
         self.next += len;
-        let narrow = |out: &mut [F], values: &[f64]| out[first..][..len].iter_mut().zip(values).for_each(|(out, value)| *out = F::from_f64(*value));
+        let narrow = |out: &mut [F], values: &[f64]| {
+            out[first..][..len]
+                .iter_mut()
+                .zip(values)
+                .for_each(|(out, value)| *out = F::from_f64(*value))
+        };
         narrow(self.lse, &rows.lse);
         if self.columns[0].is_empty() {
             let mut done = 0;

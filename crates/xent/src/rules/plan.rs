@@ -28,7 +28,12 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     /// [`InputError`]: the first one found, by kind and then by row.
-    pub fn new(criterion: &'a Criterion, batch: &'a Batch<'a>, rows: usize, classes: usize) -> Result<Self, InputError> {
+    pub fn new(
+        criterion: &'a Criterion,
+        batch: &'a Batch<'a>,
+        rows: usize,
+        classes: usize,
+    ) -> Result<Self, InputError> {
         let config = &criterion.config;
         let mut labels = RowLabels::new(config, batch, rows, classes);
         let kind = labels.probabilities().map_or(TargetKind::Labels, |_| TargetKind::Probabilities);
@@ -37,7 +42,10 @@ impl<'a> Plan<'a> {
         labels.check_rows()?;
         let template = RowTemplate::new(&table, &labels);
         let denominators = Denominators::new(&table, &labels);
-        if config.reduction == Reduction::Mean && denominators.loss == 0.0 && config.empty_mean == EmptyMean::Error {
+        if config.reduction == Reduction::Mean
+            && denominators.loss == 0.0
+            && config.empty_mean == EmptyMean::Error
+        {
             return Err(InputError::EmptyMean { rows, ignored: labels.ignored });
         }
         let z_loss = denominators.z_loss(config.z_loss, config.reduction);
@@ -69,7 +77,8 @@ impl<'a> Plan<'a> {
         &self.table
     }
 
-    /// Whether the targets are probabilities: a dense vector t for each row, see [`fill_target`](Self::fill_target).
+    /// Whether the targets are probabilities: a dense vector t for each row, see
+    /// [`fill_target`](Self::fill_target).
     pub fn dense_targets(&self) -> bool {
         self.labels.probabilities().is_some()
     }

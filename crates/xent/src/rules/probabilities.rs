@@ -9,7 +9,10 @@ use crate::{Element, InputError, Rows};
 const GRAIN: usize = 1 << 15;
 
 impl RowLabels<'_> {
-    pub(super) fn check_probabilities(&self, probabilities: &Probabilities<'_>) -> Result<(), InputError> {
+    pub(super) fn check_probabilities(
+        &self,
+        probabilities: &Probabilities<'_>,
+    ) -> Result<(), InputError> {
         let good = with_probabilities!(probabilities, rows => self.are_probabilities(rows));
         if good { Ok(()) } else { self.find_bad_probability() }
     }
@@ -27,7 +30,9 @@ impl RowLabels<'_> {
                 let start = layout.row_start(row);
                 match layout.class_stride {
                     1 => all_good(&data[start as usize..][..self.classes]),
-                    stride => (0..self.classes as isize).fold(true, |good, k| good & data[(start + k * stride) as usize].is_probability()),
+                    stride => (0..self.classes as isize).fold(true, |good, k| {
+                        good & data[(start + k * stride) as usize].is_probability()
+                    }),
                 }
             })
         })
@@ -53,7 +58,9 @@ impl RowLabels<'_> {
 /// Checks piece by piece. A piece has no branch, so it is vectorised, and an invalid element still
 /// ends the check early.
 fn all_good<P: Element>(values: &[P]) -> bool {
-    values.chunks(1024).all(|values| values.iter().fold(true, |good, value| good & value.is_probability()))
+    values
+        .chunks(1024)
+        .all(|values| values.iter().fold(true, |good, value| good & value.is_probability()))
 }
 
 /// Whether `check` holds for ranges of `grain` that cover `0..len`.

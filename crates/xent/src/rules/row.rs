@@ -91,7 +91,12 @@ pub(super) struct RowTemplate {
 impl RowTemplate {
     pub(super) fn new(table: &ClassTable<'_>, labels: &RowLabels<'_>) -> Self {
         let config = table.config();
-        let mut plan = RowPlan { epsilon: config.label_smoothing, scale: 1.0, class_scale: 1.0, ..RowPlan::default() };
+        let mut plan = RowPlan {
+            epsilon: config.label_smoothing,
+            scale: 1.0,
+            class_scale: 1.0,
+            ..RowPlan::default()
+        };
         if labels.single.is_some() {
             plan.hot[0] = Hot { class: 0, share: 1.0, weight: 1.0, prior: 0.0 };
             plan.hot_len = 1;
@@ -100,7 +105,10 @@ impl RowTemplate {
             }
         }
         let given = labels.epsilons.is_some() || labels.row_weights.is_some();
-        let rows_differ = given || config.class_weights.is_some() || !table.excluded().is_empty() || !labels.keeps_every_class();
+        let rows_differ = given
+            || config.class_weights.is_some()
+            || !table.excluded().is_empty()
+            || !labels.keeps_every_class();
         Self { plan, rows_differ }
     }
 
@@ -129,7 +137,8 @@ impl RowSource<'_, '_> {
         let Some(class) = labels.class(row, self.labels.classes) else { return false };
         *plan = self.template.start(row);
         plan.hot[0].class = class;
-        !self.template.rows_differ || (self.labels.keeps(row, class) && self.put_options(plan, class))
+        !self.template.rows_differ
+            || (self.labels.keeps(row, class) && self.put_options(plan, class))
     }
 
     /// The plan of a row that differs from others in its class only.
@@ -203,6 +212,8 @@ pub(super) fn mean_weight(labels: &RowLabels<'_>, row: usize, weights: &[f64]) -
 /// The mass of a dense target on the classes that the prior keeps, and on those that it excludes.
 fn target_mass(table: &ClassTable<'_>, labels: &RowLabels<'_>, row: usize) -> [f64; 2] {
     let mut mass = [0.0; 2];
-    labels.for_each_probability(row, |class, probability| mass[usize::from(table.is_excluded(class))] += probability);
+    labels.for_each_probability(row, |class, probability| {
+        mass[usize::from(table.is_excluded(class))] += probability
+    });
     mass
 }

@@ -102,7 +102,11 @@ impl<'c> ClassTable<'c> {
     /// # Errors
     /// [`InputError`] if the class weights or the prior of the criterion have another number of
     /// classes.
-    pub fn new(criterion: &'c Criterion, classes: usize, kind: TargetKind) -> Result<Self, InputError> {
+    pub fn new(
+        criterion: &'c Criterion,
+        classes: usize,
+        kind: TargetKind,
+    ) -> Result<Self, InputError> {
         let config = &criterion.config;
         let excluded = check(config, classes)?;
         let mut table = Self {
@@ -117,7 +121,8 @@ impl<'c> ClassTable<'c> {
             xlogx: 0.0,
         };
         table.bind_prior();
-        table.uniform = matches!(table.prior, SharedPrior::Uniform) && table.class_weights().is_none();
+        table.uniform =
+            matches!(table.prior, SharedPrior::Uniform) && table.class_weights().is_none();
         if !table.uniform {
             table.sum_prior();
         }
@@ -128,7 +133,9 @@ impl<'c> ClassTable<'c> {
         let wrong = [self.spreads_over(false), self.spreads_over(true)];
         let dense = self.kind == TargetKind::Probabilities;
         match &self.config.prior {
-            Prior::Uniform => self.spread = [Spread { sigma: 1.0 / self.classes as f64, pi: 0.0 }; 2],
+            Prior::Uniform => {
+                self.spread = [Spread { sigma: 1.0 / self.classes as f64, pi: 0.0 }; 2]
+            }
             Prior::Fixed(u) => self.prior = SharedPrior::Vector(u.as_slice().into()),
             Prior::ByTrueClass(_) => self.prior = SharedPrior::PerRow,
             Prior::WrongClasses | Prior::Excluding(_) if dense => self.prior = SharedPrior::PerRow,
@@ -137,7 +144,10 @@ impl<'c> ClassTable<'c> {
                 let mut open = vec![1.0; self.classes];
                 self.excluded.iter().for_each(|&class| open[class] = 0.0);
                 self.prior = SharedPrior::Vector(open.into());
-                self.spread = [Spread::over_wrong_classes(wrong[0], false), Spread::over_wrong_classes(wrong[1], true)];
+                self.spread = [
+                    Spread::over_wrong_classes(wrong[0], false),
+                    Spread::over_wrong_classes(wrong[1], true),
+                ];
             }
         }
     }
@@ -221,12 +231,18 @@ impl<'c> ClassTable<'c> {
 
     /// The class weights, if they act on terms.
     pub fn class_weights(&self) -> Option<&'c [f64]> {
-        self.config.class_weights.as_deref().filter(|_| self.config.class_weighting == ClassWeighting::PerClass)
+        self.config
+            .class_weights
+            .as_deref()
+            .filter(|_| self.config.class_weighting == ClassWeighting::PerClass)
     }
 
     /// The class weights, if they act on whole rows.
     pub fn row_class_weights(&self) -> Option<&'c [f64]> {
-        self.config.class_weights.as_deref().filter(|_| self.config.class_weighting == ClassWeighting::PerRow)
+        self.config
+            .class_weights
+            .as_deref()
+            .filter(|_| self.config.class_weighting == ClassWeighting::PerRow)
     }
 
     /// The classes that [`Prior::Excluding`] names, each once, in order.
@@ -252,7 +268,9 @@ impl<'c> ClassTable<'c> {
         !self.excluded.is_empty()
             && match &self.prior {
                 SharedPrior::Vector(open) => open[class] == 0.0,
-                SharedPrior::Uniform | SharedPrior::PerRow => self.excluded.binary_search(&class).is_ok(),
+                SharedPrior::Uniform | SharedPrior::PerRow => {
+                    self.excluded.binary_search(&class).is_ok()
+                }
             }
     }
 
@@ -305,7 +323,11 @@ impl Spread {
 /// excludes.
 fn check(config: &Config, classes: usize) -> Result<Vec<usize>, InputError> {
     let per_class = |name, len: usize| {
-        if len == classes { Ok(()) } else { Err(InputError::Length { name, len, expected: classes, what: "one per class" }) }
+        if len == classes {
+            Ok(())
+        } else {
+            Err(InputError::Length { name, len, expected: classes, what: "one per class" })
+        }
     };
     if let Some(weights) = &config.class_weights {
         per_class("class weights", weights.len())?;
@@ -315,7 +337,11 @@ fn check(config: &Config, classes: usize) -> Result<Vec<usize>, InputError> {
         Prior::ByTrueClass(matrix) => per_class("the prior matrix's side", matrix.classes())?,
         Prior::Excluding(excluded) => {
             if let Some(&class) = excluded.iter().find(|&&class| class >= classes) {
-                return Err(InputError::NoSuchClass { name: "the prior's list of excluded classes", class, classes });
+                return Err(InputError::NoSuchClass {
+                    name: "the prior's list of excluded classes",
+                    class,
+                    classes,
+                });
             }
             let mut excluded = excluded.clone();
             excluded.sort_unstable();

@@ -20,7 +20,9 @@ impl Transform {
     /// The transformed logit.
     pub fn apply(&self, logit: f64) -> f64 {
         match self.softcap {
-            Some(cap) if logit != f64::NEG_INFINITY => cap * (logit / self.temperature / cap).tanh(),
+            Some(cap) if logit != f64::NEG_INFINITY => {
+                cap * (logit / self.temperature / cap).tanh()
+            }
             _ => logit / self.temperature,
         }
     }

@@ -101,7 +101,11 @@ fn log_of(f: Exact) -> Exact {
     let (m, n) = exp_parts(-y);
     let step = match n {
         0 => f.plus(m).plus(f.times(m)),
-        _ => f.plus(Exact::from(1.0)).scaled(n).times(m.plus(Exact::from(1.0))).plus(Exact::from(-1.0)),
+        _ => f
+            .plus(Exact::from(1.0))
+            .scaled(n)
+            .times(m.plus(Exact::from(1.0)))
+            .plus(Exact::from(-1.0)),
     };
     step.plus(Exact::from(y))
 }
@@ -115,7 +119,9 @@ pub(super) fn tanh(x: f64) -> Exact {
 
 #[test]
 fn known_digits() {
-    let near = |got: Exact, hi: f64, lo: f64| assert!(((got.hi - hi) + (got.lo - lo)).abs() < hi.abs() * 2f64.powi(-90), "{got:?}");
+    let near = |got: Exact, hi: f64, lo: f64| {
+        assert!(((got.hi - hi) + (got.lo - lo)).abs() < hi.abs() * 2f64.powi(-90), "{got:?}")
+    };
     // e and 1/e, ln 10 and tanh 1, each as the nearest f64 and what is left.
     let (e, n) = exp(1.0);
     near(e.scaled(n), std::f64::consts::E, 1.445_646_891_729_250_2e-16);
