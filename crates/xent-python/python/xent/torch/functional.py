@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
@@ -187,7 +187,7 @@ def _without_indices(options: Options, batch: Batch) -> Options:
     """No ignore index is meant for probabilities. PyTorch's default is negative, so that only others tell of a mistake."""
     if not batch.has_probabilities():
         return options
-    ignored = options["ignore_index"]
-    if any(index >= 0 for index in ignored or ()):  # type: ignore[union-attr]
-        raise ValueError(f"ignore_index is {ignored!r} with target probabilities, which have no index to ignore; ignored_rows takes a mask")
+    for index in cast(tuple[int, ...], options["ignore_index"] or ()):
+        if index >= 0:
+            raise ValueError(f"ignore_index is {index} with target probabilities, which have no index to ignore; ignored_rows takes a mask")
     return {**options, "ignore_index": None}
