@@ -9,7 +9,7 @@ use crate::number;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Answer {
-    /// L, reduced: one value, or under [`Reduction::None`](crate::Reduction::None) one a row; so
+    /// L, reduced: one value, or under [`Reduction::None`](crate::Reduction::None) one per row; so
     /// are `nll`, `smoothing`, `floor` and `z_loss`.
     #[serde(with = "number::list")]
     pub loss: Vec<f64>,
@@ -25,7 +25,7 @@ pub struct Answer {
     /// z-loss (S4.5).
     #[serde(with = "number::list")]
     pub z_loss: Vec<f64>,
-    /// One a row (S1).
+    /// One per row (S1).
     #[serde(with = "number::list")]
     pub lse: Vec<f64>,
     /// In C order of the case's `shape` (S9).

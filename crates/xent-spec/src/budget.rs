@@ -202,7 +202,7 @@ fn shared_prior(case: &Case, row: &Row) -> f64 {
 }
 
 /// The floor is a sum over targets, whose errors `h` carries on by its slope `1 + ln`. It is one
-/// number a row, hence f64, but for targets that are K numbers a row.
+/// number per row, hence f64, except for targets that are K numbers per row.
 fn floor_bar(case: &Case, row: &Row, u: f64) -> f64 {
     let slope = |x: f64| if x == 0.0 { 0.0 } else { x * (1.0 + x.ln().abs()) };
     let terms = slope(sum(row.target.iter().copied())) + sum(row.target.iter().map(|&y| slope(y)));

@@ -41,17 +41,17 @@ pub struct Case {
     pub epsilon: RowValue,
     /// U (S3).
     pub prior: Prior,
-    /// w, one a class (S4.2).
+    /// w, one per class (S4.2).
     #[serde(with = "optional_list", skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<Vec<f64>>,
     /// How class weights act (S4.2).
     pub class_weighting: ClassWeighting,
-    /// r, one a row (S4.6).
+    /// r, one per row (S4.6).
     #[serde(with = "optional_list", skip_serializing_if = "Option::is_none")]
     pub row_weights: Option<Vec<f64>>,
     /// Class indices that mean "no label" (S5).
     pub ignore_index: Vec<i64>,
-    /// One a row, true where the row is ignored (S5); empty: none is.
+    /// One per row, true where the row is ignored (S5); empty: none is.
     pub ignored_rows: Vec<bool>,
     /// Which classes may be predicted (S1).
     pub allowed: Allowed,
@@ -73,17 +73,17 @@ pub struct Case {
     /// T (S1); default none, which is 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// dL/dloss (S9): one number, or under [`Reduction::None`] one a row.
+    /// dL/dloss (S9): one number, or under [`Reduction::None`] one per row.
     pub upstream: Upstream,
 }
 
-/// One number for all rows, or one a row.
+/// One number for all rows, or one per row.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum RowValue {
     /// The same for all rows.
     Shared(#[serde(with = "number")] f64),
-    /// One a row.
+    /// One per row.
     Each(#[serde(with = "number::list")] Vec<f64>),
 }
 
@@ -96,7 +96,7 @@ impl RowValue {
         }
     }
 
-    /// The values written down: one, or one a row.
+    /// The values written down: one, or one per row.
     pub fn values(&self) -> &[f64] {
         match self {
             RowValue::Shared(value) => std::slice::from_ref(value),
@@ -134,25 +134,25 @@ impl Upstream {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Targets {
-    /// One class index a row.
+    /// One class index per row.
     Classes {
         /// Their format.
         dtype: IndexDtype,
-        /// One a row.
+        /// One per row.
         labels: Vec<i64>,
     },
     /// `λ·δ_a + (1−λ)·δ_b`.
     TwoLabels {
         /// The format of both.
         dtype: IndexDtype,
-        /// One a row.
+        /// One per row.
         a: Vec<i64>,
-        /// One a row.
+        /// One per row.
         b: Vec<i64>,
         /// The share of `a`.
         lambda: RowValue,
     },
-    /// A distribution a row.
+    /// A distribution per row.
     Probabilities {
         /// Their format.
         dtype: Dtype,
@@ -246,7 +246,7 @@ pub enum Masked {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reduction {
-    /// One value a row.
+    /// One value per row.
     None,
     /// Their sum.
     Sum,

@@ -161,7 +161,7 @@ fn map_epsilon(case: &Case, map: fn(f64) -> f64) -> Case {
     Case { epsilon: map_values(&case.epsilon, map), ..case.clone() }
 }
 
-/// The right answer but for a gradient that belongs to `other`.
+/// The right answer, except for a gradient that belongs to `other`.
 fn with_gradient_of(case: &Case, other: &Case) -> Result<Answer, Refusal> {
     let grad = evaluate(other)?.grad;
     Ok(Answer { grad, ..evaluate(case)? })

@@ -159,7 +159,7 @@ fn options(case: &Case) -> Result<(), Refusal> {
     }
     refuse_unless(
         case.reduction == Reduction::None || matches!(case.upstream.0, RowValue::Shared(_)),
-        || "an upstream gradient a row, expected one number, since the loss is reduced".into(),
+        || "per-row upstream gradients, expected one number, since the loss is reduced".into(),
     )?;
     each("upstream gradients", &case.upstream.0, case.row_count())
 }

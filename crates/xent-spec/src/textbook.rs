@@ -17,7 +17,7 @@ pub fn evaluate(case: &Case) -> Result<Answer, Refusal> {
     Ok(answer(case, &rows(case)?))
 }
 
-/// A kept row with all that is worked out on the way. Vectors have one element a class.
+/// A kept row with all that is worked out on the way. Vectors have one element per class.
 pub(crate) struct Row {
     /// t (S2).
     pub(crate) before: Vec<f64>,

@@ -282,7 +282,7 @@ pub enum ViewError {
     #[error("the class axis has length 0, expected at least 1 class")]
     NoClasses,
     /// The number of strides differs from the number of axes.
-    #[error("{strides} strides for {rank} axes, expected one an axis")]
+    #[error("{strides} strides for {rank} axes, expected one per axis")]
     Strides {
         /// How many strides came.
         strides: usize,

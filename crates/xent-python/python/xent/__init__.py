@@ -1,9 +1,12 @@
-"""Label-smoothed cross-entropy: loss and gradient in one pass, right beside padding, weights, masks and huge vocabularies.
+"""Label-smoothed cross-entropy: loss and gradient in one pass that stay correct with padding, class
+weights, masked classes and huge vocabularies.
 
-- ``xent.torch``: ``CrossEntropyLoss`` and ``functional.cross_entropy``, drop-in for PyTorch's; ``SmoothLabelCriterion``.
-- ``xent.numpy``: ``cross_entropy`` and ``cross_entropy_with_grad`` on numpy's arrays and whatever else speaks DLPack.
+- ``xent.torch``: ``CrossEntropyLoss`` and ``functional.cross_entropy``, drop-in replacements for
+  PyTorch's; ``SmoothLabelCriterion``.
+- ``xent.numpy``: ``cross_entropy`` and ``cross_entropy_with_grad`` on NumPy arrays and
+  everything else that supports DLPack.
 
-Nothing is imported that is not asked for: ``import xent`` loads neither.
+``import xent`` imports neither.
 """
 
 import sysconfig as _sysconfig

@@ -140,7 +140,7 @@ fn refusals() -> Vec<(String, Case)> {
     }
     for reduction in [Reduction::Sum, Reduction::Mean] {
         add(
-            format!("upstream a row with {reduction:?}"),
+            format!("upstream per row with {reduction:?}"),
             Case { upstream: Upstream(RowValue::Each(vec![1.0, 2.0])), reduction, ..good() },
         );
     }
@@ -196,7 +196,7 @@ pub(super) fn refuses_bad_input(candidate: &Candidate) -> Result<(), String> {
     Ok(())
 }
 
-/// 4 rows of 37 classes, one loss a row, right in row 2.
+/// 4 rows of 37 classes, one loss per row, right in row 2.
 fn batch(dtype: Dtype) -> Case {
     const CLASSES: usize = 37;
     let mut rng = super::rng(5);

@@ -1,4 +1,4 @@
-//! What must hold between answers, whoever computes them. All in f64.
+//! What must hold between the answers of any backend. All in f64.
 
 use super::{Candidate, ask, rng, run};
 use crate::answer::Answer;
@@ -281,7 +281,7 @@ fn composed() -> Vec<Case> {
             ..all.clone()
         },
         Case {
-            name: "divergence, ε a row".into(),
+            name: "divergence, ε per row".into(),
             form: Form::KlDivergence,
             epsilon: RowValue::Each(vec![0.0, 0.1, 0.5, 1.0]),
             ..all

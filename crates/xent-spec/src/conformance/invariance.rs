@@ -32,7 +32,7 @@ fn batch(dtype: Dtype, rows: usize, classes: usize) -> Case {
     }
 }
 
-/// Every number of one value a row or a class.
+/// Every number of one value per row or per class.
 fn lists(answer: &Answer) -> [(&'static str, &[f64]); 7] {
     let Answer { loss, nll, smoothing, floor, z_loss, lse, grad, .. } = answer;
     [
@@ -172,7 +172,7 @@ pub(super) fn any_label_dtype(candidate: &Candidate) -> Result<(), String> {
     Ok(())
 }
 
-/// With one loss a row, each row's gradient is multiplied by its own upstream gradient; else all by
+/// With one loss per row, each row's gradient is multiplied by its own upstream gradient; else all by
 /// the one.
 pub(super) fn upstream(candidate: &Candidate) -> Result<(), String> {
     for dtype in Dtype::ALL {
@@ -180,7 +180,7 @@ pub(super) fn upstream(candidate: &Candidate) -> Result<(), String> {
         let each = Upstream(RowValue::Each(vec![1.0, -2.0, 0.0, 0.125, 100.0]));
         judge(
             candidate,
-            &Case { name: format!("upstream a row, {dtype:?}"), upstream: each, ..case.clone() },
+            &Case { name: format!("upstream per row, {dtype:?}"), upstream: each, ..case.clone() },
         )?;
         for reduction in [Reduction::None, Reduction::Sum, Reduction::Mean] {
             let shared = Upstream(RowValue::Shared(-3.0));

@@ -47,7 +47,7 @@ def sees(*tensors: Tensor | None) -> bool:
 
 
 def differentiates(logits: Tensor, batch: Batch) -> bool:
-    """Whether the engine has the derivatives that may be asked for: with respect to the logits, by backward."""
+    """Whether the engine has the derivatives that may be requested: with respect to the logits, by backward."""
     return not (has_tangent(logits) or any(is_differentiated(tensor) for tensor in batch))
 
 

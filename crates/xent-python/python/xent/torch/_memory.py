@@ -13,10 +13,12 @@ _kept: list[UntypedStorage] = []
 
 
 def keep_gradient_memory(keep: bool = True) -> None:
-    """Whether the memory of the last large gradient stays here for the next one, once nobody has the gradient any more; it does unless said.
+    """Whether the memory of the last large gradient is kept for the next one, once nothing else holds
+    that gradient. Default: True.
 
-    The system hands out new memory page by page, zeroed, and for logits of a large vocabulary that takes several times as long as loss and gradient themselves. What is kept is as large as
-    the logits, never more than one gradient's; ``keep_gradient_memory(False)`` gives it back. CPU only.
+    The system supplies new memory page by page, zeroed. For logits of a large vocabulary that takes
+    several times as long as loss and gradient themselves. At most one gradient's memory is kept, as
+    large as the logits; ``keep_gradient_memory(False)`` releases it. CPU only.
     """
     global _keeps
     _keeps = keep
