@@ -74,7 +74,7 @@ fn shapes_axes_and_dtypes() {
     let logits = zeros([2, 3, 4]);
     assert_eq!(
         message(init(Config::new()), logits.clone(), labels([2, 4])),
-        "the tensor of target class indices has shape [2, 4], expected [2, 3], one entry per row, beside logits of shape [2, 3, 4] with the classes on axis 2"
+        "the tensor of target class indices has shape [2, 4], expected [2, 3], one entry per row, for logits of shape [2, 3, 4] with the classes on axis 2"
     );
     assert!(message(init(Config::new()), logits.clone(), zeros([2, 4, 3])).starts_with(
         "the tensor of target probabilities (a floating-point dtype) has shape [2, 4, 3]"
@@ -228,7 +228,7 @@ fn a_mean_over_nothing() {
     let criterion = init(Config::new().ignore_index(0).empty_mean(EmptyMean::Error));
     assert_eq!(
         message(criterion, zeros([3, 4]), labels([3])),
-        "the mean's denominator is 0: 3 of 3 rows are ignored and the rest weigh nothing"
+        "the denominator of the mean is 0: 3 of 3 rows are ignored and the weights of the others are 0"
     );
 }
 

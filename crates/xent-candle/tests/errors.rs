@@ -41,11 +41,11 @@ fn shapes_and_dtypes() {
     let of = |targets: Tensor| message(criterion(Config::new()), &logits, &targets);
     assert_eq!(
         of(zeros(&[2, 4], DType::U32)),
-        "the tensor of target class indices has shape [2, 4], expected [2, 3], one entry per row, beside logits of shape [2, 3, 4] with the classes on axis 2"
+        "the tensor of target class indices has shape [2, 4], expected [2, 3], one entry per row, for logits of shape [2, 3, 4] with the classes on axis 2"
     );
     assert_eq!(
         of(zeros(&[2, 3], DType::F32)),
-        "the tensor of target probabilities (a floating-point dtype) has shape [2, 3], expected [2, 3, 4], one entry per row and class, beside logits of shape [2, 3, 4] with the classes on axis 2"
+        "the tensor of target probabilities (a floating-point dtype) has shape [2, 3], expected [2, 3, 4], one entry per row and class, for logits of shape [2, 3, 4] with the classes on axis 2"
     );
     let integers =
         message(criterion(Config::new()), &zeros(&[2, 3], DType::I64), &zeros(&[2], DType::U32));

@@ -31,7 +31,7 @@ pub enum Error {
     /// An array or tensor whose shape does not fit the shape of the logits. Raised by bindings; see
     /// [`host::LogitsShape`](crate::host::LogitsShape).
     #[error(
-        "{name} has shape {found:?}, expected {expected} beside logits of shape {logits:?} with the classes on axis {axis}"
+        "{name} has shape {found:?}, expected {expected} for logits of shape {logits:?} with the classes on axis {axis}"
     )]
     Shape {
         /// What has that shape.
@@ -187,7 +187,7 @@ pub enum InputError {
     },
     /// Two views that must have the same shape.
     #[error(
-        "{name}: {rows} rows of {classes} classes, expected {expected_rows} rows of {expected_classes} classes as the logits"
+        "{name}: {rows} rows of {classes} classes, expected {expected_rows} rows of {expected_classes} classes, the shape of the logits"
     )]
     Shape {
         /// Which view.
@@ -206,7 +206,7 @@ pub enum InputError {
     Combination(&'static str),
     /// An empty mean under [`EmptyMean::Error`](crate::EmptyMean::Error).
     #[error(
-        "the mean's denominator is 0: {ignored} of {rows} rows are ignored and the rest weigh nothing"
+        "the denominator of the mean is 0: {ignored} of {rows} rows are ignored and the weights of the others are 0"
     )]
     EmptyMean {
         /// All rows.
@@ -239,7 +239,7 @@ impl std::fmt::Display for RowOption {
 }
 
 fn negative_hint(value: i64) -> &'static str {
-    if value < 0 { " (if it marks padding, make it one)" } else { "" }
+    if value < 0 { " (if it marks padding, add it to the ignore indices)" } else { "" }
 }
 
 /// The axes that a shape has, in words.

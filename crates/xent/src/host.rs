@@ -339,7 +339,7 @@ mod tests {
         shape.expect_classes("x", &[3]).unwrap();
         assert!(shape.expect_classes_or_logits("x", &[3]).unwrap());
         assert!(!shape.expect_classes_or_logits("x", &[2, 3, 4]).unwrap());
-        let end = "beside logits of shape [2, 3, 4] with the classes on axis 1";
+        let end = "for logits of shape [2, 3, 4] with the classes on axis 1";
         for (result, expected) in [
             (shape.expect_rows("x", &[8]), "x has shape [8], expected [2, 4], one entry per row,"),
             (

@@ -85,7 +85,7 @@ impl PriorMatrix {
             return Err(ConfigError::Length {
                 name: "the prior matrix",
                 len: entries.len(),
-                expected: "K·K, a row for each of K ≥ 1 classes",
+                expected: "K·K: one row for each of K ≥ 1 classes",
             }
             .into());
         }
