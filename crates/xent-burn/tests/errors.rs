@@ -228,7 +228,7 @@ fn a_mean_over_nothing() {
     let criterion = init(Config::new().ignore_index(0).empty_mean(EmptyMean::Error));
     assert_eq!(
         message(criterion, zeros([3, 4]), labels([3])),
-        "the denominator of the mean is 0: 3 of 3 rows are ignored and the weights of the others are 0"
+        "the mean's denominator is 0: 3 of 3 rows are ignored and the weights of the others are 0"
     );
 }
 

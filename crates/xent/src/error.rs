@@ -206,7 +206,7 @@ pub enum InputError {
     Combination(&'static str),
     /// An empty mean under [`EmptyMean::Error`](crate::EmptyMean::Error).
     #[error(
-        "the denominator of the mean is 0: {ignored} of {rows} rows are ignored and the weights of the others are 0"
+        "the mean's denominator is 0: {ignored} of {rows} rows are ignored and the weights of the others are 0"
     )]
     EmptyMean {
         /// All rows.

@@ -159,7 +159,7 @@ fn everything_ignored() {
     let place = ArrayFolder::new().i64("y", &[4], &[-100; 4]);
     place
         .run(&format!("{ON} --empty-mean error --grad g.npy"))
-        .refused(&["the denominator of the mean is 0", "4 of 4 rows are ignored"]);
+        .refused(&["the mean's denominator is 0", "4 of 4 rows are ignored"]);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn weights_that_are_all_zero() {
         .succeeded();
     assert_eq!(
         run.stderr(),
-        "warning: the denominator of the mean is 0: 1 of 4 rows are ignored and the weights of the others are 0; see --empty-mean\n"
+        "warning: the mean's denominator is 0: 1 of 4 rows are ignored and the weights of the others are 0; see --empty-mean\n"
     );
     close(&place.json("--ignore-index -100 --class-weights w.npy --reduction sum")["loss"], &[0.0]);
 }
