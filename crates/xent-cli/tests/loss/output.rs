@@ -172,7 +172,7 @@ fn weights_that_are_all_zero() {
         .succeeded();
     assert_eq!(
         run.stderr(),
-        "warning: the mean's denominator is 0: 1 of 4 rows are ignored and the weights of the others are 0; see --empty-mean\n"
+        "warning: the denominator of the mean is 0: 1 of 4 rows are ignored and the weights of the others are 0; see --empty-mean\n"
     );
     close(&place.json("--ignore-index -100 --class-weights w.npy --reduction sum")["loss"], &[0.0]);
 }
