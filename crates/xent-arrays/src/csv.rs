@@ -17,7 +17,8 @@ const LONGEST_LINE: usize = 1 << 25;
 pub fn open_logits(path: &Path, labels: Option<&str>) -> Result<Box<dyn LogitRows>, Problem> {
     let table = Table::open(path)?;
     let label = labels.map(|name| table.column(name)).transpose()?;
-    let columns: Vec<usize> = (0..table.header.len()).filter(|column| Some(*column) != label).collect();
+    let columns: Vec<usize> =
+        (0..table.header.len()).filter(|column| Some(*column) != label).collect();
     if columns.len() < 2 {
         return Err(Problem::shape("the table", format!("[rows, {}]", columns.len())));
     }
@@ -30,7 +31,12 @@ pub fn open_labels(path: &Path, name: Option<&str>) -> Result<Box<dyn LabelRows>
     let column = match name {
         Some(name) => table.column(name)?,
         None if table.header.len() == 1 => 0,
-        None => return Err(Problem::ambiguous(names("column", table.header.iter().map(String::as_str)))),
+        None => {
+            return Err(Problem::ambiguous(names(
+                "column",
+                table.header.iter().map(String::as_str),
+            )));
+        }
     };
     Ok(Box::new(CsvLabels { table, column }))
 }
@@ -47,24 +53,48 @@ struct Table {
 impl Table {
     fn open(path: &Path) -> Result<Self, Problem> {
         let (file, _) = open_regular(path)?;
-        let mut reader = ReaderBuilder::new().flexible(true).from_reader(LineLimit { inner: BufReader::with_capacity(1 << 16, file), line: 0 });
+        let mut reader = ReaderBuilder::new()
+            .flexible(true)
+            .from_reader(LineLimit { inner: BufReader::with_capacity(1 << 16, file), line: 0 });
         let header = reader.byte_headers().map_err(problem)?;
-        let header: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).trim().trim_start_matches('\u{feff}').to_string()).collect();
+        let header: Vec<String> = header
+            .iter()
+            .map(|name| {
+                String::from_utf8_lossy(name).trim().trim_start_matches('\u{feff}').to_string()
+            })
+            .collect();
         for (index, name) in header.iter().enumerate() {
             if header[..index].contains(name) {
-                return Err(Problem::unreadable("CSV file", format!("two columns are named '{}'", excerpt(name))));
+                return Err(Problem::unreadable(
+                    "CSV file",
+                    format!("two columns are named '{}'", excerpt(name)),
+                ));
             }
         }
-        Ok(Self { path: path.to_path_buf(), reader, header, record: ByteRecord::new(), row: 0, bytes: 0 })
+        Ok(Self {
+            path: path.to_path_buf(),
+            reader,
+            header,
+            record: ByteRecord::new(),
+            row: 0,
+            bytes: 0,
+        })
     }
 
     fn column(&self, name: &str) -> Result<usize, Problem> {
         let has = || names("column", self.header.iter().map(String::as_str));
-        self.header.iter().position(|header| header == name).ok_or_else(|| Problem::missing("column", name, has()))
+        self.header
+            .iter()
+            .position(|header| header == name)
+            .ok_or_else(|| Problem::missing("column", name, has()))
     }
 
     /// Passes the next lines, at most `most`, to `each` and returns how many there were.
-    fn lines(&mut self, most: usize, mut each: impl FnMut(&Self) -> Result<(), Problem>) -> Result<usize, ArrayError> {
+    fn lines(
+        &mut self,
+        most: usize,
+        mut each: impl FnMut(&Self) -> Result<(), Problem>,
+    ) -> Result<usize, ArrayError> {
         let mut rows = 0;
         let mut read = || -> Result<(), Problem> {
             while rows < most && self.next()? {
@@ -81,7 +111,11 @@ impl Table {
     fn next(&mut self) -> Result<bool, Problem> {
         let more = self.reader.read_byte_record(&mut self.record).map_err(problem)?;
         if more && self.record.len() != self.header.len() {
-            return Err(Problem::ragged(self.row, format!("{} fields", self.record.len()), self.header.len()));
+            return Err(Problem::ragged(
+                self.row,
+                format!("{} fields", self.record.len()),
+                self.header.len(),
+            ));
         }
         self.bytes += self.record.as_slice().len() as u64 + self.record.len() as u64;
         self.row += u64::from(more);
@@ -91,7 +125,8 @@ impl Table {
     fn text(&self, column: usize) -> Result<&str, Problem> {
         // A quote that is never closed takes in the rest of the file: a number contains no line
         // break.
-        let text = std::str::from_utf8(&self.record[column]).ok().filter(|text| !text.contains('\n'));
+        let text =
+            std::str::from_utf8(&self.record[column]).ok().filter(|text| !text.contains('\n'));
         text.map(str::trim).ok_or_else(|| self.cell(column, "a number"))
     }
 
@@ -132,7 +167,12 @@ impl LogitRows for CsvLogits {
         let mut values = Vec::new();
         let rows = self.table.lines(most, |table| {
             for column in &self.columns {
-                values.push(table.text(*column)?.parse::<f64>().map_err(|_| table.cell(*column, "a number"))?);
+                values.push(
+                    table
+                        .text(*column)?
+                        .parse::<f64>()
+                        .map_err(|_| table.cell(*column, "a number"))?,
+                );
             }
             Ok(())
         })?;
@@ -152,7 +192,12 @@ impl LabelRows for CsvLabels {
 
     fn next(&mut self, most: usize, into: &mut Vec<i64>) -> Result<usize, ArrayError> {
         self.table.lines(most, |table| {
-            into.push(table.text(self.column)?.parse::<i64>().map_err(|_| table.cell(self.column, "an integer"))?);
+            into.push(
+                table
+                    .text(self.column)?
+                    .parse::<i64>()
+                    .map_err(|_| table.cell(self.column, "an integer"))?,
+            );
             Ok(())
         })
     }
@@ -172,7 +217,10 @@ impl<R: Read> Read for LineLimit<R> {
             None => self.line += read,
         }
         if self.line > LONGEST_LINE {
-            return Err(std::io::Error::other(Problem::unreadable("CSV file", format!("it has a line of more than {LONGEST_LINE} bytes"))));
+            return Err(std::io::Error::other(Problem::unreadable(
+                "CSV file",
+                format!("it has a line of more than {LONGEST_LINE} bytes"),
+            )));
         }
         Ok(read)
     }

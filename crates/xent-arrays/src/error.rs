@@ -40,7 +40,9 @@ impl Problem {
 
     /// Several arrays could be meant.
     pub(crate) fn ambiguous(has: impl Display) -> Self {
-        Self(format!("it has {has}; expected a name after the file's, FILE:NAME, to say which is meant"))
+        Self(format!(
+            "it has {has}; expected a name after the file's, FILE:NAME, to say which is meant"
+        ))
     }
 
     pub(crate) fn logit_type(what: &str, found: impl Display) -> Self {
@@ -99,6 +101,10 @@ pub(crate) fn names<'a>(what: &str, names: impl IntoIterator<Item = &'a str>) ->
 /// The beginning of a text from a file, escaped because it goes to a terminal.
 pub(crate) fn excerpt(text: &str) -> String {
     const SHOWN: usize = 32;
-    let shown: String = text.chars().take(SHOWN).flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect();
+    let shown: String = text
+        .chars()
+        .take(SHOWN)
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect();
     if text.chars().count() > SHOWN { shown + "…" } else { shown }
 }

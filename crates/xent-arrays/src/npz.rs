@@ -15,28 +15,45 @@ use crate::npy::{self, open_regular};
 use crate::stored::{Entries, StoredArray};
 
 /// An array of an archive: the one called `name`, or the only one that `fits`.
-pub fn open(path: &Path, name: Option<&str>, fits: fn(&npy::Header) -> bool) -> Result<StoredArray, Problem> {
+pub fn open(
+    path: &Path,
+    name: Option<&str>,
+    fits: fn(&npy::Header) -> bool,
+) -> Result<StoredArray, Problem> {
     let (file, _) = open_regular(path)?;
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(unreadable)?;
     if archive.has_duplicate_names() {
         return Err(unreadable("two members have the same name"));
     }
-    let member_names = archive.file_names_raw().map(|name| String::from_utf8_lossy(name).into_owned());
-    let arrays: Vec<String> = member_names.map(|name| name.strip_suffix(".npy").unwrap_or(&name).to_string()).collect();
-    StoredArray::choose("array", &arrays, name, fits, |index| member(path, &mut archive, index, &arrays[index]))
+    let member_names =
+        archive.file_names_raw().map(|name| String::from_utf8_lossy(name).into_owned());
+    let arrays: Vec<String> =
+        member_names.map(|name| name.strip_suffix(".npy").unwrap_or(&name).to_string()).collect();
+    StoredArray::choose("array", &arrays, name, fits, |index| {
+        member(path, &mut archive, index, &arrays[index])
+    })
 }
 
 fn unreadable(why: impl std::fmt::Display) -> Problem {
     Problem::unreadable("archive", why)
 }
 
-fn member(path: &Path, archive: &mut ZipArchive<BufReader<File>>, index: usize, name: &str) -> Result<StoredArray, Problem> {
+fn member(
+    path: &Path,
+    archive: &mut ZipArchive<BufReader<File>>,
+    index: usize,
+    name: &str,
+) -> Result<StoredArray, Problem> {
     let (start, compressed, size, crc, deflated) = {
         let member = archive.by_index_raw(index).map_err(unreadable)?;
         let deflated = match member.compression() {
             CompressionMethod::Stored => false,
             CompressionMethod::Deflated => true,
-            other => return Err(unreadable(format!("{name} is compressed by {other}, expected stored or deflated members"))),
+            other => {
+                return Err(unreadable(format!(
+                    "{name} is compressed by {other}, expected stored or deflated members"
+                )));
+            }
         };
         if member.encrypted() {
             return Err(unreadable(format!("{name} is encrypted")));
@@ -45,15 +62,30 @@ fn member(path: &Path, archive: &mut ZipArchive<BufReader<File>>, index: usize, 
         (start, member.compressed_size(), member.size(), member.crc32(), deflated)
     };
     let (mut file, whole) = open_regular(path)?;
-    if start.checked_add(compressed).is_none_or(|end| end > whole) || !deflated && compressed != size {
+    if start.checked_add(compressed).is_none_or(|end| end > whole)
+        || !deflated && compressed != size
+    {
         return Err(unreadable(format!("{name} does not lie within the file")));
     }
     file.seek(SeekFrom::Start(start))?;
     let raw = BufReader::with_capacity(1 << 16, file).take(compressed);
-    let inner: Box<dyn Read + Send> = if deflated { Box::new(DeflateDecoder::new(raw)) } else { Box::new(raw) };
-    let mut reader = Checked { inner, name: name.to_string(), declared: size, left: size, hasher: crc32fast::Hasher::new(), crc };
+    let inner: Box<dyn Read + Send> =
+        if deflated { Box::new(DeflateDecoder::new(raw)) } else { Box::new(raw) };
+    let mut reader = Checked {
+        inner,
+        name: name.to_string(),
+        declared: size,
+        left: size,
+        hasher: crc32fast::Hasher::new(),
+        crc,
+    };
     let header = npy::read_header(&mut reader, size)?;
-    Ok(StoredArray { file: path.to_path_buf(), name: name.to_string(), header, entries: Entries::Stream(Box::new(reader)) })
+    Ok(StoredArray {
+        file: path.to_path_buf(),
+        name: name.to_string(),
+        header,
+        entries: Entries::Stream(Box::new(reader)),
+    })
 }
 
 /// Reads exactly as many bytes as the directory declares and checks their checksum.
@@ -79,7 +111,10 @@ impl Read for Checked {
                 return Err(self.wrong_length(format!("more than {}", self.declared)));
             }
             if self.hasher.clone().finalize() != self.crc {
-                return Err(std::io::Error::other(format!("{}: its checksum is wrong: the file is damaged", self.name)));
+                return Err(std::io::Error::other(format!(
+                    "{}: its checksum is wrong: the file is damaged",
+                    self.name
+                )));
             }
             return Ok(0);
         }

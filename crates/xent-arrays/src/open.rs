@@ -24,8 +24,13 @@ pub struct Place {
     pub name: Option<String>,
 }
 
-const EXTENSIONS: [(&str, Format); 5] =
-    [("npy", Format::Npy), ("npz", Format::Npz), ("safetensors", Format::Safetensors), ("csv", Format::Csv), ("parquet", Format::Parquet)];
+const EXTENSIONS: [(&str, Format); 5] = [
+    ("npy", Format::Npy),
+    ("npz", Format::Npz),
+    ("safetensors", Format::Safetensors),
+    ("csv", Format::Csv),
+    ("parquet", Format::Parquet),
+];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
@@ -41,7 +46,12 @@ impl FromStr for Place {
 
     /// Splits after the last `.npy:`, `.npz:` and so on.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let split = EXTENSIONS.iter().filter_map(|(extension, _)| text.rfind(&format!(".{extension}:")).map(|at| at + extension.len() + 1)).max();
+        let split = EXTENSIONS
+            .iter()
+            .filter_map(|(extension, _)| {
+                text.rfind(&format!(".{extension}:")).map(|at| at + extension.len() + 1)
+            })
+            .max();
         Ok(match split {
             Some(at) => Self { file: text[..at].into(), name: Some(text[at + 1..].to_string()) },
             None => Self { file: text.into(), name: None },
@@ -60,10 +70,20 @@ impl fmt::Display for Place {
 
 impl Place {
     fn format(&self) -> Result<Format, Problem> {
-        let extension = self.file.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+        let extension =
+            self.file.extension().map(|extension| extension.to_string_lossy().to_lowercase());
         let known = EXTENSIONS.iter().find(|(name, _)| Some(*name) == extension.as_deref());
-        let ends = || extension.as_deref().map_or("nothing".to_string(), |extension| format!("'.{}'", excerpt(extension)));
-        known.map(|(_, format)| *format).ok_or_else(|| Problem(format!("its name ends in {}, expected .npy, .npz, .safetensors, .csv or .parquet", ends())))
+        let ends = || {
+            extension
+                .as_deref()
+                .map_or("nothing".to_string(), |extension| format!("'.{}'", excerpt(extension)))
+        };
+        known.map(|(_, format)| *format).ok_or_else(|| {
+            Problem(format!(
+                "its name ends in {}, expected .npy, .npz, .safetensors, .csv or .parquet",
+                ends()
+            ))
+        })
     }
 
     /// Whether labels may be in the same file without being named.
@@ -88,7 +108,10 @@ impl Place {
 /// # Errors
 /// The file does not have the format that its name says, has no such array, or none that can be
 /// logits.
-pub fn open_logits(place: &Place, labels: Option<&Place>) -> Result<Box<dyn LogitRows>, ArrayError> {
+pub fn open_logits(
+    place: &Place,
+    labels: Option<&Place>,
+) -> Result<Box<dyn LogitRows>, ArrayError> {
     let name = place.name.as_deref();
     let path = place.file.as_path();
     let fits = |header: &Header| header.dtype.is_float() && header.shape.len() >= 2;
@@ -96,8 +119,16 @@ pub fn open_logits(place: &Place, labels: Option<&Place>) -> Result<Box<dyn Logi
         Format::Npy => npy_array(path, name)?.into_logits(),
         Format::Npz => npz::open(path, name, fits)?.into_logits(),
         Format::Safetensors => safetensors::open(path, name, fits)?.into_logits(),
-        Format::Csv if name.is_some() => Err(Problem::unreadable("CSV file", "its logits are all columns except the labels', so none can be named")),
-        Format::Csv => csv::open_logits(path, labels.filter(|labels| labels.file == place.file).and_then(|labels| labels.name.as_deref())),
+        Format::Csv if name.is_some() => Err(Problem::unreadable(
+            "CSV file",
+            "its logits are all columns except the labels', so none can be named",
+        )),
+        Format::Csv => csv::open_logits(
+            path,
+            labels
+                .filter(|labels| labels.file == place.file)
+                .and_then(|labels| labels.name.as_deref()),
+        ),
         Format::Parquet => parquet::open_logits(path, name),
     };
     open().map_err(|problem: Problem| problem.in_file(path))
@@ -124,10 +155,18 @@ pub fn open_labels(place: &Place) -> Result<Box<dyn LabelRows>, ArrayError> {
 
 fn npy_array(path: &Path, name: Option<&str>) -> Result<StoredArray, Problem> {
     if let Some(name) = name {
-        return Err(Problem(format!("a .npy file has one array without a name, but '{}' was requested", excerpt(name))));
+        return Err(Problem(format!(
+            "a .npy file has one array without a name, but '{}' was requested",
+            excerpt(name)
+        )));
     }
     let (mut file, size) = open_regular(path)?;
     let header = npy::read_header(&mut file, size)?;
     let start = size - (header.entries()? * header.dtype.size()) as u64;
-    Ok(StoredArray { file: path.to_path_buf(), name: "the array".to_string(), header, entries: Entries::File(file, start) })
+    Ok(StoredArray {
+        file: path.to_path_buf(),
+        name: "the array".to_string(),
+        header,
+        entries: Entries::File(file, start),
+    })
 }

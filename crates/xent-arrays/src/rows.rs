@@ -30,8 +30,12 @@ impl Floats {
     pub fn decode(self) -> Self {
         match self {
             Self::Encoded(bytes, Dtype::F64, order) => Self::F64(decoded(&bytes, order)),
-            Self::Encoded(bytes, Dtype::F16, order) => Self::F32(decoded::<f16>(&bytes, order).into_iter().map(f32::from).collect()),
-            Self::Encoded(bytes, Dtype::Bf16, order) => Self::F32(decoded::<bf16>(&bytes, order).into_iter().map(f32::from).collect()),
+            Self::Encoded(bytes, Dtype::F16, order) => {
+                Self::F32(decoded::<f16>(&bytes, order).into_iter().map(f32::from).collect())
+            }
+            Self::Encoded(bytes, Dtype::Bf16, order) => {
+                Self::F32(decoded::<bf16>(&bytes, order).into_iter().map(f32::from).collect())
+            }
             Self::Encoded(bytes, _, order) => Self::F32(decoded(&bytes, order)),
             decoded => decoded,
         }

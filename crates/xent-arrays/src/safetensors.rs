@@ -15,18 +15,28 @@ use crate::stored::{Entries, StoredArray};
 const LONGEST_HEADER: u64 = 1 << 24;
 
 /// A tensor: the one called `name`, or the only one that `fits`.
-pub fn open(path: &Path, name: Option<&str>, fits: fn(&Header) -> bool) -> Result<StoredArray, Problem> {
+pub fn open(
+    path: &Path,
+    name: Option<&str>,
+    fits: fn(&Header) -> bool,
+) -> Result<StoredArray, Problem> {
     let unreadable = |why: String| Problem::unreadable("safetensors header", why);
     let (mut file, size) = open_regular(path)?;
     let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(|_| unreadable(format!("the file ends after {size} bytes, inside the header's length")))?;
+    file.read_exact(&mut length).map_err(|_| {
+        unreadable(format!("the file ends after {size} bytes, inside the header's length"))
+    })?;
     let length = u64::from_le_bytes(length);
     if length > LONGEST_HEADER || length > size - 8 {
-        return Err(unreadable(format!("a header of {length} bytes in a file of {size}, expected at most {}", LONGEST_HEADER.min(size - 8))));
+        return Err(unreadable(format!(
+            "a header of {length} bytes in a file of {size}, expected at most {}",
+            LONGEST_HEADER.min(size - 8)
+        )));
     }
     let mut text = vec![0; length as usize];
     file.read_exact(&mut text)?;
-    let metadata: Metadata = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
+    let metadata: Metadata =
+        serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
     let found = size - 8 - length;
     if metadata.data_len() as u64 != found {
         return Err(Problem::length("the tensors", found, metadata.data_len() as u64));
@@ -35,8 +45,14 @@ pub fn open(path: &Path, name: Option<&str>, fits: fn(&Header) -> bool) -> Resul
     StoredArray::choose("tensor", &keys, name, fits, |index| {
         let name = &keys[index];
         let info = metadata.info(name).ok_or_else(|| unreadable(format!("no tensor {name}")))?;
-        let dtype = dtype(info.dtype).ok_or_else(|| Problem::logit_type(name, format!("{:?}", info.dtype)))?;
-        let header = Header { dtype, byte_order: ByteOrder::Little, fortran_order: false, shape: info.shape.clone() };
+        let dtype = dtype(info.dtype)
+            .ok_or_else(|| Problem::logit_type(name, format!("{:?}", info.dtype)))?;
+        let header = Header {
+            dtype,
+            byte_order: ByteOrder::Little,
+            fortran_order: false,
+            shape: info.shape.clone(),
+        };
         header.entries()?;
         let (file, _) = open_regular(path)?;
         let entries = Entries::File(file, 8 + length + info.data_offsets.0 as u64);

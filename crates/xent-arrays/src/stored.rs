@@ -43,7 +43,8 @@ impl StoredArray {
             return open(index.ok_or_else(|| Problem::missing(what, name, has()))?);
         }
         // An array that cannot be opened or does not fit is no candidate, for whatever reason.
-        let mut candidates = (0..all.len()).filter_map(|index| open(index).ok()).filter(|array| fits(&array.header));
+        let mut candidates =
+            (0..all.len()).filter_map(|index| open(index).ok()).filter(|array| fits(&array.header));
         match (candidates.next(), candidates.next()) {
             (Some(only), None) => Ok(only),
             _ if all.len() == 1 => open(0),
@@ -63,12 +64,23 @@ impl StoredArray {
         }
         let rows = shape[..shape.len() - 1].iter().product::<usize>() as u64;
         if *fortran_order && rows > 1 {
-            let Entries::File(file, start) = self.entries else { return Err(needs_c_order(&self.name)) };
+            let Entries::File(file, start) = self.entries else {
+                return Err(needs_c_order(&self.name));
+            };
             if shape.len() > 2 {
                 return Err(needs_c_order(&self.name));
             }
             let (dtype, order) = (*dtype, self.header.byte_order);
-            return Ok(Box::new(FortranRows { path: self.file, file, start, dtype, order, rows, classes, read: 0 }));
+            return Ok(Box::new(FortranRows {
+                path: self.file,
+                file,
+                start,
+                dtype,
+                order,
+                rows,
+                classes,
+                read: 0,
+            }));
         }
         Ok(Box::new(self.into_rows(rows, classes)?))
     }
@@ -98,12 +110,23 @@ impl StoredArray {
             }
         };
         let Header { dtype, byte_order: order, .. } = self.header;
-        Ok(SequentialRows { path: self.file, name: self.name, dtype, order, reader, rows, left: rows, width })
+        Ok(SequentialRows {
+            path: self.file,
+            name: self.name,
+            dtype,
+            order,
+            reader,
+            rows,
+            left: rows,
+            width,
+        })
     }
 }
 
 fn needs_c_order(what: &str) -> Problem {
-    Problem(format!("{what}: Fortran order in an archive, expected C order (numpy.ascontiguousarray makes it)"))
+    Problem(format!(
+        "{what}: Fortran order in an archive, expected C order (numpy.ascontiguousarray makes it)"
+    ))
 }
 
 /// Rows that follow one another.
@@ -125,7 +148,9 @@ impl SequentialRows {
         let rows = self.left.min(most as u64) as usize;
         let mut bytes = vec![0; rows * self.width * self.dtype.size()];
         self.reader.read_exact(&mut bytes).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => std::io::Error::new(error.kind(), format!("{} ends before its last row", self.name)),
+            std::io::ErrorKind::UnexpectedEof => {
+                std::io::Error::new(error.kind(), format!("{} ends before its last row", self.name))
+            }
             _ => error,
         })?;
         self.left -= rows as u64;
@@ -140,7 +165,8 @@ impl SequentialRows {
         let first = self.rows - self.left;
         let (rows, bytes) = self.bytes(most)?;
         let values = Values::read(&mut &bytes[..], self.dtype, rows, self.order)?;
-        let labels = values.integers().ok_or_else(|| Problem::label_type(&self.name, self.dtype.name()))?;
+        let labels =
+            values.integers().ok_or_else(|| Problem::label_type(&self.name, self.dtype.name()))?;
         for (row, label) in labels.into_iter().enumerate() {
             into.push(i64::try_from(label).map_err(|_| Problem::label(first + row as u64, label))?);
         }
@@ -197,7 +223,9 @@ impl FortranRows {
         let mut bytes = vec![0; rows * self.classes * size];
         let mut column = vec![0; rows * size];
         for class in 0..self.classes {
-            self.file.seek(SeekFrom::Start(self.start + (class as u64 * self.rows + self.read) * size as u64))?;
+            self.file.seek(SeekFrom::Start(
+                self.start + (class as u64 * self.rows + self.read) * size as u64,
+            ))?;
             self.file.read_exact(&mut column)?;
             for (row, entry) in column.chunks_exact(size).enumerate() {
                 let at = (row * self.classes + class) * size;

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use xent_arrays::{ArrayError, Floats, Place, open_labels, open_logits};
 
-const LOGITS: [[f64; 3]; 5] = [[0.5, -1.0, 2.0], [0.0, 0.0, 0.0], [-4.0, 3.5, 1.0], [1.0, 2.0, -0.25], [8.0, -8.0, 0.0]];
+const LOGITS: [[f64; 3]; 5] =
+    [[0.5, -1.0, 2.0], [0.0, 0.0, 0.0], [-4.0, 3.5, 1.0], [1.0, 2.0, -0.25], [8.0, -8.0, 0.0]];
 const LABELS: [i64; 5] = [2, 0, 1, 1, 0];
 
 fn place(text: &str) -> Place {

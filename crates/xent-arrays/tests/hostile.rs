@@ -74,7 +74,8 @@ fn npy(header: &str, data: &[u8]) -> Vec<u8> {
 
 fn archive(members: &[(&str, Vec<u8>)], deflated: bool) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let method = if deflated { zip::CompressionMethod::Deflated } else { zip::CompressionMethod::Stored };
+    let method =
+        if deflated { zip::CompressionMethod::Deflated } else { zip::CompressionMethod::Stored };
     for (name, bytes) in members {
         writer.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
         writer.write_all(bytes).unwrap();
@@ -96,7 +97,9 @@ fn safetensors(header: &str, data: usize) -> Vec<u8> {
 #[test]
 fn npy_files() {
     let files = Files::new();
-    let header = |descr: &str, shape: &str| format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
+    let header = |descr: &str, shape: &str| {
+        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}")
+    };
     for (descr, shape, data, says) in [
         ("<f4", "(2, 3)", 23, "23 follow the header"),
         ("<f4", "(2, 3)", 25, "25 follow the header"),
@@ -128,7 +131,10 @@ fn npy_files() {
         (npy(&text.replace("'shape'", "'shapes'"), &[0; 24]), "the key 'shapes'"),
         (npy(&text.replace("'fortran_order'", "'descr'"), &[0; 24]), "header"),
         (npy("{'descr': '<f4', 'fortran_order': False, }", &[0; 24]), "lacks the key 'shape'"),
-        (npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2, 3), }", &[0; 24]), "structured"),
+        (
+            npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2, 3), }", &[0; 24]),
+            "structured",
+        ),
         (npy(&"(".repeat(5000), &[]), "header"),
         (npy(&" ".repeat(20_000), &[]), "a header of 20000 bytes"),
         (npy(&(text.clone() + "import os"), &[0; 24]), "nothing but white space"),
@@ -143,7 +149,10 @@ fn npy_files() {
     let label = npy("{'descr': '<u8', 'fortran_order': False, 'shape': (1,), }", &[0xff; 8]);
     contains(&files.refused_labels("y.npy", &label), "row 0: the label is 18446744073709551615");
     let path = files.write("n.npy", &good_npy());
-    contains(&message(read_logits(&place(&path, Some("x")), None), "n.npy"), "one array without a name");
+    contains(
+        &message(read_logits(&place(&path, Some("x")), None), "n.npy"),
+        "one array without a name",
+    );
 }
 
 #[test]
@@ -153,33 +162,78 @@ fn npz_files() {
     contains(&files.refused("z.npz", b"not an archive"), "archive is not readable");
     contains(&files.refused("z.npz", b""), "archive is not readable");
     contains(&files.refused("z.npz", &archive(&[], false)), "no arrays");
-    contains(&files.refused("z.npz", &archive(&[("a.npy", good_npy()), ("b.npy", good_npy())], false)), "a, b; expected a name");
-    contains(&files.refused("z.npz", &archive(&[("a.npy", b"nonsense".to_vec())], false)), "begins with");
     contains(
-        &files.refused("z.npz", &archive(&[("a.npy", npy("{'descr': '|O', 'fortran_order': False, 'shape': (2, 3), }", &[0; 24]))], true)),
+        &files.refused("z.npz", &archive(&[("a.npy", good_npy()), ("b.npy", good_npy())], false)),
+        "a, b; expected a name",
+    );
+    contains(
+        &files.refused("z.npz", &archive(&[("a.npy", b"nonsense".to_vec())], false)),
+        "begins with",
+    );
+    contains(
+        &files.refused(
+            "z.npz",
+            &archive(
+                &[(
+                    "a.npy",
+                    npy("{'descr': '|O', 'fortran_order': False, 'shape': (2, 3), }", &[0; 24]),
+                )],
+                true,
+            ),
+        ),
         "Python objects",
     );
     contains(
-        &files.refused("z.npz", &archive(&[("a.npy", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2000000, 3), }", &[0; 24]))], true)),
+        &files.refused(
+            "z.npz",
+            &archive(
+                &[(
+                    "a.npy",
+                    npy(
+                        "{'descr': '<f4', 'fortran_order': False, 'shape': (2000000, 3), }",
+                        &[0; 24],
+                    ),
+                )],
+                true,
+            ),
+        ),
         "24 follow",
     );
     contains(
-        &files.refused("z.npz", &archive(&[("a.npy", npy("{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", &[0; 24]))], true)),
+        &files.refused(
+            "z.npz",
+            &archive(
+                &[(
+                    "a.npy",
+                    npy("{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", &[0; 24]),
+                )],
+                true,
+            ),
+        ),
         "Fortran order in an archive",
     );
     let path = files.write("z.npz", &good());
-    contains(&message(read_logits(&place(&path, Some("x")), None), "z.npz"), "no array 'x'; it has logits");
+    contains(
+        &message(read_logits(&place(&path, Some("x")), None), "z.npz"),
+        "no array 'x'; it has logits",
+    );
     let half = good();
     contains(&files.refused("z.npz", &half[..half.len() / 2]), "archive is not readable");
 
     // Stored bytes that were changed after their checksum was taken.
     let mut damaged = archive(&[("a.npy", good_npy())], false);
-    let at = damaged.windows(6).position(|bytes| bytes == b"\x93NUMPY").unwrap() + good_npy().len() - 1;
+    let at =
+        damaged.windows(6).position(|bytes| bytes == b"\x93NUMPY").unwrap() + good_npy().len() - 1;
     damaged[at] ^= 1;
     contains(&files.refused("z.npz", &damaged), "checksum is wrong");
     // The same name twice, as a changed directory has it.
     let mut twice = archive(&[("a.npy", good_npy()), ("b.npy", good_npy())], false);
-    let names: Vec<usize> = twice.windows(5).enumerate().filter(|(_, bytes)| *bytes == b"b.npy").map(|(at, _)| at).collect();
+    let names: Vec<usize> = twice
+        .windows(5)
+        .enumerate()
+        .filter(|(_, bytes)| *bytes == b"b.npy")
+        .map(|(at, _)| at)
+        .collect();
     names.iter().for_each(|at| twice[*at] = b'a');
     contains(&files.refused("z.npz", &twice), "the same name");
     // A directory that promises more, and one that promises less, than the member has.
@@ -191,7 +245,10 @@ fn npz_files() {
         assert!(said.contains(says) || said.contains("follow the header"), "{said}");
     }
     // A thousand times as many bytes as the archive has: nothing is taken for them.
-    let bomb = npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 3), }", &vec![0; 12_000_000]);
+    let bomb = npy(
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 3), }",
+        &vec![0; 12_000_000],
+    );
     let path = files.write("z.npz", &archive(&[("a.npy", bomb)], true));
     assert_eq!(read_logits(&place(&path, None), None).unwrap(), 1_000_000);
 }
@@ -199,8 +256,11 @@ fn npz_files() {
 #[test]
 fn safetensors_files() {
     let files = Files::new();
-    let tensor =
-        |dtype: &str, shape: &str, from: usize, to: usize| format!("{{\"z\":{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{from},{to}]}}}}");
+    let tensor = |dtype: &str, shape: &str, from: usize, to: usize| {
+        format!(
+            "{{\"z\":{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":[{from},{to}]}}}}"
+        )
+    };
     for (bytes, says) in [
         (Vec::new(), "inside the header's length"),
         (vec![0; 7], "inside the header's length"),
@@ -216,7 +276,10 @@ fn safetensors_files() {
         (safetensors(&tensor("F32", "[2,3]", 0, 20), 20), "header is not readable"),
         (safetensors(&tensor("F32", "[2,3]", 4, 28), 28), "header is not readable"),
         (safetensors(&tensor("F32", "[2,3]", 24, 0), 24), "header is not readable"),
-        (safetensors(&tensor("F32", "[4294967296,4294967296]", 0, 24), 24), "header is not readable"),
+        (
+            safetensors(&tensor("F32", "[4294967296,4294967296]", 0, 24), 24),
+            "header is not readable",
+        ),
         (safetensors(&tensor("F32", "[-2,3]", 0, 24), 24), "header is not readable"),
         (safetensors(&tensor("F32", "[6]", 0, 24), 24), "expected [rows, classes]"),
         (safetensors(&tensor("I32", "[2,3]", 0, 24), 24), "int32, expected float16"),
@@ -231,7 +294,10 @@ fn safetensors_files() {
     let overlap = two.replace("[12,24]", "[6,18]");
     contains(&files.refused("z.safetensors", &safetensors(&overlap, 24)), "header is not readable");
     let path = files.write("z.safetensors", &safetensors(two, 24));
-    contains(&message(read_logits(&place(&path, Some("c")), None), "z.safetensors"), "no tensor 'c'");
+    contains(
+        &message(read_logits(&place(&path, Some("c")), None), "z.safetensors"),
+        "no tensor 'c'",
+    );
 }
 
 #[test]
@@ -253,7 +319,8 @@ fn csv_files() {
         contains(&files.refused("z.csv", text.as_bytes()), says);
     }
     contains(&files.refused("z.csv", b"a,b\n1,\xff\xfe\n"), "expected a number");
-    let long: Vec<u8> = b"a,b\n1,".iter().copied().chain(std::iter::repeat_n(b'2', 40 << 20)).collect();
+    let long: Vec<u8> =
+        b"a,b\n1,".iter().copied().chain(std::iter::repeat_n(b'2', 40 << 20)).collect();
     contains(&files.refused("z.csv", &long), "a line of more than");
     for (text, says) in [
         ("label\n1.0\n", "'1.0', expected an integer"),
@@ -280,18 +347,35 @@ fn parquet_files() {
     let files = Files::new();
     contains(&files.refused("z.parquet", b""), "Parquet file is not readable");
     contains(&files.refused("z.parquet", b"PAR1PAR1"), "Parquet file is not readable");
-    contains(&files.refused("z.parquet", b"PAR1\xff\xff\xff\x7fPAR1"), "Parquet file is not readable");
+    contains(
+        &files.refused("z.parquet", b"PAR1\xff\xff\xff\x7fPAR1"),
+        "Parquet file is not readable",
+    );
     let fixture = |name: &str| PathBuf::from("tests/fixtures").join(name);
-    let logits = |name: &str, column: Option<&str>| message(read_logits(&place(&fixture(name), column), None), name);
+    let logits = |name: &str, column: Option<&str>| {
+        message(read_logits(&place(&fixture(name), column), None), name)
+    };
     contains(&logits("ragged.parquet", None), "row 1 has 3 logits, expected 2");
     contains(&logits("nulls.parquet", None), "row 1, column logits, class 1: no value");
     contains(&logits("nulls.parquet", Some("text")), "expected a list of floats");
     contains(&logits("nulls.parquet", Some("x")), "no column 'x'; it has label, logits, text");
-    contains(&message(read_labels(&place(&fixture("ragged.parquet"), None)), "ragged.parquet"), "row 1, column label: no value");
-    contains(&message(read_labels(&place(&fixture("list.parquet"), Some("logits"))), "list.parquet"), "expected integers");
+    contains(
+        &message(read_labels(&place(&fixture("ragged.parquet"), None)), "ragged.parquet"),
+        "row 1, column label: no value",
+    );
+    contains(
+        &message(read_labels(&place(&fixture("list.parquet"), Some("logits"))), "list.parquet"),
+        "expected integers",
+    );
     let whole = std::fs::read(fixture("list.parquet")).unwrap();
-    contains(&files.refused("z.parquet", &whole[..whole.len() - 1]), "Parquet file is not readable");
-    contains(&files.refused("z.parquet", &whole[1..]), "column logits, the page at byte 70: a header that is not a page's");
+    contains(
+        &files.refused("z.parquet", &whole[..whole.len() - 1]),
+        "Parquet file is not readable",
+    );
+    contains(
+        &files.refused("z.parquet", &whole[1..]),
+        "column logits, the page at byte 70: a header that is not a page's",
+    );
 }
 
 #[test]
@@ -303,7 +387,10 @@ fn what_is_no_file_of_these() {
     contains(&message(read_logits(&place(&absent, None), None), "absent.npy"), "No such file");
     let folder = files.0.path().join("folder.npz");
     std::fs::create_dir(&folder).unwrap();
-    contains(&message(read_logits(&place(&folder, None), None), "folder.npz"), "expected a regular file");
+    contains(
+        &message(read_logits(&place(&folder, None), None), "folder.npz"),
+        "expected a regular file",
+    );
 }
 
 /// Every file cut at every byte, and with every byte changed, is either refused or read; nothing
@@ -311,12 +398,21 @@ fn what_is_no_file_of_these() {
 #[test]
 fn damaged_anywhere() {
     let files = Files::new();
-    for name in ["z16.npy", "deflated.npz", "stored.npz", "bf16.safetensors", "table.csv", "list.parquet", "fixed.parquet"] {
+    for name in [
+        "z16.npy",
+        "deflated.npz",
+        "stored.npz",
+        "bf16.safetensors",
+        "table.csv",
+        "list.parquet",
+        "fixed.parquet",
+    ] {
         let whole = std::fs::read(Path::new("tests/fixtures").join(name)).unwrap();
         let try_both = |bytes: &[u8]| {
             let path = files.write(name, bytes);
             let label = place(&path, name.ends_with("csv").then_some("label"));
-            let (logits, labels) = (read_logits(&place(&path, None), Some(&label)), read_labels(&label));
+            let (logits, labels) =
+                (read_logits(&place(&path, None), Some(&label)), read_labels(&label));
             for result in [logits, labels] {
                 // A changed length of 16 bits is the most that can pass for rows.
                 assert!(result.is_err() || result.is_ok_and(|rows| rows < 1 << 16));

@@ -24,7 +24,10 @@ fn panics_that_are_errors_are_not_printed() {
     let mut panics = 0;
     for at in 0..damaged.len() {
         damaged[at] ^= 1;
-        panics += usize::from(read(&damaged).is_err_and(|error| error.to_string().contains("its parts contradict one another")));
+        panics +=
+            usize::from(read(&damaged).is_err_and(|error| {
+                error.to_string().contains("its parts contradict one another")
+            }));
         damaged[at] ^= 1;
     }
     assert!(panics > 0 && SAID.load(Ordering::Relaxed) == 0, "{panics} of {SAID:?}");

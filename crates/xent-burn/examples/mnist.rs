@@ -1,10 +1,13 @@
-//! Trains a small convolutional network with label smoothing, by burn's own training loop, and logs loss and NLL both.
+//! Trains a small convolutional network with label smoothing, by burn's own training loop, and logs
+//! loss and NLL both.
 //!
 //!     cargo run --release -p xent-burn --example mnist [FOLDER]
 //!
-//! FOLDER holds MNIST's four files (`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-…`), plain or gzipped, or any other images of bytes in that format;
-//! without it the 1,797 digits of 8×8 pixels that the repository carries are taken, every fifth for validation. Where the smoothed loss cannot fall below its floor
-//! (.50 for ten classes at ε = .1), NLL can, and compares with runs of any other ε.
+//! FOLDER holds MNIST's four files (`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
+//! `t10k-…`), plain or gzipped, or any other images of bytes in that format; without it the 1,797
+//! digits of 8×8 pixels that the repository carries are taken, every fifth for validation. Where
+//! the smoothed loss cannot fall below its floor (.50 for ten classes at ε = .1), NLL can, and
+//! compares with runs of any other ε.
 
 use std::fs;
 use std::io::Read;
@@ -22,8 +25,9 @@ use burn::optim::AdamConfig;
 use burn::tensor::{Device, ExecutionError, Int, Tensor, TensorData, TensorReadError};
 use burn::train::metric::state::{FormatOptions, NumericMetricState};
 use burn::train::metric::{
-    AccuracyInput, AccuracyMetric, Adaptor, ItemLazy, LossInput, LossMetric, Metric, MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes,
-    NumericEntry, SerializedEntry,
+    AccuracyInput, AccuracyMetric, Adaptor, ItemLazy, LossInput, LossMetric, Metric,
+    MetricAttributes, MetricMetadata, MetricName, Numeric, NumericAttributes, NumericEntry,
+    SerializedEntry,
 };
 use burn::train::{InferenceStep, Learner, SupervisedTraining, TrainOutput, TrainStep};
 use flate2::read::GzDecoder;
@@ -44,7 +48,9 @@ fn main() -> Outcome<()> {
     device.seed(0);
     let rate = if train.len() > 10_000 { 1e-3 } else { 1e-2 };
     println!("{} images for training, {} for validation", train.len(), valid.len());
-    let loader = |items| DataLoaderBuilder::new(ToTensors).batch_size(64).shuffle(0).build(InMemDataset::new(items));
+    let loader = |items| {
+        DataLoaderBuilder::new(ToTensors).batch_size(64).shuffle(0).build(InMemDataset::new(items))
+    };
 
     let folder = std::env::temp_dir().join("xent-burn-mnist");
     let training = SupervisedTraining::new(&folder, loader(train), loader(valid))
@@ -72,7 +78,9 @@ struct Network {
 
 impl Network {
     fn new(device: &Device) -> Self {
-        let convolution = |channels| Conv2dConfig::new(channels, [3, 3]).with_padding(PaddingConfig2d::Same).init(device);
+        let convolution = |channels| {
+            Conv2dConfig::new(channels, [3, 3]).with_padding(PaddingConfig2d::Same).init(device)
+        };
         Self {
             first: convolution([1, 8]),
             second: convolution([8, 16]),
@@ -91,7 +99,11 @@ impl Network {
 
     fn evaluate(&self, batch: Batch) -> Evaluated {
         let logits = self.logits(batch.images);
-        let output = self.criterion.on(logits.clone(), batch.labels.clone()).forward_with_output().expect("labels are classes: the files were checked");
+        let output = self
+            .criterion
+            .on(logits.clone(), batch.labels.clone())
+            .forward_with_output()
+            .expect("labels are classes: the files were checked");
         Evaluated { loss: output.loss, nll: output.nll, logits, labels: batch.labels }
     }
 }
@@ -126,7 +138,12 @@ struct Evaluated {
 impl ItemLazy for Evaluated {
     fn sync(self) -> Result<Self, ExecutionError> {
         let Self { loss, nll, logits, labels } = self;
-        Ok(Self { loss: loss.without_autodiff(), nll: nll.without_autodiff(), logits: logits.without_autodiff(), labels: labels.without_autodiff() })
+        Ok(Self {
+            loss: loss.without_autodiff(),
+            nll: nll.without_autodiff(),
+            logits: logits.without_autodiff(),
+            labels: labels.without_autodiff(),
+        })
     }
 }
 
@@ -177,7 +194,11 @@ impl Metric for NllMetric {
         self.name.clone()
     }
 
-    fn update(&mut self, input: &NllInput, _: &MetricMetadata) -> Result<SerializedEntry, TensorReadError> {
+    fn update(
+        &mut self,
+        input: &NllInput,
+        _: &MetricMetadata,
+    ) -> Result<SerializedEntry, TensorReadError> {
         self.state.update(input.nll.clone().try_into_scalar()?, input.rows);
         Ok(self.state.compute_update(self.format()))
     }
@@ -229,9 +250,13 @@ impl Batcher<Image, Batch> for ToTensors {
     fn batch(&self, items: Vec<Image>, device: &Device) -> Batch {
         let (height, width) = items.first().map_or((0, 0), |image| (image.height, image.width));
         let labels: Vec<i64> = items.iter().map(|image| i64::from(image.label)).collect();
-        let pixels: Vec<f32> = items.iter().flat_map(|image| image.pixels.iter().copied()).collect();
+        let pixels: Vec<f32> =
+            items.iter().flat_map(|image| image.pixels.iter().copied()).collect();
         Batch {
-            images: Tensor::from_data(TensorData::new(pixels, [labels.len(), height, width]), device),
+            images: Tensor::from_data(
+                TensorData::new(pixels, [labels.len(), height, width]),
+                device,
+            ),
             labels: Tensor::from_data(TensorData::new(labels.clone(), [labels.len()]), device),
         }
     }
@@ -239,9 +264,16 @@ impl Batcher<Image, Batch> for ToTensors {
 
 /// The digits that the repository carries: 1,437 for training and 360 for validation.
 fn digits() -> Outcome<(Vec<Image>, Vec<Image>)> {
-    let images = decode("the digits' images", include_bytes!("../../xent-cli/data/digits-images.idx3-ubyte.gz"))?;
-    let labels = decode("the digits' labels", include_bytes!("../../xent-cli/data/digits-labels.idx1-ubyte.gz"))?;
-    let (valid, train): (Vec<_>, Vec<_>) = pair("the digits", images, labels)?.into_iter().enumerate().partition(|(i, _)| i % 5 == 0);
+    let images = decode(
+        "the digits' images",
+        include_bytes!("../../xent-cli/data/digits-images.idx3-ubyte.gz"),
+    )?;
+    let labels = decode(
+        "the digits' labels",
+        include_bytes!("../../xent-cli/data/digits-labels.idx1-ubyte.gz"),
+    )?;
+    let (valid, train): (Vec<_>, Vec<_>) =
+        pair("the digits", images, labels)?.into_iter().enumerate().partition(|(i, _)| i % 5 == 0);
     let items = |split: Vec<(usize, Image)>| split.into_iter().map(|(_, image)| image).collect();
     Ok((items(train), items(valid)))
 }
@@ -254,10 +286,15 @@ fn images(folder: &Path, split: &str) -> Outcome<Vec<Image>> {
         let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         decode(&path.display().to_string(), &bytes)
     };
-    pair(split, read(format!("{split}-images-idx3-ubyte"))?, read(format!("{split}-labels-idx1-ubyte"))?)
+    pair(
+        split,
+        read(format!("{split}-images-idx3-ubyte"))?,
+        read(format!("{split}-labels-idx1-ubyte"))?,
+    )
 }
 
-/// The lengths and the values of an IDX file of bytes: `00 00 08`, the number of axes, their lengths as big-endian u32, the values in C order.
+/// The lengths and the values of an IDX file of bytes: `00 00 08`, the number of axes, their
+/// lengths as big-endian u32, the values in C order.
 fn decode(name: &str, bytes: &[u8]) -> Outcome<(Vec<usize>, Vec<u8>)> {
     let mut plain = Vec::new();
     if bytes.starts_with(&[0x1f, 0x8b]) {
@@ -265,17 +302,33 @@ fn decode(name: &str, bytes: &[u8]) -> Outcome<(Vec<usize>, Vec<u8>)> {
     } else {
         plain.extend(bytes);
     }
-    let [0, 0, 8, axes, rest @ ..] = plain.as_slice() else { return Err(format!("{name}: expected an IDX file of bytes").into()) };
-    let (lengths, values) = rest.split_at_checked(4 * usize::from(*axes)).ok_or_else(|| format!("{name}: the header is cut short"))?;
-    let lengths: Vec<usize> = lengths.as_chunks().0.iter().map(|&length| u32::from_be_bytes(length) as usize).collect();
-    if lengths.iter().try_fold(1usize, |all, &length| all.checked_mul(length)) != Some(values.len()) {
+    let [0, 0, 8, axes, rest @ ..] = plain.as_slice() else {
+        return Err(format!("{name}: expected an IDX file of bytes").into());
+    };
+    let (lengths, values) = rest
+        .split_at_checked(4 * usize::from(*axes))
+        .ok_or_else(|| format!("{name}: the header is cut short"))?;
+    let lengths: Vec<usize> =
+        lengths.as_chunks().0.iter().map(|&length| u32::from_be_bytes(length) as usize).collect();
+    if lengths.iter().try_fold(1usize, |all, &length| all.checked_mul(length)) != Some(values.len())
+    {
         return Err(format!("{name}: {} values, expected {lengths:?}", values.len()).into());
     }
     Ok((lengths, values.to_vec()))
 }
 
-fn pair(name: &str, (lengths, pixels): (Vec<usize>, Vec<u8>), (_, labels): (Vec<usize>, Vec<u8>)) -> Outcome<Vec<Image>> {
-    let [count, height, width] = lengths[..] else { return Err(format!("{name}: images of {} axes, expected count, height and width", lengths.len()).into()) };
+fn pair(
+    name: &str,
+    (lengths, pixels): (Vec<usize>, Vec<u8>),
+    (_, labels): (Vec<usize>, Vec<u8>),
+) -> Outcome<Vec<Image>> {
+    let [count, height, width] = lengths[..] else {
+        return Err(format!(
+            "{name}: images of {} axes, expected count, height and width",
+            lengths.len()
+        )
+        .into());
+    };
     if count != labels.len() || count == 0 || height * width == 0 {
         return Err(format!("{name}: {count} images of {height}×{width} and {} labels, expected as many of both and some pixels", labels.len()).into());
     }
@@ -283,6 +336,11 @@ fn pair(name: &str, (lengths, pixels): (Vec<usize>, Vec<u8>), (_, labels): (Vec<
         return Err(format!("{name}: label {label}, expected less than {CLASSES}").into());
     }
     let brightest = f32::from(pixels.iter().copied().max().unwrap_or(0)).max(1.0);
-    let image = |(pixels, &label): (&[u8], &u8)| Image { pixels: pixels.iter().map(|&pixel| f32::from(pixel) / brightest).collect(), height, width, label };
+    let image = |(pixels, &label): (&[u8], &u8)| Image {
+        pixels: pixels.iter().map(|&pixel| f32::from(pixel) / brightest).collect(),
+        height,
+        width,
+        label,
+    };
     Ok(pixels.chunks_exact(height * width).zip(&labels).map(image).collect())
 }

@@ -1,4 +1,5 @@
-//! The way into burn: what a backend can do in one pass, and the node of burn's graph at which `backward` requests the gradient.
+//! The way into burn: what a backend can do in one pass, and the node of burn's graph at which
+//! `backward` requests the gradient.
 
 use std::sync::Arc;
 
@@ -7,7 +8,10 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, DispatchDevice, ExtensionType, Scalar, TensorMetadata, backend_extension, get_device_settings};
+use burn::backend::{
+    Autodiff, Backend, DispatchDevice, ExtensionType, Scalar, TensorMetadata, backend_extension,
+    get_device_settings,
+};
 use burn::tensor::{Shape, Tensor, read_sync};
 use xent::{Output, Upstream};
 
@@ -26,11 +30,13 @@ pub(crate) enum Maybe<B: Backend> {
 pub(crate) enum Chain {
     /// Another pass over the logits, unless it is 1.
     Pass(Arc<Job>),
-    /// Multiplied into the gradient, in the dtype that computes; in this shape it broadcasts against the logits.
+    /// Multiplied into the gradient, in the dtype that computes; in this shape it broadcasts
+    /// against the logits.
     Multiply(Shape),
 }
 
-/// The result of a pass over the logits: loss and parts, and the gradient under the requested upstream gradient.
+/// The result of a pass over the logits: loss and parts, and the gradient under the requested
+/// upstream gradient.
 #[derive(ExtensionType)]
 pub(crate) struct Pass<B: Backend> {
     pub(crate) output: Result<Output<f64>>,
@@ -38,17 +44,27 @@ pub(crate) struct Pass<B: Backend> {
     pub(crate) gradient: Maybe<B>,
 }
 
-/// A backend on which the loss can be differentiated. One that has a kernel of its own overrides `pass`.
+/// A backend on which the loss can be differentiated. One that has a kernel of its own overrides
+/// `pass`.
 #[backend_extension(Flex: cfg(feature = "flex"), Cube: cfg(feature = "cube"), Autodiff)]
 pub(crate) trait CrossEntropyBackend: Backend {
-    /// Loss and, if `upstream` is given, gradient in one pass over the logits. Only for logits that [`has_engine`] accepts.
-    fn pass(logits: FloatTensor<Self>, #[extension_type] probabilities: Maybe<Self>, job: Arc<Job>, upstream: Option<Upstream<'static>>) -> Pass<Self> {
+    /// Loss and, if `upstream` is given, gradient in one pass over the logits. Only for logits that
+    /// [`has_engine`] accepts.
+    fn pass(
+        logits: FloatTensor<Self>,
+        #[extension_type] probabilities: Maybe<Self>,
+        job: Arc<Job>,
+        upstream: Option<Upstream<'static>>,
+    ) -> Pass<Self> {
         let _ = (logits, probabilities, job, upstream);
-        Pass { output: Err(Error::Call("this backend has no kernel for the loss".into())), gradient: Maybe::None }
+        Pass {
+            output: Err(Error::Call("this backend has no kernel for the loss".into())),
+            gradient: Maybe::None,
+        }
     }
 
-    /// `loss` as a function of `logits`, whose gradient is `gradient` under an upstream gradient of 1, and follows by `chain` under
-    /// any other.
+    /// `loss` as a function of `logits`, whose gradient is `gradient` under an upstream gradient of
+    /// 1, and follows by `chain` under any other.
     fn attach(
         logits: FloatTensor<Self>,
         loss: FloatTensor<Self>,
@@ -67,11 +83,25 @@ impl CrossEntropyBackend for burn::backend::Cube {}
 
 /// One node for every backend within.
 impl<B: CrossEntropyBackend, C: CheckpointStrategy> CrossEntropyBackend for Autodiff<B, C> {
-    fn attach(logits: FloatTensor<Self>, loss: FloatTensor<Self>, gradient: Maybe<Self>, probabilities: Maybe<Self>, chain: Chain) -> FloatTensor<Self> {
+    fn attach(
+        logits: FloatTensor<Self>,
+        loss: FloatTensor<Self>,
+        gradient: Maybe<Self>,
+        probabilities: Maybe<Self>,
+        chain: Chain,
+    ) -> FloatTensor<Self> {
         let (logits, guard) = logits.into_parts();
         let loss = loss.into_primitive();
         match CrossEntropyBackward.prepare::<C>([guard]).compute_bound().stateful() {
-            OpsKind::Tracked(node) => node.finish(Saved { logits, gradient: gradient.inner(), probabilities: probabilities.inner(), chain }, loss),
+            OpsKind::Tracked(node) => node.finish(
+                Saved {
+                    logits,
+                    gradient: gradient.inner(),
+                    probabilities: probabilities.inner(),
+                    chain,
+                },
+                loss,
+            ),
             OpsKind::UnTracked(node) => node.finish(loss),
         }
     }
@@ -121,21 +151,30 @@ impl<B: CrossEntropyBackend> Saved<B> {
                 if let (Maybe::Some(unit), [1.0]) = (&unit, numbers.as_slice()) {
                     return unit.clone();
                 }
-                // Not multiplied in afterwards: a half-precision gradient would have underflowed already, which loss scaling is
-                // there to prevent.
+                // Not multiplied in afterwards: a half-precision gradient would have underflowed
+                // already, which loss scaling is there to prevent.
                 let upstream = job.upstream(numbers);
                 match B::pass(self.logits, self.probabilities, job, Some(upstream)) {
                     Pass { gradient: Maybe::Some(gradient), .. } => gradient,
                     Pass { output, .. } => {
-                        panic!("internal error in xent: the batch was valid in the forward pass and is not in the backward pass: {:?}", output.err())
+                        panic!(
+                            "internal error in xent: the batch was valid in the forward pass and is not in the backward pass: {:?}",
+                            output.err()
+                        )
                     }
                 }
             }
             (Chain::Multiply(shape), Maybe::Some(gradient)) => {
-                let upstream = B::float_reshape(B::float_cast(upstream, gradient.dtype().into()), shape);
+                let upstream =
+                    B::float_reshape(B::float_cast(upstream, gradient.dtype().into()), shape);
                 // 0 stays 0, even under ∞: ignored rows have no gradient.
-                let zero = B::float_equal_elem(gradient.clone(), Scalar::Float(0.0), get_device_settings::<B>(&gradient.device()).bool_dtype);
-                let product = B::float_mask_fill(B::float_mul(gradient, upstream), zero, Scalar::Float(0.0));
+                let zero = B::float_equal_elem(
+                    gradient.clone(),
+                    Scalar::Float(0.0),
+                    get_device_settings::<B>(&gradient.device()).bool_dtype,
+                );
+                let product =
+                    B::float_mask_fill(B::float_mul(gradient, upstream), zero, Scalar::Float(0.0));
                 B::float_cast(product, self.logits.dtype().into())
             }
             (Chain::Multiply(_), Maybe::None) => unreachable!("Composed::loss saves a gradient"),

@@ -3,8 +3,8 @@
 use burn::tensor::kind::{Autodiff, Basic};
 use burn::tensor::{Bool, Device, Float, Int, Tensor};
 
-/// The targets of logits of `D` dimensions: class indices, `Tensor<R, Int>` in the logits' shape without the class axis, or
-/// probabilities, `Tensor<D>`. Both convert into it.
+/// The targets of logits of `D` dimensions: class indices, `Tensor<R, Int>` in the logits' shape
+/// without the class axis, or probabilities, `Tensor<D>`. Both convert into it.
 #[derive(Debug, Clone)]
 pub struct Targets<const D: usize>(pub(crate) GivenTargets<D>);
 
@@ -36,7 +36,8 @@ impl<const R: usize> From<Tensor<R>> for Lambda {
     }
 }
 
-/// One entry per row: flat, with the shape in which it came and its name in messages. Nothing of it is differentiated.
+/// One entry per row: flat, with the shape in which it came and its name in messages. Nothing of it
+/// is differentiated.
 #[derive(Debug, Clone)]
 pub(crate) struct PerRow<K: Basic> {
     pub(crate) name: &'static str,
@@ -87,7 +88,15 @@ pub(crate) struct DeviceBatch<const D: usize> {
 
 impl<const D: usize> DeviceBatch<D> {
     pub(crate) fn new(targets: GivenTargets<D>) -> Self {
-        Self { targets, mix: None, epsilon: None, row_weights: None, ignored: None, allowed: None, denominator: None }
+        Self {
+            targets,
+            mix: None,
+            epsilon: None,
+            row_weights: None,
+            ignored: None,
+            allowed: None,
+            denominator: None,
+        }
     }
 
     pub(crate) fn probabilities(&self) -> Option<&Tensor<D>> {

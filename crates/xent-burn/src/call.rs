@@ -9,10 +9,13 @@ use crate::batch::{DeviceBatch, GivenAllowed, GivenTargets, Lambda, PerRow, Targ
 use crate::job::Job;
 use crate::output::reshape;
 use crate::tensors::Composed;
-use crate::{CrossEntropy, CrossEntropyConfig, CrossEntropyOutput, Error, Result, autodiff, engine, host, shape};
+use crate::{
+    CrossEntropy, CrossEntropyConfig, CrossEntropyOutput, Error, Result, autodiff, engine, host,
+    shape,
+};
 
-/// The mean cross-entropy of `logits` `[…, K]` against `targets`, without smoothing: [`CrossEntropy::forward`] with the default
-/// options.
+/// The mean cross-entropy of `logits` `[…, K]` against `targets`, without smoothing:
+/// [`CrossEntropy::forward`] with the default options.
 ///
 /// ```
 /// use burn::tensor::{Device, Int, Tensor};
@@ -25,48 +28,67 @@ use crate::{CrossEntropy, CrossEntropyConfig, CrossEntropyOutput, Error, Result,
 /// # Panics
 /// As [`CrossEntropy::forward`].
 #[track_caller]
-pub fn cross_entropy<const D: usize>(logits: Tensor<D>, targets: impl Into<Targets<D>>) -> Tensor<1> {
+pub fn cross_entropy<const D: usize>(
+    logits: Tensor<D>,
+    targets: impl Into<Targets<D>>,
+) -> Tensor<1> {
     CrossEntropyConfig::from(xent::Config::new()).init().forward(logits, targets)
 }
 
 impl CrossEntropy {
     /// The loss of `logits` against `targets`, one number: the mean or the sum over the rows.
     ///
-    /// - `logits`: f32, f64, f16 or bf16, of at least 2 dimensions: `[N, K]`, `[B, T, K]`, or with `class_axis` 1 `[N, K, H, W]`. On
-    ///   the CPU they are read in place.
-    /// - `targets`: class indices, an integer tensor in the logits' shape without the class axis; or probabilities, a float tensor in
-    ///   the logits' shape.
-    /// - The loss, `[1]`: f64 for f64 logits, f32 for all others. The gradient has the logits' dtype.
+    /// - `logits`: f32, f64, f16 or bf16, of at least 2 dimensions: `[N, K]`, `[B, T, K]`, or with
+    ///   `class_axis` 1 `[N, K, H, W]`. On the CPU they are read in place.
+    /// - `targets`: class indices, an integer tensor in the logits' shape without the class axis;
+    ///   or probabilities, a float tensor in the logits' shape.
+    /// - The loss, `[1]`: f64 for f64 logits, f32 for all others. The gradient has the logits'
+    ///   dtype.
     ///
-    /// Ignored rows are never read, and their gradients are exactly 0. A NaN or +∞ logit makes the loss of its own row NaN. Only
-    /// logits are differentiated, and only once.
+    /// Ignored rows are never read, and their gradients are exactly 0. A NaN or +∞ logit makes the
+    /// loss of its own row NaN. Only logits are differentiated, and only once.
     ///
     /// # Panics
-    /// As burn's own operations, with the message of the error that [`Call::forward`] returns. [`on`](Self::on) starts a call that
-    /// returns it.
+    /// As burn's own operations, with the message of the error that [`Call::forward`] returns.
+    /// [`on`](Self::on) starts a call that returns it.
     #[track_caller]
-    pub fn forward<const D: usize>(&self, logits: Tensor<D>, targets: impl Into<Targets<D>>) -> Tensor<1> {
+    pub fn forward<const D: usize>(
+        &self,
+        logits: Tensor<D>,
+        targets: impl Into<Targets<D>>,
+    ) -> Tensor<1> {
         self.on(logits, targets).forward().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The loss of each row, in the logits' shape without the class axis: `R` is `D − 1`. 0 for ignored rows.
+    /// The loss of each row, in the logits' shape without the class axis: `R` is `D − 1`. 0 for
+    /// ignored rows.
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
     #[track_caller]
-    pub fn forward_no_reduction<const D: usize, const R: usize>(&self, logits: Tensor<D>, targets: impl Into<Targets<D>>) -> Tensor<R> {
+    pub fn forward_no_reduction<const D: usize, const R: usize>(
+        &self,
+        logits: Tensor<D>,
+        targets: impl Into<Targets<D>>,
+    ) -> Tensor<R> {
         self.on(logits, targets).forward_no_reduction().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Starts a call with more than targets, or one that returns errors: [`Call`] collects the rest.
-    pub fn on<const D: usize>(&self, logits: Tensor<D>, targets: impl Into<Targets<D>>) -> Call<'_, D> {
+    /// Starts a call with more than targets, or one that returns errors: [`Call`] collects the
+    /// rest.
+    pub fn on<const D: usize>(
+        &self,
+        logits: Tensor<D>,
+        targets: impl Into<Targets<D>>,
+    ) -> Call<'_, D> {
         Call { criterion: self, logits, batch: DeviceBatch::new(targets.into().0) }
     }
 }
 
 /// One call of a [`CrossEntropy`], with all that the batch carries. Made by [`CrossEntropy::on`].
 ///
-/// A tensor with *one entry per row* has the logits' shape without the class axis. None is differentiated.
+/// A tensor with *one entry per row* has the logits' shape without the class axis. None is
+/// differentiated.
 ///
 /// ```
 /// use burn::tensor::{Bool, Device, Int, Tensor};
@@ -93,13 +115,19 @@ pub struct Call<'a, const D: usize> {
 }
 
 impl<const D: usize> Call<'_, D> {
-    /// A second label for each row, as mixup and cutmix make them: λ on the targets of [`CrossEntropy::on`], 1−λ on `second`. Both
-    /// are class indices; λ is one number, or one entry per row.
-    pub fn mixed_with<const R: usize>(mut self, second: Tensor<R, Int>, lambda: impl Into<Lambda>) -> Self {
+    /// A second label for each row, as mixup and cutmix make them: λ on the targets of
+    /// [`CrossEntropy::on`], 1−λ on `second`. Both are class indices; λ is one number, or one entry
+    /// per row.
+    pub fn mixed_with<const R: usize>(
+        mut self,
+        second: Tensor<R, Int>,
+        lambda: impl Into<Lambda>,
+    ) -> Self {
         if let GivenTargets::Classes(first) = &mut self.batch.targets {
             first.name = "the tensor of first labels";
         }
-        self.batch.mix = Some((PerRow::new("the tensor of second labels", second), lambda.into().0));
+        self.batch.mix =
+            Some((PerRow::new("the tensor of second labels", second), lambda.into().0));
         self
     }
 
@@ -109,20 +137,22 @@ impl<const D: usize> Call<'_, D> {
         self
     }
 
-    /// Weights, one entry per row, finite and ≥ 0: each multiplies everything that its row contributes, the z-loss included, and
-    /// does not enter the denominator.
+    /// Weights, one entry per row, finite and ≥ 0: each multiplies everything that its row
+    /// contributes, the z-loss included, and does not enter the denominator.
     pub fn row_weights<const R: usize>(mut self, weights: Tensor<R>) -> Self {
         self.batch.row_weights = Some(PerRow::new("the tensor of row weights", weights));
         self
     }
 
-    /// Rows to ignore, in addition to those that an ignore index marks: one entry per row, true if it is ignored. They are never read.
+    /// Rows to ignore, in addition to those that an ignore index marks: one entry per row, true if
+    /// it is ignored. They are never read.
     pub fn ignored_rows<const R: usize>(mut self, mask: Tensor<R, Bool>) -> Self {
         self.batch.ignored = Some(PerRow::new("the mask of ignored rows", mask));
         self
     }
 
-    /// The classes that may be predicted, `[K]`, for all rows. The others are masked, as if their logits were −∞.
+    /// The classes that may be predicted, `[K]`, for all rows. The others are masked, as if their
+    /// logits were −∞.
     pub fn allowed_classes(mut self, mask: Tensor<1, Bool>) -> Self {
         self.batch.allowed = Some(GivenAllowed::Shared(mask.inner()));
         self
@@ -143,15 +173,16 @@ impl<const D: usize> Call<'_, D> {
     /// The loss; see [`CrossEntropy::forward`].
     ///
     /// # Errors
-    /// [`Error`] naming the tensor or the row, what came and what was expected: shapes that do not fit each other, a dtype that is not
-    /// supported, a class index that is neither a class nor an ignore index, a probability that is negative or not finite. On devices
-    /// other than the CPU, values are checked only with [`CrossEntropy::checked`].
+    /// [`Error`] naming the tensor or the row, what came and what was expected: shapes that do not
+    /// fit each other, a dtype that is not supported, a class index that is neither a class nor an
+    /// ignore index, a probability that is negative or not finite. On devices other than the CPU,
+    /// values are checked only with [`CrossEntropy::checked`].
     pub fn forward(self) -> Result<Tensor<1>> {
         Ok(self.reduced()?.loss)
     }
 
-    /// The loss, and what the same pass yields: nll, smoothing part, entropy floor, log-sum-exp, and how many rows are correct, ignored
-    /// or not finite.
+    /// The loss, and what the same pass yields: nll, smoothing part, entropy floor, log-sum-exp,
+    /// and how many rows are correct, ignored or not finite.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
@@ -188,7 +219,10 @@ impl<const D: usize> Call<'_, D> {
     fn rows<const R: usize>(&self) -> Result<(Evaluated<'_>, [usize; R])> {
         let dims = shape::of_logits(&self.logits, self.criterion.class_axis)?.row_dims();
         let Ok(row_dims) = <[usize; R]>::try_from(dims.as_slice()) else {
-            return Err(Error::Call(format!("the per-row losses have {} dimensions, requested {R}", dims.len())));
+            return Err(Error::Call(format!(
+                "the per-row losses have {} dimensions, requested {R}",
+                dims.len()
+            )));
         };
         Ok((self.evaluate(&self.criterion.rows)?, row_dims))
     }
@@ -197,20 +231,32 @@ impl<const D: usize> Call<'_, D> {
         let Self { criterion, logits, batch } = self;
         let shape = shape::of_logits(logits, criterion.class_axis)?;
         if logits.is_tracked() && !autodiff::is_listed(logits) {
-            return Err(Error::Call(format!("logits on {:?} cannot be differentiated: enable the feature of xent-burn with the backend's name", logits.device())));
+            return Err(Error::Call(format!(
+                "logits on {:?} cannot be differentiated: enable the feature of xent-burn with the backend's name",
+                logits.device()
+            )));
         }
         if autodiff::has_engine(logits) && !criterion.composed || shape.rows() == 0 {
-            let job = Job { criterion: xent.clone(), batch: host::batch(batch, &shape)?, shape, memory: criterion.memory.clone() };
+            let job = Job {
+                criterion: xent.clone(),
+                batch: host::batch(batch, &shape)?,
+                shape,
+                memory: criterion.memory.clone(),
+            };
             let output = engine::forward(job, logits.clone(), batch.probabilities())?;
             return Ok(Evaluated { loss: output.loss.clone(), output: Box::new(|_| output) });
         }
         host::check(xent, batch, &shape, criterion.is_checked())?;
         let composed = Composed::new(xent, &criterion.tables, batch, &shape, logits)?;
-        Ok(Evaluated { loss: composed.loss(logits.clone(), &shape), output: Box::new(move |loss| composed.output(loss)) })
+        Ok(Evaluated {
+            loss: composed.loss(logits.clone(), &shape),
+            output: Box::new(move |loss| composed.output(loss)),
+        })
     }
 }
 
-/// The loss, of length 1, or N without reduction; and how the rest follows, for it may take operations of its own.
+/// The loss, of length 1, or N without reduction; and how the rest follows, for it may take
+/// operations of its own.
 struct Evaluated<'a> {
     loss: Tensor<1>,
     output: Box<dyn FnOnce(Tensor<1>) -> CrossEntropyOutput<1> + 'a>,

@@ -13,8 +13,8 @@ use crate::tensors::Tables;
 
 /// The options of a [`CrossEntropy`]: those of [`xent::Config`], and the class axis.
 ///
-/// Like every configuration of burn it can be a field of another one, and be saved and loaded. Options of xent that a file lacks
-/// have their defaults.
+/// Like every configuration of burn it can be a field of another one, and be saved and loaded.
+/// Options of xent that a file lacks have their defaults.
 ///
 /// ```
 /// use burn::config::Config as _;
@@ -34,7 +34,8 @@ use crate::tensors::Tables;
 pub struct CrossEntropyConfig {
     /// The options of the loss.
     pub xent: xent::Config,
-    /// The axis of the logits that counts the classes; a negative axis counts from the end. 1 for images `[N, K, H, W]`.
+    /// The axis of the logits that counts the classes; a negative axis counts from the end. 1 for
+    /// images `[N, K, H, W]`.
     #[config(default = "-1")]
     pub class_axis: isize,
 }
@@ -60,7 +61,8 @@ impl CrossEntropyConfig {
     /// # Errors
     /// [`xent::Error::Config`] naming the option, what came and what was expected.
     pub fn try_init(&self) -> Result<CrossEntropy> {
-        let [reduced, rows] = [self.xent.reduction, Reduction::None].map(|reduction| self.xent.clone().reduction(reduction).build().map(Arc::new));
+        let [reduced, rows] = [self.xent.reduction, Reduction::None]
+            .map(|reduction| self.xent.clone().reduction(reduction).build().map(Arc::new));
         Ok(CrossEntropy {
             class_axis: self.class_axis,
             reduced: reduced?,
@@ -73,8 +75,8 @@ impl CrossEntropyConfig {
     }
 }
 
-/// Label-smoothed cross-entropy of burn tensors: with p = softmax(z) and y the smoothed target, the loss of a row is
-/// `−Σ y_k ln p_k` and its gradient `p − y`. Made by [`CrossEntropyConfig::init`].
+/// Label-smoothed cross-entropy of burn tensors: with p = softmax(z) and y the smoothed target, the
+/// loss of a row is `−Σ y_k ln p_k` and its gradient `p − y`. Made by [`CrossEntropyConfig::init`].
 ///
 /// A module without parameters, cheap to clone, to keep in a model or next to it.
 #[derive(Module)]
@@ -100,15 +102,24 @@ pub struct CrossEntropy {
 impl ModuleDisplay for CrossEntropy {
     fn custom_content(&self, content: Content) -> Option<Content> {
         let xent::Config { label_smoothing, prior, reduction, .. } = self.reduced.config();
-        let content = content.add_debug_attribute("label_smoothing", label_smoothing).add_debug_attribute("prior", prior);
-        content.add_debug_attribute("reduction", reduction).add_debug_attribute("class_axis", &self.class_axis).optional()
+        let content = content
+            .add_debug_attribute("label_smoothing", label_smoothing)
+            .add_debug_attribute("prior", prior);
+        content
+            .add_debug_attribute("reduction", reduction)
+            .add_debug_attribute("class_axis", &self.class_axis)
+            .optional()
     }
 }
 
 impl fmt::Debug for CrossEntropy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { composed, checked, .. } = self;
-        f.debug_struct("CrossEntropy").field("config", &self.config()).field("composed", composed).field("checked", checked).finish_non_exhaustive()
+        f.debug_struct("CrossEntropy")
+            .field("config", &self.config())
+            .field("composed", composed)
+            .field("checked", checked)
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,22 +129,24 @@ impl CrossEntropy {
         CrossEntropyConfig { xent: self.reduced.config().clone(), class_axis: self.class_axis }
     }
 
-    /// Whether burn's own operations compute on the CPU too, as on every other device, instead of xent's engine. Slower, and takes
-    /// more memory: for comparing the two. Default: false.
+    /// Whether burn's own operations compute on the CPU too, as on every other device, instead of
+    /// xent's engine. Slower, and takes more memory: for comparing the two. Default: false.
     pub fn composed(mut self, composed: bool) -> Self {
         self.composed = composed;
         self
     }
 
-    /// Whether targets, weights and masks are read back from devices other than the CPU, so that bad ones are errors there too.
-    /// Each call then waits for the device. Without it, a row with a class index outside the classes, or ε, λ, a weight or a
-    /// probability outside its range, has a loss and a gradient of NaN. Default: false.
+    /// Whether targets, weights and masks are read back from devices other than the CPU, so that
+    /// bad ones are errors there too. Each call then waits for the device. Without it, a row with a
+    /// class index outside the classes, or ε, λ, a weight or a probability outside its range, has a
+    /// loss and a gradient of NaN. Default: false.
     pub fn checked(mut self, checked: bool) -> Self {
         self.checked = checked;
         self
     }
 
-    /// Whether values are read back. A mean that is an error where no row is kept cannot do without.
+    /// Whether values are read back. A mean that is an error where no row is kept cannot do
+    /// without.
     pub(crate) fn is_checked(&self) -> bool {
         self.checked || self.reduced.config().empty_mean == EmptyMean::Error
     }

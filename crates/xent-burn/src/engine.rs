@@ -12,9 +12,14 @@ use crate::{CrossEntropyOutput, Result};
 
 /// Loss and parts; for tracked logits and a reduced loss the gradient too.
 ///
-/// A reduced loss almost always meets an upstream gradient of 1, so its gradient comes from the same pass. A per-row loss continues
-/// into the caller's arithmetic, so its gradient waits for the upstream gradient.
-pub(crate) fn forward<const D: usize>(job: Job, logits: Tensor<D>, probabilities: Option<&Tensor<D>>) -> Result<CrossEntropyOutput<1>> {
+/// A reduced loss almost always meets an upstream gradient of 1, so its gradient comes from the
+/// same pass. A per-row loss continues into the caller's arithmetic, so its gradient waits for the
+/// upstream gradient.
+pub(crate) fn forward<const D: usize>(
+    job: Job,
+    logits: Tensor<D>,
+    probabilities: Option<&Tensor<D>>,
+) -> Result<CrossEntropyOutput<1>> {
     if job.shape.rows() == 0 {
         return without_rows(&job, logits, probabilities.is_some());
     }
@@ -24,19 +29,35 @@ pub(crate) fn forward<const D: usize>(job: Job, logits: Tensor<D>, probabilities
     let device = logits.device().inner();
     let probabilities = probabilities.map(|probabilities| probabilities.clone().to_device(&device));
     let plain = logits.clone().inner().into_dispatch();
-    let pass = Dispatch::pass(plain, maybe(probabilities.clone()), job.clone(), eager.then_some(Upstream::Scalar(1.0)));
+    let pass = Dispatch::pass(
+        plain,
+        maybe(probabilities.clone()),
+        job.clone(),
+        eager.then_some(Upstream::Scalar(1.0)),
+    );
     let mut output = as_tensors(&pass.output?, &logits);
     if tracked {
-        let attached = Dispatch::attach(logits.into_dispatch(), output.loss.into_dispatch(), pass.gradient, maybe(probabilities), Chain::Pass(job));
+        let attached = Dispatch::attach(
+            logits.into_dispatch(),
+            output.loss.into_dispatch(),
+            pass.gradient,
+            maybe(probabilities),
+            Chain::Pass(job),
+        );
         output.loss = Tensor::from_dispatch(attached);
     }
     Ok(output)
 }
 
 /// Loss and parts of no rows, on any device: nothing is read.
-fn without_rows<const D: usize>(job: &Job, logits: Tensor<D>, dense: bool) -> Result<CrossEntropyOutput<1>> {
+fn without_rows<const D: usize>(
+    job: &Job,
+    logits: Tensor<D>,
+    dense: bool,
+) -> Result<CrossEntropyOutput<1>> {
     let empty = Rows::new(&[0.0f64; 0], job.shape.classes())?;
-    let output = job.criterion.forward(&empty, job.batch.lend(dense.then(|| empty.clone().into())))?;
+    let output =
+        job.criterion.forward(&empty, job.batch.lend(dense.then(|| empty.clone().into())))?;
     let mut output = as_tensors(&output, &logits);
     // In burn's graph all the same, although there is no number to differentiate by.
     let dtype = output.loss.dtype();
@@ -64,7 +85,10 @@ fn as_tensors<const D: usize>(output: &Output<f64>, logits: &Tensor<D>) -> Cross
         denominator: line(&[output.denominator]),
         ignored: count(output.ignored),
         non_finite: count(output.non_finite),
-        first_non_finite: Tensor::from_ints([output.first_non_finite.map_or(-1, |row| row as i64)], &device),
+        first_non_finite: Tensor::from_ints(
+            [output.first_non_finite.map_or(-1, |row| row as i64)],
+            &device,
+        ),
     }
 }
 
@@ -83,7 +107,12 @@ mod flex {
     use crate::{Error, Result};
 
     impl CrossEntropyBackend for Flex {
-        fn pass(logits: FlexTensor, probabilities: Maybe<Self>, job: Arc<Job>, upstream: Option<Upstream<'static>>) -> Pass<Self> {
+        fn pass(
+            logits: FlexTensor,
+            probabilities: Maybe<Self>,
+            job: Arc<Job>,
+            upstream: Option<Upstream<'static>>,
+        ) -> Pass<Self> {
             let evaluated = match logits.dtype() {
                 DType::F32 => pass::<f32>(&logits, &probabilities, &job, upstream),
                 DType::F64 => pass::<f64>(&logits, &probabilities, &job, upstream),
@@ -111,15 +140,24 @@ mod flex {
             Maybe::None => None,
             Maybe::Some(tensor) => Some(targets(tensor, axis)?),
         });
-        let Some(upstream) = upstream else { return Ok((criterion.forward(&rows, batch)?.to_f64(), Maybe::None)) };
+        let Some(upstream) = upstream else {
+            return Ok((criterion.forward(&rows, batch)?.to_f64(), Maybe::None));
+        };
         let entries = shape.rows() * shape.classes();
-        let mut gradient =
-            memory.take().filter(|memory| memory.len() == entries * size_of::<T>()).unwrap_or_else(|| Bytes::from_elems(vec![T::zeroed(); entries]));
-        let mut view = RowsMut::with_axis(bytemuck::cast_slice_mut(&mut gradient), shape.dims(), axis)?;
+        let mut gradient = memory
+            .take()
+            .filter(|memory| memory.len() == entries * size_of::<T>())
+            .unwrap_or_else(|| Bytes::from_elems(vec![T::zeroed(); entries]));
+        let mut view =
+            RowsMut::with_axis(bytemuck::cast_slice_mut(&mut gradient), shape.dims(), axis)?;
         let output = criterion.forward_backward(&rows, batch, upstream, &mut view)?;
         let gradient = Arc::new(gradient);
         memory.keep(gradient.clone());
-        let gradient = FlexTensor::from_arc(gradient, Layout::contiguous(shape.dims().to_vec().into()), logits.dtype());
+        let gradient = FlexTensor::from_arc(
+            gradient,
+            Layout::contiguous(shape.dims().to_vec().into()),
+            logits.dtype(),
+        );
         Ok((output.to_f64(), Maybe::Some(gradient)))
     }
 
@@ -136,7 +174,13 @@ mod flex {
 
     /// The elements of a tensor as rows, in place.
     fn strided<'a, T>(data: &'a [T], layout: &Layout, axis: isize) -> Result<Rows<'a, T>> {
-        Ok(Rows::strided(data, layout.shape().as_slice(), layout.strides(), layout.start_offset(), axis)?)
+        Ok(Rows::strided(
+            data,
+            layout.shape().as_slice(),
+            layout.strides(),
+            layout.start_offset(),
+            axis,
+        )?)
     }
 
     fn not_a_float(name: &'static str, found: DType) -> Error {

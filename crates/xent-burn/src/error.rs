@@ -2,11 +2,13 @@
 
 use burn::tensor::DType;
 
-/// The error of every call. Functions that return a plain tensor, as burn's own do, panic with its message; all others return it.
+/// The error of every call. Functions that return a plain tensor, as burn's own do, panic with its
+/// message; all others return it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An option, a batch or a shape that xent rejects. Rows are numbered in C order of the logits' axes without the class axis.
+    /// An option, a batch or a shape that xent rejects. Rows are numbered in C order of the logits'
+    /// axes without the class axis.
     #[error(transparent)]
     Xent(#[from] xent::Error),
     /// A tensor whose dtype is not supported.

@@ -11,18 +11,32 @@ use crate::shape::rows_of;
 use crate::{Error, Result};
 
 /// The batch without its probabilities. Shapes and dtypes are checked here, values by xent.
-pub(crate) fn batch<const D: usize>(batch: &DeviceBatch<D>, shape: &LogitsShape) -> Result<HostBatch<'static>> {
+pub(crate) fn batch<const D: usize>(
+    batch: &DeviceBatch<D>,
+    shape: &LogitsShape,
+) -> Result<HostBatch<'static>> {
     Reader { shape, values: true }.batch(batch)
 }
 
-/// Whether xent accepts the batch. Without `values`, whether it would if every row were valid: nothing is read then.
-pub(crate) fn check<const D: usize>(criterion: &Criterion, batch: &DeviceBatch<D>, shape: &LogitsShape, values: bool) -> Result<()> {
+/// Whether xent accepts the batch. Without `values`, whether it would if every row were valid:
+/// nothing is read then.
+pub(crate) fn check<const D: usize>(
+    criterion: &Criterion,
+    batch: &DeviceBatch<D>,
+    shape: &LogitsShape,
+    values: bool,
+) -> Result<()> {
     let reader = Reader { shape, values };
     let host = reader.batch(batch)?;
-    let probabilities: Option<Vec<f64>> = batch.probabilities().map(|tensor| reader.read(&rows_of(tensor.clone(), shape))).transpose()?;
-    let targets = probabilities.as_deref().map(|entries| Rows::new(entries, shape.classes())).transpose()?;
+    let probabilities: Option<Vec<f64>> = batch
+        .probabilities()
+        .map(|tensor| reader.read(&rows_of(tensor.clone(), shape)))
+        .transpose()?;
+    let targets =
+        probabilities.as_deref().map(|entries| Rows::new(entries, shape.classes())).transpose()?;
     let rows = if values { shape.rows() } else { 0 };
-    Plan::new(criterion, &host.lend(targets.map(Into::into)), rows, shape.classes()).map_err(xent::Error::from)?;
+    Plan::new(criterion, &host.lend(targets.map(Into::into)), rows, shape.classes())
+        .map_err(xent::Error::from)?;
     Ok(())
 }
 
@@ -35,7 +49,9 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn batch<const D: usize>(&self, batch: &DeviceBatch<D>) -> Result<HostBatch<'static>> {
         let targets = match (&batch.targets, &batch.mix) {
-            (GivenTargets::Classes(classes), None) => HostTargets::Classes(self.rows::<_, i64>(classes)?.into()),
+            (GivenTargets::Classes(classes), None) => {
+                HostTargets::Classes(self.rows::<_, i64>(classes)?.into())
+            }
             (GivenTargets::Classes(first), Some((second, lambda))) => HostTargets::Mix {
                 a: self.rows::<_, i64>(first)?.into(),
                 b: self.rows::<_, i64>(second)?.into(),
@@ -45,11 +61,18 @@ impl Reader<'_> {
                 },
             },
             (GivenTargets::Probabilities(probabilities), None) => {
-                self.shape.expect_logits("the tensor of target probabilities (a floating-point dtype)", &probabilities.dims())?;
+                self.shape.expect_logits(
+                    "the tensor of target probabilities (a floating-point dtype)",
+                    &probabilities.dims(),
+                )?;
                 HostTargets::Probabilities
             }
             (GivenTargets::Probabilities(first), Some(_)) => {
-                return Err(Error::Dtype { name: "the tensor of first labels", found: first.dtype(), expected: "an integer dtype" });
+                return Err(Error::Dtype {
+                    name: "the tensor of first labels",
+                    found: first.dtype(),
+                    expected: "an integer dtype",
+                });
             }
         };
         const ALLOWED: &str = "the mask of allowed classes";
@@ -61,10 +84,15 @@ impl Reader<'_> {
             }
             Some(GivenAllowed::PerRow(mask)) => {
                 self.shape.expect_logits(ALLOWED, &mask.dims())?;
-                Some(HostAllowed { entries: self.read(&rows_of(mask.clone(), self.shape))?, shared: false })
+                Some(HostAllowed {
+                    entries: self.read(&rows_of(mask.clone(), self.shape))?,
+                    shared: false,
+                })
             }
         };
-        let numbers = |given: &Option<PerRow<_>>| given.as_ref().map(|given| self.rows::<_, f64>(given)).transpose();
+        let numbers = |given: &Option<PerRow<_>>| {
+            given.as_ref().map(|given| self.rows::<_, f64>(given)).transpose()
+        };
         let mut host = HostBatch::new(targets);
         host.label_smoothing = numbers(&batch.epsilon)?.map(Into::into);
         host.row_weights = numbers(&batch.row_weights)?.map(Into::into);
@@ -82,6 +110,10 @@ impl Reader<'_> {
 
     /// The entries of a tensor in C order; none if values are not read.
     fn read<const D: usize, K: Basic, E: Element>(&self, tensor: &Tensor<D, K>) -> Result<Vec<E>> {
-        if self.values { tensor.try_to_vec_as().map_err(|error| Error::Read(error.to_string())) } else { Ok(Vec::new()) }
+        if self.values {
+            tensor.try_to_vec_as().map_err(|error| Error::Read(error.to_string()))
+        } else {
+            Ok(Vec::new())
+        }
     }
 }

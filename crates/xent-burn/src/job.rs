@@ -1,4 +1,5 @@
-//! A pass of xent's engine over logits: all that it needs except the logits, and where its gradient goes.
+//! A pass of xent's engine over logits: all that it needs except the logits, and where its gradient
+//! goes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,8 +26,8 @@ impl Job {
     }
 }
 
-/// The memory of the last gradient, reused for the next one once nobody holds it: pages fresh from the system cost more than the
-/// arithmetic.
+/// The memory of the last gradient, reused for the next one once nobody holds it: pages fresh from
+/// the system cost more than the arithmetic.
 #[derive(Debug, Default)]
 pub(crate) struct GradientMemory(Mutex<Option<Arc<Bytes>>>);
 

@@ -1,5 +1,5 @@
-//! Label-smoothed cross-entropy for burn: loss and gradient, correct with padding, class weights, masked classes and huge
-//! vocabularies.
+//! Label-smoothed cross-entropy for burn: loss and gradient, correct with padding, class weights,
+//! masked classes and huge vocabularies.
 //!
 //! ```
 //! use burn::tensor::{Device, Int, Tensor};
@@ -20,21 +20,27 @@
 //! assert_eq!(gradient[8..], [0.0; 4]); // ignored, never read
 //! ```
 //!
-//! - [`cross_entropy`] is the loss without options. [`CrossEntropyConfig`] holds the options of [`xent::Config`] (smoothing, prior,
-//!   class weights, ignore indices, reduction, form, z-loss, softcap, temperature) and the class axis, and makes a [`CrossEntropy`].
-//! - [`CrossEntropy::forward`] takes class indices or probabilities, [`CrossEntropy::forward_no_reduction`] returns a loss per row.
-//!   [`CrossEntropy::on`] starts a [`Call`] with more: two labels per row, ε or weights per row, masks, a denominator. It returns
-//!   errors where the others panic, as burn's operations do, and [`Call::forward_with_output`] returns the parts of the loss too.
-//! - On the CPU (burn's flex) xent's engine reads the logits in place, with any strides and in any dtype, on all threads. A mean or
-//!   a sum gets its gradient in the same pass. The memory of the last gradient is reused as long as the criterion lives.
-//! - On other devices burn's own operations compute, in f32 (f64 for f64 logits), from end to end on the device. Nothing is read
-//!   back, so that no call waits, and after the first call nothing is uploaded. What would be an error there is NaN, unless
-//!   [`CrossEntropy::checked`] requests the check.
+//! - [`cross_entropy`] is the loss without options. [`CrossEntropyConfig`] holds the options of
+//!   [`xent::Config`] (smoothing, prior, class weights, ignore indices, reduction, form, z-loss,
+//!   softcap, temperature) and the class axis, and makes a [`CrossEntropy`].
+//! - [`CrossEntropy::forward`] takes class indices or probabilities,
+//!   [`CrossEntropy::forward_no_reduction`] returns a loss per row. [`CrossEntropy::on`] starts a
+//!   [`Call`] with more: two labels per row, ε or weights per row, masks, a denominator. It returns
+//!   errors where the others panic, as burn's operations do, and [`Call::forward_with_output`]
+//!   returns the parts of the loss too.
+//! - On the CPU (burn's flex) xent's engine reads the logits in place, with any strides and in any
+//!   dtype, on all threads. A mean or a sum gets its gradient in the same pass. The memory of the
+//!   last gradient is reused as long as the criterion lives.
+//! - On other devices burn's own operations compute, in f32 (f64 for f64 logits), from end to end
+//!   on the device. Nothing is read back, so that no call waits, and after the first call nothing
+//!   is uploaded. What would be an error there is NaN, unless [`CrossEntropy::checked`] requests
+//!   the check.
 //!
 //! # Backends
 //!
-//! The crate's features have the names of burn's: `flex` (the default), `wgpu`, `vulkan`, `metal`, `webgpu`, `cuda`, `rocm`. On a
-//! backend that is enabled in burn alone the loss can be computed, but not its gradient.
+//! The crate's features have the names of burn's: `flex` (the default), `wgpu`, `vulkan`, `metal`,
+//! `webgpu`, `cuda`, `rocm`. On a backend that is enabled in burn alone the loss can be computed,
+//! but not its gradient.
 //!
 //! SEMANTICS.md in the repository defines every formula, denominator and NaN/∞ rule.
 

@@ -1,4 +1,5 @@
-//! Both paths judged by the textbook, through burn's own backward pass: xent's engine, and burn's operations forced onto the CPU.
+//! Both paths judged by the textbook, through burn's own backward pass: xent's engine, and burn's
+//! operations forced onto the CPU.
 
 mod subject;
 

@@ -18,9 +18,13 @@ fn device() -> Device {
 
 /// The same numbers for the same shape.
 fn random<const D: usize>(shape: [usize; D], dtype: DType) -> Tensor<D> {
-    let mut rng = ChaCha8Rng::seed_from_u64(shape.iter().fold(0, |seed, &length| 31 * seed + length as u64));
+    let mut rng =
+        ChaCha8Rng::seed_from_u64(shape.iter().fold(0, |seed, &length| 31 * seed + length as u64));
     let numbers = (0..shape.iter().product()).map(|_| rng.random_range(-4.0..4.0)).collect();
-    Tensor::from_data(TensorData::new::<f64, _>(numbers, shape).convert_dtype(dtype), (&Device::flex(), dtype))
+    Tensor::from_data(
+        TensorData::new::<f64, _>(numbers, shape).convert_dtype(dtype),
+        (&Device::flex(), dtype),
+    )
 }
 
 fn leaf<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
@@ -33,13 +37,20 @@ fn labels<const R: usize>(shape: [usize; R], classes: usize) -> Tensor<R, Int> {
 }
 
 /// Each row's loss as one would write it in burn: log-softmax against smoothed one-hot targets.
-fn textbook<const D: usize, const R: usize>(logits: Tensor<D>, targets: Tensor<R, Int>, axis: usize, epsilon: f64) -> Tensor<R> {
+fn textbook<const D: usize, const R: usize>(
+    logits: Tensor<D>,
+    targets: Tensor<R, Int>,
+    axis: usize,
+    epsilon: f64,
+) -> Tensor<R> {
     let classes = logits.dims()[axis];
     let log_softmax = log_softmax(logits, axis);
     let index = targets.unsqueeze_dim::<D>(axis);
     let ones = Tensor::ones(index.dims(), (&device(), log_softmax.dtype()));
     let one_hot = log_softmax.zeros_like().scatter(axis, index, ones, IndexingUpdateOp::Add);
-    -(log_softmax * (one_hot * (1.0 - epsilon) + epsilon / classes as f64)).sum_dim(axis).squeeze_dim(axis)
+    -(log_softmax * (one_hot * (1.0 - epsilon) + epsilon / classes as f64))
+        .sum_dim(axis)
+        .squeeze_dim(axis)
 }
 
 fn numbers<const D: usize>(tensor: &Tensor<D>) -> Vec<f64> {
@@ -60,7 +71,11 @@ fn init(config: Config, composed: bool) -> CrossEntropy {
 }
 
 /// Loss and gradient of `variable` through `view`, against the textbook.
-fn compare<const D: usize, const E: usize, const R: usize>(variable: &Tensor<D>, view: impl Fn(Tensor<D>) -> Tensor<E>, axis: usize) {
+fn compare<const D: usize, const E: usize, const R: usize>(
+    variable: &Tensor<D>,
+    view: impl Fn(Tensor<D>) -> Tensor<E>,
+    axis: usize,
+) {
     let mut dims = view(variable.clone()).dims().to_vec();
     let classes = dims.remove(axis);
     let targets = labels::<R>(dims.try_into().unwrap(), classes);
@@ -68,7 +83,10 @@ fn compare<const D: usize, const E: usize, const R: usize>(variable: &Tensor<D>,
     let expected = textbook(view(expected_of.clone()), targets.clone(), axis, 0.1).mean();
     let expected_gradient = expected_of.grad(&expected.backward()).unwrap();
     for composed in PATHS {
-        let criterion = CrossEntropyConfig::new(smoothed(0.1)).with_class_axis(axis as isize).init().composed(composed);
+        let criterion = CrossEntropyConfig::new(smoothed(0.1))
+            .with_class_axis(axis as isize)
+            .init()
+            .composed(composed);
         let variable = leaf(variable);
         let loss = criterion.forward(view(variable.clone()), targets.clone());
         assert!((numbers(&loss)[0] - numbers(&expected)[0]).abs() < 1e-12);
@@ -99,9 +117,13 @@ fn as_burns_own_loss() {
     let logits = random([6, 5], DType::F32);
     let targets = labels([6], 5);
     let weights = vec![1.0, 2.0, 0.5, 3.0, 0.25];
-    for (smoothing, pad, weighted) in
-        [(None, None, false), (Some(0.1f32), None, false), (Some(0.3), Some(2usize), false), (None, Some(1), true), (Some(0.2), None, true)]
-    {
+    for (smoothing, pad, weighted) in [
+        (None, None, false),
+        (Some(0.1f32), None, false),
+        (Some(0.3), Some(2usize), false),
+        (None, Some(1), true),
+        (Some(0.2), None, true),
+    ] {
         let theirs = CrossEntropyLossConfig::new()
             .with_smoothing(smoothing)
             .with_pad_tokens(pad.map(|pad| vec![pad]))
@@ -111,63 +133,92 @@ fn as_burns_own_loss() {
         let expected = theirs.forward(variable.clone(), targets.clone());
         let expected_gradient = variable.grad(&expected.backward()).unwrap();
         for composed in PATHS {
-            let mut config = smoothed(smoothing.map_or(0.0, f64::from)).ignore_indices(pad.map(|pad| pad as i64));
-            config.class_weights = weighted.then(|| weights.iter().map(|&weight| f64::from(weight)).collect());
+            let mut config = smoothed(smoothing.map_or(0.0, f64::from))
+                .ignore_indices(pad.map(|pad| pad as i64));
+            config.class_weights =
+                weighted.then(|| weights.iter().map(|&weight| f64::from(weight)).collect());
             let criterion = init(config, composed);
             let variable = leaf(&logits);
             let loss = criterion.forward(variable.clone(), targets.clone());
-            assert!((numbers(&loss)[0] / numbers(&expected)[0] - 1.0).abs() < 1e-6, "{smoothing:?} {pad:?} {weighted}");
+            assert!(
+                (numbers(&loss)[0] / numbers(&expected)[0] - 1.0).abs() < 1e-6,
+                "{smoothing:?} {pad:?} {weighted}"
+            );
             let gradient = variable.grad(&loss.backward()).unwrap();
-            assert!(largest_difference(&gradient, &expected_gradient) < 3e-7, "{smoothing:?} {pad:?} {weighted}, composed: {composed}");
+            assert!(
+                largest_difference(&gradient, &expected_gradient) < 3e-7,
+                "{smoothing:?} {pad:?} {weighted}, composed: {composed}"
+            );
         }
     }
 }
 
-/// burn's own loss panics on these: labels that mark padding from outside the classes, and logits in another dtype than the device's default.
+/// burn's own loss panics on these: labels that mark padding from outside the classes, and logits
+/// in another dtype than the device's default.
 #[test]
 fn padding_from_outside_the_classes_in_every_dtype() {
     let targets = Tensor::<1, Int>::from_ints([3, -100, 0, 50_256, 1], &device());
     let kept = Tensor::<1, Int>::from_ints([0, 2, 4], &device());
-    for (dtype, loss_dtype, bar) in
-        [(DType::F64, DType::F64, 1e-14), (DType::F32, DType::F32, 1e-6), (DType::F16, DType::F32, 1e-3), (DType::BF16, DType::F32, 4e-3)]
-    {
+    for (dtype, loss_dtype, bar) in [
+        (DType::F64, DType::F64, 1e-14),
+        (DType::F32, DType::F32, 1e-6),
+        (DType::F16, DType::F32, 1e-3),
+        (DType::BF16, DType::F32, 4e-3),
+    ] {
         let logits = random([5, 8], dtype);
         let exact = leaf(&logits.clone().cast(DType::F64));
-        let expected = textbook(exact.clone().select(0, kept.clone()), targets.clone().select(0, kept.clone()), 1, 0.1).sum();
+        let expected = textbook(
+            exact.clone().select(0, kept.clone()),
+            targets.clone().select(0, kept.clone()),
+            1,
+            0.1,
+        )
+        .sum();
         let expected_gradient = exact.grad(&expected.backward()).unwrap();
         for composed in PATHS {
-            let criterion = init(smoothed(0.1).ignore_indices([-100, 50_256]).reduction(Reduction::Sum), composed);
+            let criterion = init(
+                smoothed(0.1).ignore_indices([-100, 50_256]).reduction(Reduction::Sum),
+                composed,
+            );
             let variable = leaf(&logits);
             let loss = criterion.forward(variable.clone(), targets.clone());
             assert_eq!(loss.dtype(), loss_dtype);
             assert!((numbers(&loss)[0] / numbers(&expected)[0] - 1.0).abs() < 1e-6);
             let gradient = variable.grad(&loss.backward()).unwrap();
             assert_eq!(gradient.dtype(), dtype);
-            assert!(largest_difference(&gradient.clone().cast(DType::F64), &expected_gradient) < bar, "{dtype:?}, composed: {composed}");
+            assert!(
+                largest_difference(&gradient.clone().cast(DType::F64), &expected_gradient) < bar,
+                "{dtype:?}, composed: {composed}"
+            );
             let gradient = numbers(&gradient);
             assert!(gradient[8..16].iter().chain(&gradient[24..32]).all(|&entry| entry == 0.0));
         }
     }
 }
 
-/// The upstream gradient comes in before the gradient is rounded to f16: that is what loss scaling is for.
+/// The upstream gradient comes in before the gradient is rounded to f16: that is what loss scaling
+/// is for.
 #[test]
 fn loss_scaling_saves_half_precision_gradients() {
     let rows = 4096;
     let logits = random([rows, 3], DType::F16);
     let targets = labels([rows], 3);
     let exact = leaf(&logits.clone().cast(DType::F64));
-    let expected = exact.grad(&textbook(exact.clone(), targets.clone(), 1, 0.1).mean().backward()).unwrap();
+    let expected =
+        exact.grad(&textbook(exact.clone(), targets.clone(), 1, 0.1).mean().backward()).unwrap();
     for composed in PATHS {
         let variable = leaf(&logits);
         let loss = init(smoothed(0.1), composed).forward(variable.clone(), targets.clone());
         let gradient = variable.grad(&(loss * 65536.0).backward()).unwrap();
         assert_eq!(gradient.dtype(), DType::F16);
-        // Entries of the unscaled gradient are multiples of 2⁻²⁴ in f16, so that most would keep three or four bits; scaled, they keep eleven. p − y in f32 adds what
-        // rounding p adds.
+        // Entries of the unscaled gradient are multiples of 2⁻²⁴ in f16, so that most would keep
+        // three or four bits; scaled, they keep eleven. p − y in f32 adds what rounding p adds.
         for (entry, expected) in numbers(&gradient).iter().zip(numbers(&expected)) {
             let bar = 6e-4 * expected.abs() + 1.2e-7 / rows as f64;
-            assert!((entry / 65536.0 - expected).abs() < bar, "composed: {composed}, {entry} and {expected}");
+            assert!(
+                (entry / 65536.0 - expected).abs() < bar,
+                "composed: {composed}, {entry} and {expected}"
+            );
         }
     }
 }
@@ -176,12 +227,20 @@ fn loss_scaling_saves_half_precision_gradients() {
 fn per_row_upstream_gradients() {
     let logits = random([3, 2, 5], DType::F64);
     let targets = labels([3, 2], 5);
-    let upstream = Tensor::<2>::from_data(TensorData::from([[0.5f64, -2.0], [0.0, 3.0], [1.0, 1e-3]]), (&device(), DType::F64));
+    let upstream = Tensor::<2>::from_data(
+        TensorData::from([[0.5f64, -2.0], [0.0, 3.0], [1.0, 1e-3]]),
+        (&device(), DType::F64),
+    );
     let exact = leaf(&logits);
-    let expected = exact.grad(&(textbook(exact.clone(), targets.clone(), 2, 0.3) * upstream.clone()).sum().backward()).unwrap();
+    let expected = exact
+        .grad(
+            &(textbook(exact.clone(), targets.clone(), 2, 0.3) * upstream.clone()).sum().backward(),
+        )
+        .unwrap();
     for composed in PATHS {
         let variable = leaf(&logits);
-        let loss: Tensor<2> = init(smoothed(0.3), composed).forward_no_reduction(variable.clone(), targets.clone());
+        let loss: Tensor<2> =
+            init(smoothed(0.3), composed).forward_no_reduction(variable.clone(), targets.clone());
         let gradient = variable.grad(&(loss * upstream.clone()).sum().backward()).unwrap();
         assert!(largest_difference(&gradient, &expected) < 1e-12);
     }
@@ -193,9 +252,13 @@ fn an_infinite_upstream_gradient_leaves_ignored_rows_alone() {
     let targets = Tensor::<1, Int>::from_ints([1, -1], &device());
     for composed in PATHS {
         let variable = leaf(&random([2, 3], DType::F32));
-        let loss = init(smoothed(0.1).ignore_index(-1), composed).forward(variable.clone(), targets.clone());
+        let loss = init(smoothed(0.1).ignore_index(-1), composed)
+            .forward(variable.clone(), targets.clone());
         let gradient = numbers(&variable.grad(&(loss * f32::INFINITY).backward()).unwrap());
-        assert!(gradient[..3].iter().all(|entry| !entry.is_finite()) && gradient[3..] == [0.0; 3], "composed: {composed}, {gradient:?}");
+        assert!(
+            gradient[..3].iter().all(|entry| !entry.is_finite()) && gradient[3..] == [0.0; 3],
+            "composed: {composed}, {gradient:?}"
+        );
     }
 }
 
@@ -210,8 +273,11 @@ fn one_loss_used_twice_in_a_graph() {
         let gradient = alone.grad(&loss.backward()).unwrap();
         // d(l² + 3l) = (2l + 3) dl
         let twice = criterion.forward(both.clone(), targets.clone());
-        let of_both = both.grad(&(twice.clone() * twice.clone() + twice.clone() * 3.0).backward()).unwrap();
-        assert!(largest_difference(&of_both, &(gradient * (2.0 * numbers(&loss)[0] + 3.0))) < 1e-14);
+        let of_both =
+            both.grad(&(twice.clone() * twice.clone() + twice.clone() * 3.0).backward()).unwrap();
+        assert!(
+            largest_difference(&of_both, &(gradient * (2.0 * numbers(&loss)[0] + 3.0))) < 1e-14
+        );
     }
 }
 
@@ -229,11 +295,18 @@ fn balanced_checkpointing() {
             let logits = model.forward(features.clone().to_device(&device)).exp().log() * 2.0;
             let loss = criterion.forward(logits, targets.clone().to_device(&device));
             let gradients = loss.backward();
-            (numbers(&model.weight.val().grad(&gradients).unwrap()), numbers(&model.bias.unwrap().val().grad(&gradients).unwrap()))
+            (
+                numbers(&model.weight.val().grad(&gradients).unwrap()),
+                numbers(&model.bias.unwrap().val().grad(&gradients).unwrap()),
+            )
         };
         let kept = gradients(Device::flex().autodiff());
         assert!(kept.0.iter().any(|entry| entry.abs() > 1e-3));
-        assert_eq!(gradients(Device::flex().autodiff().gradient_checkpointing()), kept, "composed: {composed}");
+        assert_eq!(
+            gradients(Device::flex().autodiff().gradient_checkpointing()),
+            kept,
+            "composed: {composed}"
+        );
     }
 }
 
@@ -253,7 +326,9 @@ fn frozen_logits_have_no_graph() {
         let criterion = init(smoothed(0.1), composed);
         let tracked = criterion.forward(leaf(&logits), targets.clone());
         assert!(tracked.is_tracked());
-        for frozen in [logits.clone(), logits.clone().autodiff(), leaf(&logits).set_require_grad(false)] {
+        for frozen in
+            [logits.clone(), logits.clone().autodiff(), leaf(&logits).set_require_grad(false)]
+        {
             let loss = criterion.forward(frozen, targets.clone());
             assert!(!loss.is_tracked());
             assert_eq!(numbers(&loss), numbers(&tracked));
@@ -267,11 +342,23 @@ fn a_batch_with_a_graph_of_its_own() {
     let logits = random([3, 4], DType::F32);
     for composed in PATHS {
         let criterion = init(smoothed(0.1), composed);
-        let (variable, weights, teacher) = (leaf(&logits), leaf(&Tensor::<1>::ones([3], &Device::flex())), leaf(&random([3, 4], DType::F32)));
+        let (variable, weights, teacher) = (
+            leaf(&logits),
+            leaf(&Tensor::<1>::ones([3], &Device::flex())),
+            leaf(&random([3, 4], DType::F32)),
+        );
         let probabilities = burn::tensor::activation::softmax(teacher.clone(), 1);
-        let loss = criterion.on(variable.clone(), probabilities).row_weights(weights.clone()).forward().unwrap();
+        let loss = criterion
+            .on(variable.clone(), probabilities)
+            .row_weights(weights.clone())
+            .forward()
+            .unwrap();
         let gradients = loss.backward();
-        assert!(variable.grad(&gradients).is_some() && weights.grad(&gradients).is_none() && teacher.grad(&gradients).is_none());
+        assert!(
+            variable.grad(&gradients).is_some()
+                && weights.grad(&gradients).is_none()
+                && teacher.grad(&gradients).is_none()
+        );
     }
 }
 
@@ -282,17 +369,24 @@ fn in_a_module_and_between_threads() {
         last: Linear,
         criterion: CrossEntropy,
     }
-    let model = Model { last: LinearConfig::new(5, 4).init(&device()), criterion: init(smoothed(0.1), false) };
+    let model = Model {
+        last: LinearConfig::new(5, 4).init(&device()),
+        criterion: init(smoothed(0.1), false),
+    };
     assert_eq!(model.num_params(), 24);
     let features = random([64, 5], DType::F32);
     let targets = labels([64], 4);
     let gradient = |model: &Model| {
-        let loss = model.criterion.forward(model.last.forward(features.clone().autodiff()), targets.clone());
+        let loss = model
+            .criterion
+            .forward(model.last.forward(features.clone().autodiff()), targets.clone());
         numbers(&model.last.weight.val().grad(&loss.backward()).unwrap())
     };
     let alone = gradient(&model);
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..20).map(|_| gradient(&model.clone())).collect::<Vec<_>>())).collect();
+        let threads: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| (0..20).map(|_| gradient(&model.clone())).collect::<Vec<_>>()))
+            .collect();
         for thread in threads {
             assert!(thread.join().unwrap().iter().all(|from_thread| *from_thread == alone));
         }
@@ -308,7 +402,8 @@ fn no_rows() {
         assert!(numbers(&criterion.forward(variable.clone(), targets.clone()))[0].is_nan());
         let rows: Tensor<1> = criterion.forward_no_reduction(variable.clone(), targets.clone());
         assert_eq!(rows.dims(), [0]);
-        let sum = init(smoothed(0.1).reduction(Reduction::Sum), composed).forward(variable.clone(), targets);
+        let sum = init(smoothed(0.1).reduction(Reduction::Sum), composed)
+            .forward(variable.clone(), targets);
         assert_eq!(numbers(&sum), [0.0]);
         assert_eq!(variable.grad(&sum.backward()).unwrap().dims(), [0, 4]);
     }

@@ -32,8 +32,9 @@ impl Subject for Wgpu {
     }
 }
 
-/// WGSL lets ln be off by 2⁻²¹ between ½ and 2, and lavapipe's is by a quarter of that. The entropy floor, which is made of such logarithms, is given as much; it is what KL
-/// divergence takes off the loss.
+/// WGSL lets ln be off by 2⁻²¹ between ½ and 2, and lavapipe's is by a quarter of that. The entropy
+/// floor, which is made of such logarithms, is given as much; it is what KL divergence takes off
+/// the loss.
 fn forgive(got: &mut [f64], expected: &[f64]) {
     for (got, expected) in got.iter_mut().zip(expected) {
         if (*got - expected).abs() <= (1.0 + 2.0 * expected.abs()) / f64::from(1 << 21) {

@@ -53,7 +53,14 @@ pub(crate) struct GivenBatch<'a> {
 
 impl<'a> GivenBatch<'a> {
     pub(crate) fn new(targets: &'a Tensor) -> Self {
-        Self { labels: Labels::One(targets), label_smoothing: None, row_weights: None, ignored_rows: None, allowed_classes: None, denominator: None }
+        Self {
+            labels: Labels::One(targets),
+            label_smoothing: None,
+            row_weights: None,
+            ignored_rows: None,
+            allowed_classes: None,
+            denominator: None,
+        }
     }
 
     pub(crate) fn probabilities(&self) -> Option<&'a Tensor> {
@@ -72,7 +79,10 @@ impl<'a> GivenBatch<'a> {
         };
         match &self.labels {
             Labels::One(targets) if targets.dtype().is_float() => {
-                shape.expect_logits("the tensor of target probabilities (a floating-point dtype)", targets.dims())?;
+                shape.expect_logits(
+                    "the tensor of target probabilities (a floating-point dtype)",
+                    targets.dims(),
+                )?;
                 expect_floats("the tensor of target probabilities", targets)?;
             }
             Labels::One(targets) => labels("the tensor of target class indices", targets)?,
@@ -84,7 +94,10 @@ impl<'a> GivenBatch<'a> {
                 }
             }
         }
-        for (name, tensor) in [("the tensor of ε", self.label_smoothing), ("the tensor of row weights", self.row_weights)] {
+        for (name, tensor) in [
+            ("the tensor of ε", self.label_smoothing),
+            ("the tensor of row weights", self.row_weights),
+        ] {
             tensor.map_or(Ok(()), |tensor| rows(name, tensor))?;
         }
         const MASK: &str = "an integer dtype (1 for true, 0 for false)";
@@ -99,38 +112,59 @@ impl<'a> GivenBatch<'a> {
         Ok(())
     }
 
-    /// What can be said of the batch without a look at its tensors, whose shapes and dtypes are good.
+    /// What can be said of the batch without a look at its tensors, whose shapes and dtypes are
+    /// good.
     pub(crate) fn check_unread(&self, criterion: &Criterion) -> Result<()> {
         let targets = match &self.labels {
-            Labels::Two { lambda: Lambda::Scalar(lambda), .. } => {
-                HostTargets::Mix { a: Vec::<i64>::new().into(), b: Vec::<i64>::new().into(), lambda: (*lambda).into() }
-            }
+            Labels::Two { lambda: Lambda::Scalar(lambda), .. } => HostTargets::Mix {
+                a: Vec::<i64>::new().into(),
+                b: Vec::<i64>::new().into(),
+                lambda: (*lambda).into(),
+            },
             _ if self.probabilities().is_some() => HostTargets::Probabilities,
             _ => HostTargets::Classes(Vec::<i64>::new().into()),
         };
         let batch = HostBatch { denominator: self.denominator, ..HostBatch::new(targets) };
         let no_rows = Rows::new(&[0.0f32; 0], 1)?;
-        let plain = Config::new().ignore_indices(criterion.config().ignore_indices.iter().copied()).reduction(xent::Reduction::Sum).build()?;
+        let plain = Config::new()
+            .ignore_indices(criterion.config().ignore_indices.iter().copied())
+            .reduction(xent::Reduction::Sum)
+            .build()?;
         Plan::new(&plain, &batch.lend(Some((&no_rows).into())), 0, 1).map_err(xent::Error::from)?;
         Ok(())
     }
 
     /// The batch in host memory.
     pub(crate) fn read(&self, shape: &LogitsShape) -> Result<ReadBatch> {
-        let numbers = |tensor: Option<&Tensor>| tensor.map(|tensor| Ok::<_, Error>(read_back::<f64>(tensor)?.into())).transpose();
+        let numbers = |tensor: Option<&Tensor>| {
+            tensor.map(|tensor| Ok::<_, Error>(read_back::<f64>(tensor)?.into())).transpose()
+        };
         let allowed = |mask: &Tensor| {
-            let shared = shape.expect_classes_or_logits("the mask of allowed classes", mask.dims())?;
-            Ok::<_, Error>(HostAllowed { entries: if shared { booleans(mask)? } else { booleans(&rows_of(shape, mask)?)? }, shared })
+            let shared =
+                shape.expect_classes_or_logits("the mask of allowed classes", mask.dims())?;
+            Ok::<_, Error>(HostAllowed {
+                entries: if shared { booleans(mask)? } else { booleans(&rows_of(shape, mask)?)? },
+                shared,
+            })
         };
         let (targets, probabilities) = match self.labels {
-            Labels::One(targets) if targets.dtype().is_float() => (HostTargets::Probabilities, Some(targets.detach().to_device(&Device::Cpu)?)),
+            Labels::One(targets) if targets.dtype().is_float() => {
+                (HostTargets::Probabilities, Some(targets.detach().to_device(&Device::Cpu)?))
+            }
             Labels::One(targets) => (HostTargets::Classes(read_back::<i64>(targets)?.into()), None),
             Labels::Two { a, b, lambda } => {
                 let lambda = match lambda {
                     Lambda::Scalar(lambda) => lambda.into(),
                     Lambda::Rows(lambda) => read_back::<f64>(lambda)?.into(),
                 };
-                (HostTargets::Mix { a: read_back::<i64>(a)?.into(), b: read_back::<i64>(b)?.into(), lambda }, None)
+                (
+                    HostTargets::Mix {
+                        a: read_back::<i64>(a)?.into(),
+                        b: read_back::<i64>(b)?.into(),
+                        lambda,
+                    },
+                    None,
+                )
             }
         };
         let host = HostBatch {
@@ -165,13 +199,20 @@ impl ReadBatch {
 
     /// That xent takes the batch.
     pub(crate) fn check(&self, criterion: &Criterion, shape: &LogitsShape) -> Result<()> {
-        self.with(|batch| Ok(Plan::new(criterion, &batch, shape.rows(), shape.classes()).map(drop).map_err(xent::Error::from)?))
+        self.with(|batch| {
+            Ok(Plan::new(criterion, &batch, shape.rows(), shape.classes())
+                .map(drop)
+                .map_err(xent::Error::from)?)
+        })
     }
 }
 
 /// A tensor of the logits' shape as `[N, K]`, contiguous; a copy only where it must be one.
 pub(crate) fn rows_of(shape: &LogitsShape, tensor: &Tensor) -> Result<Tensor> {
-    Ok(tensor.permute(shape.class_axis_last())?.contiguous()?.reshape((shape.rows(), shape.classes()))?)
+    Ok(tensor
+        .permute(shape.class_axis_last())?
+        .contiguous()?
+        .reshape((shape.rows(), shape.classes()))?)
 }
 
 /// Back from `[N, K]` to the logits' shape.
@@ -188,7 +229,11 @@ fn booleans(mask: &Tensor) -> Result<Vec<bool>> {
 }
 
 fn expect_integers(name: &'static str, tensor: &Tensor, expected: &'static str) -> Result<()> {
-    if tensor.dtype().is_int() { Ok(()) } else { Err(Error::Dtype { name, found: tensor.dtype(), expected }) }
+    if tensor.dtype().is_int() {
+        Ok(())
+    } else {
+        Err(Error::Dtype { name, found: tensor.dtype(), expected })
+    }
 }
 
 /// That a tensor has one of the dtypes that xent reads.
@@ -215,7 +260,11 @@ macro_rules! with_floats {
             candle_core::Storage::Cpu(candle_core::CpuStorage::F16($data)) => $body,
             candle_core::Storage::Cpu(candle_core::CpuStorage::BF16($data)) => $body,
             other => {
-                return Err($crate::error::Error::Dtype { name: $name, found: other.dtype(), expected: "f32, f64, f16 or bf16 in host memory" });
+                return Err($crate::error::Error::Dtype {
+                    name: $name,
+                    found: other.dtype(),
+                    expected: "f32, f64, f16 or bf16 in host memory",
+                });
             }
         }
     };

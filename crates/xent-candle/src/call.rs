@@ -24,8 +24,8 @@ pub(crate) struct Setup {
 /// One call of a [`CrossEntropy`](crate::CrossEntropy), with all that comes with the batch. Made by
 /// [`CrossEntropy::on`](crate::CrossEntropy::on).
 ///
-/// A per-row tensor has the logits' shape without the class axis, on any device, with any numeric dtype
-/// if none is named. No such tensor is differentiated.
+/// A per-row tensor has the logits' shape without the class axis, on any device, with any numeric
+/// dtype if none is named. No such tensor is differentiated.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -55,8 +55,8 @@ impl<'a> Call<'a> {
     }
 
     /// A second label for each row, as mixup and cutmix make them: λ on the targets of
-    /// [`CrossEntropy::on`](crate::CrossEntropy::on), 1−λ on `second`. Both are class indices, one per row;
-    /// λ is a number or one number per row.
+    /// [`CrossEntropy::on`](crate::CrossEntropy::on), 1−λ on `second`. Both are class indices, one
+    /// per row; λ is a number or one number per row.
     pub fn mixed_with(mut self, second: &'a Tensor, lambda: impl Into<Lambda<'a>>) -> Self {
         let (Labels::One(a) | Labels::Two { a, .. }) = self.batch.labels;
         self.batch.labels = Labels::Two { a, b: second, lambda: lambda.into() };
@@ -69,22 +69,22 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Weights per row, finite and ≥ 0: each multiplies everything that its row contributes and does not
-    /// enter the denominator.
+    /// Weights per row, finite and ≥ 0: each multiplies everything that its row contributes and
+    /// does not enter the denominator.
     pub fn row_weights(mut self, weights: &'a Tensor) -> Self {
         self.batch.row_weights = Some(weights);
         self
     }
 
-    /// Rows to ignore, in addition to those that an ignore index marks: one entry per row of an integer
-    /// dtype, not 0 where ignored. What such rows hold does not matter.
+    /// Rows to ignore, in addition to those that an ignore index marks: one entry per row of an
+    /// integer dtype, not 0 where ignored. What such rows hold does not matter.
     pub fn ignored_rows(mut self, mask: &'a Tensor) -> Self {
         self.batch.ignored_rows = Some(mask);
         self
     }
 
-    /// Classes that may be predicted: `[K]` for all rows, or the logits' shape, of an integer dtype, not 0
-    /// where allowed. The others are masked, as if their logits were −∞.
+    /// Classes that may be predicted: `[K]` for all rows, or the logits' shape, of an integer
+    /// dtype, not 0 where allowed. The others are masked, as if their logits were −∞.
     pub fn allowed_classes(mut self, mask: &'a Tensor) -> Self {
         self.batch.allowed_classes = Some(mask);
         self
@@ -104,8 +104,8 @@ impl<'a> Call<'a> {
         Ok(self.evaluate(false)?.0)
     }
 
-    /// The loss, and as numbers what came of the same pass: nll, the smoothing's part, the entropy floor,
-    /// log-sum-exp, how many rows are correct, ignored, not finite. It waits for the device.
+    /// The loss, and as numbers what came of the same pass: nll, the smoothing's part, the entropy
+    /// floor, log-sum-exp, how many rows are correct, ignored, not finite. It waits for the device.
     ///
     /// # Errors
     /// As [`CrossEntropy::forward`](crate::CrossEntropy::forward).
@@ -115,7 +115,11 @@ impl<'a> Call<'a> {
     }
 
     fn evaluate(&self, with_output: bool) -> Result<(Tensor, Option<Output<f64>>)> {
-        let Self { setup: Setup { criterion, class_axis, composed, checked, tables }, logits, batch } = self;
+        let Self {
+            setup: Setup { criterion, class_axis, composed, checked, tables },
+            logits,
+            batch,
+        } = self;
         let shape = LogitsShape::new(logits.dims(), *class_axis)?;
         expect_floats("the tensor of logits", logits)?;
         batch.expect(&shape)?;
@@ -125,7 +129,8 @@ impl<'a> Call<'a> {
         }
         let config = criterion.config();
         // Whether a mean is of nothing cannot be said without a look.
-        let must_look = config.reduction == Reduction::Mean && config.empty_mean == EmptyMean::Error;
+        let must_look =
+            config.reduction == Reduction::Mean && config.empty_mean == EmptyMean::Error;
         if *checked || must_look {
             batch.read(&shape)?.check(criterion, &shape)?;
         } else {

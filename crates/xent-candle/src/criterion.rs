@@ -8,8 +8,8 @@ use xent::{Config, Criterion};
 use crate::call::{Call, Setup};
 use crate::error::Result;
 
-/// The mean cross-entropy of `logits` against `targets` with the default options, for the classes on the
-/// last axis: [`CrossEntropy`] of [`xent::Config::new`], see [`CrossEntropy::forward`].
+/// The mean cross-entropy of `logits` against `targets` with the default options, for the classes
+/// on the last axis: [`CrossEntropy`] of [`xent::Config::new`], see [`CrossEntropy::forward`].
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor, Var};
@@ -27,8 +27,8 @@ pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 
 /// Label-smoothed cross-entropy of candle tensors: a loss that candle differentiates.
 ///
-/// With p = softmax(z) and y the smoothed target a row's loss is `−Σ y_k ln p_k` and its gradient `p − y`.
-/// Immutable, cheap to clone, and usable from several threads.
+/// With p = softmax(z) and y the smoothed target a row's loss is `−Σ y_k ln p_k` and its gradient
+/// `p − y`. Immutable, cheap to clone, and usable from several threads.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -55,8 +55,8 @@ impl CrossEntropy {
         Ok(config.build()?.into())
     }
 
-    /// The axis of the logits that counts the classes, from the end where it is negative. Default: −1, the
-    /// last axis; 1 for images `[N, K, H, W]`.
+    /// The axis of the logits that counts the classes, from the end where it is negative. Default:
+    /// −1, the last axis; 1 for images `[N, K, H, W]`.
     ///
     /// ```
     /// # use candle_core::{DType, Device, Tensor};
@@ -71,17 +71,18 @@ impl CrossEntropy {
         self
     }
 
-    /// Whether candle's own operations compute on the CPU too, as they do on every other device, instead of
-    /// xent's engine. They are slower and take more memory: for comparing the two. Default: false.
+    /// Whether candle's own operations compute on the CPU too, as they do on every other device,
+    /// instead of xent's engine. They are slower and take more memory: for comparing the two.
+    /// Default: false.
     pub fn composed(mut self, composed: bool) -> Self {
         self.setup.composed = composed;
         self
     }
 
-    /// Whether targets, weights and masks are read back where candle's operations compute, so that bad ones
-    /// are errors there too. Default: false, since each call then waits for the device: without it, a row
-    /// with a label outside the classes, or an ε, λ, weight or probability outside its range, has a loss and
-    /// a gradient of NaN.
+    /// Whether targets, weights and masks are read back where candle's operations compute, so that
+    /// bad ones are errors there too. Default: false, since each call then waits for the device:
+    /// without it, a row with a label outside the classes, or an ε, λ, weight or probability
+    /// outside its range, has a loss and a gradient of NaN.
     ///
     /// ```
     /// # use candle_core::{DType, Device, Tensor};
@@ -106,20 +107,22 @@ impl CrossEntropy {
     ///
     /// - `logits`: f32, f64, f16 or bf16, of any shape and layout: `[N, K]`, `[B, T, K]`, and with
     ///   [`class_axis`](Self::class_axis) `[N, K, H, W]`. On the CPU they are read in place.
-    /// - `targets`: class indices, of an integer dtype in the logits' shape without the class axis; or
-    ///   probabilities, of a floating-point dtype in the logits' shape. On any device.
-    /// - The loss: a scalar for sum and mean, one entry per row (in the logits' shape without the class axis)
-    ///   for none; f64 for f64 logits, f32 for all others. The gradient has the logits' dtype.
+    /// - `targets`: class indices, of an integer dtype in the logits' shape without the class axis;
+    ///   or probabilities, of a floating-point dtype in the logits' shape. On any device.
+    /// - The loss: a scalar for sum and mean, one entry per row (in the logits' shape without the
+    ///   class axis) for none; f64 for f64 logits, f32 for all others. The gradient has the logits'
+    ///   dtype.
     ///
-    /// Per-row values are computed in f64, on Metal in f32. Ignored rows get gradients of exactly 0, whatever
-    /// they hold. NaN and +∞ logits make the loss of their own row NaN. Logits that no variable stands above
-    /// cost no gradient. Only the logits are differentiated, once: not targets, nor the gradient again.
+    /// Per-row values are computed in f64, on Metal in f32. Ignored rows get gradients of exactly
+    /// 0, whatever they hold. NaN and +∞ logits make the loss of their own row NaN. Logits that no
+    /// variable stands above cost no gradient. Only the logits are differentiated, once: not
+    /// targets, nor the gradient again.
     ///
     /// # Errors
-    /// [`Error`](crate::Error) naming the tensor or the row, what came and what was expected: shapes that do
-    /// not go together, a dtype that cannot be used, a class index that is neither a class nor an ignore
-    /// index, a probability that is negative or not finite. Where candle's operations compute, values are
-    /// read only if [`checked`](Self::checked) says so.
+    /// [`Error`](crate::Error) naming the tensor or the row, what came and what was expected:
+    /// shapes that do not go together, a dtype that cannot be used, a class index that is neither a
+    /// class nor an ignore index, a probability that is negative or not finite. Where candle's
+    /// operations compute, values are read only if [`checked`](Self::checked) says so.
     pub fn forward(&self, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
         self.on(logits, targets).forward()
     }
@@ -132,7 +135,13 @@ impl CrossEntropy {
 
 impl From<Criterion> for CrossEntropy {
     fn from(criterion: Criterion) -> Self {
-        let setup = Setup { criterion: Arc::new(criterion), class_axis: -1, composed: false, checked: false, tables: Arc::default() };
+        let setup = Setup {
+            criterion: Arc::new(criterion),
+            class_axis: -1,
+            composed: false,
+            checked: false,
+            tables: Arc::default(),
+        };
         Self { setup }
     }
 }

@@ -21,16 +21,27 @@ struct Gradient {
     unit: Option<Tensor>,
 }
 
-/// The loss, differentiated if the logits are tracked, and its parts. Logits without rows may be on any device.
-pub(crate) fn forward(criterion: &Arc<Criterion>, batch: ReadBatch, shape: LogitsShape, logits: &Tensor) -> Result<(Tensor, Output<f64>)> {
+/// The loss, differentiated if the logits are tracked, and its parts. Logits without rows may be on
+/// any device.
+pub(crate) fn forward(
+    criterion: &Arc<Criterion>,
+    batch: ReadBatch,
+    shape: LogitsShape,
+    logits: &Tensor,
+) -> Result<(Tensor, Output<f64>)> {
     let (loss, output, gradient) = evaluate(criterion, batch, shape, logits)?;
     Ok((attach(logits, loss.to_device(logits.device())?, gradient)?, output))
 }
 
-/// A reduced loss almost always meets an upstream gradient of 1, so its gradient comes from the same pass. A
-/// loss per row enters further arithmetic, and its gradient waits for what comes back. Logits that are not
-/// tracked cost no gradient.
-fn evaluate(criterion: &Arc<Criterion>, batch: ReadBatch, shape: LogitsShape, logits: &Tensor) -> Result<(Tensor, Output<f64>, Option<Gradient>)> {
+/// A reduced loss almost always meets an upstream gradient of 1, so its gradient comes from the
+/// same pass. A loss per row enters further arithmetic, and its gradient waits for what comes back.
+/// Logits that are not tracked cost no gradient.
+fn evaluate(
+    criterion: &Arc<Criterion>,
+    batch: ReadBatch,
+    shape: LogitsShape,
+    logits: &Tensor,
+) -> Result<(Tensor, Output<f64>, Option<Gradient>)> {
     let eager = logits.track_op() && criterion.config().reduction != Reduction::None;
     let host = logits.detach().to_device(&Device::Cpu)?;
     let (storage, layout) = host.storage_and_layout();
@@ -44,15 +55,17 @@ fn evaluate(criterion: &Arc<Criterion>, batch: ReadBatch, shape: LogitsShape, lo
             (loss(&output, &shape)?, output.to_f64(), None)
         }
     });
-    let gradient = logits.track_op().then(|| Gradient { criterion: criterion.clone(), batch, shape, unit });
+    let gradient =
+        logits.track_op().then(|| Gradient { criterion: criterion.clone(), batch, shape, unit });
     Ok((loss, output, gradient))
 }
 
 impl Backward for Gradient {
-    /// The gradient of `logits`, which are those of the forward pass, under `upstream`, which has the shape of the loss.
+    /// The gradient of `logits`, which are those of the forward pass, under `upstream`, which has
+    /// the shape of the loss.
     ///
-    /// An upstream gradient other than 1 is not multiplied in afterwards: in half precision, what it was to
-    /// save from underflow would be lost already.
+    /// An upstream gradient other than 1 is not multiplied in afterwards: in half precision, what
+    /// it was to save from underflow would be lost already.
     fn backward(&self, logits: &Tensor, upstream: &Tensor) -> Result<Tensor> {
         if self.shape.rows() == 0 {
             return Ok(logits.zeros_like()?);
@@ -83,11 +96,13 @@ fn forward_backward<T: Element + WithDType>(
 ) -> Result<(Output<T::Real>, Tensor)> {
     let mut gradient = vec![T::zero(); shape.rows() * shape.classes()];
     let mut view = RowsMut::with_axis(&mut gradient, shape.dims(), shape.axis() as isize)?;
-    let output = batch.with(|batch| Ok(criterion.forward_backward(logits, batch, upstream, &mut view)?))?;
+    let output =
+        batch.with(|batch| Ok(criterion.forward_backward(logits, batch, upstream, &mut view)?))?;
     Ok((output, Tensor::from_vec(gradient, shape.dims(), &Device::Cpu)?))
 }
 
-/// The loss as a tensor: f64 for f64 logits, f32 for all others; a scalar, or of the shape of the rows.
+/// The loss as a tensor: f64 for f64 logits, f32 for all others; a scalar, or of the shape of the
+/// rows.
 fn loss<F: Real + WithDType>(output: &Output<F>, shape: &LogitsShape) -> Result<Tensor> {
     let dims = match output.loss {
         Reduced::Scalar(_) => Vec::new(),

@@ -4,13 +4,14 @@ use candle_core::DType;
 
 /// A configuration, a batch or a tensor that cannot be used. No call panics on its input.
 ///
-/// Converts into [`candle_core::Error`], so that `?` works in functions that return [`candle_core::Result`].
+/// Converts into [`candle_core::Error`], so that `?` works in functions that return
+/// [`candle_core::Result`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An error of xent: an option outside its range, a batch that does not fit the criterion, a tensor whose
-    /// shape does not go with that of the logits. Rows are numbered in C order of the axes of the logits
-    /// without the class axis.
+    /// An error of xent: an option outside its range, a batch that does not fit the criterion, a
+    /// tensor whose shape does not go with that of the logits. Rows are numbered in C order of the
+    /// axes of the logits without the class axis.
     #[error(transparent)]
     Xent(#[from] xent::Error),
     /// A tensor whose dtype cannot be used.

@@ -1,5 +1,5 @@
-//! Label-smoothed cross-entropy for candle: loss and gradient, correct with padding, class weights, masked
-//! classes and huge vocabularies.
+//! Label-smoothed cross-entropy for candle: loss and gradient, correct with padding, class weights,
+//! masked classes and huge vocabularies.
 //!
 //! ```
 //! use candle_core::{Device, Tensor, Var};
@@ -19,17 +19,19 @@
 //! # Ok::<(), candle_core::Error>(())
 //! ```
 //!
-//! - [`xent::Config`] holds the options: smoothing, prior, class weights, ignore indices, reduction, form,
-//!   z-loss, softcap, temperature. [`cross_entropy`] is the loss with none of them.
-//! - [`CrossEntropy::forward`] takes class indices or probabilities. [`CrossEntropy::on`] begins a [`Call`]
-//!   with more: two labels per row, ε or weights per row, masks, a denominator; and
+//! - [`xent::Config`] holds the options: smoothing, prior, class weights, ignore indices,
+//!   reduction, form, z-loss, softcap, temperature. [`cross_entropy`] is the loss with none of
+//!   them.
+//! - [`CrossEntropy::forward`] takes class indices or probabilities. [`CrossEntropy::on`] begins a
+//!   [`Call`] with more: two labels per row, ε or weights per row, masks, a denominator; and
 //!   [`Call::forward_with_output`] returns the parts of the loss too.
-//! - On the CPU xent's engine reads the logits in place, whatever their strides, on all threads, and
-//!   allocates nothing as large except the gradient. A mean or a sum gets its gradient in the same pass.
-//! - On other devices candle's own operations compute, in f32 (f64 for f64 logits), and form the gradient
-//!   when `backward` asks for it. Nothing is read back, so no call waits for the device, and after the first
-//!   call nothing is uploaded but a batch that is not there yet. Values outside their range are NaN in their
-//!   row, unless [`CrossEntropy::checked`] asks for errors.
+//! - On the CPU xent's engine reads the logits in place, whatever their strides, on all threads,
+//!   and allocates nothing as large except the gradient. A mean or a sum gets its gradient in the
+//!   same pass.
+//! - On other devices candle's own operations compute, in f32 (f64 for f64 logits), and form the
+//!   gradient when `backward` asks for it. Nothing is read back, so no call waits for the device,
+//!   and after the first call nothing is uploaded but a batch that is not there yet. Values outside
+//!   their range are NaN in their row, unless [`CrossEntropy::checked`] asks for errors.
 //!
 //! SEMANTICS.md in the repository defines every formula, denominator and NaN/∞ rule.
 

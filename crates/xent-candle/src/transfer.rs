@@ -1,9 +1,10 @@
-//! The only places where numbers of the host go to a device and numbers of a device come to the host.
+//! The only places where numbers of the host go to a device and numbers of a device come to the
+//! host.
 //!
 //! candle has no hook that reports a copy. So whatever the calls on devices move goes through these
-//! three functions, which count in tests; and a test reads the source of `tensors/` and finds no other
-//! function of candle's that copies. Not counted, because it happens inside candle: its CUDA kernels
-//! fetch the shape and strides of an operand that is not contiguous, a few dozen bytes.
+//! three functions, which count in tests; and a test reads the source of `tensors/` and finds no
+//! other function of candle's that copies. Not counted, because it happens inside candle: its CUDA
+//! kernels fetch the shape and strides of an operand that is not contiguous, a few dozen bytes.
 
 use candle_core::shape::ShapeWithOneHole;
 use candle_core::{DType, Device, Tensor, WithDType};
@@ -11,13 +12,17 @@ use candle_core::{DType, Device, Tensor, WithDType};
 use crate::error::Result;
 
 /// Numbers of the criterion, for a device.
-pub(crate) fn upload<T: WithDType>(numbers: Vec<T>, shape: impl ShapeWithOneHole, device: &Device) -> Result<Tensor> {
+pub(crate) fn upload<T: WithDType>(
+    numbers: Vec<T>,
+    shape: impl ShapeWithOneHole,
+    device: &Device,
+) -> Result<Tensor> {
     count(|counts| counts.uploads += 1);
     Ok(Tensor::from_vec(numbers, shape, device)?)
 }
 
-/// A tensor of the batch, on the device of the logits and not tracked. Its dtype changes where it is:
-/// not every device has f64, and the host has every conversion.
+/// A tensor of the batch, on the device of the logits and not tracked. Its dtype changes where it
+/// is: not every device has f64, and the host has every conversion.
 pub(crate) fn bring(tensor: &Tensor, dtype: DType, device: &Device) -> Result<Tensor> {
     count(|counts| counts.brought += 1);
     Ok(tensor.detach().to_dtype(dtype)?.to_device(device)?)

@@ -3,7 +3,9 @@
 use candle_core::{DType, Device, Tensor, Var};
 use xent_candle::{Call, CrossEntropy};
 use xent_spec::translate::{answer, config};
-use xent_spec::{Allowed, Answer, Case, Denominator, Dtype, IndexDtype, RowValue, Subject, Targets};
+use xent_spec::{
+    Allowed, Answer, Case, Denominator, Dtype, IndexDtype, RowValue, Subject, Targets,
+};
 
 type Outcome<T> = Result<T, xent_candle::Error>;
 
@@ -40,7 +42,10 @@ mod composed {
 }
 
 fn run(case: &Case, composed: bool) -> Outcome<Answer> {
-    let criterion = CrossEntropy::new(config(case)?)?.class_axis(case.axis as isize).composed(composed).checked(true);
+    let criterion = CrossEntropy::new(config(case)?)?
+        .class_axis(case.axis as isize)
+        .composed(composed)
+        .checked(true);
     let buffer = Buffer::new(case)?;
     let logits = buffer.view(buffer.variable.as_tensor())?;
     assert_eq!(logits.dims(), case.shape);
@@ -56,7 +61,8 @@ fn run(case: &Case, composed: bool) -> Outcome<Answer> {
     let weighed = if case.upstream.0 == RowValue::Shared(1.0) {
         loss
     } else {
-        let upstream = Tensor::new(case.upstream.0.values(), &Device::Cpu)?.to_dtype(loss.dtype())?;
+        let upstream =
+            Tensor::new(case.upstream.0.values(), &Device::Cpu)?.to_dtype(loss.dtype())?;
         let upstream = match case.upstream.0 {
             RowValue::Shared(_) => upstream.reshape(())?.broadcast_as(loss.shape())?,
             RowValue::Each(_) => shaped(upstream, loss.dims())?,
@@ -79,7 +85,8 @@ fn tensor_numbers(tensor: &Tensor) -> candle_core::Result<Vec<f64>> {
 }
 
 fn assert_same(case: &Case, what: &str, a: &[f64], b: &[f64]) {
-    let same = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()));
+    let same =
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()));
     assert!(same, "{}: {what}: {a:?} and {b:?}", case.name);
 }
 
@@ -92,7 +99,8 @@ fn dtype(dtype: Dtype) -> DType {
     }
 }
 
-/// A variable in which the logits lie as the case's layout says (its padding rounded up to whole steps of the innermost axis, which candle's views need), NaN elsewhere.
+/// A variable in which the logits lie as the case's layout says (its padding rounded up to whole
+/// steps of the innermost axis, which candle's views need), NaN elsewhere.
 struct Buffer<'a> {
     case: &'a Case,
     variable: Var,
@@ -103,17 +111,28 @@ struct Buffer<'a> {
 impl<'a> Buffer<'a> {
     fn new(case: &'a Case) -> candle_core::Result<Self> {
         let rank = case.shape.len();
-        let order: Vec<usize> = if case.layout.order.is_empty() { (0..rank).collect() } else { case.layout.order.clone() };
+        let order: Vec<usize> = if case.layout.order.is_empty() {
+            (0..rank).collect()
+        } else {
+            case.layout.order.clone()
+        };
         let mut buffer = Self { case, variable: Var::zeros((), DType::F64, &Device::Cpu)?, order };
         let len = case.layout.offset + buffer.grid().iter().product::<usize>();
-        let places = tensor_numbers(&buffer.view(&Tensor::arange(0u32, len as u32, &Device::Cpu)?)?)?;
+        let places =
+            tensor_numbers(&buffer.view(&Tensor::arange(0u32, len as u32, &Device::Cpu)?)?)?;
         let mut numbers = vec![f64::NAN; len];
-        places.iter().zip(&case.logits).for_each(|(&place, &logit)| numbers[place as usize] = logit);
-        buffer.variable = Var::from_tensor(&Tensor::from_vec(numbers, len, &Device::Cpu)?.to_dtype(dtype(case.dtype))?)?;
+        places
+            .iter()
+            .zip(&case.logits)
+            .for_each(|(&place, &logit)| numbers[place as usize] = logit);
+        buffer.variable = Var::from_tensor(
+            &Tensor::from_vec(numbers, len, &Device::Cpu)?.to_dtype(dtype(case.dtype))?,
+        )?;
         Ok(buffer)
     }
 
-    /// The shape of all memory after the offset: axes in their order, the innermost padded, and the gap as an axis of its own.
+    /// The shape of all memory after the offset: axes in their order, the innermost padded, and the
+    /// gap as an axis of its own.
     fn grid(&self) -> Vec<usize> {
         let step = 1 + self.case.layout.gap;
         let mut grid: Vec<usize> = self.order.iter().map(|&axis| self.case.shape[axis]).collect();
@@ -128,7 +147,11 @@ impl<'a> Buffer<'a> {
     fn view(&self, buffer: &Tensor) -> candle_core::Result<Tensor> {
         let rank = self.order.len();
         let len: usize = self.grid().iter().product();
-        let grid = buffer.narrow(0, self.case.layout.offset, len)?.reshape(self.grid())?.narrow(rank, 0, 1)?.squeeze(rank)?;
+        let grid = buffer
+            .narrow(0, self.case.layout.offset, len)?
+            .reshape(self.grid())?
+            .narrow(rank, 0, 1)?
+            .squeeze(rank)?;
         let unpadded = match self.order.last() {
             Some(&innermost) => grid.narrow(rank - 1, 0, self.case.shape[innermost])?,
             None => grid,
@@ -142,7 +165,11 @@ impl<'a> Buffer<'a> {
         let mut beside = tensor_numbers(gradient)?;
         let places = self.view(&Tensor::arange(0u32, beside.len() as u32, &Device::Cpu)?)?;
         tensor_numbers(&places)?.iter().for_each(|&place| beside[place as usize] = 0.0);
-        assert!(beside.iter().all(|&entry| entry == 0.0), "{}: a gradient beside the logits", case.name);
+        assert!(
+            beside.iter().all(|&entry| entry == 0.0),
+            "{}: a gradient beside the logits",
+            case.name
+        );
         Ok(())
     }
 }
@@ -184,21 +211,31 @@ impl Arguments {
             let rank = case.shape.len();
             let mut permuted = row_dims.to_vec();
             permuted.push(case.class_count());
-            let order: Vec<usize> = (0..case.axis).chain([rank - 1]).chain(case.axis..rank - 1).collect();
+            let order: Vec<usize> =
+                (0..case.axis).chain([rank - 1]).chain(case.axis..rank - 1).collect();
             tensor.reshape(permuted)?.permute(order)
         };
-        let mask = |mask: &[bool]| Tensor::from_iter(mask.iter().map(|&entry| u8::from(entry)), device);
+        let mask =
+            |mask: &[bool]| Tensor::from_iter(mask.iter().map(|&entry| u8::from(entry)), device);
         let (targets, second) = match &case.targets {
             Targets::Classes { dtype, labels: classes } => (labels(*dtype, classes)?, None),
-            Targets::TwoLabels { dtype, a, b, lambda } => (labels(*dtype, a)?, Some((labels(*dtype, b)?, each(lambda)?))),
-            Targets::Probabilities { dtype: of, values } => (like_logits(Tensor::new(values.as_slice(), device)?.to_dtype(dtype(*of))?)?, None),
+            Targets::TwoLabels { dtype, a, b, lambda } => {
+                (labels(*dtype, a)?, Some((labels(*dtype, b)?, each(lambda)?)))
+            }
+            Targets::Probabilities { dtype: of, values } => {
+                (like_logits(Tensor::new(values.as_slice(), device)?.to_dtype(dtype(*of))?)?, None)
+            }
         };
         Ok(Self {
             targets,
             second,
             epsilon: each(&case.epsilon)?.ok(),
             row_weights: case.row_weights.as_deref().map(rows).transpose()?,
-            ignored: if case.ignored_rows.is_empty() { None } else { Some(shaped(mask(&case.ignored_rows)?, row_dims)?) },
+            ignored: if case.ignored_rows.is_empty() {
+                None
+            } else {
+                Some(shaped(mask(&case.ignored_rows)?, row_dims)?)
+            },
             allowed: match &case.allowed {
                 Allowed::All => None,
                 Allowed::Shared(allowed) => Some(mask(allowed)?),
@@ -240,5 +277,9 @@ impl Arguments {
 
 /// In the shape of the rows, where there is an entry for each; a refusal is due otherwise.
 fn shaped(entries: Tensor, dims: &[usize]) -> candle_core::Result<Tensor> {
-    if entries.elem_count() == dims.iter().product::<usize>() { entries.reshape(dims) } else { Ok(entries) }
+    if entries.elem_count() == dims.iter().product::<usize>() {
+        entries.reshape(dims)
+    } else {
+        Ok(entries)
+    }
 }

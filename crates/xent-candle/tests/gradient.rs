@@ -1,4 +1,5 @@
-//! Gradients through candle's backward pass, on both paths, against candle's own operations and finite differences.
+//! Gradients through candle's backward pass, on both paths, against candle's own operations and
+//! finite differences.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Linear, Module};
@@ -11,13 +12,15 @@ const PATHS: [bool; 2] = [false, true];
 
 fn random(seed: u64, shape: &[usize]) -> Result<Tensor> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let numbers: Vec<f64> = (0..shape.iter().product()).map(|_| rng.random_range(-4.0..4.0)).collect();
+    let numbers: Vec<f64> =
+        (0..shape.iter().product()).map(|_| rng.random_range(-4.0..4.0)).collect();
     Tensor::from_vec(numbers, shape, &Device::Cpu)
 }
 
 fn labels(seed: u64, shape: &[usize], classes: u32) -> Result<Tensor> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let labels: Vec<u32> = (0..shape.iter().product()).map(|_| rng.random_range(0..classes)).collect();
+    let labels: Vec<u32> =
+        (0..shape.iter().product()).map(|_| rng.random_range(0..classes)).collect();
     Tensor::from_vec(labels, shape, &Device::Cpu)
 }
 
@@ -46,13 +49,21 @@ fn compare(variable: &Var, view: &dyn Fn(&Tensor) -> Result<Tensor>, axis: usize
     let expected = textbook(&logits.contiguous()?, &targets, axis, 0.1)?;
     let expected_gradient = expected.mean_all()?.backward()?.get(variable).unwrap().clone();
     for composed in PATHS {
-        let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1))?.class_axis(axis as isize).composed(composed);
+        let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1))?
+            .class_axis(axis as isize)
+            .composed(composed);
         let loss = criterion.forward(&logits, &targets)?;
-        assert!((loss.to_scalar::<f64>()? - expected.mean_all()?.to_scalar::<f64>()?).abs() < 1e-12);
+        assert!(
+            (loss.to_scalar::<f64>()? - expected.mean_all()?.to_scalar::<f64>()?).abs() < 1e-12
+        );
         let gradients = loss.backward()?;
         let gradient = gradients.get(variable).unwrap();
         assert!(gradient.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()? > 1e-3);
-        assert!(largest_difference(gradient, &expected_gradient)? < 1e-12, "composed: {composed}, {:?}", logits.layout());
+        assert!(
+            largest_difference(gradient, &expected_gradient)? < 1e-12,
+            "composed: {composed}, {:?}",
+            logits.layout()
+        );
     }
     Ok(())
 }
@@ -77,9 +88,12 @@ fn backward_twice() -> Result<()> {
     let targets = labels(4, &[4], 6)?;
     for composed in PATHS {
         for reduction in [Reduction::Mean, Reduction::None] {
-            let criterion = CrossEntropy::new(Config::new().label_smoothing(0.2).reduction(reduction))?.composed(composed);
+            let criterion =
+                CrossEntropy::new(Config::new().label_smoothing(0.2).reduction(reduction))?
+                    .composed(composed);
             let loss = criterion.forward(&logits, &targets)?;
-            let (first, second, doubled) = (loss.backward()?, loss.backward()?, (&loss * 2.0)?.backward()?);
+            let (first, second, doubled) =
+                (loss.backward()?, loss.backward()?, (&loss * 2.0)?.backward()?);
             let first = first.get(&logits).unwrap();
             assert_eq!(largest_difference(first, second.get(&logits).unwrap())?, 0.0);
             assert_eq!(largest_difference(&(first * 2.0)?, doubled.get(&logits).unwrap())?, 0.0);
@@ -111,23 +125,30 @@ fn upstream_gradients_that_differ_a_row() -> Result<()> {
     let upstream = Tensor::new(&[[0.5f64, -2.0], [0.0, 3.0], [1.0, 1e-3]], &Device::Cpu)?;
     let expected = (textbook(&logits, &targets, 2, 0.3)? * &upstream)?.sum_all()?.backward()?;
     for composed in PATHS {
-        let criterion = CrossEntropy::new(Config::new().label_smoothing(0.3).reduction(Reduction::None))?.composed(composed);
+        let criterion =
+            CrossEntropy::new(Config::new().label_smoothing(0.3).reduction(Reduction::None))?
+                .composed(composed);
         let loss = criterion.forward(&logits, &targets)?;
         assert_eq!(loss.dims(), [3, 2]);
         let gradients = (loss * &upstream)?.sum_all()?.backward()?;
-        assert!(largest_difference(gradients.get(&logits).unwrap(), expected.get(&logits).unwrap())? < 1e-12);
+        assert!(
+            largest_difference(gradients.get(&logits).unwrap(), expected.get(&logits).unwrap())?
+                < 1e-12
+        );
     }
     Ok(())
 }
 
-/// The upstream gradient comes in before the gradient is rounded to f16: that is what loss scaling is for.
+/// The upstream gradient comes in before the gradient is rounded to f16: that is what loss scaling
+/// is for.
 #[test]
 fn loss_scaling_saves_half_precision_gradients() -> Result<()> {
     let rows = 4096;
     let logits = random(10, &[rows, 3])?.to_dtype(DType::F16)?;
     let targets = labels(11, &[rows], 3)?;
     let exact = Var::from_tensor(&logits.to_dtype(DType::F64)?)?;
-    let exact_gradient = textbook(&exact, &targets, 1, 0.1)?.mean_all()?.backward()?.get(&exact).unwrap().clone();
+    let exact_gradient =
+        textbook(&exact, &targets, 1, 0.1)?.mean_all()?.backward()?.get(&exact).unwrap().clone();
     let logits = Var::from_tensor(&logits)?;
     for composed in PATHS {
         let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1))?.composed(composed);
@@ -136,9 +157,14 @@ fn loss_scaling_saves_half_precision_gradients() -> Result<()> {
         let gradients = (loss * 65536.0)?.backward()?;
         let gradient = gradients.get(&logits).unwrap();
         assert_eq!(gradient.dtype(), DType::F16);
-        // Entries of the unscaled gradient are multiples of 2⁻²⁴ in f16, so that most would keep three or four bits; scaled, they keep eleven.
+        // Entries of the unscaled gradient are multiples of 2⁻²⁴ in f16, so that most would keep
+        // three or four bits; scaled, they keep eleven.
         let back = (gradient.to_dtype(DType::F64)? / 65536.0)?;
-        let relative = ((back - &exact_gradient)? / &exact_gradient)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()?;
+        let relative = ((back - &exact_gradient)? / &exact_gradient)?
+            .abs()?
+            .flatten_all()?
+            .max(0)?
+            .to_scalar::<f64>()?;
         assert!(relative < 6e-4, "composed: {composed}, {relative}");
     }
     Ok(())
@@ -150,11 +176,20 @@ fn through_a_linear_model() -> Result<()> {
     let weight = Var::from_tensor(&random(13, &[4, 5])?)?;
     let bias = Var::from_tensor(&random(14, &[4])?)?;
     let targets = Tensor::new(&[0i64, 3, 1, -1, 2, 2], &Device::Cpu)?;
-    let config = Config::new().label_smoothing(0.1).ignore_index(-1).class_weights(&[1.0, 2.0, 0.5, 3.0]).z_loss(1e-2).softcap(5.0).temperature(1.5);
+    let config = Config::new()
+        .label_smoothing(0.1)
+        .ignore_index(-1)
+        .class_weights(&[1.0, 2.0, 0.5, 3.0])
+        .z_loss(1e-2)
+        .softcap(5.0)
+        .temperature(1.5);
     for composed in PATHS {
         let criterion = CrossEntropy::new(config.clone())?.composed(composed);
         let loss = |weight: &Tensor, bias: &Tensor| -> Result<Tensor> {
-            Ok(criterion.forward(&Linear::new(weight.clone(), Some(bias.clone())).forward(&features)?, &targets)?)
+            Ok(criterion.forward(
+                &Linear::new(weight.clone(), Some(bias.clone())).forward(&features)?,
+                &targets,
+            )?)
         };
         let gradients = loss(&weight, &bias)?.backward()?;
         for variable in [&weight, &bias] {
@@ -165,11 +200,18 @@ fn through_a_linear_model() -> Result<()> {
                     let mut numbers = start.clone();
                     numbers[i] += step;
                     let moved = Tensor::from_vec(numbers, variable.shape(), &Device::Cpu)?;
-                    let (weight, bias) = if variable.rank() == 2 { (moved, bias.as_tensor().clone()) } else { (weight.as_tensor().clone(), moved) };
+                    let (weight, bias) = if variable.rank() == 2 {
+                        (moved, bias.as_tensor().clone())
+                    } else {
+                        (weight.as_tensor().clone(), moved)
+                    };
                     loss(&weight, &bias)?.to_scalar()
                 };
                 let difference = (at(1e-5)? - at(-1e-5)?) / 2e-5;
-                assert!((gradient - difference).abs() < 1e-8, "composed: {composed}, {i}: {gradient} and {difference}");
+                assert!(
+                    (gradient - difference).abs() < 1e-8,
+                    "composed: {composed}, {i}: {gradient} and {difference}"
+                );
             }
         }
     }
@@ -179,23 +221,32 @@ fn through_a_linear_model() -> Result<()> {
 #[test]
 fn every_dtype() -> Result<()> {
     let targets = labels(16, &[5], 8)?;
-    for (dtype, loss_dtype, bar) in
-        [(DType::F64, DType::F64, 1e-14), (DType::F32, DType::F32, 1e-6), (DType::F16, DType::F32, 1e-3), (DType::BF16, DType::F32, 4e-3)]
-    {
+    for (dtype, loss_dtype, bar) in [
+        (DType::F64, DType::F64, 1e-14),
+        (DType::F32, DType::F32, 1e-6),
+        (DType::F16, DType::F32, 1e-3),
+        (DType::BF16, DType::F32, 4e-3),
+    ] {
         let logits = Var::from_tensor(&random(15, &[5, 8])?.to_dtype(dtype)?)?;
         let exact = Var::from_tensor(&logits.to_dtype(DType::F64)?)?;
         let expected = textbook(&exact, &targets, 1, 0.1)?.sum_all()?;
         let expected_gradient = expected.backward()?.get(&exact).unwrap().clone();
         for composed in PATHS {
-            let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1).reduction(Reduction::Sum))?.composed(composed);
+            let criterion =
+                CrossEntropy::new(Config::new().label_smoothing(0.1).reduction(Reduction::Sum))?
+                    .composed(composed);
             let loss = criterion.forward(&logits, &targets)?;
             assert_eq!(loss.dtype(), loss_dtype);
-            let relative = loss.to_dtype(DType::F64)?.to_scalar::<f64>()? / expected.to_scalar::<f64>()? - 1.0;
+            let relative =
+                loss.to_dtype(DType::F64)?.to_scalar::<f64>()? / expected.to_scalar::<f64>()? - 1.0;
             assert!(relative.abs() < 1e-6, "{dtype:?}: {relative}");
             let gradients = loss.backward()?;
             let gradient = gradients.get(&logits).unwrap();
             assert_eq!(gradient.dtype(), dtype);
-            assert!(largest_difference(&gradient.to_dtype(DType::F64)?, &expected_gradient)? < bar, "{dtype:?}, composed: {composed}");
+            assert!(
+                largest_difference(&gradient.to_dtype(DType::F64)?, &expected_gradient)? < bar,
+                "{dtype:?}, composed: {composed}"
+            );
         }
     }
     Ok(())
@@ -206,11 +257,22 @@ fn threads_share_a_criterion() -> Result<()> {
     let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1))?;
     let logits = Var::from_tensor(&random(17, &[64, 100])?)?;
     let targets = labels(18, &[64], 100)?;
-    let gradient =
-        |criterion: &CrossEntropy| -> Result<Vec<f64>> { criterion.forward(&logits, &targets)?.backward()?.get(&logits).unwrap().flatten_all()?.to_vec1() };
+    let gradient = |criterion: &CrossEntropy| -> Result<Vec<f64>> {
+        criterion
+            .forward(&logits, &targets)?
+            .backward()?
+            .get(&logits)
+            .unwrap()
+            .flatten_all()?
+            .to_vec1()
+    };
     let alone = gradient(&criterion)?;
     std::thread::scope(|scope| -> Result<()> {
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..20).map(|_| gradient(&criterion)).collect::<Result<Vec<_>>>())).collect();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| (0..20).map(|_| gradient(&criterion)).collect::<Result<Vec<_>>>())
+            })
+            .collect();
         for thread in threads {
             for from_thread in thread.join().unwrap()? {
                 assert_eq!(from_thread, alone);
@@ -225,12 +287,17 @@ fn no_rows() -> Result<()> {
     let logits = Var::zeros((0, 4), DType::F32, &Device::Cpu)?;
     let targets = Tensor::zeros(0, DType::U32, &Device::Cpu)?;
     for composed in PATHS {
-        let sum = CrossEntropy::new(Config::new().reduction(Reduction::Sum))?.composed(composed).forward(&logits, &targets)?;
+        let sum = CrossEntropy::new(Config::new().reduction(Reduction::Sum))?
+            .composed(composed)
+            .forward(&logits, &targets)?;
         assert_eq!(sum.to_scalar::<f32>()?, 0.0);
         assert_eq!(sum.backward()?.get(&logits).unwrap().dims(), [0, 4]);
-        let mean = CrossEntropy::new(Config::new())?.composed(composed).forward(&logits, &targets)?;
+        let mean =
+            CrossEntropy::new(Config::new())?.composed(composed).forward(&logits, &targets)?;
         assert!(mean.to_scalar::<f32>()?.is_nan());
-        let none = CrossEntropy::new(Config::new().reduction(Reduction::None))?.composed(composed).forward(&logits, &targets)?;
+        let none = CrossEntropy::new(Config::new().reduction(Reduction::None))?
+            .composed(composed)
+            .forward(&logits, &targets)?;
         assert_eq!(none.dims(), [0]);
     }
     Ok(())
@@ -256,12 +323,18 @@ fn numbers_and_masks_of_other_dtypes() -> Result<()> {
     let logits = random(21, &[3, 4])?;
     let targets = Tensor::new(&[0i16, 3, 1], &Device::Cpu)?;
     for composed in PATHS {
-        let criterion = CrossEntropy::new(Config::new().reduction(Reduction::None))?.composed(composed);
+        let criterion =
+            CrossEntropy::new(Config::new().reduction(Reduction::None))?.composed(composed);
         let plain = criterion.forward(&logits, &targets)?.to_vec1::<f64>()?;
         let weights = Tensor::new(&[2u8, 1, 3], &Device::Cpu)?;
         let ignored = Tensor::new(&[0i64, 256, 0], &Device::Cpu)?;
         let allowed = Tensor::new(&[1u32, 0, 512, 1], &Device::Cpu)?;
-        let (loss, output) = criterion.on(&logits, &targets).row_weights(&weights).ignored_rows(&ignored).allowed_classes(&allowed).forward_with_output()?;
+        let (loss, output) = criterion
+            .on(&logits, &targets)
+            .row_weights(&weights)
+            .ignored_rows(&ignored)
+            .allowed_classes(&allowed)
+            .forward_with_output()?;
         let loss = loss.to_vec1::<f64>()?;
         assert!(0.0 < loss[0] && loss[0] < 2.0 * plain[0], "a class less: {loss:?}");
         assert_eq!(loss[1..], [0.0, f64::INFINITY]); // ignored; its class not allowed

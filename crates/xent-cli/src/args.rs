@@ -43,7 +43,10 @@ pub fn count_up_to(text: &str, most: usize) -> std::result::Result<usize, String
 
 /// Parses a choice by its word in xent. Help shows that word alone; aliases, and hyphens for
 /// underscores, are accepted, too.
-pub fn words<T>(choices: &'static [T], words: fn(&T) -> (&'static str, &'static [&'static str])) -> impl TypedValueParser<Value = T>
+pub fn words<T>(
+    choices: &'static [T],
+    words: fn(&T) -> (&'static str, &'static [&'static str]),
+) -> impl TypedValueParser<Value = T>
 where
     T: FromStr<Err = xent::Error> + Clone + Send + Sync + 'static,
 {
@@ -66,12 +69,18 @@ pub fn word(choice: &impl ValueEnum) -> String {
 
 /// The first value that an earlier one equals.
 pub fn repeated<T: PartialEq>(values: &[T]) -> Option<&T> {
-    values.iter().enumerate().find(|(index, value)| values[..*index].contains(value)).map(|(_, value)| value)
+    values
+        .iter()
+        .enumerate()
+        .find(|(index, value)| values[..*index].contains(value))
+        .map(|(_, value)| value)
 }
 
 /// Checks that a list has no value twice.
 pub fn once<T: PartialEq>(option: &str, values: &[T], name: impl Fn(&T) -> String) -> Result<()> {
-    repeated(values).map_or(Ok(()), |value| Err(Error::input(format!("--{option} names {} twice", name(value)))))
+    repeated(values).map_or(Ok(()), |value| {
+        Err(Error::input(format!("--{option} names {} twice", name(value))))
+    })
 }
 
 /// The number of cores that this program may use.

@@ -10,7 +10,9 @@ pub fn make_folder(path: &Path) -> Result<()> {
     if path.exists() && !path.is_dir() {
         return Err(Error::in_file(path, "it is a file, expected a folder, or a name for one"));
     }
-    std::fs::create_dir_all(path).map_err(|error| Error::input(format!("cannot make the folder {}: {error}", path.display())))
+    std::fs::create_dir_all(path).map_err(|error| {
+        Error::input(format!("cannot make the folder {}: {error}", path.display()))
+    })
 }
 
 /// Writes a file through a temporary one in the same folder, so that a reader sees the old file or
@@ -20,8 +22,12 @@ pub fn write_whole(path: &Path, contents: &[u8]) -> Result<()> {
 }
 
 /// The same for contents that are written piece by piece.
-pub fn write_whole_with(path: &Path, contents: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+pub fn write_whole_with(
+    path: &Path,
+    contents: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = move || -> std::io::Result<()> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".xent-");

@@ -42,7 +42,10 @@ impl Spread {
 
     /// The number of seeds with a number above 0, and below 0.
     pub fn signs(&self) -> (usize, usize) {
-        (self.values.iter().filter(|value| **value > 0.0).count(), self.values.iter().filter(|value| **value < 0.0).count())
+        (
+            self.values.iter().filter(|value| **value > 0.0).count(),
+            self.values.iter().filter(|value| **value < 0.0).count(),
+        )
     }
 
     /// The two-sided p of Student's t-test that the mean is 0, with the variance of the mean set to
@@ -72,7 +75,10 @@ mod tests {
     #[test]
     fn mean_and_deviation_by_hand() {
         let spread = Spread::new(vec![1.0, 2.0, 6.0]);
-        assert_eq!((spread.mean, spread.sd, spread.low(), spread.high()), (3.0, Some(7f64.sqrt()), 1.0, 6.0));
+        assert_eq!(
+            (spread.mean, spread.sd, spread.low(), spread.high()),
+            (3.0, Some(7f64.sqrt()), 1.0, 6.0)
+        );
         assert_eq!(Spread::new(vec![4.0]).sd, None);
         assert_eq!(spread.less(&Spread::new(vec![1.0, 3.0, 5.0])).signs(), (1, 1));
     }
@@ -80,18 +86,24 @@ mod tests {
     #[test]
     fn p_values_are_students() {
         // t = 1/(0.9001/√5) = 2.4842 on 4 degrees of freedom: p = 0.0679 by tables.
-        let spread = Spread::new([-1.0, -1.0, 0.0, 1.0, 1.0].iter().map(|x| 1.0 + 0.9001 * x).collect());
+        let spread =
+            Spread::new([-1.0, -1.0, 0.0, 1.0, 1.0].iter().map(|x| 1.0 + 0.9001 * x).collect());
         assert!((spread.p_value(0.0).unwrap() - 0.0679).abs() < 2e-4, "{:?}", spread.p_value(0.0));
         // A correction of 1/5 halves t²: t = 1.7566, p = 0.1538.
         assert!((spread.p_value(0.2).unwrap() - 0.1538).abs() < 2e-4, "{:?}", spread.p_value(0.2));
-        assert_eq!((Spread::new(vec![1.0]).p_value(0.0), Spread::new(vec![0.0, 0.0]).p_value(0.0)), (None, Some(1.0)));
+        assert_eq!(
+            (Spread::new(vec![1.0]).p_value(0.0), Spread::new(vec![0.0, 0.0]).p_value(0.0)),
+            (None, Some(1.0))
+        );
     }
 
     #[test]
     fn noise_is_told_from_a_difference() {
         // t(0.975, 4) = 2.7764: mean 1 with sd 0.8 has a half-width of 0.993; with sd 0.81 of
         // 1.006.
-        let five = |sd: f64| Spread::new([-1.0, -1.0, 0.0, 1.0, 1.0].iter().map(|x| 1.0 + x * sd).collect());
+        let five = |sd: f64| {
+            Spread::new([-1.0, -1.0, 0.0, 1.0, 1.0].iter().map(|x| 1.0 + x * sd).collect())
+        };
         assert!(five(0.8).stands_out());
         assert!(!five(0.81).stands_out());
         assert!(!Spread::new(vec![5.0]).stands_out(), "one seed");

@@ -13,7 +13,15 @@ pub fn width() -> usize {
 
 /// Splits a text into lines of readable length, those after the first indented.
 pub fn wrapped(text: &str, indent: &str, width: usize) -> String {
-    textwrap::fill(text, textwrap::Options::new(width.clamp(20, 100)).subsequent_indent(indent))
+    let options = textwrap::Options::new(width.clamp(20, 100)).subsequent_indent(indent);
+    // One line at a time: textwrap would measure the first line of each without its indent.
+    let line = |(number, line)| {
+        textwrap::fill(
+            line,
+            if number == 0 { options.clone() } else { options.clone().initial_indent(indent) },
+        )
+    };
+    text.split('\n').enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Prints a text and ends its line.
@@ -25,7 +33,9 @@ pub fn print(text: &str) -> Result<()> {
 pub fn print_with(contents: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     match contents(&mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Error::failed(format!("cannot print: {error}"))),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::failed(format!("cannot print: {error}")))
+        }
         _ => Ok(()),
     }
 }
@@ -42,5 +52,23 @@ pub fn progress_bar(style: &str, hidden: bool) -> ProgressBar {
     match ProgressStyle::with_template(&format!("{style}  {{elapsed}} (about {{eta}} left)")) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        let text = format!("{}\n{}", "word ".repeat(30), "more ".repeat(30));
+        for width in [20, 40, 79, 80, 81] {
+            let wrapped = wrapped(&text, "  ", width);
+            assert!(
+                wrapped.lines().all(|line| line.chars().count() <= width),
+                "{width}:\n{wrapped}"
+            );
+            assert!(wrapped.lines().skip(1).all(|line| line.starts_with("  ")), "{wrapped}");
+        }
     }
 }

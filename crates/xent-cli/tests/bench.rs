@@ -5,7 +5,11 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 fn bench(arguments: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_xent")).arg("bench").args(arguments.split_whitespace()).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_xent"))
+        .arg("bench")
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -22,7 +26,8 @@ fn succeeds(arguments: &str) -> String {
 #[track_caller]
 fn cases(arguments: &str) -> Vec<Value> {
     let printed = succeeds(&format!("{arguments} --json"));
-    let value: Value = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
+    let value: Value =
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
     value.as_array().unwrap().clone()
 }
 
@@ -44,31 +49,65 @@ fn number(case: &Value, key: &str) -> f64 {
 
 #[test]
 fn json_has_its_keys_with_numbers_that_go_together() {
-    let [case] = &cases("--rows 12 --classes 7 --threads 2 --epsilon 0.2 --rounds 3")[..] else { panic!("one case") };
-    for (key, expected) in [("rows", 12.0), ("classes", 7.0), ("threads", 2.0), ("epsilon", 0.2), ("rounds", 3.0)] {
+    let [case] = &cases("--rows 12 --classes 7 --threads 2 --epsilon 0.2 --rounds 3")[..] else {
+        panic!("one case")
+    };
+    for (key, expected) in
+        [("rows", 12.0), ("classes", 7.0), ("threads", 2.0), ("epsilon", 0.2), ("rounds", 3.0)]
+    {
         assert_eq!(number(case, key), expected, "{key}");
     }
-    assert_eq!((&case["dtype"], &case["layout"], &case["shape"]), (&"f32".into(), &"last".into(), &serde_json::json!([12, 7])));
+    assert_eq!(
+        (&case["dtype"], &case["layout"], &case["shape"]),
+        (&"f32".into(), &"last".into(), &serde_json::json!([12, 7]))
+    );
     assert_eq!(case["xent_version"], env!("CARGO_PKG_VERSION"));
-    assert!(number(case, "cores") >= 1.0 && case.as_object().unwrap().contains_key("cpu") && case["build"].is_string());
-    for (name, moved) in [("read", 1.0), ("copy", 2.0), ("forward", 1.0), ("forward_backward", 2.0)] {
-        let [low, median, high] = ["_low", "", "_high"].map(|which| number(case, &format!("{name}_ns_per_element{which}")));
-        assert!(0.0 < low && low <= median && median <= high && high.is_finite(), "{name}: {low} {median} {high}");
+    assert!(
+        number(case, "cores") >= 1.0
+            && case.as_object().unwrap().contains_key("cpu")
+            && case["build"].is_string()
+    );
+    for (name, moved) in [("read", 1.0), ("copy", 2.0), ("forward", 1.0), ("forward_backward", 2.0)]
+    {
+        let [low, median, high] = ["_low", "", "_high"]
+            .map(|which| number(case, &format!("{name}_ns_per_element{which}")));
+        assert!(
+            0.0 < low && low <= median && median <= high && high.is_finite(),
+            "{name}: {low} {median} {high}"
+        );
         let rate = number(case, &format!("{name}_gb_per_second"));
-        assert!((rate * median / (4.0 * moved) - 1.0).abs() < 1e-9, "{name}: {rate} GB/s at {median} ns");
+        assert!(
+            (rate * median / (4.0 * moved) - 1.0).abs() < 1e-9,
+            "{name}: {rate} GB/s at {median} ns"
+        );
     }
-    for (ratio, over, under) in [("forward_per_read", "forward", "read"), ("forward_backward_per_copy", "forward_backward", "copy")] {
-        let expected = number(case, &format!("{over}_ns_per_element")) / number(case, &format!("{under}_ns_per_element"));
+    for (ratio, over, under) in [
+        ("forward_per_read", "forward", "read"),
+        ("forward_backward_per_copy", "forward_backward", "copy"),
+    ] {
+        let expected = number(case, &format!("{over}_ns_per_element"))
+            / number(case, &format!("{under}_ns_per_element"));
         assert!((number(case, ratio) / expected - 1.0).abs() < 1e-9, "{ratio}");
     }
 }
 
 #[test]
 fn every_combination_is_a_case() {
-    let cases = cases("--rows 6,16 --rows 5 --classes 3,4 --dtype f32,f64,f16,bf16 --layout last,middle --threads 1,2 --rounds 1");
-    let mut names: Vec<String> =
-        cases.iter().map(|case| ["rows", "classes", "dtype", "layout", "threads"].map(|key| case[key].to_string()).join(" ")).collect();
-    assert_eq!((names.len(), &*names[0], &*names[95]), (3 * 2 * 4 * 2 * 2, "6 3 \"f32\" \"last\" 1", "5 4 \"bf16\" \"middle\" 2"));
+    let cases = cases(
+        "--rows 6,16 --rows 5 --classes 3,4 --dtype f32,f64,f16,bf16 --layout last,middle --threads 1,2 --rounds 1",
+    );
+    let mut names: Vec<String> = cases
+        .iter()
+        .map(|case| {
+            ["rows", "classes", "dtype", "layout", "threads"]
+                .map(|key| case[key].to_string())
+                .join(" ")
+        })
+        .collect();
+    assert_eq!(
+        (names.len(), &*names[0], &*names[95]),
+        (3 * 2 * 4 * 2 * 2, "6 3 \"f32\" \"last\" 1", "5 4 \"bf16\" \"middle\" 2")
+    );
     names.sort();
     names.dedup();
     assert_eq!(names.len(), cases.len());
@@ -76,15 +115,23 @@ fn every_combination_is_a_case() {
         assert!(number(case, "forward_backward_ns_per_element") > 0.0, "{case}");
         let (rows, classes) = (case["rows"].as_u64().unwrap(), case["classes"].as_u64().unwrap());
         let images = if rows == 16 { 8 } else { rows };
-        let shape = if case["layout"] == "last" { vec![rows, classes] } else { vec![images, classes, rows / images] };
+        let shape = if case["layout"] == "last" {
+            vec![rows, classes]
+        } else {
+            vec![images, classes, rows / images]
+        };
         assert_eq!(case["shape"], serde_json::json!(shape));
     }
 }
 
 #[test]
 fn shapes_at_the_edges() {
-    for arguments in ["--rows 1 --classes 1", "--rows 3 --classes 1 --epsilon 1", "--rows 1 --classes 5000 --dtype f16", "--rows 4100 --classes 2 --epsilon 0"]
-    {
+    for arguments in [
+        "--rows 1 --classes 1",
+        "--rows 3 --classes 1 --epsilon 1",
+        "--rows 1 --classes 5000 --dtype f16",
+        "--rows 4100 --classes 2 --epsilon 0",
+    ] {
         assert_eq!(cases(&format!("{arguments} --rounds 1 --layout last,middle")).len(), 2);
     }
     let split = cases("--rows 12 --classes 3 --layout middle --batch 2 --rounds 1");
@@ -100,14 +147,27 @@ fn time_is_given_in_seconds_unless_in_rounds() {
 #[test]
 fn the_table_has_a_row_a_case_and_fits() {
     let printed = succeeds("--rows 20 --classes 10,30 --rounds 2 --threads 1 --epsilon 0.05");
-    assert!(printed.lines().all(|line| line.chars().count() <= 80) && !printed.contains('\u{1b}'), "{printed}");
+    assert!(
+        printed.lines().all(|line| line.chars().count() <= 80) && !printed.contains('\u{1b}'),
+        "{printed}"
+    );
     let flat = printed.split_whitespace().collect::<Vec<_>>().join(" ");
-    for part in ["rows classes dtype layout threads ns/element ", "GB/s copy", " forward ", "forward+", "backward", " per ", "Medians of 2 rounds", "quartiles"]
-    {
+    for part in [
+        "rows classes dtype layout threads ns/element ",
+        "GB/s copy",
+        " forward ",
+        "forward+",
+        "backward",
+        " per ",
+        "Medians of 2 rounds",
+        "quartiles",
+    ] {
         assert!(flat.contains(part), "{part}: {printed}");
     }
     assert!(
-        printed.starts_with(&format!("xent {}", env!("CARGO_PKG_VERSION"))) && flat.contains(" core") && flat.contains("Label smoothing 0.05"),
+        printed.starts_with(&format!("xent {}", env!("CARGO_PKG_VERSION")))
+            && flat.contains(" core")
+            && flat.contains("Label smoothing 0.05"),
         "{printed}"
     );
     for case in ["20 10 f32 last 1 ", "20 30 f32 last 1 "] {
@@ -119,7 +179,10 @@ fn the_table_has_a_row_a_case_and_fits() {
 fn numbers_that_cannot_be() {
     for option in ["rows", "classes", "threads", "batch", "rounds"] {
         for value in ["0", "-1", "1.5", "many", "1,,2", "99999999999999999999"] {
-            refused(&format!("--{option}={value}"), &[&format!("--{option} <"), "expected a whole number from 1 to"]);
+            refused(
+                &format!("--{option}={value}"),
+                &[&format!("--{option} <"), "expected a whole number from 1 to"],
+            );
         }
     }
     refused("--rows=", &["--rows", "expected a whole number from 1"]);
@@ -128,7 +191,10 @@ fn numbers_that_cannot_be() {
         refused(&format!("--epsilon {epsilon}"), &["--epsilon", "expected a number from 0 to 1"]);
     }
     for seconds in ["0", "-1", "inf", "NaN", "1e9"] {
-        refused(&format!("--seconds {seconds}"), &["--seconds", "expected a number above 0, at most 86400"]);
+        refused(
+            &format!("--seconds {seconds}"),
+            &["--seconds", "expected a number above 0, at most 86400"],
+        );
     }
     refused("--dtype f8", &["[possible values: f32, f64, f16, bf16]"]);
     refused("--layout first", &["[possible values: last, middle]"]);
@@ -152,8 +218,17 @@ fn batches_that_do_not_split() {
 
 #[test]
 fn more_memory_than_there_is() {
-    refused("--rows 1000000000 --classes 1000000", &["1000000000 rows of 1000000 classes in f32 need 8000128000000000 bytes", "are free"]);
-    refused("--rows 18446744073709551615 --classes 2", &["18446744073709551615 rows of 2 classes in f32 need more than 16 EiB"]);
+    refused(
+        "--rows 1000000000 --classes 1000000",
+        &["1000000000 rows of 1000000 classes in f32 need 8000128000000000 bytes", "are free"],
+    );
+    refused(
+        "--rows 18446744073709551615 --classes 2",
+        &["18446744073709551615 rows of 2 classes in f32 need more than 16 EiB"],
+    );
     // The first case would fit; it is not begun.
-    refused("--rows 2,1000000000 --classes 1000000 --dtype f16", &["in f16 need 4000128000000000 bytes"]);
+    refused(
+        "--rows 2,1000000000 --classes 1000000 --dtype f16",
+        &["in f16 need 4000128000000000 bytes"],
+    );
 }

@@ -6,7 +6,12 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 fn xent(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_xent")).arg("eval").args(arguments).current_dir(folder).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_xent"))
+        .arg("eval")
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -29,7 +34,8 @@ fn refusal(folder: &Path, arguments: &[&str]) -> String {
 
 /// Without what the run itself took.
 fn report(path: &Path) -> Value {
-    let mut report: Value = serde_json::from_slice(&std::fs::read(path.join("report.json")).unwrap()).unwrap();
+    let mut report: Value =
+        serde_json::from_slice(&std::fs::read(path.join("report.json")).unwrap()).unwrap();
     report["environment"].take();
     report
 }
@@ -38,10 +44,18 @@ fn report(path: &Path) -> Value {
 fn table(folder: &Path, name: &str, from: usize, to: usize, scale: f64) {
     let row = |i: usize| {
         let label = (i * 7) % 3;
-        let logit = |k: usize| scale * (((i * 31 + k * 17) % 23) as f64 / 10.0 + f64::from(u8::from(k == label && !i.is_multiple_of(5))));
+        let logit = |k: usize| {
+            scale
+                * (((i * 31 + k * 17) % 23) as f64 / 10.0
+                    + f64::from(u8::from(k == label && !i.is_multiple_of(5))))
+        };
         format!("{},{},{},{label}\n", logit(0), logit(1), logit(2))
     };
-    std::fs::write(folder.join(name), format!("a,b,c,label\n{}", (from..to).map(row).collect::<String>())).unwrap();
+    std::fs::write(
+        folder.join(name),
+        format!("a,b,c,label\n{}", (from..to).map(row).collect::<String>()),
+    )
+    .unwrap();
 }
 
 #[test]
@@ -52,22 +66,60 @@ fn shards_merge_to_the_bits_of_one_run() {
     for (name, from, to) in shards {
         table(at, name, from, to, 1.5);
         let labels = format!("{name}:label");
-        done(at, &["--logits", name, "--targets", &labels, "--names=m", "--partial", &format!("{name}.json")]);
+        done(
+            at,
+            &[
+                "--logits",
+                name,
+                "--targets",
+                &labels,
+                "--names=m",
+                "--partial",
+                &format!("{name}.json"),
+            ],
+        );
     }
-    done(at, &["--logits=s*.csv", "--targets=s*.csv:label", "--names=m", "--out=whole", "--threads=1"]);
-    done(at, &["--logits=s*.csv", "--targets=s*.csv:label", "--names=m", "--out=threads", "--threads=3"]);
+    done(
+        at,
+        &["--logits=s*.csv", "--targets=s*.csv:label", "--names=m", "--out=whole", "--threads=1"],
+    );
+    done(
+        at,
+        &["--logits=s*.csv", "--targets=s*.csv:label", "--names=m", "--out=threads", "--threads=3"],
+    );
     done(at, &["--merge", "s2.csv.json", "s1.csv.json", "s10.csv.json", "--out=merged"]);
     let whole = report(&at.join("whole"));
     assert_eq!(whole, report(&at.join("merged")));
     assert_eq!(whole, report(&at.join("threads")));
     assert_eq!(whole["models"][0]["raw"]["rows"], 200);
-    assert_eq!(whole["models"][0]["raw"]["mistakes"][0]["source"].as_str().unwrap().rsplit('.').next(), Some("csv"));
+    assert_eq!(
+        whole["models"][0]["raw"]["mistakes"][0]["source"].as_str().unwrap().rsplit('.').next(),
+        Some("csv")
+    );
 
-    assert!(refusal(at, &["--merge", "s1.csv.json", "s1.csv.json"]).contains("the rows of s1.csv, which were in a file before"));
-    std::fs::write(at.join("half.json"), &std::fs::read(at.join("s1.csv.json")).unwrap()[..1000]).unwrap();
-    assert!(refusal(at, &["--merge", "half.json"]).contains("cannot read half.json: not written by --partial"));
-    done(at, &["--logits=s1.csv", "--targets=s1.csv:label", "--names=m", "--temperature=2", "--partial=other.json"]);
-    assert!(refusal(at, &["--merge", "s2.csv.json", "other.json"]).contains("their settings differ"));
+    assert!(
+        refusal(at, &["--merge", "s1.csv.json", "s1.csv.json"])
+            .contains("the rows of s1.csv, which were in a file before")
+    );
+    std::fs::write(at.join("half.json"), &std::fs::read(at.join("s1.csv.json")).unwrap()[..1000])
+        .unwrap();
+    assert!(
+        refusal(at, &["--merge", "half.json"])
+            .contains("cannot read half.json: not written by --partial")
+    );
+    done(
+        at,
+        &[
+            "--logits=s1.csv",
+            "--targets=s1.csv:label",
+            "--names=m",
+            "--temperature=2",
+            "--partial=other.json",
+        ],
+    );
+    assert!(
+        refusal(at, &["--merge", "s2.csv.json", "other.json"]).contains("their settings differ")
+    );
 }
 
 #[test]
@@ -76,31 +128,67 @@ fn models_stand_side_by_side_and_the_page_says_what_the_json_says() {
     let at = folder.path();
     table(at, "one.csv", 0, 300, 1.0);
     table(at, "two.csv", 0, 300, 4.0);
-    let printed = done(at, &["--logits=one.csv", "--compare=two.csv", "--targets=one.csv:label", "--names=calm,loud", "--epsilon=0.1", "--out=out"]);
+    let printed = done(
+        at,
+        &[
+            "--logits=one.csv",
+            "--compare=two.csv",
+            "--targets=one.csv:label",
+            "--names=calm,loud",
+            "--epsilon=0.1",
+            "--out=out",
+        ],
+    );
     // The second model's file has the labels as a fourth class, which is wrong and is noticed here
     // only by its number of classes.
     assert!(printed.contains("3 classes") && printed.contains("4 classes"), "{printed}");
     std::fs::write(
         at.join("two.csv"),
-        std::fs::read_to_string(at.join("two.csv")).unwrap().lines().map(|line| line.rsplit_once(',').unwrap().0.to_string() + "\n").collect::<String>(),
+        std::fs::read_to_string(at.join("two.csv"))
+            .unwrap()
+            .lines()
+            .map(|line| line.rsplit_once(',').unwrap().0.to_string() + "\n")
+            .collect::<String>(),
     )
     .unwrap();
-    let printed = done(at, &["--logits=one.csv", "--compare=two.csv", "--targets=one.csv:label", "--names=calm,loud", "--epsilon=0.1", "--out=out"]);
+    let printed = done(
+        at,
+        &[
+            "--logits=one.csv",
+            "--compare=two.csv",
+            "--targets=one.csv:label",
+            "--names=calm,loud",
+            "--epsilon=0.1",
+            "--out=out",
+        ],
+    );
     assert!(printed.lines().all(|line| line.chars().count() <= 80), "{printed}");
     let report = report(&at.join("out"));
     let models = report["models"].as_array().unwrap();
     let number = |value: &Value| value.as_f64().unwrap();
-    assert_eq!(models[0]["raw"]["accuracy"]["value"], models[1]["raw"]["accuracy"]["value"], "a temperature changes no order");
-    let ratio = number(&models[1]["temperature"]["value"]) / number(&models[0]["temperature"]["value"]);
+    assert_eq!(
+        models[0]["raw"]["accuracy"]["value"], models[1]["raw"]["accuracy"]["value"],
+        "a temperature changes no order"
+    );
+    let ratio =
+        number(&models[1]["temperature"]["value"]) / number(&models[0]["temperature"]["value"]);
     assert!((ratio - 4.0).abs() < 1e-9, "{ratio}");
-    let (nll, uniform) = (number(&models[0]["raw"]["nll"]["value"]), number(&models[0]["raw"]["uniform_nll"]));
-    assert!((number(&models[0]["smoothed"][0]["loss"]) - (0.9 * nll + 0.1 * uniform)).abs() < 1e-12);
+    let (nll, uniform) =
+        (number(&models[0]["raw"]["nll"]["value"]), number(&models[0]["raw"]["uniform_nll"]));
+    assert!(
+        (number(&models[0]["smoothed"][0]["loss"]) - (0.9 * nll + 0.1 * uniform)).abs() < 1e-12
+    );
     let html = std::fs::read_to_string(at.join("out/report.html")).unwrap();
-    assert!(html.contains(&format!("{:.2} <small>", 100.0 * number(&models[0]["raw"]["accuracy"]["value"]))));
+    assert!(html.contains(&format!(
+        "{:.2} <small>",
+        100.0 * number(&models[0]["raw"]["accuracy"]["value"])
+    )));
     for outside in ["src=", "href=", "<script", "@import", "url("] {
         assert!(!html.contains(outside), "{outside}");
     }
-    let json: Value = serde_json::from_str(&done(at, &["--logits=one.csv", "--targets=one.csv:label", "--json"])).unwrap();
+    let json: Value =
+        serde_json::from_str(&done(at, &["--logits=one.csv", "--targets=one.csv:label", "--json"]))
+            .unwrap();
     assert_eq!(json["models"][0]["name"], "one.csv");
 }
 
@@ -113,30 +201,59 @@ fn what_does_not_fit_is_refused_and_leaves_no_report() {
     std::fs::write(at.join("wrong.csv"), "label\n0\n3\n").unwrap();
     std::fs::write(at.join("two.csv"), "a,b,c\n1,2,3\nnan,0,1\n").unwrap();
     let cases: [(&[&str], &str); 12] = [
-        (&["--logits=z.csv", "--targets=short.csv:label"], "short.csv:label: no label for row 19 of z.csv"),
+        (
+            &["--logits=z.csv", "--targets=short.csv:label"],
+            "short.csv:label: no label for row 19 of z.csv",
+        ),
         (&["--logits=short.csv", "--targets=z.csv:label"], "more labels than there are rows"),
-        (&["--logits=two.csv", "--targets=wrong.csv"], "two.csv: row 1 has the label 3, expected a class from 0 to 2"),
-        (&["--logits=two.csv", "--targets=wrong.csv", "--ignore-index=3", "--compare=absent*.npy"], "no file matches absent*.npy"),
+        (
+            &["--logits=two.csv", "--targets=wrong.csv"],
+            "two.csv: row 1 has the label 3, expected a class from 0 to 2",
+        ),
+        (
+            &[
+                "--logits=two.csv",
+                "--targets=wrong.csv",
+                "--ignore-index=3",
+                "--compare=absent*.npy",
+            ],
+            "no file matches absent*.npy",
+        ),
         (&["--logits=absent.npy", "--targets=z.csv:label"], "absent.npy"),
         (&["--logits=z.csv", "--targets=z.csv:lable"], "no column 'lable'; it has a, b, c, label"),
         (&["--logits=z.csv", "--targets=z.csv:label", "--names=a,b"], "2 names for 1 models"),
-        (&["--logits=z.csv", "--targets=z.csv:label", "--compare=z.csv"], "two models are named z.csv"),
+        (
+            &["--logits=z.csv", "--targets=z.csv:label", "--compare=z.csv"],
+            "two models are named z.csv",
+        ),
         (&["--logits", "z.csv", "z.csv", "--targets=z.csv:label"], "z.csv is named twice"),
-        (&["--logits=z.csv", "--targets=z.csv:label", "--temperature=0"], "expected a finite number above 0"),
+        (
+            &["--logits=z.csv", "--targets=z.csv:label", "--temperature=0"],
+            "expected a finite number above 0",
+        ),
         (&["--targets=z.csv:label"], "--logits"),
         (&["--merge", "z.csv"], "not written by --partial"),
     ];
     for (arguments, says) in cases {
         let message = refusal(at, arguments);
         assert!(message.contains(says), "{arguments:?}: {message}");
-        assert!(!at.join("xent-eval/report.html").exists() && !at.join("xent-eval/report.json").exists());
+        assert!(
+            !at.join("xent-eval/report.html").exists()
+                && !at.join("xent-eval/report.json").exists()
+        );
     }
     // A row that is not finite: an error, or left out and counted.
     std::fs::write(at.join("y.csv"), "label\n0\n1\n").unwrap();
-    assert!(refusal(at, &["--logits=two.csv", "--targets=y.csv"]).contains("two.csv: row 1, class 0: the logit is NaN"));
+    assert!(
+        refusal(at, &["--logits=two.csv", "--targets=y.csv"])
+            .contains("two.csv: row 1, class 0: the logit is NaN")
+    );
     let printed = done(at, &["--logits=two.csv", "--targets=y.csv", "--skip-non-finite"]);
     assert!(printed.contains("1 rows (1 with NaN or infinite logits left out)"), "{printed}");
     // An ignored row is never read.
     std::fs::write(at.join("y.csv"), "label\n0\n-100\n").unwrap();
-    assert!(done(at, &["--logits=two.csv", "--targets=y.csv", "--ignore-index=-100"]).contains("1 rows (1 ignored)"));
+    assert!(
+        done(at, &["--logits=two.csv", "--targets=y.csv", "--ignore-index=-100"])
+            .contains("1 rows (1 ignored)")
+    );
 }

@@ -26,7 +26,8 @@ impl Binning {
             Self::Torchmetrics => f64::from(single_edge(bin, bins)),
             _ => bin as f64 / bins as f64,
         };
-        let confidence = if self == Self::Torchmetrics { f64::from(confidence as f32) } else { confidence };
+        let confidence =
+            if self == Self::Torchmetrics { f64::from(confidence as f32) } else { confidence };
         // The product can round across an edge, so it is compared with the edges themselves.
         let guess = ((confidence * bins as f64) as usize).min(bins - 1);
         match self {
@@ -50,7 +51,8 @@ impl Binning {
 fn single_edge(bin: usize, bins: usize) -> f32 {
     // There a product and a difference are rounded once, together.
     let step = f64::from(1.0 / bins as f32);
-    (if bin < bins.div_ceil(2) { step * bin as f64 } else { 1.0 - step * (bins - bin) as f64 }) as f32
+    (if bin < bins.div_ceil(2) { step * bin as f64 } else { 1.0 - step * (bins - bin) as f64 })
+        as f32
 }
 
 /// A sum of probabilities in units of 2^−60: an integer, so it is the same in any order.
@@ -153,7 +155,11 @@ impl Reliability {
     /// Maximum calibration error: the largest |accuracy − mean confidence| of the bins that have
     /// rows.
     pub fn mce(&self) -> f64 {
-        self.bins.iter().filter(|bin| bin.rows > 0).map(|bin| bin.gap() / bin.rows as f64).fold(0.0, f64::max)
+        self.bins
+            .iter()
+            .filter(|bin| bin.rows > 0)
+            .map(|bin| bin.gap() / bin.rows as f64)
+            .fold(0.0, f64::max)
     }
 }
 
@@ -180,14 +186,32 @@ mod tests {
     fn edges_belong_to_the_bin_below() {
         let confidences = [0.6, 0.6, 0.8, 0.8, 1.0, 1.0, 1.0, 0.95];
         assert!((ece(&confidences, &[1, 0, 1, 1, 1, 1, 0, 1], 5) - 0.19375).abs() < 1e-15);
-        assert_eq!([0.0, 0.2, 0.2000001, 1.0].map(|confidence| Binning::RightClosed.bin_of(confidence, 5)), [0, 0, 1, 4]);
-        assert_eq!([0.0, 0.2, 0.1999999, 1.0].map(|confidence| Binning::Netcal.bin_of(confidence, 5)), [0, 1, 0, 4]);
-        assert_eq!([0.0, 0.2, 0.1999999, 1.0].map(|confidence| Binning::Torchmetrics.bin_of(confidence, 5)), [0, 1, 0, 5]);
+        assert_eq!(
+            [0.0, 0.2, 0.2000001, 1.0].map(|confidence| Binning::RightClosed.bin_of(confidence, 5)),
+            [0, 0, 1, 4]
+        );
+        assert_eq!(
+            [0.0, 0.2, 0.1999999, 1.0].map(|confidence| Binning::Netcal.bin_of(confidence, 5)),
+            [0, 1, 0, 4]
+        );
+        assert_eq!(
+            [0.0, 0.2, 0.1999999, 1.0]
+                .map(|confidence| Binning::Torchmetrics.bin_of(confidence, 5)),
+            [0, 1, 0, 5]
+        );
         for bins in 1..40 {
             for bin in 0..bins {
                 let edge = (bin + 1) as f64 / bins as f64;
-                assert_eq!(Binning::RightClosed.bin_of(edge, bins), bin, "upper edge of {bin} of {bins}");
-                assert_eq!(Binning::Netcal.bin_of(edge, bins), (bin + 1).min(bins - 1), "upper edge of {bin} of {bins}");
+                assert_eq!(
+                    Binning::RightClosed.bin_of(edge, bins),
+                    bin,
+                    "upper edge of {bin} of {bins}"
+                );
+                assert_eq!(
+                    Binning::Netcal.bin_of(edge, bins),
+                    (bin + 1).min(bins - 1),
+                    "upper edge of {bin} of {bins}"
+                );
             }
         }
     }

@@ -122,7 +122,11 @@ impl Cells {
     /// The cells from low to high.
     pub fn sorted(&self) -> Vec<Cell> {
         let settled = self.settled();
-        settled.keys().into_iter().map(|(key, rows, correct)| Cell { value: middle(key, settled.dropped), rows, correct }).collect()
+        settled
+            .keys()
+            .into_iter()
+            .map(|(key, rows, correct)| Cell { value: middle(key, settled.dropped), rows, correct })
+            .collect()
     }
 
     /// The same in at most `most` cells.
@@ -146,7 +150,11 @@ impl Cells {
 
     /// With as few cells as in the end.
     fn settled(&self) -> Cow<'_, Self> {
-        if self.cells.len() <= self.most { Cow::Borrowed(self) } else { Cow::Owned(self.coarsened(self.most)) }
+        if self.cells.len() <= self.most {
+            Cow::Borrowed(self)
+        } else {
+            Cow::Owned(self.coarsened(self.most))
+        }
     }
 
     fn limit(&mut self) {
@@ -170,7 +178,8 @@ impl Cells {
         keys.sort_unstable();
         // Two neighbours merge when the highest bit in which they differ is dropped.
         let mut apart = [0usize; 65];
-        keys.windows(2).for_each(|pair| apart[64 - (pair[0] ^ pair[1]).leading_zeros() as usize] += 1);
+        keys.windows(2)
+            .for_each(|pair| apart[64 - (pair[0] ^ pair[1]).leading_zeros() as usize] += 1);
         let (mut cells, mut more) = (keys.len(), 0);
         while cells > self.most && self.dropped + more < MANTISSA {
             more += 1;
@@ -195,7 +204,8 @@ impl Cells {
 
     /// Key, rows, right rows, in order.
     fn keys(&self) -> Vec<(u64, u64, u64)> {
-        let mut keys: Vec<_> = self.cells.iter().map(|(key, (rows, correct))| (*key, *rows, *correct)).collect();
+        let mut keys: Vec<_> =
+            self.cells.iter().map(|(key, (rows, correct))| (*key, *rows, *correct)).collect();
         keys.sort_unstable();
         keys
     }
@@ -221,7 +231,13 @@ impl From<Cells> for Packed {
         cells.shrink();
         let keys = cells.keys();
         let part = |part: fn(&(u64, u64, u64)) -> u64| keys.iter().map(part).collect();
-        Self { most: cells.most, dropped: cells.dropped, keys: part(|cell| cell.0), rows: part(|cell| cell.1), correct: part(|cell| cell.2) }
+        Self {
+            most: cells.most,
+            dropped: cells.dropped,
+            keys: part(|cell| cell.0),
+            rows: part(|cell| cell.1),
+            correct: part(|cell| cell.2),
+        }
     }
 }
 
@@ -230,16 +246,28 @@ impl TryFrom<Packed> for Cells {
 
     fn try_from(packed: Packed) -> Result<Self, Self::Error> {
         let Packed { most, dropped, keys, rows, correct } = packed;
-        if dropped > MANTISSA || keys.len() != rows.len() || keys.len() != correct.len() || keys.len() > most {
+        if dropped > MANTISSA
+            || keys.len() != rows.len()
+            || keys.len() != correct.len()
+            || keys.len() > most
+        {
             return Err("cells of different lengths, or more than there may be");
         }
         let largest = f64::INFINITY.to_bits() >> dropped;
         let total = rows.iter().try_fold(0u64, |total, rows| total.checked_add(*rows));
-        let valid = most >= LEAST && total.is_some() && keys.is_sorted_by(|a, b| a < b) && keys.last().is_none_or(|key| *key <= largest);
+        let valid = most >= LEAST
+            && total.is_some()
+            && keys.is_sorted_by(|a, b| a < b)
+            && keys.last().is_none_or(|key| *key <= largest);
         if !valid || rows.iter().zip(&correct).any(|(rows, correct)| correct > rows || *rows == 0) {
             return Err("cells that are not sorted, or have more right rows than rows");
         }
-        let cells = keys.into_iter().zip(rows).zip(correct).map(|((key, rows), correct)| (key, (rows, correct))).collect();
+        let cells = keys
+            .into_iter()
+            .zip(rows)
+            .zip(correct)
+            .map(|((key, rows), correct)| (key, (rows, correct)))
+            .collect();
         Ok(Self { most, dropped, cells })
     }
 }

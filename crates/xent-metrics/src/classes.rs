@@ -110,13 +110,19 @@ impl Classes {
             let least = edge / scale;
             // Most of the row is below the edge: whole pieces are skipped at once.
             const PIECE: usize = 32;
-            let pieces = e.chunks(PIECE).enumerate().filter(|(_, piece)| piece.iter().fold(0.0, |most: f64, e| if *e > most { *e } else { most }) >= least);
-            for class in pieces.flat_map(|(piece, es)| piece * PIECE..piece * PIECE + es.len()).filter(|class| e[*class] >= least) {
+            let pieces = e.chunks(PIECE).enumerate().filter(|(_, piece)| {
+                piece.iter().fold(0.0, |most: f64, e| if *e > most { *e } else { most }) >= least
+            });
+            for class in pieces
+                .flat_map(|(piece, es)| piece * PIECE..piece * PIECE + es.len())
+                .filter(|class| e[*class] >= least)
+            {
                 let p = e[class] * scale;
                 let bin = self.binning.bin_of(p, BINS);
                 if bin > 0 {
                     self.fresh[class] -= share(p);
-                    let upper = self.upper[class].get_or_insert_with(|| Box::new([Bin::default(); UPPER]));
+                    let upper =
+                        self.upper[class].get_or_insert_with(|| Box::new([Bin::default(); UPPER]));
                     upper[bin - 1].add(p, class == label);
                 }
             }
@@ -162,8 +168,17 @@ impl Classes {
         for (class, (first, upper)) in settled.first.iter().zip(&settled.upper).enumerate() {
             let bins = upper.iter().flat_map(|bins| bins.iter());
             let above: u64 = bins.clone().map(|bin| bin.rows).sum();
-            let first = Bin { rows: settled.rows.saturating_sub(above), correct: first.1, confidence: first.0 };
-            cells.extend(std::iter::once(&first).chain(bins).filter(|bin| bin.rows > 0).map(|bin| (class, *bin)));
+            let first = Bin {
+                rows: settled.rows.saturating_sub(above),
+                correct: first.1,
+                confidence: first.0,
+            };
+            cells.extend(
+                std::iter::once(&first)
+                    .chain(bins)
+                    .filter(|bin| bin.rows > 0)
+                    .map(|bin| (class, *bin)),
+            );
         }
         cells
     }
@@ -204,8 +219,15 @@ impl From<Classes> for Packed {
         classes.settle();
         let count = |count: fn(&Counts) -> u64| classes.counts.iter().map(count).collect();
         let upper = || {
-            let bins = classes.upper.iter().enumerate().flat_map(|(class, bins)| bins.iter().map(move |bins| (class, bins)));
-            bins.flat_map(|(class, bins)| bins.iter().enumerate().map(move |(bin, cell)| (class * UPPER + bin, cell))).filter(|(_, bin)| bin.rows > 0)
+            let bins = classes
+                .upper
+                .iter()
+                .enumerate()
+                .flat_map(|(class, bins)| bins.iter().map(move |bins| (class, bins)));
+            bins.flat_map(|(class, bins)| {
+                bins.iter().enumerate().map(move |(bin, cell)| (class * UPPER + bin, cell))
+            })
+            .filter(|(_, bin)| bin.rows > 0)
         };
         Self {
             binning: classes.binning,
@@ -232,27 +254,60 @@ impl TryFrom<Packed> for Classes {
         /// overflow.
         const MOST: u64 = 1 << 50;
         let len = packed.class_rows.len();
-        let same = [packed.class_correct.len(), packed.class_predicted.len(), packed.class_nll.len(), packed.first_shares.len(), packed.first_correct.len()];
+        let same = [
+            packed.class_correct.len(),
+            packed.class_predicted.len(),
+            packed.class_nll.len(),
+            packed.first_shares.len(),
+            packed.first_correct.len(),
+        ];
         let places = packed.upper.len();
-        let same_places = [packed.upper_rows.len(), packed.upper_correct.len(), packed.upper_shares.len()];
-        if same.iter().any(|other| *other != len) || same_places.iter().any(|other| *other != places) {
+        let same_places =
+            [packed.upper_rows.len(), packed.upper_correct.len(), packed.upper_shares.len()];
+        if same.iter().any(|other| *other != len)
+            || same_places.iter().any(|other| *other != places)
+        {
             return Err("classes whose arrays differ in length");
         }
-        let counts = [&packed.class_rows, &packed.class_correct, &packed.class_predicted, &packed.first_correct, &packed.upper_rows, &packed.upper_correct];
+        let counts = [
+            &packed.class_rows,
+            &packed.class_correct,
+            &packed.class_predicted,
+            &packed.first_correct,
+            &packed.upper_rows,
+            &packed.upper_correct,
+        ];
         let shares = packed.first_shares.iter().chain(&packed.upper_shares);
-        let valid = counts.iter().all(|counts| counts.iter().all(|count| *count <= packed.rows)) && packed.rows <= MOST;
+        let valid = counts.iter().all(|counts| counts.iter().all(|count| *count <= packed.rows))
+            && packed.rows <= MOST;
         let limit = u128::from(packed.rows + 1) << 60;
-        if !valid || shares.clone().any(|share| *share > limit) || packed.upper.iter().any(|place| *place >= (len * UPPER) as u64) {
+        if !valid
+            || shares.clone().any(|share| *share > limit)
+            || packed.upper.iter().any(|place| *place >= (len * UPPER) as u64)
+        {
             return Err("classes with more than all rows in one place");
         }
         let mut classes = Self::new(len, packed.binning);
         classes.rows = packed.rows;
-        let each = packed.class_rows.into_iter().zip(packed.class_correct).zip(packed.class_predicted).zip(packed.class_nll);
-        classes.counts = each.map(|(((rows, correct), predicted), nll)| Counts { rows, correct, predicted, nll }).collect();
-        classes.first = packed.first_shares.into_iter().map(ShareSum).zip(packed.first_correct).collect();
+        let each = packed
+            .class_rows
+            .into_iter()
+            .zip(packed.class_correct)
+            .zip(packed.class_predicted)
+            .zip(packed.class_nll);
+        classes.counts = each
+            .map(|(((rows, correct), predicted), nll)| Counts { rows, correct, predicted, nll })
+            .collect();
+        classes.first =
+            packed.first_shares.into_iter().map(ShareSum).zip(packed.first_correct).collect();
         for (i, place) in packed.upper.into_iter().enumerate() {
-            let bins = classes.upper[place as usize / UPPER].get_or_insert_with(|| Box::new([Bin::default(); UPPER]));
-            bins[place as usize % UPPER] = Bin { rows: packed.upper_rows[i], correct: packed.upper_correct[i], confidence: ShareSum(packed.upper_shares[i]) };
+            let bins = classes.upper[place as usize / UPPER]
+                .get_or_insert_with(|| Box::new([Bin::default(); UPPER]));
+            bins[place as usize % UPPER] = Bin {
+                rows: packed.upper_rows[i],
+                correct: packed.upper_correct[i],
+                confidence: ShareSum(packed.upper_shares[i]),
+            };
         }
         Ok(classes)
     }

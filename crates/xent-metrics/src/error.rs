@@ -26,7 +26,9 @@ pub enum InputError {
         classes: usize,
     },
     /// A row of logits does not define probabilities.
-    #[error("{file}: row {row}, class {class}: the logit is {value}, expected finite numbers, or −∞ for some classes of a row")]
+    #[error(
+        "{file}: row {row}, class {class}: the logit is {value}, expected finite numbers, or −∞ for some classes of a row"
+    )]
     NotFinite {
         /// The file.
         file: String,
@@ -43,6 +45,8 @@ pub enum InputError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
     /// The settings differ.
-    #[error("their settings differ: classes, binning, ignored labels, temperature and the budget of sampled logits must be the same")]
+    #[error(
+        "their settings differ: classes, binning, ignored labels, temperature and the budget of sampled logits must be the same"
+    )]
     Settings,
 }

@@ -93,15 +93,30 @@ impl Tallies {
     /// [`InputError`] with the row. Lengths and labels are checked before any row is added. Logits
     /// that are not finite are found only after the rows before them have been added: this value
     /// cannot be used any more then.
-    pub fn add(&mut self, rows: &LabelledRows<'_>, evaluated: &mut Vec<usize>) -> Result<(), InputError> {
+    pub fn add(
+        &mut self,
+        rows: &LabelledRows<'_>,
+        evaluated: &mut Vec<usize>,
+    ) -> Result<(), InputError> {
         let classes = self.settings.classes;
         if rows.logits.count() != rows.labels.len() * classes {
-            return Err(InputError::Lengths { logits: rows.logits.count(), labels: rows.labels.len(), classes });
+            return Err(InputError::Lengths {
+                logits: rows.logits.count(),
+                labels: rows.labels.len(),
+                classes,
+            });
         }
         let ignored = |label: &i64| self.settings.ignored.contains(label);
-        let wrong = |label: &i64| !ignored(label) && !usize::try_from(*label).is_ok_and(|label| label < classes);
+        let wrong = |label: &i64| {
+            !ignored(label) && !usize::try_from(*label).is_ok_and(|label| label < classes)
+        };
         if let Some(row) = rows.labels.iter().position(wrong) {
-            return Err(InputError::Label { file: rows.source.to_string(), row: rows.first + row as u64, label: rows.labels[row], classes });
+            return Err(InputError::Label {
+                file: rows.source.to_string(),
+                row: rows.first + row as u64,
+                label: rows.labels[row],
+                classes,
+            });
         }
         *self.sources.entry(rows.source.to_string()).or_default() += rows.labels.len() as u64;
         for (row, label) in rows.labels.iter().enumerate() {
@@ -114,11 +129,18 @@ impl Tallies {
             let Ok(read) = self.reader.read(logits, label, 1.0) else {
                 if !self.settings.skip_not_finite {
                     let (class, value) = logits.first_not_finite();
-                    return Err(InputError::NotFinite { file: rows.source.to_string(), row: number, class, value });
+                    return Err(InputError::NotFinite {
+                        file: rows.source.to_string(),
+                        row: number,
+                        class,
+                        value,
+                    });
                 }
                 self.not_finite += 1;
                 let place = (rows.source.to_string(), number);
-                self.first_not_finite = Some(self.first_not_finite.take().map_or(place.clone(), |first| first.min(place)));
+                self.first_not_finite = Some(
+                    self.first_not_finite.take().map_or(place.clone(), |first| first.min(place)),
+                );
                 continue;
             };
             self.raw.add(&self.reader, &read, label, rows.source, number);
@@ -139,7 +161,10 @@ impl Tallies {
         }
         self.ignored += other.ignored;
         self.not_finite += other.not_finite;
-        self.first_not_finite = [self.first_not_finite.take(), other.first_not_finite.clone()].into_iter().flatten().min();
+        self.first_not_finite = [self.first_not_finite.take(), other.first_not_finite.clone()]
+            .into_iter()
+            .flatten()
+            .min();
         self.raw.merge(&other.raw);
         if let (Some(scaled), Some(other)) = (&mut self.scaled, &other.scaled) {
             scaled.merge(other);
@@ -211,8 +236,14 @@ impl TryFrom<Unchecked> for Evaluation {
     fn try_from(Unchecked { tallies, kept }: Unchecked) -> Result<Self, Self::Error> {
         let settings = &tallies.settings;
         let consistent = |tally: &Tally| tally.is_consistent(settings.classes, settings.binning);
-        let scaled = tallies.scaled.as_ref().is_none_or(|scaled| consistent(scaled) && scaled.rows == tallies.raw.rows);
-        let all = settings.is_valid() && consistent(&tallies.raw) && scaled && tallies.scaled.is_some() == settings.temperature.is_some();
+        let scaled = tallies
+            .scaled
+            .as_ref()
+            .is_none_or(|scaled| consistent(scaled) && scaled.rows == tallies.raw.rows);
+        let all = settings.is_valid()
+            && consistent(&tallies.raw)
+            && scaled
+            && tallies.scaled.is_some() == settings.temperature.is_some();
         if !all || kept.classes() != settings.classes || kept.seen() != tallies.raw.rows {
             return Err("its parts contradict one another");
         }

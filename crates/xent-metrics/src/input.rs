@@ -32,11 +32,20 @@ impl Settings {
     /// For K classes, everything else at its default: 2²⁵ logits are retained, which take 128 MiB
     /// in f32.
     pub fn new(classes: usize) -> Self {
-        Self { classes, binning: Binning::default(), ignored: Vec::new(), temperature: None, skip_not_finite: false, sample_logits: 1 << 25 }
+        Self {
+            classes,
+            binning: Binning::default(),
+            ignored: Vec::new(),
+            temperature: None,
+            skip_not_finite: false,
+            sample_logits: 1 << 25,
+        }
     }
 
     pub(crate) fn is_valid(&self) -> bool {
-        (2..=1 << 31).contains(&self.classes) && self.sample_logits >= 1 && self.temperature.is_none_or(|t| t > 0.0 && t.is_finite())
+        (2..=1 << 31).contains(&self.classes)
+            && self.sample_logits >= 1
+            && self.temperature.is_none_or(|t| t > 0.0 && t.is_finite())
     }
 }
 
@@ -93,11 +102,18 @@ mod as_text {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub fn serialize<S: Serializer>(number: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(
+        number: &Option<f64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         number.map(|number| number.to_string()).serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-        Option::<String>::deserialize(deserializer)?.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<f64>, D::Error> {
+        Option::<String>::deserialize(deserializer)?
+            .map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
     }
 }

@@ -75,7 +75,14 @@ impl Mistakes {
 
     fn insert(&mut self, mistake: Mistake) {
         let key = |mistake: &Mistake| (mistake.source.clone(), mistake.row);
-        let place = self.0.partition_point(|other| other.gap.total_cmp(&mistake.gap).reverse().then_with(|| key(other).cmp(&key(&mistake))).is_lt());
+        let place = self.0.partition_point(|other| {
+            other
+                .gap
+                .total_cmp(&mistake.gap)
+                .reverse()
+                .then_with(|| key(other).cmp(&key(&mistake)))
+                .is_lt()
+        });
         self.0.insert(place, mistake);
         self.0.truncate(MOST);
     }
@@ -85,8 +92,14 @@ impl From<Mistakes> for Packed {
     fn from(Mistakes(mistakes): Mistakes) -> Self {
         Self {
             rows: mistakes.iter().map(|mistake| mistake.row).collect(),
-            classes: mistakes.iter().flat_map(|mistake| [mistake.label, mistake.predicted]).collect(),
-            numbers: mistakes.iter().flat_map(|mistake| [mistake.confidence, mistake.probability, mistake.gap]).collect(),
+            classes: mistakes
+                .iter()
+                .flat_map(|mistake| [mistake.label, mistake.predicted])
+                .collect(),
+            numbers: mistakes
+                .iter()
+                .flat_map(|mistake| [mistake.confidence, mistake.probability, mistake.gap])
+                .collect(),
             sources: mistakes.into_iter().map(|mistake| mistake.source).collect(),
         }
     }
@@ -98,14 +111,28 @@ impl TryFrom<Packed> for Mistakes {
     fn try_from(packed: Packed) -> Result<Self, Self::Error> {
         let len = packed.sources.len();
         let same = [packed.rows.len(), packed.classes.len() / 2, packed.numbers.len() / 3];
-        if len > MOST || same.iter().any(|other| *other != len) || packed.classes.len() % 2 + packed.numbers.len() % 3 > 0 {
+        if len > MOST
+            || same.iter().any(|other| *other != len)
+            || packed.classes.len() % 2 + packed.numbers.len() % 3 > 0
+        {
             return Err("mistakes whose arrays differ in length");
         }
         let mut mistakes = Self::default();
         let numbers = packed.numbers.chunks_exact(3).zip(packed.classes.chunks_exact(2));
-        for ((source, row), (numbers, classes)) in packed.sources.into_iter().zip(packed.rows).zip(numbers) {
-            let (label, predicted, confidence, probability, gap) = (classes[0], classes[1], numbers[0], numbers[1], numbers[2]);
-            mistakes.insert(Mistake { source, row, label, predicted, confidence, probability, gap });
+        for ((source, row), (numbers, classes)) in
+            packed.sources.into_iter().zip(packed.rows).zip(numbers)
+        {
+            let (label, predicted, confidence, probability, gap) =
+                (classes[0], classes[1], numbers[0], numbers[1], numbers[2]);
+            mistakes.insert(Mistake {
+                source,
+                row,
+                label,
+                predicted,
+                confidence,
+                probability,
+                gap,
+            });
         }
         Ok(mistakes)
     }

@@ -33,10 +33,14 @@ pub fn serialize<T: Pack, S: Serializer>(numbers: &[T], serializer: S) -> Result
     serializer.collect_str(&Base64Display::new(&T::pack(numbers), &STANDARD))
 }
 
-pub fn deserialize<'de, T: Pack, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+pub fn deserialize<'de, T: Pack, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     let bytes = {
         let text = <std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
         STANDARD.decode(text.as_bytes()).map_err(D::Error::custom)?
     };
-    T::unpack(&bytes).ok_or_else(|| D::Error::custom("an array whose length is not a multiple of the size of its numbers"))
+    T::unpack(&bytes).ok_or_else(|| {
+        D::Error::custom("an array whose length is not a multiple of the size of its numbers")
+    })
 }

@@ -44,7 +44,12 @@ pub struct Reader {
 
 impl Reader {
     /// Reads a row of at least two logits, divided by a temperature.
-    pub fn read(&mut self, row: Logits<'_>, label: usize, temperature: f64) -> Result<Row, NotFinite> {
+    pub fn read(
+        &mut self,
+        row: Logits<'_>,
+        label: usize,
+        temperature: f64,
+    ) -> Result<Row, NotFinite> {
         let Extremes { max, bad, masked } = self.prepare(row, temperature);
         if bad || max == f64::NEG_INFINITY {
             return Err(NotFinite);
@@ -66,7 +71,11 @@ impl Reader {
             let weight = self.e[label];
             (weight, 1.0 + (others.squares - weight * weight) + (mass - weight) * (mass - weight))
         };
-        let gap = if rest > 1e-280 { 0.0 - libm::log(rest / (classes - 1) as f64) } else { self.wide_gap(max, classes) };
+        let gap = if rest > 1e-280 {
+            0.0 - libm::log(rest / (classes - 1) as f64)
+        } else {
+            self.wide_gap(max, classes)
+        };
         self.e[top] = 1.0;
         (self.mass, self.top) = (mass, top);
         Ok(Row {
@@ -100,7 +109,9 @@ impl Reader {
         let logit = self.z[label];
         // The kernel computes exponentials of differences: the differences are scaled first, the
         // sums afterwards.
-        self.z.iter_mut().for_each(|z| *z = if *z == f64::NEG_INFINITY { *z } else { (*z - max) * beta });
+        self.z
+            .iter_mut()
+            .for_each(|z| *z = if *z == f64::NEG_INFINITY { *z } else { (*z - max) * beta });
         let sums = self.vectors.exponentials(&self.z, 0.0, &mut self.e);
         let mean = sums.first / sums.mass;
         let variance = (sums.second / sums.mass - mean * mean).max(0.0);
@@ -153,7 +164,14 @@ mod tests {
 
     #[test]
     fn ties_go_to_the_first() {
-        assert_eq!((read(&[1.0, 1.0, 0.0], 0).rank, read(&[1.0, 1.0, 0.0], 1).rank, read(&[1.0, 1.0, 0.0], 2).rank), (0, 1, 2));
+        assert_eq!(
+            (
+                read(&[1.0, 1.0, 0.0], 0).rank,
+                read(&[1.0, 1.0, 0.0], 1).rank,
+                read(&[1.0, 1.0, 0.0], 2).rank
+            ),
+            (0, 1, 2)
+        );
         assert_eq!(read(&[0.0, 1.0, 1.0], 2).predicted, 1);
     }
 
@@ -169,11 +187,19 @@ mod tests {
     #[test]
     fn masked_classes_have_no_probability() {
         let row = read(&[0.0, f64::NEG_INFINITY, 0.0], 0);
-        assert_eq!((row.confidence, row.nll, row.uniform, row.plain_gap), (0.5, 2f64.ln(), f64::INFINITY, f64::INFINITY));
+        assert_eq!(
+            (row.confidence, row.nll, row.uniform, row.plain_gap),
+            (0.5, 2f64.ln(), f64::INFINITY, f64::INFINITY)
+        );
         assert_eq!(row.gap, 2f64.ln());
         assert_eq!(read(&[0.0, f64::NEG_INFINITY, 0.0], 1).nll, f64::INFINITY);
-        for bad in [[f64::NAN, 0.0], [f64::INFINITY, 0.0], [f64::NEG_INFINITY; 2], [0.0, f64::NAN]] {
-            assert_eq!(Reader::default().read(Logits::F64(&bad), 0, 1.0), Err(NotFinite), "{bad:?}");
+        for bad in [[f64::NAN, 0.0], [f64::INFINITY, 0.0], [f64::NEG_INFINITY; 2], [0.0, f64::NAN]]
+        {
+            assert_eq!(
+                Reader::default().read(Logits::F64(&bad), 0, 1.0),
+                Err(NotFinite),
+                "{bad:?}"
+            );
         }
     }
 

@@ -53,7 +53,9 @@ struct Packed {
 fn hash(source: &str, row: u64) -> u64 {
     // FNV-1a of the file's name, then a step per row, then the finaliser of splitmix64 (Steele,
     // Lea, Flood 2014), a bijection that mixes them.
-    let source = source.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let source = source.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     let x = source.wrapping_add(row.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -67,7 +69,14 @@ impl Sample {
     }
 
     fn of_rows(classes: usize, most: usize) -> Self {
-        Self { classes, most, seen: 0, heap: BinaryHeap::new(), labels: Vec::new(), values: Values::F32(Vec::new()) }
+        Self {
+            classes,
+            most,
+            seen: 0,
+            heap: BinaryHeap::new(),
+            labels: Vec::new(),
+            values: Values::F32(Vec::new()),
+        }
     }
 
     /// Offers a row.
@@ -79,7 +88,12 @@ impl Sample {
     /// Offers some of these rows, given by their positions.
     pub fn offer_rows(&mut self, rows: &LabelledRows<'_>, positions: &[usize]) {
         for at in positions {
-            self.offer(rows.source, rows.first + *at as u64, rows.logits.part(at * self.classes..(at + 1) * self.classes), rows.labels[*at] as u32);
+            self.offer(
+                rows.source,
+                rows.first + *at as u64,
+                rows.logits.part(at * self.classes..(at + 1) * self.classes),
+                rows.labels[*at] as u32,
+            );
         }
     }
 
@@ -138,9 +152,15 @@ impl Values {
             *self = Self::F64(values.iter().map(|z| f64::from(*z)).collect());
         }
         match (self, logits) {
-            (Self::F32(values), Logits::F32(logits)) => write(values, at, limit, logits.iter().copied()),
-            (Self::F64(values), Logits::F32(logits)) => write(values, at, limit, logits.iter().map(|z| f64::from(*z))),
-            (Self::F64(values), Logits::F64(logits)) => write(values, at, limit, logits.iter().copied()),
+            (Self::F32(values), Logits::F32(logits)) => {
+                write(values, at, limit, logits.iter().copied())
+            }
+            (Self::F64(values), Logits::F32(logits)) => {
+                write(values, at, limit, logits.iter().map(|z| f64::from(*z)))
+            }
+            (Self::F64(values), Logits::F64(logits)) => {
+                write(values, at, limit, logits.iter().copied())
+            }
             // Widened above.
             (Self::F32(_), Logits::F64(_)) => {}
         }
@@ -205,7 +225,11 @@ impl TryFrom<Packed> for Sample {
             (0, double) if double == logits => Values::F64(packed.double),
             _ => return Err("sampled rows with too many or too few logits"),
         };
-        let valid = packed.classes >= 2 && packed.most >= 1 && rows <= packed.most && rows as u64 <= packed.seen && packed.hashes.len() == rows;
+        let valid = packed.classes >= 2
+            && packed.most >= 1
+            && rows <= packed.most
+            && rows as u64 <= packed.seen
+            && packed.hashes.len() == rows;
         if !valid || packed.labels.iter().any(|label| *label as usize >= packed.classes) {
             return Err("sampled rows that contradict one another");
         }
@@ -216,8 +240,16 @@ impl TryFrom<Packed> for Sample {
         if !finite {
             return Err("sampled rows with NaN or infinite logits");
         }
-        let heap = packed.hashes.into_iter().enumerate().map(|(place, hash)| (hash, place)).collect();
-        Ok(Self { classes: packed.classes, most: packed.most, seen: packed.seen, heap, labels: packed.labels, values })
+        let heap =
+            packed.hashes.into_iter().enumerate().map(|(place, hash)| (hash, place)).collect();
+        Ok(Self {
+            classes: packed.classes,
+            most: packed.most,
+            seen: packed.seen,
+            heap,
+            labels: packed.labels,
+            values,
+        })
     }
 }
 
@@ -262,8 +294,16 @@ mod tests {
     fn every_row_is_as_likely() {
         let mut sample = Sample::new(3, 3 * 2000);
         offer(&mut sample, 0..20_000);
-        let mean =
-            (0..sample.len()).map(|place| if let (Logits::F32(row), _) = sample.row(place) { f64::from(row[0]) } else { f64::NAN }).sum::<f64>() / 2000.0;
+        let mean = (0..sample.len())
+            .map(|place| {
+                if let (Logits::F32(row), _) = sample.row(place) {
+                    f64::from(row[0])
+                } else {
+                    f64::NAN
+                }
+            })
+            .sum::<f64>()
+            / 2000.0;
         // Uniform over 0..20000: sd of the mean 20000/√12/√2000 = 129.
         assert!((mean - 10_000.0).abs() < 4.0 * 129.0, "{mean}");
     }
@@ -274,6 +314,10 @@ mod tests {
         sample.offer("a", 0, Logits::F32(&[1.5, 2.0]), 0);
         other.offer("b", 0, Logits::F64(&[0.1, 2.0]), 1);
         sample.merge(&other);
-        assert!(sample.seen() == 2 && matches!(sample.row(1).0, Logits::F64([0.1, 2.0])) && matches!(sample.row(0).0, Logits::F64([1.5, 2.0])));
+        assert!(
+            sample.seen() == 2
+                && matches!(sample.row(1).0, Logits::F64([0.1, 2.0]))
+                && matches!(sample.row(0).0, Logits::F64([1.5, 2.0]))
+        );
     }
 }

@@ -53,9 +53,17 @@ impl FromStr for UniformPrior {
     type Err = xent::Error;
 
     fn from_str(word: &str) -> xent::Result<Self> {
-        let unknown = || ConfigError::Word { option: "prior", word: word.to_owned(), expected: "'uniform', 'wrong_classes'".to_owned() };
+        let unknown = || ConfigError::Word {
+            option: "prior",
+            word: word.to_owned(),
+            expected: "'uniform', 'wrong_classes'".to_owned(),
+        };
         let kind = word.parse::<PriorKind>().ok();
-        Ok(Self::ALL.iter().copied().find(|prior| Some(prior.kind()) == kind).ok_or_else(unknown)?)
+        Ok(Self::ALL
+            .iter()
+            .copied()
+            .find(|prior| Some(prior.kind()) == kind)
+            .ok_or_else(unknown)?)
     }
 }
 
@@ -79,7 +87,10 @@ impl Optimum {
         };
         let criterion = Config::new().label_smoothing(epsilon).prior(prior.prior()).build()?;
         let output = criterion.forward(&Rows::new(&vec![0.0; classes], classes)?, &[0u32])?;
-        Ok(Self { gap: (gap >= 0.0).then_some(gap), floor: output.floor.scalar().unwrap_or(f64::NAN) })
+        Ok(Self {
+            gap: (gap >= 0.0).then_some(gap),
+            floor: output.floor.scalar().unwrap_or(f64::NAN),
+        })
     }
 }
 
@@ -140,42 +151,73 @@ mod tests {
 
     #[test]
     fn the_loss_reaches_its_floor_at_the_gap_and_only_there() {
-        for (prior, epsilon, classes) in
-            [(UniformPrior::Uniform, 0.1, 10), (UniformPrior::Uniform, 0.3, 2), (UniformPrior::WrongClasses, 0.1, 10), (UniformPrior::WrongClasses, 0.4, 3)]
-        {
+        for (prior, epsilon, classes) in [
+            (UniformPrior::Uniform, 0.1, 10),
+            (UniformPrior::Uniform, 0.3, 2),
+            (UniformPrior::WrongClasses, 0.1, 10),
+            (UniformPrior::WrongClasses, 0.4, 3),
+        ] {
             let optimum = Optimum::new(prior, epsilon, classes).unwrap();
-            let criterion = Config::new().label_smoothing(epsilon).prior(prior.prior()).build().unwrap();
+            let criterion =
+                Config::new().label_smoothing(epsilon).prior(prior.prior()).build().unwrap();
             let loss = |gap: f64| {
                 let mut row = vec![0.0; classes];
                 row[0] = gap;
-                criterion.forward(&Rows::new(&row, classes).unwrap(), &[0u32]).unwrap().loss.scalar().unwrap()
+                criterion
+                    .forward(&Rows::new(&row, classes).unwrap(), &[0u32])
+                    .unwrap()
+                    .loss
+                    .scalar()
+                    .unwrap()
             };
             let gap = optimum.gap.unwrap();
             assert!((loss(gap) - optimum.floor).abs() < 1e-14, "{prior:?} {epsilon} {classes}");
-            assert!(loss(gap - 0.01) > optimum.floor + 1e-7 && loss(gap + 0.01) > optimum.floor + 1e-7);
+            assert!(
+                loss(gap - 0.01) > optimum.floor + 1e-7 && loss(gap + 0.01) > optimum.floor + 1e-7
+            );
         }
     }
 
     #[test]
     fn the_ends_of_the_range() {
         let optimum = |prior, epsilon| Optimum::new(prior, epsilon, 4).unwrap();
-        assert_eq!(optimum(UniformPrior::Uniform, 0.0), Optimum { gap: Some(f64::INFINITY), floor: 0.0 });
+        assert_eq!(
+            optimum(UniformPrior::Uniform, 0.0),
+            Optimum { gap: Some(f64::INFINITY), floor: 0.0 }
+        );
         assert_eq!(optimum(UniformPrior::Uniform, 1.0).gap, Some(0.0));
         assert_eq!(optimum(UniformPrior::WrongClasses, 0.75).gap, Some(0.0));
-        assert_eq!(optimum(UniformPrior::WrongClasses, 0.9).gap, None, "the label is no longer on top");
+        assert_eq!(
+            optimum(UniformPrior::WrongClasses, 0.9).gap,
+            None,
+            "the label is no longer on top"
+        );
         assert_eq!(optimum(UniformPrior::WrongClasses, 1.0).gap, None);
         assert!(Optimum::new(UniformPrior::Uniform, 1.5, 4).is_err());
     }
 
     #[test]
     fn the_estimate_inverts_the_optimum() {
-        let gaps = |lower: f64, median: f64, upper: f64| Gaps { mean: median, plain_mean: median, quantiles: [0.0, lower, median, upper, 99.0].map(Extended) };
+        let gaps = |lower: f64, median: f64, upper: f64| Gaps {
+            mean: median,
+            plain_mean: median,
+            quantiles: [0.0, lower, median, upper, 99.0].map(Extended),
+        };
         for epsilon in [0.05, 0.1, 0.2] {
             let gap = Optimum::new(UniformPrior::Uniform, epsilon, 10).unwrap().gap.unwrap();
             let found = estimate_epsilon(&gaps(gap - 0.1, gap, gap + 0.1), 10).unwrap();
-            assert!((found.value - epsilon).abs() < 1e-14 && found.low < epsilon && epsilon < found.high, "{found:?}");
+            assert!(
+                (found.value - epsilon).abs() < 1e-14
+                    && found.low < epsilon
+                    && epsilon < found.high,
+                "{found:?}"
+            );
         }
-        assert_eq!(estimate_epsilon(&gaps(9.0, 12.7, 15.0), 10), None, "gaps that spread, and are too wide");
+        assert_eq!(
+            estimate_epsilon(&gaps(9.0, 12.7, 15.0), 10),
+            None,
+            "gaps that spread, and are too wide"
+        );
         assert_eq!(estimate_epsilon(&gaps(1.0, 2.0, 3.0), 10), None, "gaps that spread");
     }
 }

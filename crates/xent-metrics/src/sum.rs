@@ -75,7 +75,8 @@ impl ExactSum {
         if biased == 0 && mantissa == 0 {
             return;
         }
-        let (mantissa, position) = if biased == 0 { (mantissa, 0) } else { (mantissa | 1 << 52, biased as usize - 1) };
+        let (mantissa, position) =
+            if biased == 0 { (mantissa, 0) } else { (mantissa | 1 << 52, biased as usize - 1) };
         let (limb, wide) = (position / BITS, u128::from(mantissa) << (position % BITS));
         let limbs = self.reach(limb, 3);
         for (i, limb) in limbs.iter_mut().enumerate() {
@@ -95,7 +96,10 @@ impl ExactSum {
         self.carry();
         let limbs = self.reach(other.first, other.limbs.len());
         limbs.iter_mut().zip(&other.limbs).for_each(|(a, b)| *a += b);
-        self.infinities.iter_mut().zip(other.infinities).for_each(|(a, b)| *a = a.saturating_add(b));
+        self.infinities
+            .iter_mut()
+            .zip(other.infinities)
+            .for_each(|(a, b)| *a = a.saturating_add(b));
         self.nan |= other.nan;
         self.carry();
     }
@@ -120,7 +124,8 @@ impl ExactSum {
         // half is rounded.
         let top = sum.limbs.len().saturating_sub(4);
         let (below, above) = sum.limbs.split_at(top);
-        let mut digits = above.iter().rev().fold(0u128, |digits, limb| digits << BITS | *limb as u128);
+        let mut digits =
+            above.iter().rev().fold(0u128, |digits, limb| digits << BITS | *limb as u128);
         digits |= u128::from(below.iter().any(|limb| *limb != 0));
         let magnitude = libm::scalbn(digits as f64, ((sum.first + top) * BITS) as i32 - LOWEST);
         if negative { -magnitude } else { magnitude }
@@ -199,10 +204,19 @@ impl TryFrom<Canonical> for ExactSum {
 
     fn try_from(canonical: Canonical) -> Result<Self, Self::Error> {
         // f64 reaches limb 66, and a sum of 2³² of the largest numbers one limb more.
-        if canonical.first > 70 || canonical.limbs.len() > 70 || canonical.limbs.iter().any(|limb| limb.unsigned_abs() > 1 << BITS) {
+        if canonical.first > 70
+            || canonical.limbs.len() > 70
+            || canonical.limbs.iter().any(|limb| limb.unsigned_abs() > 1 << BITS)
+        {
             return Err("limbs that no sum of f64 numbers has");
         }
-        let mut sum = Self { first: canonical.first, limbs: canonical.limbs, additions: 0, infinities: canonical.infinities, nan: canonical.nan };
+        let mut sum = Self {
+            first: canonical.first,
+            limbs: canonical.limbs,
+            additions: 0,
+            infinities: canonical.infinities,
+            nan: canonical.nan,
+        };
         sum.carry();
         Ok(sum)
     }
@@ -222,7 +236,20 @@ mod tests {
 
     #[test]
     fn one_number_is_itself() {
-        for x in [0.0, 1.0, -1.0, f64::MIN_POSITIVE, 5e-324, -5e-324, f64::MAX, f64::MIN, 0.1, -1e-300, 2f64.powi(-1022), 4294967296.0] {
+        for x in [
+            0.0,
+            1.0,
+            -1.0,
+            f64::MIN_POSITIVE,
+            5e-324,
+            -5e-324,
+            f64::MAX,
+            f64::MIN,
+            0.1,
+            -1e-300,
+            2f64.powi(-1022),
+            4294967296.0,
+        ] {
             assert_eq!(sum(&[x]).value(), x, "{x:e}");
         }
     }
@@ -230,7 +257,11 @@ mod tests {
     #[test]
     fn cancellation_leaves_what_is_left() {
         assert_eq!(sum(&[1e308, 1e-300, -1e308]).value(), 1e-300);
-        assert_eq!(sum(&[1.0, 2f64.powi(-53), 2f64.powi(-1074)]).value(), 1.0 + f64::EPSILON, "just above a half rounds up");
+        assert_eq!(
+            sum(&[1.0, 2f64.powi(-53), 2f64.powi(-1074)]).value(),
+            1.0 + f64::EPSILON,
+            "just above a half rounds up"
+        );
         assert_eq!(sum(&[1.0, 2f64.powi(-53)]).value(), 1.0, "a half rounds to even");
         assert_eq!(sum(&[f64::MAX, f64::MAX]).value(), f64::INFINITY);
         assert_eq!(sum(&[f64::MAX, f64::MAX, -f64::MAX]).value(), f64::MAX);

@@ -71,7 +71,14 @@ impl Tally {
     }
 
     /// Adds the row that `reader` has just read, with its place in a file.
-    pub(crate) fn add(&mut self, reader: &Reader, row: &Row, label: usize, source: &str, number: u64) {
+    pub(crate) fn add(
+        &mut self,
+        reader: &Reader,
+        row: &Row,
+        label: usize,
+        source: &str,
+        number: u64,
+    ) {
         self.add_unnamed(reader, row, label);
         if row.rank > 0 {
             self.mistakes.add(row, label, source, number);
@@ -141,7 +148,10 @@ mod bins {
     use crate::bins::ShareSum;
 
     pub fn serialize<S: Serializer>(bins: &[Bin], serializer: S) -> Result<S::Ok, S::Error> {
-        let numbers: Vec<u128> = bins.iter().flat_map(|bin| [u128::from(bin.rows), u128::from(bin.correct), bin.confidence.0]).collect();
+        let numbers: Vec<u128> = bins
+            .iter()
+            .flat_map(|bin| [u128::from(bin.rows), u128::from(bin.correct), bin.confidence.0])
+            .collect();
         packed::serialize(&numbers, serializer)
     }
 
@@ -149,10 +159,18 @@ mod bins {
         let numbers: Vec<u128> = packed::deserialize(deserializer)?;
         let (bins, rest) = numbers.as_chunks::<3>();
         let bin = |[rows, correct, share]: &[u128; 3]| -> Option<Bin> {
-            let (rows, correct) = (u64::try_from(*rows).ok().filter(|rows| *rows < 1 << 50)?, u64::try_from(*correct).ok()?);
-            (correct <= rows && *share <= u128::from(rows + 1) << 60).then_some(Bin { rows, correct, confidence: ShareSum(*share) })
+            let (rows, correct) = (
+                u64::try_from(*rows).ok().filter(|rows| *rows < 1 << 50)?,
+                u64::try_from(*correct).ok()?,
+            );
+            (correct <= rows && *share <= u128::from(rows + 1) << 60).then_some(Bin {
+                rows,
+                correct,
+                confidence: ShareSum(*share),
+            })
         };
         let bins: Option<Vec<Bin>> = bins.iter().map(bin).collect();
-        bins.filter(|_| rest.is_empty()).ok_or_else(|| D::Error::custom("bins that contradict themselves"))
+        bins.filter(|_| rest.is_empty())
+            .ok_or_else(|| D::Error::custom("bins that contradict themselves"))
     }
 }

@@ -43,9 +43,13 @@ impl Temperature {
 /// The T in \[0.05, 20\] that minimises the mean of −ln softmax(z/T)\[label\] over `rows` rows;
 /// none without rows. Rows whose label has the logit −∞, which no temperature changes, are left
 /// out.
-pub fn fit_temperature<'a>(rows: usize, row: &(dyn Fn(usize) -> (Logits<'a>, usize) + Sync)) -> Option<Temperature> {
+pub fn fit_temperature<'a>(
+    rows: usize,
+    row: &(dyn Fn(usize) -> (Logits<'a>, usize) + Sync),
+) -> Option<Temperature> {
     let derivatives = |beta: f64| derivatives(rows, row, beta);
-    let found = |value: f64, capped: bool| Some(Temperature { value, capped, rows: Some(rows as u64) });
+    let found =
+        |value: f64, capped: bool| Some(Temperature { value, capped, rows: Some(rows as u64) });
     if rows == 0 {
         return None;
     }
@@ -77,9 +81,14 @@ pub fn fit_temperature<'a>(rows: usize, row: &(dyn Fn(usize) -> (Logits<'a>, usi
 
 /// The means of the first and second derivatives, from exact sums, so that they have the same bits
 /// on any number of threads.
-fn derivatives<'a>(rows: usize, row: &(dyn Fn(usize) -> (Logits<'a>, usize) + Sync), beta: f64) -> (f64, f64) {
+fn derivatives<'a>(
+    rows: usize,
+    row: &(dyn Fn(usize) -> (Logits<'a>, usize) + Sync),
+    beta: f64,
+) -> (f64, f64) {
     let piece = |piece: usize| {
-        let (mut reader, mut slope, mut curvature) = (Reader::default(), ExactSum::default(), ExactSum::default());
+        let (mut reader, mut slope, mut curvature) =
+            (Reader::default(), ExactSum::default(), ExactSum::default());
         for place in piece * PIECE..rows.min((piece + 1) * PIECE) {
             let (logits, label) = row(place);
             let (first, second) = reader.slopes(logits, label, beta);
@@ -90,12 +99,14 @@ fn derivatives<'a>(rows: usize, row: &(dyn Fn(usize) -> (Logits<'a>, usize) + Sy
         }
         (slope, curvature)
     };
-    let merge = |(mut slope, mut curvature): (ExactSum, ExactSum), (other_slope, other_curvature)| {
+    let merge = |(mut slope, mut curvature): (ExactSum, ExactSum),
+                 (other_slope, other_curvature)| {
         slope.merge(&other_slope);
         curvature.merge(&other_curvature);
         (slope, curvature)
     };
-    let (slope, curvature) = (0..rows.div_ceil(PIECE)).into_par_iter().map(piece).reduce(Default::default, merge);
+    let (slope, curvature) =
+        (0..rows.div_ceil(PIECE)).into_par_iter().map(piece).reduce(Default::default, merge);
     (slope.value() / rows as f64, curvature.value() / rows as f64)
 }
 
@@ -112,7 +123,11 @@ impl Sample {
             (tally, reader)
         };
         let pieces = self.len().div_ceil(rayon::current_num_threads().max(1)).max(1);
-        let tallies = (0..self.len()).into_par_iter().with_min_len(pieces).fold(empty, add).map(|(tally, _)| tally);
+        let tallies = (0..self.len())
+            .into_par_iter()
+            .with_min_len(pieces)
+            .fold(empty, add)
+            .map(|(tally, _)| tally);
         tallies.reduce(
             || Tally::new(self.classes(), binning),
             |mut tally, other| {
@@ -130,13 +145,18 @@ mod tests {
     use super::*;
 
     fn fit(logits: &[f64], classes: usize, labels: &[usize]) -> Temperature {
-        fit_temperature(labels.len(), &|row| (Logits::F64(&logits[row * classes..(row + 1) * classes]), labels[row])).unwrap()
+        fit_temperature(labels.len(), &|row| {
+            (Logits::F64(&logits[row * classes..(row + 1) * classes]), labels[row])
+        })
+        .unwrap()
     }
 
     fn nll(logits: &[f64], classes: usize, labels: &[usize], temperature: f64) -> f64 {
         let mut reader = Reader::default();
         let rows = logits.chunks(classes).zip(labels);
-        rows.map(|(row, label)| reader.read(Logits::F64(row), *label, temperature).unwrap().nll).sum::<f64>() / labels.len() as f64
+        rows.map(|(row, label)| reader.read(Logits::F64(row), *label, temperature).unwrap().nll)
+            .sum::<f64>()
+            / labels.len() as f64
     }
 
     /// Rows (0, z) of two classes of which a share is right: the best β makes sigmoid(βz) that

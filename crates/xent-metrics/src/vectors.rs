@@ -3,7 +3,9 @@
 //! Products and sums are never fused, and sums have one order, so every instruction set computes
 //! the same bits: partial results of different machines add up to the result of one machine.
 
-use fearless_simd::{ExtractToken, Level, Select, Simd, SimdBase, SimdFloat, SimdMask, dispatch, f64x8};
+use fearless_simd::{
+    ExtractToken, Level, Select, Simd, SimdBase, SimdFloat, SimdMask, dispatch, f64x8,
+};
 
 /// Rows are padded to multiples of this.
 const LANES: usize = 8;
@@ -46,7 +48,12 @@ impl Default for Vectors {
 
 impl Vectors {
     /// Copies a row over `temperature` into `into`, padded with −∞.
-    pub fn prepare<T: Copy + Into<f64>>(self, row: &[T], temperature: f64, into: &mut Vec<f64>) -> Extremes {
+    pub fn prepare<T: Copy + Into<f64>>(
+        self,
+        row: &[T],
+        temperature: f64,
+        into: &mut Vec<f64>,
+    ) -> Extremes {
         into.resize(row.len().next_multiple_of(LANES), f64::NEG_INFINITY);
         into[row.len()..].fill(f64::NEG_INFINITY);
         dispatch!(self.0, simd => prepare(simd, row, temperature, into))
@@ -73,7 +80,12 @@ impl Vectors {
 }
 
 #[inline(always)]
-fn prepare<S: Simd, T: Copy + Into<f64>>(simd: S, row: &[T], temperature: f64, into: &mut [f64]) -> Extremes {
+fn prepare<S: Simd, T: Copy + Into<f64>>(
+    simd: S,
+    row: &[T],
+    temperature: f64,
+    into: &mut [f64],
+) -> Extremes {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -98,7 +110,11 @@ fn prepare<S: Simd, T: Copy + Into<f64>>(simd: S, row: &[T], temperature: f64, i
             }
             let max = max[0].max(max[1]).to_array().into_iter().fold(f64::NEG_INFINITY, f64::max);
             // The padding counts as masked, so a padded row is searched again.
-            let masked = if row.len().is_multiple_of(LANES) && open.all_true() { false } else { into[..row.len()].contains(&f64::NEG_INFINITY) };
+            let masked = if row.len().is_multiple_of(LANES) && open.all_true() {
+                false
+            } else {
+                into[..row.len()].contains(&f64::NEG_INFINITY)
+            };
             Extremes { max, bad: !finite.all_true(), masked }
         },
     )
@@ -210,7 +226,10 @@ mod tests {
         for (z, e) in z.iter().zip(&e) {
             let exact = libm::exp(*z);
             let expected = if *z < -708.0 { 0.0 } else { exact };
-            assert!((e - expected).abs() <= 2.0 * f64::EPSILON * expected, "e^{z}: {e:e}, expected {expected:e}");
+            assert!(
+                (e - expected).abs() <= 2.0 * f64::EPSILON * expected,
+                "e^{z}: {e:e}, expected {expected:e}"
+            );
         }
     }
 
@@ -222,7 +241,8 @@ mod tests {
             let extremes = vectors.prepare(&row, 1.7, &mut z);
             let found = vectors.exponentials(&z, extremes.max, &mut e);
             let any = vectors.spread(&e, 1.0 / found.mass, 0.5, &mut sums);
-            let bits = [found.mass, found.squares, found.below, found.first, found.second].map(f64::to_bits);
+            let bits = [found.mass, found.squares, found.below, found.first, found.second]
+                .map(f64::to_bits);
             (bits, any, e.iter().chain(&sums).map(|x| x.to_bits()).collect::<Vec<_>>())
         };
         assert!(run(Vectors::default()) == run(Vectors(Level::baseline())));

@@ -17,7 +17,14 @@ impl Data {
     fn evaluation(&self, settings: &Settings, range: std::ops::Range<usize>) -> Evaluation {
         let mut evaluation = Evaluation::new(settings.clone());
         let logits = &self.logits[range.start * self.classes..range.end * self.classes];
-        evaluation.add(&LabelledRows { source: "file", first: range.start as u64, logits: Logits::F32(logits), labels: &self.labels[range] }).unwrap();
+        evaluation
+            .add(&LabelledRows {
+                source: "file",
+                first: range.start as u64,
+                logits: Logits::F32(logits),
+                labels: &self.labels[range],
+            })
+            .unwrap();
         evaluation
     }
 }
@@ -66,7 +73,11 @@ proptest! {
 #[test]
 fn only_like_merges_with_like() {
     let mut one = Evaluation::new(Settings::new(3));
-    for other in [Settings::new(4), Settings { temperature: Some(2.0), ..Settings::new(3) }, Settings { binning: Binning::Netcal, ..Settings::new(3) }] {
+    for other in [
+        Settings::new(4),
+        Settings { temperature: Some(2.0), ..Settings::new(3) },
+        Settings { binning: Binning::Netcal, ..Settings::new(3) },
+    ] {
         assert_eq!(one.merge(&Evaluation::new(other)), Err(MergeError::Settings));
     }
     assert_eq!(one.merge(&Evaluation::new(Settings::new(3))), Ok(()));
@@ -78,18 +89,40 @@ fn rows_that_cannot_be_judged_are_named() {
         let rows = LabelledRows { source: "z.npy", first: 10, logits: Logits::F64(logits), labels };
         Evaluation::new(Settings::new(2)).add(&rows).map_err(|error| error.to_string())
     };
-    assert_eq!(add(&[0.0, 1.0, 2.0], &[0]), Err(InputError::Lengths { logits: 3, labels: 1, classes: 2 }.to_string()));
-    assert!(add(&[0.0, 1.0, 2.0, 3.0], &[0, 2]).unwrap_err().contains("z.npy: row 11 has the label 2, expected a class from 0 to 1"));
+    assert_eq!(
+        add(&[0.0, 1.0, 2.0], &[0]),
+        Err(InputError::Lengths { logits: 3, labels: 1, classes: 2 }.to_string())
+    );
+    assert!(
+        add(&[0.0, 1.0, 2.0, 3.0], &[0, 2])
+            .unwrap_err()
+            .contains("z.npy: row 11 has the label 2, expected a class from 0 to 1")
+    );
     assert!(add(&[0.0, 1.0], &[i64::MIN]).unwrap_err().contains("label -9223372036854775808"));
-    assert!(add(&[0.0, 1.0, 2.0, f64::NAN], &[0, 1]).unwrap_err().contains("z.npy: row 11, class 1: the logit is NaN"));
-    assert!(add(&[f64::NEG_INFINITY; 2], &[0]).unwrap_err().contains("row 10, class 0: the logit is -inf"));
+    assert!(
+        add(&[0.0, 1.0, 2.0, f64::NAN], &[0, 1])
+            .unwrap_err()
+            .contains("z.npy: row 11, class 1: the logit is NaN")
+    );
+    assert!(
+        add(&[f64::NEG_INFINITY; 2], &[0])
+            .unwrap_err()
+            .contains("row 10, class 0: the logit is -inf")
+    );
 }
 
 #[test]
 fn what_is_no_evaluation_is_refused() {
     let mut evaluation = Evaluation::new(Settings::new(3));
     let logits: Vec<f32> = (0..30).map(|i| (i % 7) as f32).collect();
-    evaluation.add(&LabelledRows { source: "a", first: 0, logits: Logits::F32(&logits), labels: &[0, 1, 2, 0, 1, 2, 0, 1, 2, 0] }).unwrap();
+    evaluation
+        .add(&LabelledRows {
+            source: "a",
+            first: 0,
+            logits: Logits::F32(&logits),
+            labels: &[0, 1, 2, 0, 1, 2, 0, 1, 2, 0],
+        })
+        .unwrap();
     let text = written(&evaluation);
     assert!(read(&text).is_ok());
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -13,7 +13,9 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let numbers = |value: &Value| value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>();
+    let numbers = |value: &Value| {
+        value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>()
+    };
     let case = |line: &str| {
         let case: Value = serde_json::from_str(line).unwrap();
         Case {
@@ -29,22 +31,43 @@ fn cases() -> Vec<Case> {
 
 fn scores(case: &Case, binning: Binning) -> Scores {
     let mut evaluation = Evaluation::new(Settings { binning, ..Settings::new(case.classes) });
-    evaluation.add(&LabelledRows { source: "case", first: 0, logits: Logits::F64(&case.logits), labels: &case.labels }).unwrap();
+    evaluation
+        .add(&LabelledRows {
+            source: "case",
+            first: 0,
+            logits: Logits::F64(&case.logits),
+            labels: &case.labels,
+        })
+        .unwrap();
     evaluation.scores()
 }
 
 /// Where a reference has an answer, ours is within `tolerance` of it. Returns whether it had one.
 fn agrees(case: &Case, what: &str, found: f64, expected: &Value, tolerance: f64) -> bool {
     let Some(expected) = expected.as_f64() else { return false };
-    assert!((found - expected).abs() <= tolerance * expected.abs().max(1.0), "{}, {what}: {found}, expected {expected}", case.name);
+    assert!(
+        (found - expected).abs() <= tolerance * expected.abs().max(1.0),
+        "{}, {what}: {found}, expected {expected}",
+        case.name
+    );
     true
 }
 
 fn calibration(case: &Case, when: &str, scored: &Scored, answers: &Value) -> usize {
     let mut checked = 0;
     for (reference, tolerance) in [("torchmetrics", 1e-6), ("netcal", 1e-9)] {
-        for (measure, found) in [("ece", scored.ece.value), ("mce", scored.mce.value), ("classwise", scored.ece_classwise.value)] {
-            checked += usize::from(agrees(case, &format!("{when} {measure} ({reference})"), found, &answers[reference][measure], tolerance));
+        for (measure, found) in [
+            ("ece", scored.ece.value),
+            ("mce", scored.mce.value),
+            ("classwise", scored.ece_classwise.value),
+        ] {
+            checked += usize::from(agrees(
+                case,
+                &format!("{when} {measure} ({reference})"),
+                found,
+                &answers[reference][measure],
+                tolerance,
+            ));
         }
     }
     checked
@@ -57,14 +80,18 @@ fn every_metric_agrees_with_its_references() {
         let Scores { raw, temperature, scaled, .. } = scores(&case, Binning::RightClosed);
         let scaled = scaled.unwrap();
         let answers = &case.answers;
-        let mut check = |what: &str, found: f64, expected: &Value| checked += usize::from(agrees(&case, what, found, expected, 1e-9));
+        let mut check = |what: &str, found: f64, expected: &Value| {
+            checked += usize::from(agrees(&case, what, found, expected, 1e-9))
+        };
         check("accuracy", raw.accuracy.value, &answers["accuracy"]);
         check("nll", raw.nll.value, &answers["nll"]);
         check("brier", raw.brier.value, &answers["brier"]);
         check("uniform", raw.uniform_nll, &answers["uniform"]);
         check("gap", raw.gap.mean, &answers["gap"]);
         check("plain gap", raw.gap.plain_mean, &answers["plain_gap"]);
-        for (quantile, expected) in raw.gap.quantiles.iter().zip(answers["gap_quantiles"].as_array().unwrap()) {
+        for (quantile, expected) in
+            raw.gap.quantiles.iter().zip(answers["gap_quantiles"].as_array().unwrap())
+        {
             check("gap quantile", quantile.0, expected);
         }
         assert_eq!(raw.top5.is_some(), case.classes > 5);
@@ -89,17 +116,32 @@ fn conventions_differ_on_edges_and_compat_follows_them() {
     let cases = cases();
     let edges = cases.iter().find(|case| case.name == "edges").unwrap();
     let ours = scores(edges, Binning::RightClosed).raw;
-    for (binning, reference, tolerance) in [(Binning::Torchmetrics, "torchmetrics", 1e-6), (Binning::Netcal, "netcal", 1e-9)] {
+    for (binning, reference, tolerance) in
+        [(Binning::Torchmetrics, "torchmetrics", 1e-6), (Binning::Netcal, "netcal", 1e-9)]
+    {
         let theirs = scores(edges, binning).raw;
         let answers = &edges.answers[reference];
         assert!(agrees(edges, "ece", theirs.ece.value, &answers["ece"], tolerance));
         assert!(agrees(edges, "mce", theirs.mce.value, &answers["mce"], tolerance));
-        assert!(agrees(edges, "ece_classwise", theirs.ece_classwise.value, &answers["classwise"], tolerance));
-        assert!((ours.ece.value - theirs.ece.value).abs() > 1e-3, "the case tells the conventions apart");
+        assert!(agrees(
+            edges,
+            "ece_classwise",
+            theirs.ece_classwise.value,
+            &answers["classwise"],
+            tolerance
+        ));
+        assert!(
+            (ours.ece.value - theirs.ece.value).abs() > 1e-3,
+            "the case tells the conventions apart"
+        );
     }
     // Elsewhere they agree.
     for case in cases.iter().filter(|case| case.name != "edges") {
         let netcal = scores(case, Binning::Netcal).raw;
-        assert!((netcal.ece.value - scores(case, Binning::RightClosed).raw.ece.value).abs() < 1e-12, "{}", case.name);
+        assert!(
+            (netcal.ece.value - scores(case, Binning::RightClosed).raw.ece.value).abs() < 1e-12,
+            "{}",
+            case.name
+        );
     }
 }

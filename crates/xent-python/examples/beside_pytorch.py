@@ -61,11 +61,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--elements", type=int, default=1 << 25, help="logits in all")
     parser.add_argument("--classes", type=int, nargs="+", default=[32000, 128256])
-    parser.add_argument("--dtype", choices=["float32", "float64", "bfloat16", "float16"], default="float32")
+    parser.add_argument(
+        "--dtype", choices=["float32", "float64", "bfloat16", "float16"], default="float32"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.dtype}, loss and gradient")
-    print(f"{'logits':>14}  {'xent':>9}  {'nothing kept':>12}  {'PyTorch':>9}  {'faster by':>9}  {'nothing kept':>12}  {'xent adds':>9}  {'PyTorch adds':>12}")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {options.dtype}, loss and gradient"
+    )
+    print(
+        f"{'logits':>14}  {'xent':>9}  {'nothing kept':>12}  {'PyTorch':>9}  {'faster by':>9}  {'nothing kept':>12}  {'xent adds':>9}  {'PyTorch adds':>12}"
+    )
     for classes in options.classes:
         rows = max(options.elements // classes, 1)
         logits = torch.randn(rows, classes).to(getattr(torch, options.dtype)).requires_grad_()
@@ -73,10 +79,16 @@ def main():
         compare(logits, targets)
         rounds = [one_round(logits, targets) for _ in range(options.rounds)]
         kept, fresh, theirs = (statistics.median(times) for times in zip(*rounds))
-        faster, faster_fresh = statistics.median(r[2] / r[0] for r in rounds), statistics.median(r[2] / r[1] for r in rounds)
+        faster, faster_fresh = (
+            statistics.median(r[2] / r[0] for r in rounds),
+            statistics.median(r[2] / r[1] for r in rounds),
+        )
         size = logits.numel() * logits.element_size()
         keep_gradient_memory(False)
-        ours, pytorchs = (f"{bytes_ / size:.2f}×" if (bytes_ := peak(loss, logits, targets)) is not None else "?" for loss in (cross_entropy, F.cross_entropy))
+        ours, pytorchs = (
+            f"{bytes_ / size:.2f}×" if (bytes_ := peak(loss, logits, targets)) is not None else "?"
+            for loss in (cross_entropy, F.cross_entropy)
+        )
         print(
             f"{f'[{rows}, {classes}]':>14}  {kept * 1e3:>6.1f} ms  {fresh * 1e3:>9.1f} ms  {theirs * 1e3:>6.1f} ms  {faster:>8.1f}×  {faster_fresh:>11.1f}×  {ours:>9}  {pytorchs:>12}"
         )

@@ -27,8 +27,12 @@ def idx(name, header):
     return np.frombuffer(gzip.decompress((DIGITS / name).read_bytes()), np.uint8, offset=header)
 
 
-labels = torch.from_numpy(idx("digits-labels.idx1-ubyte.gz", 8).copy())  # uint8 is good enough for class indices
-images = torch.from_numpy(idx("digits-images.idx3-ubyte.gz", 16).reshape(len(labels), 1, 8, 8) / np.float32(16))
+labels = torch.from_numpy(
+    idx("digits-labels.idx1-ubyte.gz", 8).copy()
+)  # uint8 is good enough for class indices
+images = torch.from_numpy(
+    idx("digits-images.idx3-ubyte.gz", 16).reshape(len(labels), 1, 8, 8) / np.float32(16)
+)
 order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
 train, test = order[:1200], order[1200:]
 
@@ -73,19 +77,33 @@ def judge(model):
     probability, predicted = logits.softmax(1).max(1)
     correct = predicted == labels[test]
     bins = (probability * 15).long().clamp(max=14)
-    calibration = sum(abs((correct[bins == b].float() - probability[bins == b]).sum().item()) for b in range(15)) / len(test)
+    calibration = sum(
+        abs((correct[bins == b].float() - probability[bins == b]).sum().item()) for b in range(15)
+    ) / len(test)
     true = logits.gather(1, labels[test, None].long()).squeeze(1)
     others = logits.scatter(1, labels[test, None].long(), 0.0).sum(1) / 9
-    return 1 - stats.correct.item() / len(test), stats.nll.item(), calibration, (true - others).mean().item()
+    return (
+        1 - stats.correct.item() / len(test),
+        stats.nll.item(),
+        calibration,
+        (true - others).mean().item(),
+    )
 
 
 def main():
     start = time.perf_counter()
-    print(f"{'ε':>5}  {'test error':>10}  {'test nll':>8}  {'calibration error':>17}  {'logit gap':>9}  {'the gap ε aims at':>17}")
+    print(
+        f"{'ε':>5}  {'test error':>10}  {'test nll':>8}  {'calibration error':>17}  {'logit gap':>9}  {'the gap ε aims at':>17}"
+    )
     for eps in (0.0, 0.05, 0.1, 0.2):
-        error, nll, calibration, gap = (sum(values) / len(values) for values in zip(*(judge(fit(eps, seed)) for seed in range(2))))
+        error, nll, calibration, gap = (
+            sum(values) / len(values)
+            for values in zip(*(judge(fit(eps, seed)) for seed in range(2)))
+        )
         aim = f"{np.log(1 + (1 - eps) * 10 / eps):.2f}" if eps else "∞"
-        print(f"{eps:>5}  {error:>10.2%}  {nll:>8.4f}  {calibration:>17.4f}  {gap:>9.2f}  {aim:>17}")
+        print(
+            f"{eps:>5}  {error:>10.2%}  {nll:>8.4f}  {calibration:>17.4f}  {gap:>9.2f}  {aim:>17}"
+        )
     print(f"{time.perf_counter() - start:.0f} seconds")
 
 

@@ -13,7 +13,8 @@ const HOST: [i32; 3] = [1, 3, 11];
 /// An array in host memory that some framework owns.
 pub(crate) struct Array {
     _capsule: Py<PyCapsule>,
-    /// The lowest element that is reached, and how many elements there are to the highest; both hold for elements of `dtype`.
+    /// The lowest element that is reached, and how many elements there are to the highest; both
+    /// hold for elements of `dtype`.
     lowest: *mut u8,
     reach: usize,
     /// Where element 0 is, from the lowest.
@@ -30,15 +31,18 @@ impl Array {
         self.shape.iter().product()
     }
 
-    /// All elements from the lowest to the highest, also those between that the array does not have.
+    /// All elements from the lowest to the highest, also those between that the array does not
+    /// have.
     ///
     /// # Safety
-    /// Nobody writes to the array meanwhile: as everywhere with arrays that threads share, the callers in Python see to that.
+    /// Nobody writes to the array meanwhile: as everywhere with arrays that threads share, the
+    /// callers in Python see to that.
     pub(crate) unsafe fn buffer<T: Number>(&self) -> Option<&[T]> {
         if T::DTYPE != self.dtype {
             return None;
         }
-        // SAFETY: `new` checked the pointer; the capsule keeps the memory alive as long as self; nobody writes (contract).
+        // SAFETY: `new` checked the pointer; the capsule keeps the memory alive as long as self;
+        // nobody writes (contract).
         Some(unsafe { std::slice::from_raw_parts(self.lowest.cast(), self.reach) })
     }
 
@@ -61,9 +65,14 @@ impl Array {
     ///
     /// # Safety
     /// Nobody else reads or writes the array's memory meanwhile.
-    pub(crate) unsafe fn buffer_mut<T: Number>(&mut self, name: &str) -> PyResult<Option<&mut [T]>> {
+    pub(crate) unsafe fn buffer_mut<T: Number>(
+        &mut self,
+        name: &str,
+    ) -> PyResult<Option<&mut [T]>> {
         if self.read_only {
-            return Err(value_error(format!("{name} is read-only, expected an array that can be written")));
+            return Err(value_error(format!(
+                "{name} is read-only, expected an array that can be written"
+            )));
         }
         if T::DTYPE != self.dtype {
             return Ok(None);
@@ -86,7 +95,10 @@ impl Array {
         // SAFETY: a producer of DLPack made it, and the capsule keeps it.
         let tensor = unsafe { &*tensor };
         if !HOST.contains(&tensor.device.kind) {
-            return Err(value_error(format!("an array on device type {} (DLPack's numbers), expected host memory (CPU)", tensor.device.kind)));
+            return Err(value_error(format!(
+                "an array on device type {} (DLPack's numbers), expected host memory (CPU)",
+                tensor.device.kind
+            )));
         }
         let DataType { code, bits, lanes } = tensor.dtype;
         let dtype = match Dtype::new(tensor.dtype) {
@@ -100,20 +112,26 @@ impl Array {
         };
         let axes = usize::try_from(tensor.ndim).unwrap_or(0);
         // SAFETY: a producer's shape has as many entries as there are axes.
-        let lengths = if axes == 0 { &[] } else { unsafe { std::slice::from_raw_parts(tensor.shape, axes) } };
+        let lengths =
+            if axes == 0 { &[] } else { unsafe { std::slice::from_raw_parts(tensor.shape, axes) } };
         let shape = lengths
             .iter()
             .map(|&length| usize::try_from(length))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| value_error(format!("an array of shape {lengths:?}")))?;
         if shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length)).is_none() {
-            return Err(value_error(format!("an array of shape {shape:?}: the number of entries overflows")));
+            return Err(value_error(format!(
+                "an array of shape {shape:?}: the number of entries overflows"
+            )));
         }
         let strides: Vec<isize> = if tensor.strides.is_null() || axes == 0 {
             c_strides(&shape)
         } else {
             // SAFETY: as its shape.
-            unsafe { std::slice::from_raw_parts(tensor.strides, axes) }.iter().map(|&stride| stride as isize).collect()
+            unsafe { std::slice::from_raw_parts(tensor.strides, axes) }
+                .iter()
+                .map(|&stride| stride as isize)
+                .collect()
         };
         let (mut below, mut above) = (0i128, 0i128);
         for (&length, &stride) in shape.iter().zip(&strides) {
@@ -124,22 +142,48 @@ impl Array {
         let reach = if empty {
             0
         } else {
-            usize::try_from(above - below + 1).map_err(|_| value_error(format!("an array of shape {shape:?} and strides {strides:?}")))?
+            usize::try_from(above - below + 1).map_err(|_| {
+                value_error(format!("an array of shape {shape:?} and strides {strides:?}"))
+            })?
         };
         let first = tensor.data.cast::<u8>().wrapping_add(tensor.byte_offset as usize);
-        let lowest = first.wrapping_offset(if empty { 0 } else { below as isize * dtype.size() as isize });
+        let lowest =
+            first.wrapping_offset(if empty { 0 } else { below as isize * dtype.size() as isize });
         if empty {
             let lowest = std::ptr::without_provenance_mut(dtype.size());
-            return Ok(Self { _capsule: capsule, lowest, reach, offset: 0, dtype, shape, strides, read_only });
+            return Ok(Self {
+                _capsule: capsule,
+                lowest,
+                reach,
+                offset: 0,
+                dtype,
+                shape,
+                strides,
+                read_only,
+            });
         }
         if tensor.data.is_null() || !lowest.addr().is_multiple_of(dtype.size()) {
-            return Err(value_error(format!("an array of {dtype} at address {:#x}, expected a multiple of {}", lowest.addr(), dtype.size())));
+            return Err(value_error(format!(
+                "an array of {dtype} at address {:#x}, expected a multiple of {}",
+                lowest.addr(),
+                dtype.size()
+            )));
         }
-        Ok(Self { _capsule: capsule, lowest, reach, offset: (-below) as usize, dtype, shape, strides, read_only })
+        Ok(Self {
+            _capsule: capsule,
+            lowest,
+            reach,
+            offset: (-below) as usize,
+            dtype,
+            shape,
+            strides,
+            read_only,
+        })
     }
 }
 
-/// Whatever has `__dlpack__`; or a tuple of such an array of uint16 and the word "bfloat16", for frameworks that have no bfloat16 in DLPack.
+/// Whatever has `__dlpack__`; or a tuple of such an array of uint16 and the word "bfloat16", for
+/// frameworks that have no bfloat16 in DLPack.
 impl FromPyObject<'_, '_> for Array {
     type Error = PyErr;
 

@@ -1,4 +1,5 @@
-//! The arrays of a batch, read into what [`xent::Criterion`] takes. Shapes and dtypes are checked here, values are xent's to check.
+//! The arrays of a batch, read into what [`xent::Criterion`] takes. Shapes and dtypes are checked
+//! here, values are xent's to check.
 
 use pyo3::prelude::*;
 use xent::host::{HostAllowed, HostBatch, HostIndices, HostTargets, LogitsShape};
@@ -44,7 +45,10 @@ impl Arrays {
         if let Some(mask) = &self.allowed_classes {
             let name = "the mask of allowed classes";
             let shared = shape.expect_classes_or_logits(name, &mask.shape).map_err(error)?;
-            batch.allowed_classes = Some(HostAllowed { entries: mask.booleans(name, (!shared).then_some(shape.axis()))?, shared });
+            batch.allowed_classes = Some(HostAllowed {
+                entries: mask.booleans(name, (!shared).then_some(shape.axis()))?,
+                shared,
+            });
         }
         batch.denominator = self.denominator;
         Ok(batch)
@@ -54,7 +58,9 @@ impl Arrays {
         let name = "the array of targets";
         match (&self.second_targets, &self.lam) {
             (None, None) if self.targets.dtype.is_float() => {
-                shape.expect_logits("the array of target probabilities", &self.targets.shape).map_err(error)?;
+                shape
+                    .expect_logits("the array of target probabilities", &self.targets.shape)
+                    .map_err(error)?;
                 Ok(HostTargets::Probabilities)
             }
             (None, None) => Ok(HostTargets::Classes(indices(name, &self.targets, shape)?)),
@@ -63,9 +69,15 @@ impl Arrays {
                     Given::All(lambda) => Lambda::Scalar(*lambda),
                     Given::Rows(lambda) => Lambda::Rows(row_numbers("lam", lambda, shape)?),
                 };
-                Ok(HostTargets::Mix { a: indices(name, &self.targets, shape)?, b: indices("the array of second targets", second, shape)?, lambda })
+                Ok(HostTargets::Mix {
+                    a: indices(name, &self.targets, shape)?,
+                    b: indices("the array of second targets", second, shape)?,
+                    lambda,
+                })
             }
-            _ => Err(type_error("a two-label mix needs both second targets and lam, the share of the first label; one of them is missing")),
+            _ => Err(type_error(
+                "a two-label mix needs both second targets and lam, the share of the first label; one of them is missing",
+            )),
         }
     }
 
@@ -75,17 +87,28 @@ impl Arrays {
         if self.second_targets.is_some() || !targets.dtype.is_float() {
             return Ok(None);
         }
-        Ok(with_float!("the array of targets", targets.dtype, F => targets.rows::<F>(shape.axis() as isize)?.map(Targets::from)))
+        Ok(
+            with_float!("the array of targets", targets.dtype, F => targets.rows::<F>(shape.axis() as isize)?.map(Targets::from)),
+        )
     }
 }
 
-fn indices<'a>(name: &'static str, array: &'a Array, shape: &LogitsShape) -> PyResult<HostIndices<'a>> {
-    // Before anything of that size is made of it: a broadcast array may have any number of positions.
+fn indices<'a>(
+    name: &'static str,
+    array: &'a Array,
+    shape: &LogitsShape,
+) -> PyResult<HostIndices<'a>> {
+    // Before anything of that size is made of it: a broadcast array may have any number of
+    // positions.
     shape.expect_rows(name, &array.shape).map_err(error)?;
     array.indices(name)
 }
 
-pub(crate) fn row_numbers<'a>(name: &'static str, array: &'a Array, shape: &LogitsShape) -> PyResult<Numbers<'a>> {
+pub(crate) fn row_numbers<'a>(
+    name: &'static str,
+    array: &'a Array,
+    shape: &LogitsShape,
+) -> PyResult<Numbers<'a>> {
     shape.expect_rows(name, &array.shape).map_err(error)?;
     array.numbers(name)
 }

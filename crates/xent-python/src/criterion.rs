@@ -6,7 +6,10 @@ use std::str::FromStr;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use xent::host::LogitsShape;
-use xent::{ClassWeighting, Config, Denominator, Element, EmptyMean, Form, Masked, Prior, PriorKind, PriorMatrix, Reduction, Rows, RowsMut, Upstream};
+use xent::{
+    ClassWeighting, Config, Denominator, Element, EmptyMean, Form, Masked, Prior, PriorKind,
+    PriorMatrix, Reduction, Rows, RowsMut, Upstream,
+};
 
 use crate::array::Array;
 use crate::batch::{Arrays, Given, row_numbers};
@@ -15,7 +18,8 @@ use crate::error::{error, panicked, type_error, value_error};
 use crate::output::Output;
 use crate::{pages, threads};
 
-/// What is measured, except for class weights and priors that are arrays: those come with each call.
+/// What is measured, except for class weights and priors that are arrays: those come with each
+/// call.
 #[pyclass(frozen, module = "xent._xent")]
 pub(crate) struct Criterion(Config);
 
@@ -68,7 +72,9 @@ impl Criterion {
                     }
                 }
                 "exclude" => excluded = value.extract()?,
-                "ignore_index" => config.ignore_indices = value.extract::<Option<_>>()?.unwrap_or_default(),
+                "ignore_index" => {
+                    config.ignore_indices = value.extract::<Option<_>>()?.unwrap_or_default()
+                }
                 "weighting" => config.class_weighting = word(&value)?,
                 "masked" => config.masked = word(&value)?,
                 "denominator" => config.denominator = word(&value)?,
@@ -87,10 +93,12 @@ impl Criterion {
         Ok(Self(config))
     }
 
-    /// The loss; and, if `gradient` is an array of the logits' shape and dtype, the gradient written into it.
+    /// The loss; and, if `gradient` is an array of the logits' shape and dtype, the gradient
+    /// written into it.
     ///
-    /// Arrays are whatever has `__dlpack__`, in host memory; `class_axis` is an axis of `logits`, negative from the end; `upstream` is dL/dloss, a number
-    /// or one per row; `threads` is 0 for all available ones.
+    /// Arrays are whatever has `__dlpack__`, in host memory; `class_axis` is an axis of `logits`,
+    /// negative from the end; `upstream` is dL/dloss, a number or one per row; `threads` is 0 for
+    /// all available ones.
     #[pyo3(signature = (
         logits, class_axis, targets, *, second_targets=None, lam=None, label_smoothing=None, row_weights=None, ignored_rows=None, allowed_classes=None,
         denominator=None, class_weights=None, prior=None, gradient=None, upstream=None, threads=0,
@@ -115,16 +123,33 @@ impl Criterion {
         upstream: Option<Given>,
         threads: usize,
     ) -> PyResult<Output> {
-        let arrays = Arrays { targets, second_targets, lam, label_smoothing, row_weights, ignored_rows, allowed_classes, denominator };
+        let arrays = Arrays {
+            targets,
+            second_targets,
+            lam,
+            label_smoothing,
+            row_weights,
+            ignored_rows,
+            allowed_classes,
+            denominator,
+        };
         let shape = LogitsShape::new(logits.shape.clone(), class_axis).map_err(error)?;
         let criterion = self.with_arrays(class_weights, prior, &shape)?;
-        let call = Call { criterion, logits: &logits, shape: &shape, arrays: &arrays, upstream, threads };
-        Ok(Output(with_float!("the array of logits", logits.dtype, F => call.run::<F>(py, gradient)?)))
+        let call =
+            Call { criterion, logits: &logits, shape: &shape, arrays: &arrays, upstream, threads };
+        Ok(Output(
+            with_float!("the array of logits", logits.dtype, F => call.run::<F>(py, gradient)?),
+        ))
     }
 }
 
 impl Criterion {
-    fn with_arrays(&self, class_weights: Option<Array>, prior: Option<Array>, shape: &LogitsShape) -> PyResult<xent::Criterion> {
+    fn with_arrays(
+        &self,
+        class_weights: Option<Array>,
+        prior: Option<Array>,
+        shape: &LogitsShape,
+    ) -> PyResult<xent::Criterion> {
         let mut config = self.0.clone();
         let classes = shape.classes();
         if let Some(weights) = class_weights {
@@ -159,10 +184,16 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn run<F: Element + Number>(&self, py: Python<'_>, gradient: Option<Array>) -> PyResult<xent::Output<f64>> {
+    fn run<F: Element + Number>(
+        &self,
+        py: Python<'_>,
+        gradient: Option<Array>,
+    ) -> PyResult<xent::Output<f64>> {
         let Self { criterion, logits, shape, arrays, .. } = self;
         let axis = shape.axis() as isize;
-        let rows: Rows<'_, F> = logits.rows(axis)?.ok_or_else(|| type_error("logits: the dtype changed during the call"))?;
+        let rows: Rows<'_, F> = logits
+            .rows(axis)?
+            .ok_or_else(|| type_error("logits: the dtype changed during the call"))?;
         let batch = arrays.read(shape)?;
         let batch = batch.lend(arrays.probabilities(shape)?);
         let pool = threads::pool(self.threads)?;
@@ -173,23 +204,38 @@ impl Call<'_> {
             return Err(value_error("the gradient's memory overlaps that of logits or targets"));
         }
         let upstream = match &self.upstream {
-            Some(Given::Rows(upstream)) => row_numbers("the upstream gradient", upstream, shape)?.into(),
+            Some(Given::Rows(upstream)) => {
+                row_numbers("the upstream gradient", upstream, shape)?.into()
+            }
             Some(Given::All(upstream)) => Upstream::Scalar(*upstream),
             None => Upstream::Scalar(1.0),
         };
         shape.expect_logits("the gradient", &gradient.shape).map_err(error)?;
-        let (dims, strides, offset, dtype) = (gradient.shape.clone(), gradient.strides.clone(), gradient.offset, gradient.dtype);
-        // SAFETY: Python's side made the array for this, and no array that is read has any of its memory.
+        let (dims, strides, offset, dtype) =
+            (gradient.shape.clone(), gradient.strides.clone(), gradient.offset, gradient.dtype);
+        // SAFETY: Python's side made the array for this, and no array that is read has any of its
+        // memory.
         let buffer = unsafe { gradient.buffer_mut::<F>("the gradient") }?;
-        let buffer = buffer.ok_or_else(|| type_error(format!("the gradient has dtype {dtype}, expected the logits' {}", logits.dtype)))?;
+        let buffer = buffer.ok_or_else(|| {
+            type_error(format!(
+                "the gradient has dtype {dtype}, expected the logits' {}",
+                logits.dtype
+            ))
+        })?;
         pages::advise(buffer);
-        let mut gradient = RowsMut::strided(buffer, &dims, &strides, offset, axis).map_err(error)?;
-        catch(py, || pool.install(|| criterion.forward_backward(&rows, batch, upstream, &mut gradient)))
+        let mut gradient =
+            RowsMut::strided(buffer, &dims, &strides, offset, axis).map_err(error)?;
+        catch(py, || {
+            pool.install(|| criterion.forward_backward(&rows, batch, upstream, &mut gradient))
+        })
     }
 }
 
 /// Runs without the interpreter's lock; whatever goes wrong becomes an exception.
-fn catch<F: xent::Real>(py: Python<'_>, run: impl FnOnce() -> xent::Result<xent::Output<F>> + Send) -> PyResult<xent::Output<f64>> {
+fn catch<F: xent::Real>(
+    py: Python<'_>,
+    run: impl FnOnce() -> xent::Result<xent::Output<F>> + Send,
+) -> PyResult<xent::Output<f64>> {
     match py.detach(|| catch_unwind(AssertUnwindSafe(run))) {
         Ok(output) => Ok(output.map_err(error)?.to_f64()),
         Err(panic) => Err(panicked(&*panic)),

@@ -1,4 +1,5 @@
-//! DLPack's structures (<https://dmlc.github.io/dlpack/latest/c_api.html>), and how Python passes them.
+//! DLPack's structures (<https://dmlc.github.io/dlpack/latest/c_api.html>), and how Python passes
+//! them.
 
 use std::ffi::{CStr, c_void};
 
@@ -55,7 +56,8 @@ const NAME: &CStr = c"dltensor";
 const NAME_VERSIONED: &CStr = c"dltensor_versioned";
 const READ_ONLY: u64 = 1;
 
-/// A tensor that a producer lends. Its capsule is not consumed, only held: whoever made it frees it.
+/// A tensor that a producer lends. Its capsule is not consumed, only held: whoever made it frees
+/// it.
 pub(crate) struct Lent {
     pub(crate) capsule: Py<PyCapsule>,
     /// In memory that the capsule keeps.
@@ -67,10 +69,14 @@ pub(crate) struct Lent {
 pub(crate) fn lend(object: Borrowed<'_, '_, PyAny>) -> PyResult<Lent> {
     let py = object.py();
     let Ok(method) = object.getattr(pyo3::intern!(py, "__dlpack__")) else {
-        return Err(type_error(format!("{}, expected an array with __dlpack__", object.get_type().name()?)));
+        return Err(type_error(format!(
+            "{}, expected an array with __dlpack__",
+            object.get_type().name()?
+        )));
     };
     // Only the newer protocol lends arrays that cannot be written.
-    let options: Bound<'_, PyDict> = [(pyo3::intern!(py, "max_version"), (1u32, 0u32))].into_py_dict(py)?;
+    let options: Bound<'_, PyDict> =
+        [(pyo3::intern!(py, "max_version"), (1u32, 0u32))].into_py_dict(py)?;
     let capsule = match method.call((), Some(&options)) {
         Err(error) if error.is_instance_of::<PyTypeError>(py) => method.call0(),
         capsule => capsule,
@@ -82,12 +88,20 @@ pub(crate) fn lend(object: Borrowed<'_, '_, PyAny>) -> PyResult<Lent> {
     let capsule = capsule.cast_into::<PyCapsule>()?;
     if capsule.is_valid_checked(Some(NAME_VERSIONED)) {
         let pointer = capsule.pointer_checked(Some(NAME_VERSIONED))?.cast::<ManagedVersioned>();
-        // SAFETY: the capsule's name says what it holds. Version and flags stand at the same places in all versions.
+        // SAFETY: the capsule's name says what it holds. Version and flags stand at the same places
+        // in all versions.
         let managed = unsafe { pointer.as_ref() };
         if managed.major != 1 {
-            return Err(type_error(format!("an array by DLPack {}.{}, expected version 1", managed.major, managed.minor)));
+            return Err(type_error(format!(
+                "an array by DLPack {}.{}, expected version 1",
+                managed.major, managed.minor
+            )));
         }
-        return Ok(Lent { capsule: capsule.unbind(), tensor: &managed.tensor, read_only: managed.flags & READ_ONLY != 0 });
+        return Ok(Lent {
+            capsule: capsule.unbind(),
+            tensor: &managed.tensor,
+            read_only: managed.flags & READ_ONLY != 0,
+        });
     }
     let pointer = capsule.pointer_checked(Some(NAME))?.cast::<Managed>();
     // SAFETY: the capsule's name says what it holds.

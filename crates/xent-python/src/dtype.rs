@@ -74,7 +74,8 @@ impl Dtype {
     }
 }
 
-/// Runs one expression for whichever float type a dtype is; leaves the function with a TypeError for any other.
+/// Runs one expression for whichever float type a dtype is; leaves the function with a TypeError
+/// for any other.
 macro_rules! with_float {
     ($name:expr, $dtype:expr, $float:ident => $body:expr) => {
         with_float!(@ $name, $dtype, $float => $body; F32 = f32, F64 = f64, F16 = half::f16, Bf16 = half::bf16)

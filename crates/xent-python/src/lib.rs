@@ -1,4 +1,5 @@
-//! `xent._xent`: what the Python package `xent` calls. Arrays come and go through DLPack, so that no framework is known here; the formulas are xent's.
+//! `xent._xent`: what the Python package `xent` calls. Arrays come and go through DLPack, so that
+//! no framework is known here; the formulas are xent's.
 //!
 //! Python allocates whatever is written to: gradients, and per-row values.
 

@@ -13,7 +13,8 @@ pub(crate) struct Output(pub(crate) xent::Output<f64>);
 
 #[pymethods]
 impl Output {
-    /// The batch's "loss", "nll", "smoothing", "z_loss" or "floor"; None for what is per row, as "lse" always is.
+    /// The batch's "loss", "nll", "smoothing", "z_loss" or "floor"; None for what is per row, as
+    /// "lse" always is.
     fn scalar(&self, name: &str) -> PyResult<Option<f64>> {
         Ok(match name {
             "lse" => None,
@@ -46,14 +47,19 @@ impl Output {
         self.0.first_non_finite
     }
 
-    /// Copies "loss", "nll", "smoothing", "z_loss", "floor" or "lse" into an array of as many floats, in C order.
+    /// Copies "loss", "nll", "smoothing", "z_loss", "floor" or "lse" into an array of as many
+    /// floats, in C order.
     fn copy_rows(&self, name: &str, mut into: Array) -> PyResult<()> {
         let values = match name {
             "lse" => &self.0.lse,
             _ => self.part(name)?.as_slice(),
         };
         if into.len() != values.len() {
-            return Err(value_error(format!("{} entries for {name}, expected {}", into.len(), values.len())));
+            return Err(value_error(format!(
+                "{} entries for {name}, expected {}",
+                into.len(),
+                values.len()
+            )));
         }
         let dtype = into.dtype;
         with_float!("an array to write to", dtype, F => {
@@ -71,8 +77,15 @@ impl Output {
 impl Output {
     fn part(&self, name: &str) -> PyResult<&Reduced<f64>> {
         let xent::Output { loss, nll, smoothing, z_loss, floor, .. } = &self.0;
-        let parts = [("loss", loss), ("nll", nll), ("smoothing", smoothing), ("z_loss", z_loss), ("floor", floor)];
+        let parts = [
+            ("loss", loss),
+            ("nll", nll),
+            ("smoothing", smoothing),
+            ("z_loss", z_loss),
+            ("floor", floor),
+        ];
         let part = parts.into_iter().find(|(part, _)| *part == name);
-        part.map(|(_, part)| part).ok_or_else(|| value_error(format!("{name} is not a part of the loss")))
+        part.map(|(_, part)| part)
+            .ok_or_else(|| value_error(format!("{name} is not a part of the loss")))
     }
 }

@@ -36,7 +36,8 @@ impl Array {
         Err(type_error(format!("{name} has dtype {}, expected numbers", self.dtype)))
     }
 
-    /// Yes or no of type bool or uint8, in C order; in that of the axes with `last` as the last one, if there is one.
+    /// Yes or no of type bool or uint8, in C order; in that of the axes with `last` as the last
+    /// one, if there is one.
     pub(crate) fn booleans(&self, name: &str, last: Option<usize>) -> PyResult<Vec<bool>> {
         // SAFETY: as in `elements`.
         let Some(bytes) = (unsafe { self.bytes() }) else {
@@ -67,13 +68,24 @@ impl Array {
     pub(crate) fn rows<T: Number>(&self, axis: isize) -> PyResult<Option<Rows<'_, T>>> {
         // SAFETY: as in `elements`.
         let Some(buffer) = (unsafe { self.buffer::<T>() }) else { return Ok(None) };
-        Rows::strided(buffer, &self.shape, &self.strides, self.offset, axis).map(Some).map_err(error)
+        Rows::strided(buffer, &self.shape, &self.strides, self.offset, axis)
+            .map(Some)
+            .map_err(error)
     }
 }
 
-fn in_c_order<'a, T: Copy>(buffer: &'a [T], offset: usize, shape: &[usize], strides: &[isize]) -> Cow<'a, [T]> {
+fn in_c_order<'a, T: Copy>(
+    buffer: &'a [T],
+    offset: usize,
+    shape: &[usize],
+    strides: &[isize],
+) -> Cow<'a, [T]> {
     let len = shape.iter().product();
-    let contiguous = c_strides(shape).iter().zip(strides).zip(shape).all(|((c, stride), &length)| length == 1 || c == stride);
+    let contiguous = c_strides(shape)
+        .iter()
+        .zip(strides)
+        .zip(shape)
+        .all(|((c, stride), &length)| length == 1 || c == stride);
     if contiguous || len == 0 {
         return Cow::Borrowed(&buffer[..len]);
     }

@@ -7,7 +7,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::value_error;
 
-/// How many pools are kept: callers that ask for different numbers in turn do not make threads each time.
+/// How many pools are kept: callers that ask for different numbers in turn do not make threads each
+/// time.
 const KEPT: usize = 2;
 
 struct Pools {
@@ -16,15 +17,18 @@ struct Pools {
     pools: Vec<(usize, Arc<ThreadPool>)>,
 }
 
-/// Locked only by who holds the interpreter's lock, as a thread that forks does: no child finds it locked.
+/// Locked only by who holds the interpreter's lock, as a thread that forks does: no child finds it
+/// locked.
 static POOLS: Mutex<Pools> = Mutex::new(Pools { process: 0, pools: Vec::new() });
 
-/// A pool of `threads` threads of this process; 0 for as many as `RAYON_NUM_THREADS` says, or the processor has.
+/// A pool of `threads` threads of this process; 0 for as many as `RAYON_NUM_THREADS` says, or the
+/// processor has.
 pub(crate) fn pool(threads: usize) -> PyResult<Arc<ThreadPool>> {
     let mut kept = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     let process = std::process::id();
     if kept.process != process {
-        // The parent's threads did not come along. To end pools without threads, or with locks that those held, is to wait for ever.
+        // The parent's threads did not come along. To end pools without threads, or with locks that
+        // those held, is to wait for ever.
         std::mem::take(&mut kept.pools).into_iter().for_each(|(_, pool)| std::mem::forget(pool));
         kept.process = process;
     }
@@ -40,6 +44,8 @@ pub(crate) fn pool(threads: usize) -> PyResult<Arc<ThreadPool>> {
 }
 
 fn build(threads: usize) -> Result<ThreadPool, PyErr> {
-    let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(|thread| format!("xent-{thread}"));
+    let builder = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|thread| format!("xent-{thread}"));
     builder.build().map_err(|error| value_error(format!("cannot start {threads} threads: {error}")))
 }

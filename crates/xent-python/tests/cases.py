@@ -23,7 +23,10 @@ class Case:
         return self.input.detach().to(dtype or self.input.dtype).requires_grad_()
 
     def __str__(self) -> str:
-        shown = {name: list(value.shape) if isinstance(value, Tensor) else value for name, value in self.options.items()}
+        shown = {
+            name: list(value.shape) if isinstance(value, Tensor) else value
+            for name, value in self.options.items()
+        }
         return f"seed {self.seed}: {self.input.dtype} {list(self.input.shape)} strides {self.input.stride()}, target {self.target.dtype} {list(self.target.shape)}, {shown}"
 
 
@@ -33,12 +36,27 @@ def pytorch_case(seed: int, dtype: torch.dtype | None = None) -> Case:
     draw = random.Random(seed)
     rank = draw.choice([1, 2, 2, 2, 3, 4])
     classes = draw.choice([1, 2, 3, 5, 10, 33, 65, 130, 1000])
-    shape = [classes] if rank == 1 else [draw.choice([0, 1, 2, 5, 17]), classes, *(draw.choice([1, 2, 3]) for _ in range(rank - 2))]
-    logits = layout(draw, torch.randn(shape, dtype=torch.float64) * draw.choice([0.1, 1.0, 10.0]) + draw.choice([0.0, 0.0, 100.0]))
+    shape = (
+        [classes]
+        if rank == 1
+        else [
+            draw.choice([0, 1, 2, 5, 17]),
+            classes,
+            *(draw.choice([1, 2, 3]) for _ in range(rank - 2)),
+        ]
+    )
+    logits = layout(
+        draw,
+        torch.randn(shape, dtype=torch.float64) * draw.choice([0.1, 1.0, 10.0])
+        + draw.choice([0.0, 0.0, 100.0]),
+    )
     logits = logits.to(dtype or torch.float64)
     axis = 0 if rank == 1 else 1
     rows = shape[:axis] + shape[axis + 1 :]
-    options: dict[str, Any] = {"reduction": draw.choice(["mean", "sum", "none"]), "label_smoothing": draw.choice([0.0, 0.1, 0.5, 1.0])}
+    options: dict[str, Any] = {
+        "reduction": draw.choice(["mean", "sum", "none"]),
+        "label_smoothing": draw.choice([0.0, 0.1, 0.5, 1.0]),
+    }
     if draw.random() < 0.4:
         options["weight"] = torch.rand(classes, dtype=logits.dtype) * draw.choice([1.0, 5.0])
     if draw.random() < 0.3:
@@ -91,7 +109,9 @@ def xent_case(seed: int, dtype: torch.dtype = torch.float64) -> Case:
         weight = torch.rand(classes, dtype=torch.float64)
         options["weight"] = torch.where(torch.rand(classes) < 0.2, 0.0, weight)
     if draw.random() < 0.3:
-        options["row_weight"] = torch.where(torch.rand(rows) < 0.2, 0.0, torch.rand(rows, dtype=torch.float64))
+        options["row_weight"] = torch.where(
+            torch.rand(rows) < 0.2, 0.0, torch.rand(rows, dtype=torch.float64)
+        )
     if draw.random() < 0.3:
         options["ignored_rows"] = torch.rand(rows) < 0.3
     if draw.random() < 0.3:
@@ -121,7 +141,13 @@ def layout(draw: random.Random, tensor: Tensor) -> Tensor:
     if kind == "transposed":
         return tensor.transpose(0, -1).contiguous().transpose(0, -1)
     if kind == "gaps":
-        return torch.stack([tensor, torch.full_like(tensor, 77 if tensor.dtype is torch.int64 else torch.nan)], -1)[..., 0]
+        return torch.stack(
+            [tensor, torch.full_like(tensor, 77 if tensor.dtype is torch.int64 else torch.nan)], -1
+        )[..., 0]
     if kind == "offset":
-        return torch.cat([tensor.flatten()[:1], tensor.flatten()])[1:].view(tensor.shape) if tensor.numel() else tensor
+        return (
+            torch.cat([tensor.flatten()[:1], tensor.flatten()])[1:].view(tensor.shape)
+            if tensor.numel()
+            else tensor
+        )
     return tensor[:1].expand(tensor.shape) if tensor.numel() else tensor

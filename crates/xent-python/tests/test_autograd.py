@@ -14,8 +14,19 @@ from xent.torch.functional import cross_entropy
 OPTIONS = [
     {},
     {"reduction": "none", "label_smoothing": 0.1},
-    {"reduction": "sum", "label_smoothing": 0.1, "weight": torch.tensor([0.5, 1.0, 0.0, 2.0], dtype=torch.float64)},
-    {"prior": "wrong_classes", "label_smoothing": 0.3, "form": "kl", "z_loss": 0.1, "softcap": 3.0, "temperature": 2.0},
+    {
+        "reduction": "sum",
+        "label_smoothing": 0.1,
+        "weight": torch.tensor([0.5, 1.0, 0.0, 2.0], dtype=torch.float64),
+    },
+    {
+        "prior": "wrong_classes",
+        "label_smoothing": 0.3,
+        "form": "kl",
+        "z_loss": 0.1,
+        "softcap": 3.0,
+        "temperature": 2.0,
+    },
     {
         "prior": torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64),
         "label_smoothing": 0.2,
@@ -32,7 +43,9 @@ OPTIONS = [
 
 
 def logits(dtype=torch.float64):
-    return torch.randn(3, 4, dtype=dtype, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    return torch.randn(
+        3, 4, dtype=dtype, generator=torch.Generator().manual_seed(1)
+    ).requires_grad_()
 
 
 TARGET = torch.tensor([0, 2, -100])
@@ -71,7 +84,9 @@ def test_backward_twice(reduction, dtype):
     assert_close(x.grad, 2 * first, rtol=0, atol=0)
     x.grad = None
     loss.backward(torch.ones_like(loss), retain_graph=True)
-    expected = torch.autograd.grad(F.cross_entropy(x.double(), y, reduction=reduction, label_smoothing=0.1).sum(), x)[0]
+    expected = torch.autograd.grad(
+        F.cross_entropy(x.double(), y, reduction=reduction, label_smoothing=0.1).sum(), x
+    )[0]
     assert_close(x.grad, expected)
     loss.backward(upstream)
     with pytest.raises(RuntimeError, match="second time"):
@@ -96,12 +111,18 @@ def test_the_gradient_is_given_away_without_a_copy(monkeypatch):
 def test_no_gradient_without_need(monkeypatch):
     calls = []
     real = _autograd.run
-    monkeypatch.setattr(_autograd, "run", lambda *args: calls.append(args[4] if len(args) > 4 else None) or real(*args))
+    monkeypatch.setattr(
+        _autograd,
+        "run",
+        lambda *args: calls.append(args[4] if len(args) > 4 else None) or real(*args),
+    )
     x = logits()
     with torch.no_grad():
         assert not cross_entropy(x, TARGET).requires_grad
     assert not cross_entropy(x.detach(), TARGET).requires_grad
-    loss = cross_entropy(x, TARGET, reduction="none")  # forms its gradient when it knows what comes back
+    loss = cross_entropy(
+        x, TARGET, reduction="none"
+    )  # forms its gradient when it knows what comes back
     assert calls == [None] * 3
     loss.sum().backward()
     assert calls[3] is not None
@@ -120,7 +141,12 @@ def test_large_upstream_gradients_save_halves_from_underflow():
     x = torch.zeros(rows, 5, dtype=torch.float16, requires_grad=True)
     (cross_entropy(x, torch.zeros(rows, dtype=torch.int64)) * 2.0**14).backward()
     # Without the factor they would be some fifty of float16's smallest steps, and lose two of their three digits.
-    assert_close(x.grad[0].double() * 4, torch.tensor([-0.8, 0.2, 0.2, 0.2, 0.2], dtype=torch.float64), rtol=1e-3, atol=0)
+    assert_close(
+        x.grad[0].double() * 4,
+        torch.tensor([-0.8, 0.2, 0.2, 0.2, 0.2], dtype=torch.float64),
+        rtol=1e-3,
+        atol=0,
+    )
 
 
 def test_infinite_upstream_leaves_ignored_rows_alone():
@@ -132,8 +158,12 @@ def test_infinite_upstream_leaves_ignored_rows_alone():
 def test_forward_mode():
     x, tangent = logits().detach(), torch.randn(3, 4, dtype=torch.float64)
     with forward_ad.dual_level():
-        ours = forward_ad.unpack_dual(cross_entropy(forward_ad.make_dual(x, tangent), TARGET, label_smoothing=0.1)).tangent
-        theirs = forward_ad.unpack_dual(F.cross_entropy(forward_ad.make_dual(x, tangent), TARGET, label_smoothing=0.1)).tangent
+        ours = forward_ad.unpack_dual(
+            cross_entropy(forward_ad.make_dual(x, tangent), TARGET, label_smoothing=0.1)
+        ).tangent
+        theirs = forward_ad.unpack_dual(
+            F.cross_entropy(forward_ad.make_dual(x, tangent), TARGET, label_smoothing=0.1)
+        ).tangent
         with pytest.raises(IndexError, match="target 9 in row 0"):
             cross_entropy(forward_ad.make_dual(x, tangent), torch.tensor([9, 0, 0]))
     assert_close(ours, theirs)
@@ -175,7 +205,13 @@ def test_memory_of_gradients_is_used_again_once_nobody_has_it(monkeypatch):
     del first
     second = gradient()
     assert second.data_ptr() == place and torch.equal(second, numbers)
-    for hold in (lambda g: g, lambda g: g[5:], lambda g: g.numpy(), lambda g: torch.utils.dlpack.from_dlpack(g), lambda g: g.storage()):
+    for hold in (
+        lambda g: g,
+        lambda g: g[5:],
+        lambda g: g.numpy(),
+        lambda g: torch.utils.dlpack.from_dlpack(g),
+        lambda g: g.storage(),
+    ):
         held = hold(second)
         del second
         second = gradient()

@@ -11,7 +11,15 @@ from cases import pytorch_case, xent_case
 from xent.torch import _autograd, _rules
 from xent.torch.functional import cross_entropy
 
-READS = {"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal", "aten::nonzero", "aten::masked_select", "aten::_unique2"}
+READS = {
+    "aten::_local_scalar_dense",
+    "aten::item",
+    "aten::is_nonzero",
+    "aten::equal",
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::_unique2",
+}
 CONSTANTS = {"aten::lift", "aten::lift_fresh", "aten::lift_fresh_copy"}
 
 
@@ -25,7 +33,11 @@ class Traffic(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         result = operation(*args, **(kwargs or {}))
         self.operations += 1
-        elsewhere = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor) and leaf.device.type != self.device]
+        elsewhere = [
+            leaf
+            for leaf in tree_leaves((args, kwargs, result))
+            if isinstance(leaf, torch.Tensor) and leaf.device.type != self.device
+        ]
         if operation._schema.name in READS | CONSTANTS or elsewhere:
             self.found.append(str(operation))
         return result
@@ -34,12 +46,17 @@ class Traffic(TorchDispatchMode):
 @pytest.fixture
 def count(monkeypatch):
     monkeypatch.setattr(_autograd, "sees", lambda *tensors: False)
-    monkeypatch.setattr(_rules, "is_transformed", lambda: False)  # a mode that counts is none that traces
+    monkeypatch.setattr(
+        _rules, "is_transformed", lambda: False
+    )  # a mode that counts is none that traces
     _rules._kept_excluding.cache_clear()
 
     def count(device, input, target, options):
         x, target = input.detach().to(device).requires_grad_(), target.to(device)
-        options = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in options.items()}
+        options = {
+            name: value.to(device) if isinstance(value, torch.Tensor) else value
+            for name, value in options.items()
+        }
         cross_entropy(x, target, **options)
         with Traffic(device) as traffic:
             cross_entropy(x, target, **options, return_stats=True)[0].sum().backward()
@@ -70,7 +87,9 @@ def test_what_was_made_in_inference_mode_can_be_saved_for_backward(monkeypatch):
     x, y = torch.randn(2, 4, requires_grad=True), torch.tensor([0, 1])
     with torch.inference_mode():
         cross_entropy(x, y, label_smoothing=0.1, exclude=3)
-    cross_entropy(x, y, torch.rand(4, requires_grad=True), label_smoothing=0.1, exclude=3).backward()
+    cross_entropy(
+        x, y, torch.rand(4, requires_grad=True), label_smoothing=0.1, exclude=3
+    ).backward()
 
 
 def test_changed_weights_are_noticed(monkeypatch):

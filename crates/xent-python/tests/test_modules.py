@@ -17,7 +17,10 @@ WEIGHT = torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0])
 
 
 def test_it_is_one_of_pytorchs():
-    ours, theirs = xent.torch.CrossEntropyLoss(WEIGHT, label_smoothing=0.1), torch.nn.CrossEntropyLoss(WEIGHT, label_smoothing=0.1)
+    ours, theirs = (
+        xent.torch.CrossEntropyLoss(WEIGHT, label_smoothing=0.1),
+        torch.nn.CrossEntropyLoss(WEIGHT, label_smoothing=0.1),
+    )
     assert isinstance(ours, torch.nn.CrossEntropyLoss)
     assert ours.state_dict().keys() == theirs.state_dict().keys()
     ours.load_state_dict(theirs.state_dict())
@@ -31,14 +34,22 @@ def test_it_is_one_of_pytorchs():
 
 
 @pytest.mark.filterwarnings("ignore:size_average and reduce args")
-@pytest.mark.parametrize("legacy", [{"size_average": False}, {"reduce": False}, {"size_average": True, "reduce": True}], ids=str)
+@pytest.mark.parametrize(
+    "legacy",
+    [{"size_average": False}, {"reduce": False}, {"size_average": True, "reduce": True}],
+    ids=str,
+)
 def test_deprecated_arguments(legacy):
-    assert_close(xent.torch.CrossEntropyLoss(**legacy)(X, Y), torch.nn.CrossEntropyLoss(**legacy)(X, Y))
+    assert_close(
+        xent.torch.CrossEntropyLoss(**legacy)(X, Y), torch.nn.CrossEntropyLoss(**legacy)(X, Y)
+    )
     assert_close(cross_entropy(X, Y, **legacy), F.cross_entropy(X, Y, **legacy))
 
 
 def test_copies():
-    module = xent.torch.CrossEntropyLoss(WEIGHT, prior=torch.full((5,), 0.2), label_smoothing=0.1, z_loss=1e-2, return_stats=True)
+    module = xent.torch.CrossEntropyLoss(
+        WEIGHT, prior=torch.full((5,), 0.2), label_smoothing=0.1, z_loss=1e-2, return_stats=True
+    )
     expected = module(X, Y)
     for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), module.double()):
         assert_close(copied(X, Y), expected)
@@ -57,7 +68,9 @@ def test_what_a_batch_brings_along():
         "target_b": torch.zeros(2, 3, dtype=torch.int64),
         "lam": 0.25,
     }
-    assert_close(module(x, y, **options), cross_entropy(x, y, class_axis=2, reduction="none", **options))
+    assert_close(
+        module(x, y, **options), cross_entropy(x, y, class_axis=2, reduction="none", **options)
+    )
     tokens = xent.torch.CrossEntropyLoss(class_axis=-1)(x, y, denominator=torch.tensor(40))
     assert_close(tokens, F.cross_entropy(X, Y, reduction="sum") / 40)
 

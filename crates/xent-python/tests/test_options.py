@@ -11,10 +11,14 @@ from xent.torch import _autograd
 from xent.torch.functional import cross_entropy
 
 # SEMANTICS.md, known answers.
-LOGITS = torch.tensor([[2, -1, 0.5, 0], [0, 1, -2, 3], [5, 5, 5, 5], [1, 0, 0, -1]], dtype=torch.float64)
+LOGITS = torch.tensor(
+    [[2, -1, 0.5, 0], [0, 1, -2, 3], [5, 5, 5, 5], [1, 0, 0, -1]], dtype=torch.float64
+)
 TARGETS = torch.tensor([0, 3, -100, 1])
 WEIGHT = torch.tensor([1, 2, 0.5, 3], dtype=torch.float64)
-ONE_HOT = torch.tensor([[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=torch.float64)
+ONE_HOT = torch.tensor(
+    [[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=torch.float64
+)
 IGNORED = torch.tensor([False, False, True, False])
 
 
@@ -27,11 +31,17 @@ def path(request, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"reduction": "none", "label_smoothing": 0.0}, [0.3423495824, 0.1755153626, 0, 1.6265233750]),
+        (
+            {"reduction": "none", "label_smoothing": 0.0},
+            [0.3423495824, 0.1755153626, 0, 1.6265233750],
+        ),
         ({"reduction": "none"}, [0.5048495824, 0.4255153626, 0, 1.6265233750]),
         ({"reduction": "sum"}, 2.5568883200),
         ({}, 0.8522961067),
-        ({"prior": "wrong_classes", "reduction": "none"}, [0.5590162491, 0.5088486960, 0, 1.6265233750]),
+        (
+            {"prior": "wrong_classes", "reduction": "none"},
+            [0.5590162491, 0.5088486960, 0, 1.6265233750],
+        ),
         ({"prior": "wrong_classes", "form": "kl", "denominator": "rows"}, 0.3473889283),
         ({"exclude": 2, "reduction": "none"}, [0.5923495824, 0.4255153626, 0, 1.6265233750]),
         ({"exclude": [2], "form": "kl", "reduction": "sum"}, 1.4611952457),
@@ -43,7 +53,12 @@ def path(request, monkeypatch):
 )
 def test_known_answers(path, options, expected):
     options = {"target": TARGETS, "label_smoothing": 0.1, **options}
-    assert_close(cross_entropy(LOGITS, **options), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=5e-11)
+    assert_close(
+        cross_entropy(LOGITS, **options),
+        torch.tensor(expected, dtype=torch.float64),
+        rtol=0,
+        atol=5e-11,
+    )
 
 
 def test_the_pasted_criterion():
@@ -52,8 +67,13 @@ def test_the_pasted_criterion():
     pasted = torch.nn.KLDivLoss(reduction="batchmean")
     logits, targets = torch.randn(7, 9, dtype=torch.float64), torch.randint(9, (7,))
     smoothed = torch.full((7, 9), 0.1 / 8, dtype=torch.float64).scatter(1, targets[:, None], 0.9)
-    assert_close(xent.torch.SmoothLabelCriterion()(logits, targets), pasted(logits.log_softmax(1), smoothed))
-    assert_close(xent.torch.SmoothLabelCriterion(0.0)(logits, targets), torch.nn.functional.nll_loss(logits.log_softmax(1), targets))
+    assert_close(
+        xent.torch.SmoothLabelCriterion()(logits, targets), pasted(logits.log_softmax(1), smoothed)
+    )
+    assert_close(
+        xent.torch.SmoothLabelCriterion(0.0)(logits, targets),
+        torch.nn.functional.nll_loss(logits.log_softmax(1), targets),
+    )
 
 
 @pytest.mark.parametrize("block", range(20))
@@ -66,7 +86,9 @@ def test_engine_and_composed_agree(block, monkeypatch):
             leaf = case.leaf()
             loss = cross_entropy(leaf, case.target, **case.options, return_stats=want_stats)
             loss, stats = loss if want_stats else (loss, None)
-            upstream = torch.randn(loss.shape, dtype=loss.dtype, generator=generator.manual_seed(case.seed))
+            upstream = torch.randn(
+                loss.shape, dtype=loss.dtype, generator=generator.manual_seed(case.seed)
+            )
             return loss.detach(), torch.autograd.grad(loss, leaf, upstream)[0], stats
 
         loss, gradient, stats = run(True)
@@ -81,7 +103,14 @@ def test_engine_and_composed_agree(block, monkeypatch):
         assert_close(composed[1], gradient, **options)
         assert_close(plain[1], gradient, **options)
         for name, of_composed, of_engine in zip(stats._fields, composed[2], stats):
-            assert_close(of_composed, of_engine, **(options | {"msg": lambda message, name=name, case=case: f"{name}: {case}\n{message}"}))
+            assert_close(
+                of_composed,
+                of_engine,
+                **(
+                    options
+                    | {"msg": lambda message, name=name, case=case: f"{name}: {case}\n{message}"}
+                ),
+            )
 
 
 def test_what_is_ignored_is_never_read(path):
@@ -94,7 +123,14 @@ def test_what_is_ignored_is_never_read(path):
 def test_lists_of_options(path):
     logits = torch.zeros(4, 3)
     targets = torch.tensor([0, 7, -1, 2])
-    loss, stats = cross_entropy(logits, targets, ignore_index=[7, -1], label_smoothing=torch.tensor(0.1), denominator=torch.tensor(4.0), return_stats=True)
+    loss, stats = cross_entropy(
+        logits,
+        targets,
+        ignore_index=[7, -1],
+        label_smoothing=torch.tensor(0.1),
+        denominator=torch.tensor(4.0),
+        return_stats=True,
+    )
     assert_close(loss, torch.tensor(3.0).log() / 2)
     assert (stats.ignored, stats.denominator, stats.correct) == (2, 4, 1)
 
@@ -102,5 +138,15 @@ def test_lists_of_options(path):
 def test_other_integers(path):
     logits = torch.randn(3, 4)
     expected = cross_entropy(logits, torch.tensor([0, 3, 1]))
-    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64):
-        assert_close(cross_entropy(logits, torch.tensor([0, 3, 1]).to(dtype), ignore_index=None), expected)
+    for dtype in (
+        torch.uint8,
+        torch.int8,
+        torch.int16,
+        torch.int32,
+        torch.uint16,
+        torch.uint32,
+        torch.uint64,
+    ):
+        assert_close(
+            cross_entropy(logits, torch.tensor([0, 3, 1]).to(dtype), ignore_index=None), expected
+        )

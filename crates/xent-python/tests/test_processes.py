@@ -68,11 +68,19 @@ class Losses(Dataset):
 def test_workers_of_a_data_loader():
     step()
     losses = torch.cat(list(DataLoader(Losses(), batch_size=2, num_workers=2, timeout=60)))
-    assert_close(losses, torch.stack([F.cross_entropy(X[index:], Y[index:], label_smoothing=0.1) for index in range(8)]))
+    assert_close(
+        losses,
+        torch.stack(
+            [F.cross_entropy(X[index:], Y[index:], label_smoothing=0.1) for index in range(8)]
+        ),
+    )
 
 
 def threads_named_xent():
-    return sum(open(f"/proc/self/task/{task}/comm").read().startswith("xent-") for task in os.listdir("/proc/self/task"))
+    return sum(
+        open(f"/proc/self/task/{task}/comm").read().startswith("xent-")
+        for task in os.listdir("/proc/self/task")
+    )
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="counts threads in /proc")
@@ -90,7 +98,13 @@ for threads in (1, 3):
     print(threads_named_xent())
 assert results[0] == results[1]
 """
-    printed = subprocess.run([sys.executable, "-c", program], cwd=os.path.dirname(__file__), capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=os.path.dirname(__file__),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert [int(number) for number in printed.split()] == [1, 1 + 3]
 
 
@@ -117,10 +131,17 @@ def test_the_interpreter_is_free_meanwhile():
     assert len([t for t in ticks if start < t < end]) > 3
 
 
-@pytest.mark.parametrize(("module", "absent"), [("xent", ["torch", "numpy"]), ("xent.numpy", ["torch"])])
+@pytest.mark.parametrize(
+    ("module", "absent"), [("xent", ["torch", "numpy"]), ("xent.numpy", ["torch"])]
+)
 def test_nothing_is_imported_that_is_not_asked_for(module, absent):
     program = f"import sys, {module}; print([name for name in {absent} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_builds_without_the_gil_are_told_so():
@@ -131,23 +152,33 @@ sysconfig.get_config_var = lambda name: 1 if name == "Py_GIL_DISABLED" else real
 import xent
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert result.returncode == 1 and "ImportError: xent has not been tested on free-threaded builds" in result.stderr
+    assert (
+        result.returncode == 1
+        and "ImportError: xent has not been tested on free-threaded builds" in result.stderr
+    )
 
 
 def test_a_network_learns_the_same():
     """100 steps of SGD with momentum, float64, under either loss."""
     data = torch.Generator().manual_seed(3)
-    x, y = torch.randn(256, 20, dtype=torch.float64, generator=data), torch.randint(7, (256,), generator=data)
+    x, y = (
+        torch.randn(256, 20, dtype=torch.float64, generator=data),
+        torch.randint(7, (256,), generator=data),
+    )
     y[::10] = -100
     weights = []
     for loss in (cross_entropy, F.cross_entropy):
         torch.manual_seed(4)
-        network = torch.nn.Sequential(torch.nn.Linear(20, 32), torch.nn.Tanh(), torch.nn.Linear(32, 7)).double()
+        network = torch.nn.Sequential(
+            torch.nn.Linear(20, 32), torch.nn.Tanh(), torch.nn.Linear(32, 7)
+        ).double()
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
         for step in range(100):
             rows = slice(step % 4 * 64, step % 4 * 64 + 64)
             optimizer.zero_grad()
             loss(network(x[rows]), y[rows], label_smoothing=0.1).backward()
             optimizer.step()
-        weights.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
+        weights.append(
+            torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+        )
     assert (weights[0] - weights[1]).abs().max() < 1e-10

@@ -13,20 +13,34 @@ from xent._xent import WORDS, Criterion
 from xent.options import Options, complete, criterion, defaults, fields
 from xent.torch import functional
 
-FUNCTIONS = [functional.cross_entropy, xent.torch.CrossEntropyLoss, xent.numpy.cross_entropy, xent.numpy.cross_entropy_with_grad]
+FUNCTIONS = [
+    functional.cross_entropy,
+    xent.torch.CrossEntropyLoss,
+    xent.numpy.cross_entropy,
+    xent.numpy.cross_entropy_with_grad,
+]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__qualname__)
 def test_signatures_name_every_option(function):
     parameters = inspect.signature(function).parameters
-    assert not [parameter for parameter in parameters.values() if parameter.kind is parameter.VAR_KEYWORD]
+    assert not [
+        parameter for parameter in parameters.values() if parameter.kind is parameter.VAR_KEYWORD
+    ]
     for name, default in defaults(Options).items():
-        assert parameters[name].default == (-100 if name == "ignore_index" and "torch" in function.__module__ else default), name
+        assert parameters[name].default == (
+            -100 if name == "ignore_index" and "torch" in function.__module__ else default
+        ), name
     with pytest.raises(TypeError, match="unexpected keyword argument 'z_los'"):
-        function(z_los=0.0) if inspect.isclass(function) else function(torch.zeros(1, 2), torch.tensor([0]), z_los=0.0)
+        function(z_los=0.0) if inspect.isclass(function) else function(
+            torch.zeros(1, 2), torch.tensor([0]), z_los=0.0
+        )
 
 
-@pytest.mark.parametrize("function", [functional.cross_entropy, xent.numpy.cross_entropy, xent.torch.CrossEntropyLoss.forward])
+@pytest.mark.parametrize(
+    "function",
+    [functional.cross_entropy, xent.numpy.cross_entropy, xent.torch.CrossEntropyLoss.forward],
+)
 def test_docstrings_tell_of_every_option(function):
     assert function.__doc__ and "{options}" not in function.__doc__
     for name, parameter in inspect.signature(function).parameters.items():
@@ -36,7 +50,9 @@ def test_docstrings_tell_of_every_option(function):
 
 def test_types_know_the_words_of_rust():
     for name, words in WORDS.items():
-        literals = {word for part in typing.get_args(fields(Options)[name]) for word in _words(part)}
+        literals = {
+            word for part in typing.get_args(fields(Options)[name]) for word in _words(part)
+        }
         assert set(words.values()) <= literals <= set(words), name
 
 
@@ -49,17 +65,24 @@ def _words(annotation):
 def test_aliases_mean_the_same():
     for name, words in WORDS.items():
         for word, canonical in words.items():
-            assert complete(**{name: word}) == complete(**{name: word.replace("_", "-")}) == complete(**{name: canonical})
+            assert (
+                complete(**{name: word})
+                == complete(**{name: word.replace("_", "-")})
+                == complete(**{name: canonical})
+            )
             criterion(complete(**{name: word}))
     x, y = torch.randn(2, 3), torch.tensor([0, 1])
     by_alias, by_word = (
-        functional.cross_entropy(x, y, label_smoothing=0.1, form=form, prior=prior) for form, prior in (("kl", "others"), ("kl_divergence", "wrong_classes"))
+        functional.cross_entropy(x, y, label_smoothing=0.1, form=form, prior=prior)
+        for form, prior in (("kl", "others"), ("kl_divergence", "wrong_classes"))
     )
     assert torch.equal(by_alias, by_word)
 
 
 def test_defaults_are_those_of_rust():
     x, y = torch.randn(2, 3), torch.tensor([0, 1])
-    assert Criterion().call(x, -1, y).scalar("loss") == criterion(complete()).call(x, -1, y).scalar("loss")
+    assert Criterion().call(x, -1, y).scalar("loss") == criterion(complete()).call(x, -1, y).scalar(
+        "loss"
+    )
     with pytest.raises(TypeError, match="softcup is not an option"):
         Criterion(softcup=1.0)

@@ -6,7 +6,9 @@ from xent.torch import CrossEntropyLoss, Stats
 from xent.torch.functional import cross_entropy
 
 x, y = torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64)
-loss: torch.Tensor = cross_entropy(x, y, label_smoothing=torch.zeros(1), form="kl", prior=torch.zeros(2), denominator=3.0)
+loss: torch.Tensor = cross_entropy(
+    x, y, label_smoothing=torch.zeros(1), form="kl", prior=torch.zeros(2), denominator=3.0
+)
 pair: tuple[torch.Tensor, Stats] = cross_entropy(x, y, return_stats=True, softcap=30.0)
 module = CrossEntropyLoss(z_loss=1e-4, prior="wrong_classes")
 module.z_loss = 1e-3

@@ -9,7 +9,8 @@ use crate::number;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Answer {
-    /// L, reduced: one value, or under [`Reduction::None`](crate::Reduction::None) one a row; so are `nll`, `smoothing`, `floor` and `z_loss`.
+    /// L, reduced: one value, or under [`Reduction::None`](crate::Reduction::None) one a row; so
+    /// are `nll`, `smoothing`, `floor` and `z_loss`.
     #[serde(with = "number::list")]
     pub loss: Vec<f64>,
     /// What the loss would be with ε = 0 (S4.1).
@@ -44,7 +45,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// This answer as a backend for `dtype` reports it (S11): losses and lse in the format of its arithmetic, the gradient in `dtype`.
+    /// This answer as a backend for `dtype` reports it (S11): losses and lse in the format of its
+    /// arithmetic, the gradient in `dtype`.
     pub fn reported(mut self, dtype: Dtype) -> Answer {
         let Answer { loss, nll, smoothing, floor, z_loss, lse, .. } = &mut self;
         for value in [loss, nll, smoothing, floor, z_loss, lse].into_iter().flatten() {

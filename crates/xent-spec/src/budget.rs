@@ -1,7 +1,7 @@
 //! How far from the textbook a backend may be.
 //!
-//! `u` is 2⁻²⁴ where arithmetic is f32 (f32, f16 and bf16 logits), and for f64 the number that makes `8u = 1e-14`. The bars for plain
-//! cross-entropy are fixed:
+//! `u` is 2⁻²⁴ where arithmetic is f32 (f32, f16 and bf16 logits), and for f64 the number that
+//! makes `8u = 1e-14`. The bars for plain cross-entropy are fixed:
 //!
 //! | quantity | bar |
 //! |---|---|
@@ -12,18 +12,21 @@
 //! | sum or mean | the rows' bars, and `2u` of the sum of their sizes |
 //! | gradient stored in f16 or bf16 | one rounding: half an ulp more, and ≥ 99.9 % of the entries are the nearest value |
 //!
-//! They scale with the row's target mass `W`, the row weight and the outer factor (upstream over denominator). No bar on a gradient
-//! entry is wider than a few `u` of the entry's own two terms, so a gradient of zeros does not pass.
+//! They scale with the row's target mass `W`, the row weight and the outer factor (upstream over
+//! denominator). No bar on a gradient entry is wider than a few `u` of the entry's own two terms,
+//! so a gradient of zeros does not pass.
 //!
 //! Options add what their arithmetic cannot avoid:
 //!
-//! - *Temperature, softcap*: z itself is rounded, by `dz = u·max abs(z)·(2 for the temperature + 8 for the softcap)`: quotient and
-//!   product, and a tanh good to a few u, whose relative condition number is ≤ 1. `∂L/∂z = W·p − y` sums to at most 2W in size, so the loss moves by
-//!   `2W·dz`; p moves by `2p·dz`. The factor `1 − tanh²` is good to `8u` absolutely, not relatively.
+//! - *Temperature, softcap*: z itself is rounded, by `dz = u·max abs(z)·(2 for the temperature + 8
+//!   for the softcap)`: quotient and product, and a tanh good to a few u, whose relative condition
+//!   number is ≤ 1. `∂L/∂z = W·p − y` sums to at most 2W in size, so the loss moves by `2W·dz`; p
+//!   moves by `2p·dz`. The factor `1 − tanh²` is good to `8u` absolutely, not relatively.
 //! - *z-loss*: `d(λ·lse²) = 2λ·lse·d(lse)`, and its part of the gradient is a multiple of p.
 //! - *KL divergence*: a difference of two numbers, with the bars of both.
-//! - *Priors that leave the true class out*: a backend may take `v·(m − z_y)` off a sum over all classes, so that what was taken off counts
-//!   to the size of the sum. The loss notices only where ε is so large that the label's coefficient is negative.
+//! - *Priors that leave the true class out*: a backend may take `v·(m − z_y)` off a sum over all
+//!   classes, so that what was taken off counts to the size of the sum. The loss notices only where
+//!   ε is so large that the label's coefficient is negative.
 //! - *Target mass on the likeliest class alone* (an ε < .01 in all but name): as ε < .01.
 
 use crate::case::{Case, Form, Masked, Prior, Targets};
@@ -67,22 +70,41 @@ impl RowBars {
         let (parts, softmax) = (&row.parts, &row.softmax);
         let finite: Vec<f64> = row.logits.iter().copied().filter(|z| z.is_finite()).collect();
         let largest = finite.iter().fold(0.0, |largest: f64, z| largest.max(z.abs()));
-        let roundings = if case.temperature.is_some() { 2.0 } else { 0.0 } + if case.softcap.is_some() { 8.0 } else { 0.0 };
+        let roundings = if case.temperature.is_some() { 2.0 } else { 0.0 }
+            + if case.softcap.is_some() { 8.0 } else { 0.0 };
         let dz = u * largest * roundings;
         let gap = gap(&finite);
         let mass = sum(row.target.iter().copied());
 
         let shared_prior = shared_prior(case, row);
-        // A term that is taken off: its coefficient is w·ε·t·v, and in the loss w·(1−ε)·t covers it.
+        // A term that is taken off: its coefficient is w·ε·t·v, and in the loss w·(1−ε)·t covers
+        // it.
         let taken_off = |covered: f64| {
-            let terms = row.before.iter().zip(&row.term_weights).zip(&row.logits).filter(|(_, z)| z.is_finite());
-            row.whole_weight * sum(terms.map(|((t, w), z)| w * t * (row.epsilon * shared_prior - covered).max(0.0) * (softmax.max - z)))
+            let terms = row
+                .before
+                .iter()
+                .zip(&row.term_weights)
+                .zip(&row.logits)
+                .filter(|(_, z)| z.is_finite());
+            row.whole_weight
+                * sum(terms.map(|((t, w), z)| {
+                    w * t * (row.epsilon * shared_prior - covered).max(0.0) * (softmax.max - z)
+                }))
         };
 
-        let relative = if row.epsilon >= SMOOTHED && mass_off_likeliest(row) >= 0.49 * SMOOTHED * mass { 8.0 } else { 8.0 + gap };
-        let cross_entropy = relative * u * parts.cross_entropy + 2.0 * mass * dz + 8.0 * u * taken_off(1.0 - row.epsilon);
+        let relative =
+            if row.epsilon >= SMOOTHED && mass_off_likeliest(row) >= 0.49 * SMOOTHED * mass {
+                8.0
+            } else {
+                8.0 + gap
+            };
+        let cross_entropy = relative * u * parts.cross_entropy
+            + 2.0 * mass * dz
+            + 8.0 * u * taken_off(1.0 - row.epsilon);
         let part = |value: f64, mass: f64| (8.0 + gap) * u * value + 2.0 * mass * dz;
-        let weighted_mass = |share: &[f64]| row.whole_weight * sum(share.iter().zip(&row.term_weights).map(|(s, w)| s * w));
+        let weighted_mass = |share: &[f64]| {
+            row.whole_weight * sum(share.iter().zip(&row.term_weights).map(|(s, w)| s * w))
+        };
         let floor = floor_bar(case, row, u);
         let lse_error = (8.0 + gap) * u * softmax.rest + dz;
         let lse = lse_error + 2.0 * u * parts.lse.abs();
@@ -91,7 +113,8 @@ impl RowBars {
         RowBars {
             loss: cross_entropy + z_loss + excess,
             nll: part(parts.nll, weighted_mass(&row.before)),
-            smoothing: part(parts.smoothing, row.epsilon * weighted_mass(&row.prior)) + 8.0 * u * taken_off(0.0),
+            smoothing: part(parts.smoothing, row.epsilon * weighted_mass(&row.prior))
+                + 8.0 * u * taken_off(0.0),
             floor,
             z_loss,
             lse,
@@ -103,8 +126,16 @@ impl RowBars {
         }
     }
 
-    /// The bar of a gradient entry: `expected`, of the bracket of S9 times the slope of S1 times `scale`.
-    pub(crate) fn entry(&self, case: &Case, row: &Row, class: usize, scale: f64, expected: f64) -> f64 {
+    /// The bar of a gradient entry: `expected`, of the bracket of S9 times the slope of S1 times
+    /// `scale`.
+    pub(crate) fn entry(
+        &self,
+        case: &Case,
+        row: &Row,
+        class: usize,
+        scale: f64,
+        expected: f64,
+    ) -> f64 {
         let masked = row.logits[class] == f64::NEG_INFINITY;
         if row.forbidden[class] || (masked && case.masked == Masked::Renormalise) {
             return 0.0;
@@ -119,13 +150,20 @@ impl RowBars {
             bar += 8.0 * self.u * larger / case.temperature.unwrap_or(1.0);
         }
         // Products in the subnormal range are rounded to its spacing.
-        let smallest = case.dtype.compute().ulp(0.0) * 2.0 * (1.0 + scale * row.slope[class] * (self.softmax_factor + 1.0));
+        let smallest = case.dtype.compute().ulp(0.0)
+            * 2.0
+            * (1.0 + scale * row.slope[class] * (self.softmax_factor + 1.0));
         bar * scale + 4.0 * self.u * expected.abs() + smallest
     }
 
-    /// The larger of the entry's terms, without slope and scale; and what a backend may have taken off its target.
+    /// The larger of the entry's terms, without slope and scale; and what a backend may have taken
+    /// off its target.
     pub(crate) fn larger_term(&self, row: &Row, class: usize) -> f64 {
-        let taken_off = row.whole_weight * row.term_weights[class] * row.epsilon * row.before[class] * self.shared_prior;
+        let taken_off = row.whole_weight
+            * row.term_weights[class]
+            * row.epsilon
+            * row.before[class]
+            * self.shared_prior;
         (self.softmax_factor * row.softmax.p[class]).max(row.target[class]).max(taken_off)
     }
 
@@ -133,7 +171,8 @@ impl RowBars {
     pub(crate) fn row_sum(&self, case: &Case, scale: f64) -> f64 {
         let slope = 1.0 / case.temperature.unwrap_or(1.0);
         let relative = 16.0 * self.u + 4.0 * self.dz;
-        let smallest = case.dtype.compute().ulp(0.0) * 2.0 * case.class_count() as f64 * (1.0 + scale);
+        let smallest =
+            case.dtype.compute().ulp(0.0) * 2.0 * case.class_count() as f64 * (1.0 + scale);
         scale * slope * (relative * self.softmax_factor + self.z_loss_slope) + smallest
     }
 }
@@ -162,8 +201,8 @@ fn shared_prior(case: &Case, row: &Row) -> f64 {
     }
 }
 
-/// The floor is a sum over targets, whose errors `h` carries on by its slope `1 + ln`. It is one number a row, hence f64, but for
-/// targets that are K numbers a row.
+/// The floor is a sum over targets, whose errors `h` carries on by its slope `1 + ln`. It is one
+/// number a row, hence f64, but for targets that are K numbers a row.
 fn floor_bar(case: &Case, row: &Row, u: f64) -> f64 {
     let slope = |x: f64| if x == 0.0 { 0.0 } else { x * (1.0 + x.ln().abs()) };
     let terms = slope(sum(row.target.iter().copied())) + sum(row.target.iter().map(|&y| slope(y)));

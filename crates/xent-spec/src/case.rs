@@ -6,7 +6,8 @@ use crate::dtype::{Dtype, IndexDtype};
 use crate::layout::Layout;
 use crate::number;
 
-/// One call of the loss. A default case is empty; [`Case::rows`] makes a small one, and struct update syntax sets the rest.
+/// One call of the loss. A default case is empty; [`Case::rows`] makes a small one, and struct
+/// update syntax sets the rest.
 ///
 /// ```
 /// use xent_spec::{Case, Reduction, RowValue};
@@ -175,7 +176,12 @@ impl Targets {
 
     /// Two labels in i64 with one λ.
     pub fn two_labels(a: &[i64], b: &[i64], lambda: f64) -> Targets {
-        Targets::TwoLabels { dtype: IndexDtype::I64, a: a.to_vec(), b: b.to_vec(), lambda: RowValue::Shared(lambda) }
+        Targets::TwoLabels {
+            dtype: IndexDtype::I64,
+            a: a.to_vec(),
+            b: b.to_vec(),
+            lambda: RowValue::Shared(lambda),
+        }
     }
 
     /// Distributions in f64, row after row.
@@ -293,7 +299,13 @@ impl Case {
     /// Rows side by side with one class index each: f64, `[N, K]`, every option at its default.
     pub fn rows(logits: &[&[f64]], labels: &[i64]) -> Case {
         let classes = logits.first().map_or(1, |row| row.len());
-        Case { shape: vec![logits.len(), classes], axis: 1, logits: logits.concat(), targets: Targets::classes(labels), ..Case::default() }
+        Case {
+            shape: vec![logits.len(), classes],
+            axis: 1,
+            logits: logits.concat(),
+            targets: Targets::classes(labels),
+            ..Case::default()
+        }
     }
 
     /// K.
@@ -303,7 +315,12 @@ impl Case {
 
     /// N.
     pub fn row_count(&self) -> usize {
-        self.shape.iter().enumerate().filter(|&(axis, _)| axis != self.axis).map(|(_, &extent)| extent).product()
+        self.shape
+            .iter()
+            .enumerate()
+            .filter(|&(axis, _)| axis != self.axis)
+            .map(|(_, &extent)| extent)
+            .product()
     }
 
     /// The number, in C order of `shape`, of the logit of `class` in `row`.
@@ -342,11 +359,16 @@ mod optional_list {
     #[derive(Serialize, Deserialize)]
     struct List(#[serde(with = "crate::number::list")] Vec<f64>);
 
-    pub(super) fn serialize<S: Serializer>(values: &Option<Vec<f64>>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        values: &Option<Vec<f64>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         values.clone().map(List).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<f64>>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<f64>>, D::Error> {
         Ok(Option::<List>::deserialize(deserializer)?.map(|list| list.0))
     }
 }
@@ -364,7 +386,10 @@ mod tests {
             prior: Prior::Fixed(vec![0.5, 0.25, 0.25]),
             denominator: Denominator::Given(7.5),
             softcap: Some(30.0),
-            ..Case::rows(&[&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY], &[0.1, -0.0, 1e-300]], &[i64::MIN, 2])
+            ..Case::rows(
+                &[&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY], &[0.1, -0.0, 1e-300]],
+                &[i64::MIN, 2],
+            )
         };
         let text = serde_json::to_string(&case).unwrap();
         let back: Case = serde_json::from_str(&text).unwrap();
@@ -378,7 +403,12 @@ mod tests {
 
     #[test]
     fn rows_are_numbered_without_the_class_axis() {
-        let case = Case { shape: vec![2, 3, 2], axis: 1, logits: (0..12).map(f64::from).collect(), ..Case::default() };
+        let case = Case {
+            shape: vec![2, 3, 2],
+            axis: 1,
+            logits: (0..12).map(f64::from).collect(),
+            ..Case::default()
+        };
         assert_eq!((case.row_count(), case.class_count()), (4, 3));
         assert_eq!(case.row(0), [0.0, 2.0, 4.0]);
         assert_eq!(case.row(3), [7.0, 9.0, 11.0]);

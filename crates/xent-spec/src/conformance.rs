@@ -53,11 +53,19 @@ type Run = dyn Fn(&Case) -> Result<Answer, String>;
 impl Candidate {
     /// The candidate for a subject.
     pub fn of<S: Subject + 'static>() -> Candidate {
-        Candidate { name: S::NAME.into(), skipped: S::skipped(), supports: S::supports, run: Box::new(S::run) }
+        Candidate {
+            name: S::NAME.into(),
+            skipped: S::skipped(),
+            supports: S::supports,
+            run: Box::new(S::run),
+        }
     }
 
     /// A candidate that supports every case.
-    pub(crate) fn new(name: &str, run: impl Fn(&Case) -> Result<Answer, String> + 'static) -> Candidate {
+    pub(crate) fn new(
+        name: &str,
+        run: impl Fn(&Case) -> Result<Answer, String> + 'static,
+    ) -> Candidate {
         Candidate { name: name.into(), skipped: None, supports: |_| true, run: Box::new(run) }
     }
 
@@ -70,27 +78,32 @@ impl Candidate {
     }
 }
 
-/// The textbook itself, with losses and gradient rounded to the formats that a backend reports them in (S11).
+/// The textbook itself, with losses and gradient rounded to the formats that a backend reports them
+/// in (S11).
 pub struct Textbook;
 
 impl Subject for Textbook {
     const NAME: &'static str = "textbook";
 
     fn run(case: &Case) -> Result<Answer, String> {
-        evaluate(case).map(|answer| answer.reported(case.dtype)).map_err(|refusal| refusal.to_string())
+        evaluate(case)
+            .map(|answer| answer.reported(case.dtype))
+            .map_err(|refusal| refusal.to_string())
     }
 }
 
 /// One check: `Ok`, or what was wrong.
 pub type Check = fn(&Candidate) -> Result<(), String>;
 
-/// Makes the table of checks, and the macro with a test for each, from one list. `$d` is a dollar sign.
+/// Makes the table of checks, and the macro with a test for each, from one list. `$d` is a dollar
+/// sign.
 macro_rules! checks {
     (($d:tt) $($name:ident: $check:path,)*) => {
         /// Every check with its name, the quickest first.
         pub const CHECKS: &[(&str, Check)] = &[$((stringify!($name), $check)),*];
 
-        /// Expands to a module `conformance` with one test a check, for a type that implements [`Subject`](crate::Subject).
+        /// Expands to a module `conformance` with one test a check, for a type that implements
+        /// [`Subject`](crate::Subject).
         #[macro_export]
         macro_rules! conformance {
             ($d subject:ty) => {
@@ -148,7 +161,10 @@ checks! { ($)
 ///
 /// What was wrong, or that there is no such check.
 pub fn run_check(name: &str, candidate: &Candidate) -> Result<(), String> {
-    let (_, check) = CHECKS.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("no check is called {name:?}"))?;
+    let (_, check) = CHECKS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .ok_or_else(|| format!("no check is called {name:?}"))?;
     if let Some(why) = candidate.skipped {
         println!("{}: skipped, {why}", candidate.name);
         return Ok(());
@@ -173,7 +189,9 @@ fn judge(candidate: &Candidate, case: &Case) -> Result<(), String> {
     }
     match (textbook::rows(case), candidate.run(case)) {
         (Err(_), Err(_)) => Ok(()),
-        (Err(why), Ok(_)) => Err(format!("case {:?} is accepted, expected a refusal: {why}", case.name)),
+        (Err(why), Ok(_)) => {
+            Err(format!("case {:?} is accepted, expected a refusal: {why}", case.name))
+        }
         (Ok(_), Err(why)) => Err(format!("case {:?} was refused: {why}", case.name)),
         (Ok(rows), Ok(got)) => {
             let expected = textbook::answer(case, &rows);
@@ -187,7 +205,10 @@ fn equal_bits(what: &str, got: &[f64], expected: &[f64]) -> Result<(), String> {
         return Err(format!("{what}: {} values, expected {}", got.len(), expected.len()));
     }
     match got.iter().zip(expected).position(|(got, expected)| got.to_bits() != expected.to_bits()) {
-        Some(index) => Err(format!("{what}, value {index}: got {:e}, expected the bits of {:e}", got[index], expected[index])),
+        Some(index) => Err(format!(
+            "{what}, value {index}: got {:e}, expected the bits of {:e}",
+            got[index], expected[index]
+        )),
         None => Ok(()),
     }
 }

@@ -52,7 +52,11 @@ impl Dtype {
             Dtype::F16 => (11, -14),
             Dtype::Bf16 => (8, -126),
         };
-        let exponent = if value.is_normal() { (((value.to_bits() >> 52) & 0x7ff) as i32 - 1023).max(least_exponent) } else { least_exponent };
+        let exponent = if value.is_normal() {
+            (((value.to_bits() >> 52) & 0x7ff) as i32 - 1023).max(least_exponent)
+        } else {
+            least_exponent
+        };
         // Two factors, so that the smallest f64 subnormal is reached without underflow on the way.
         2f64.powi(exponent) * 2f64.powi(1 - significand_bits)
     }
@@ -111,7 +115,14 @@ pub enum IndexDtype {
 
 impl IndexDtype {
     /// All formats.
-    pub const ALL: [IndexDtype; 6] = [IndexDtype::U8, IndexDtype::U16, IndexDtype::U32, IndexDtype::U64, IndexDtype::I32, IndexDtype::I64];
+    pub const ALL: [IndexDtype; 6] = [
+        IndexDtype::U8,
+        IndexDtype::U16,
+        IndexDtype::U32,
+        IndexDtype::U64,
+        IndexDtype::I32,
+        IndexDtype::I64,
+    ];
 
     /// Whether this format can hold `index`.
     pub fn holds(self, index: i64) -> bool {

@@ -1,4 +1,5 @@
-//! Rows of logits by the way in which they are hard, and the sweep of them over every number of classes.
+//! Rows of logits by the way in which they are hard, and the sweep of them over every number of
+//! classes.
 
 use std::f64::consts::TAU;
 
@@ -44,12 +45,22 @@ pub const CLASSES: [usize; 12] = [1, 2, 3, 31, 32, 33, 1000, 4096, 32000, 50257,
 
 impl Family {
     /// A row of `dtype`'s values. The confident class is `favourite`.
-    pub fn row(self, rng: &mut impl Rng, dtype: Dtype, classes: usize, favourite: usize) -> Vec<f64> {
+    pub fn row(
+        self,
+        rng: &mut impl Rng,
+        dtype: Dtype,
+        classes: usize,
+        favourite: usize,
+    ) -> Vec<f64> {
         let mut row: Vec<f64> = match self {
-            Family::Normal { scale, offset } => (0..classes).map(|_| offset + scale * normal(rng)).collect(),
+            Family::Normal { scale, offset } => {
+                (0..classes).map(|_| offset + scale * normal(rng)).collect()
+            }
             Family::Confident(_) => (0..classes).map(|_| normal(rng)).collect(),
             Family::Constant => vec![2.5; classes],
-            Family::Ties => (0..classes).map(|_| f64::from(rng.random_range(-1..=1)) * 1.5).collect(),
+            Family::Ties => {
+                (0..classes).map(|_| f64::from(rng.random_range(-1..=1)) * 1.5).collect()
+            }
         };
         if let (Family::Confident(lead), true) = (self, classes > 1) {
             row[favourite] = f64::NEG_INFINITY;
@@ -65,13 +76,14 @@ fn normal(rng: &mut impl Rng) -> f64 {
     (-2.0 * radius.ln()).sqrt() * (TAU * angle).cos()
 }
 
-/// One case of the accuracy sweep: two rows, each loss by itself. Confident rows are right in the first row and wrong in the second. The same
-/// arguments give the same case.
+/// One case of the accuracy sweep: two rows, each loss by itself. Confident rows are right in the
+/// first row and wrong in the second. The same arguments give the same case.
 pub fn sweep_case(dtype: Dtype, classes: usize, family: Family, epsilon: f64) -> Case {
     let mut rng = ChaCha8Rng::seed_from_u64(classes as u64);
     let favourites = [rng.random_range(0..classes), rng.random_range(0..classes)];
     let wrong = (favourites[1] + 1 + classes / 3) % classes;
-    let logits = favourites.map(|favourite| family.row(&mut rng, dtype, classes, favourite)).concat();
+    let logits =
+        favourites.map(|favourite| family.row(&mut rng, dtype, classes, favourite)).concat();
     Case {
         name: format!("{dtype:?}, K = {classes}, {family:?}, ε = {epsilon}"),
         dtype,
@@ -92,7 +104,8 @@ mod tests {
     #[test]
     fn rows_are_what_their_names_say() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let wide = Family::Normal { scale: 4.0, offset: 100.0 }.row(&mut rng, Dtype::F64, 10_000, 0);
+        let wide =
+            Family::Normal { scale: 4.0, offset: 100.0 }.row(&mut rng, Dtype::F64, 10_000, 0);
         let mean = wide.iter().sum::<f64>() / 1e4;
         let variance = wide.iter().map(|z| (z - mean).powi(2)).sum::<f64>() / 1e4;
         assert!((mean - 100.0).abs() < 0.2 && (variance - 16.0).abs() < 1.0, "{mean} {variance}");

@@ -1,14 +1,18 @@
 //! Random cases: every option, alone and with others.
 //!
-//! A case is built from a [`Recipe`]: its shape, the way its logits are drawn, a seed, and a switch for each option. Each option
-//! draws from its own stream of the seed, so that shrinking a failure switches off the options that do not matter and leaves the others as they were.
+//! A case is built from a [`Recipe`]: its shape, the way its logits are drawn, a seed, and a switch
+//! for each option. Each option draws from its own stream of the seed, so that shrinking a failure
+//! switches off the options that do not matter and leaves the others as they were.
 
 use proptest::prelude::*;
 use proptest::sample::select;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::case::{Allowed, Case, ClassWeighting, Denominator, EmptyMean, Form, Masked, Prior, Reduction, RowValue, Targets, Upstream};
+use crate::case::{
+    Allowed, Case, ClassWeighting, Denominator, EmptyMean, Form, Masked, Prior, Reduction,
+    RowValue, Targets, Upstream,
+};
 use crate::dtype::{Dtype, IndexDtype};
 use crate::families::{FAMILIES, Family};
 use crate::layout::Layout;
@@ -55,7 +59,8 @@ struct Recipe {
     seed: u64,
 }
 
-/// Random cases, most of them with a few options at other than their defaults. Nearly all have an answer; the rest is refused for an empty mean.
+/// Random cases, most of them with a few options at other than their defaults. Nearly all have an
+/// answer; the rest is refused for an empty mean.
 pub fn cases() -> impl Strategy<Value = Case> {
     let classes = prop_oneof![
         6 => 1usize..=9,
@@ -86,7 +91,8 @@ pub fn cases() -> impl Strategy<Value = Case> {
         })
 }
 
-/// Multiples of 1/64 in `low..=high`: exact in f32, so that no API's choice of a type for options matters.
+/// Multiples of 1/64 in `low..=high`: exact in f32, so that no API's choice of a type for options
+/// matters.
 fn dyadic(rng: &mut ChaCha8Rng, low: f64, high: f64) -> f64 {
     f64::from(rng.random_range((low * 64.0) as i32..=(high * 64.0) as i32)) / 64.0
 }
@@ -96,7 +102,11 @@ fn distribution(rng: &mut ChaCha8Rng, classes: usize) -> Vec<f64> {
     let mut left = 65536u32;
     let mut parts: Vec<u32> = (0..classes)
         .map(|_| {
-            let part = if rng.random_bool(0.8) { rng.random_range(0..=left.min(131_072 / classes as u32)) } else { 0 };
+            let part = if rng.random_bool(0.8) {
+                rng.random_range(0..=left.min(131_072 / classes as u32))
+            } else {
+                0
+            };
             left -= part;
             part
         })
@@ -136,18 +146,30 @@ impl Recipe {
             layout: self.layout(),
             epsilon: self.epsilon(),
             prior: self.prior(),
-            masked: if self.on(Switch::Renormalise).is_some() { Masked::Renormalise } else { Masked::PyTorch },
+            masked: if self.on(Switch::Renormalise).is_some() {
+                Masked::Renormalise
+            } else {
+                Masked::PyTorch
+            },
             reduction: self.reduction,
             denominator: self.denominator(),
-            form: if self.on(Switch::KlDivergence).is_some() { Form::KlDivergence } else { Form::CrossEntropy },
+            form: if self.on(Switch::KlDivergence).is_some() {
+                Form::KlDivergence
+            } else {
+                Form::CrossEntropy
+            },
             ..Case::default()
         };
         self.targets(&mut case);
         self.weights(&mut case);
         self.masks(&mut case);
-        case.z_loss = self.on(Switch::ZLoss).map_or(0.0, |mut rng| [1e-4, 0.01, 0.25][rng.random_range(0..3)]);
-        case.softcap = self.on(Switch::Softcap).map(|mut rng| [5.0, 30.0, 50.0][rng.random_range(0..3)]);
-        case.temperature = self.on(Switch::Temperature).map(|mut rng| [0.5, 1.7, 4.0][rng.random_range(0..3)]);
+        case.z_loss = self
+            .on(Switch::ZLoss)
+            .map_or(0.0, |mut rng| [1e-4, 0.01, 0.25][rng.random_range(0..3)]);
+        case.softcap =
+            self.on(Switch::Softcap).map(|mut rng| [5.0, 30.0, 50.0][rng.random_range(0..3)]);
+        case.temperature =
+            self.on(Switch::Temperature).map(|mut rng| [0.5, 1.7, 4.0][rng.random_range(0..3)]);
         if let Some(mut rng) = self.on(Switch::EmptyMean) {
             case.empty_mean = [EmptyMean::Zero, EmptyMean::Error][rng.random_range(0..2)];
         }
@@ -167,12 +189,19 @@ impl Recipe {
         for last in (1..order.len()).rev() {
             order.swap(last, rng.random_range(0..=last));
         }
-        Layout { order, offset: rng.random_range(0..=17), gap: rng.random_range(0..=2), padding: rng.random_range(0..=5) }
+        Layout {
+            order,
+            offset: rng.random_range(0..=17),
+            gap: rng.random_range(0..=2),
+            padding: rng.random_range(0..=5),
+        }
     }
 
     fn epsilon(&self) -> RowValue {
         if let Some(mut rng) = self.on(Switch::EpsilonPerRow) {
-            return RowValue::Each(self.each(|| if rng.random_bool(0.3) { 0.0 } else { dyadic(&mut rng, 0.0, 1.0) }));
+            return RowValue::Each(
+                self.each(|| if rng.random_bool(0.3) { 0.0 } else { dyadic(&mut rng, 0.0, 1.0) }),
+            );
         }
         if self.on(Switch::NoSmoothing).is_some() {
             return RowValue::Shared(0.0);
@@ -185,7 +214,9 @@ impl Recipe {
         match rng.random_range(0..4) {
             0 => Prior::Excluding((0..self.classes).filter(|_| rng.random_bool(0.3)).collect()),
             1 => Prior::Fixed(distribution(&mut rng, self.classes)),
-            2 if self.classes <= 65 => Prior::ByTrueClass((0..self.classes).flat_map(|_| distribution(&mut rng, self.classes)).collect()),
+            2 if self.classes <= 65 => Prior::ByTrueClass(
+                (0..self.classes).flat_map(|_| distribution(&mut rng, self.classes)).collect(),
+            ),
             _ => Prior::WrongClasses,
         }
     }
@@ -198,8 +229,15 @@ impl Recipe {
     fn targets(&self, case: &mut Case) {
         let mut rng = self.stream(100);
         let formats = [IndexDtype::U8, IndexDtype::U32, IndexDtype::I32, IndexDtype::I64];
-        let dtype = *formats.iter().cycle().skip(rng.random_range(0..4)).find(|dtype| dtype.holds(self.classes as i64)).expect("i64 holds it");
-        let labels = |rng: &mut ChaCha8Rng| (0..self.rows()).map(|_| rng.random_range(0..self.classes as i64)).collect::<Vec<_>>();
+        let dtype = *formats
+            .iter()
+            .cycle()
+            .skip(rng.random_range(0..4))
+            .find(|dtype| dtype.holds(self.classes as i64))
+            .expect("i64 holds it");
+        let labels = |rng: &mut ChaCha8Rng| {
+            (0..self.rows()).map(|_| rng.random_range(0..self.classes as i64)).collect::<Vec<_>>()
+        };
         let (mut a, mut b) = (labels(&mut rng), labels(&mut rng));
         if let Some(mut rng) = self.on(Switch::Probabilities) {
             let own = rng.random_bool(0.8);
@@ -213,7 +251,12 @@ impl Recipe {
             return;
         }
         if let Some(mut rng) = self.on(Switch::IgnoreIndex) {
-            let index = *[-100, 255, 0, i64::MIN].iter().cycle().skip(rng.random_range(0..4)).find(|&&index| dtype.holds(index)).expect("0 is held");
+            let index = *[-100, 255, 0, i64::MIN]
+                .iter()
+                .cycle()
+                .skip(rng.random_range(0..4))
+                .find(|&&index| dtype.holds(index))
+                .expect("0 is held");
             case.ignore_index = vec![index];
             for label in a.iter_mut().chain(&mut b) {
                 if rng.random_bool(0.3) {
@@ -221,28 +264,42 @@ impl Recipe {
                 }
             }
         }
-        // The formats that hold no more than these are chosen without a draw: a case's numbers do not depend on how many formats there are.
+        // The formats that hold no more than these are chosen without a draw: a case's numbers do
+        // not depend on how many formats there are.
         let other = match dtype {
             IndexDtype::U32 => IndexDtype::U16,
             IndexDtype::I64 => IndexDtype::U64,
             same => same,
         };
-        let dtype = if a.first().is_some_and(|label| label % 2 == 0) && a.iter().chain(&b).all(|&label| other.holds(label)) { other } else { dtype };
+        let dtype = if a.first().is_some_and(|label| label % 2 == 0)
+            && a.iter().chain(&b).all(|&label| other.holds(label))
+        {
+            other
+        } else {
+            dtype
+        };
         case.targets = match self.on(Switch::TwoLabels) {
             None => Targets::Classes { dtype, labels: a },
             Some(mut rng) => {
-                let lambda = if rng.random_bool(0.5) { RowValue::Shared(0.7) } else { RowValue::Each(self.each(|| dyadic(&mut rng, 0.0, 1.0))) };
+                let lambda = if rng.random_bool(0.5) {
+                    RowValue::Shared(0.7)
+                } else {
+                    RowValue::Each(self.each(|| dyadic(&mut rng, 0.0, 1.0)))
+                };
                 Targets::TwoLabels { dtype, a, b, lambda }
             }
         };
     }
 
     fn weights(&self, case: &mut Case) {
-        case.class_weights = self.on(Switch::ClassWeights).map(|mut rng| (0..self.classes).map(|_| dyadic(&mut rng, 0.0, 3.0)).collect());
+        case.class_weights = self
+            .on(Switch::ClassWeights)
+            .map(|mut rng| (0..self.classes).map(|_| dyadic(&mut rng, 0.0, 3.0)).collect());
         if self.on(Switch::PerRowWeighting).is_some() {
             case.class_weighting = ClassWeighting::PerRow;
         }
-        case.row_weights = self.on(Switch::RowWeights).map(|mut rng| self.each(|| dyadic(&mut rng, 0.0, 2.0)));
+        case.row_weights =
+            self.on(Switch::RowWeights).map(|mut rng| self.each(|| dyadic(&mut rng, 0.0, 2.0)));
     }
 
     fn masks(&self, case: &mut Case) {
@@ -265,18 +322,24 @@ impl Recipe {
         case.logits = vec![0.0; self.classes * self.rows()];
         for row in 0..self.rows() {
             let favourite = match &case.targets {
-                Targets::Classes { labels, .. } if row % 2 == 0 => labels[row].rem_euclid(self.classes as i64) as usize,
+                Targets::Classes { labels, .. } if row % 2 == 0 => {
+                    labels[row].rem_euclid(self.classes as i64) as usize
+                }
                 _ => rng.random_range(0..self.classes),
             };
             let mut logits = self.family.row(&mut rng, self.dtype, self.classes, favourite);
             if let Some(rng) = &mut masked {
                 let share = if rng.random_bool(0.05) { 1.0 } else { 0.2 };
-                logits.iter_mut().filter(|_| rng.random_bool(share)).for_each(|logit| *logit = f64::NEG_INFINITY);
+                logits
+                    .iter_mut()
+                    .filter(|_| rng.random_bool(share))
+                    .for_each(|logit| *logit = f64::NEG_INFINITY);
             }
             if let Some(rng) = &mut bad
                 && rng.random_bool(0.3)
             {
-                logits[rng.random_range(0..self.classes)] = if rng.random_bool(0.5) { f64::NAN } else { f64::INFINITY };
+                logits[rng.random_range(0..self.classes)] =
+                    if rng.random_bool(0.5) { f64::NAN } else { f64::INFINITY };
             }
             if is_ignored(case, row) {
                 logits.fill(f64::NAN);

@@ -23,6 +23,9 @@ pub struct Golden {
 
 /// Every recorded case.
 pub static GOLDEN: LazyLock<Vec<Golden>> = LazyLock::new(|| {
-    let parse = |(number, line)| serde_json::from_str(line).unwrap_or_else(|error| panic!("pytorch.jsonl, line {}: {error}", number + 1));
+    let parse = |(number, line)| {
+        serde_json::from_str(line)
+            .unwrap_or_else(|error| panic!("pytorch.jsonl, line {}: {error}", number + 1))
+    };
     include_str!("../golden/pytorch.jsonl").lines().enumerate().skip(1).map(parse).collect()
 });

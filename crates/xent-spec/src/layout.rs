@@ -36,7 +36,11 @@ impl Layout {
         if shape.contains(&0) {
             return self.offset;
         }
-        let last: usize = shape.iter().zip(self.strides(shape)).map(|(&extent, stride)| (extent - 1) * stride).sum();
+        let last: usize = shape
+            .iter()
+            .zip(self.strides(shape))
+            .map(|(&extent, stride)| (extent - 1) * stride)
+            .sum();
         self.offset + last + 1
     }
 
@@ -65,7 +69,13 @@ mod tests {
         let layout = Layout { order: vec![2, 0, 1], offset: 3, gap: 1, padding: 2 };
         let shape = [2, 3, 2];
         assert_eq!(layout.strides(&shape), [8, 2, 16]);
-        let case = Case { shape: shape.to_vec(), axis: 1, logits: (0..12).map(f64::from).collect(), layout, ..Case::default() };
+        let case = Case {
+            shape: shape.to_vec(),
+            axis: 1,
+            logits: (0..12).map(f64::from).collect(),
+            layout,
+            ..Case::default()
+        };
         let buffer = case.buffer(f64::NAN);
         assert_eq!(buffer.len(), 3 + 8 + 4 + 16 + 1);
         let mut found: Vec<f64> = buffer.iter().copied().filter(|value| !value.is_nan()).collect();

@@ -1,19 +1,23 @@
 //! The textbook in f64 that judges every backend of xent.
 //!
-//! - [`Case`]: one call of the loss as plain data; [`Answer`]: what comes out. Neither knows xent's types, and JSON reads and writes both.
+//! - [`Case`]: one call of the loss as plain data; [`Answer`]: what comes out. Neither knows xent's
+//!   types, and JSON reads and writes both.
 //! - [`evaluate`]: SEMANTICS.md in f64, dense and slow, sharing no arithmetic with any backend.
 //! - [`compare`]: whether an answer is near enough, by bars that are derived in `budget.rs`.
-//! - [`cases`], [`sweep_case`]: random cases over every option, and rows that are hard in a known way.
-//! - [`GOLDEN`]: answers of PyTorch, to judge the textbook itself by; `golden/make_golden.py` wrote them.
+//! - [`cases`], [`sweep_case`]: random cases over every option, and rows that are hard in a known
+//!   way.
+//! - [`GOLDEN`]: answers of PyTorch, to judge the textbook itself by; `golden/make_golden.py` wrote
+//!   them.
 //! - [`conformance!`]: all checks as tests, for a type that implements [`Subject`].
 //! - [`MUTANTS`]: answers that are wrong on purpose, which the checks have to catch.
 //! - [`translate`]: from a case to xent's own types.
 //!
 //! # Judging a backend
 //!
-//! Implement [`Subject`]: turn the case into a call, and what comes back into an [`Answer`]. Cases that the backend has no words for are
-//! left out by [`Subject::supports`]; a suite that leaves out too many fails. Nothing else is left out: what the backend refuses must be what the
-//! textbook refuses.
+//! Implement [`Subject`]: turn the case into a call, and what comes back into an [`Answer`]. Cases
+//! that the backend has no words for are left out by [`Subject::supports`]; a suite that leaves out
+//! too many fails. Nothing else is left out: what the backend refuses must be what the textbook
+//! refuses.
 //!
 //! ```
 //! use xent_spec::{Answer, Case, Form, Subject, evaluate};
@@ -38,9 +42,10 @@
 //! # xent_spec::run_check("known_answers", &xent_spec::Candidate::of::<Mine>()).unwrap();
 //! ```
 //!
-//! Losses and lse are to be given as reported (f32 for all but f64), the gradient as stored, in C order of the case's shape, and the
-//! logits are to be laid out as [`Case::layout`] says. A failure names case, row, class, what came, what was expected and the bar. Random cases are the same
-//! in every run; `XENT_SPEC_CASES=100000` tries more.
+//! Losses and lse are to be given as reported (f32 for all but f64), the gradient as stored, in C
+//! order of the case's shape, and the logits are to be laid out as [`Case::layout`] says. A failure
+//! names case, row, class, what came, what was expected and the bar. Random cases are the same in
+//! every run; `XENT_SPEC_CASES=100000` tries more.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -62,7 +67,10 @@ pub mod translate;
 
 pub use answer::Answer;
 pub use budget::unit;
-pub use case::{Allowed, Case, ClassWeighting, Denominator, EmptyMean, Form, Masked, Prior, Reduction, RowValue, Targets, Upstream};
+pub use case::{
+    Allowed, Case, ClassWeighting, Denominator, EmptyMean, Form, Masked, Prior, Reduction,
+    RowValue, Targets, Upstream,
+};
 pub use compare::{Mismatch, compare};
 pub use conformance::{CHECKS, Candidate, Check, Subject, Textbook, run_check};
 pub use dtype::{Dtype, IndexDtype};

@@ -1,8 +1,12 @@
-//! Answers that are wrong in one deliberate way each. A conformance suite that lets one of them pass would let a backend pass that is wrong in that way.
+//! Answers that are wrong in one deliberate way each. A conformance suite that lets one of them
+//! pass would let a backend pass that is wrong in that way.
 
 use crate::answer::Answer;
 use crate::budget::unit;
-use crate::case::{Allowed, Case, ClassWeighting, Denominator, EmptyMean, Form, Masked, Prior, Reduction, RowValue, Targets, Upstream};
+use crate::case::{
+    Allowed, Case, ClassWeighting, Denominator, EmptyMean, Form, Masked, Prior, Reduction,
+    RowValue, Targets, Upstream,
+};
 use crate::conformance::Candidate;
 use crate::dtype::Dtype;
 use crate::refuse::Refusal;
@@ -21,11 +25,17 @@ pub struct Mutant {
 type Defect = fn(&Case) -> Result<Answer, Refusal>;
 
 impl Mutant {
-    /// The mutant as a backend, whose answers are wrong for logits of `dtype` and right for all others.
+    /// The mutant as a backend, whose answers are wrong for logits of `dtype` and right for all
+    /// others.
     pub fn candidate(&self, dtype: Dtype) -> Candidate {
         let defect = self.run;
-        let run = move |case: &Case| if case.dtype == dtype { defect(case) } else { evaluate(case) };
-        let reported = move |case: &Case| run(case).map(|answer| answer.reported(case.dtype)).map_err(|refusal| refusal.to_string());
+        let run =
+            move |case: &Case| if case.dtype == dtype { defect(case) } else { evaluate(case) };
+        let reported = move |case: &Case| {
+            run(case)
+                .map(|answer| answer.reported(case.dtype))
+                .map_err(|refusal| refusal.to_string())
+        };
         Candidate::new(self.name, reported)
     }
 }
@@ -44,52 +54,95 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("loss off by 20u", loss_off),
     Mutant { name: "gradient off by 20u", dtypes: &[Dtype::F64, Dtype::F32], run: gradient_off },
     mutant("gradient only on the target", gradient_on_target_only),
-    mutant("mean over all rows, ignored ones too", |case| evaluate(&instead_of_pytorch(case, Denominator::Rows))),
-    mutant("mean over rows, not their weights", |case| evaluate(&instead_of_pytorch(case, Denominator::KeptRows))),
+    mutant("mean over all rows, ignored ones too", |case| {
+        evaluate(&instead_of_pytorch(case, Denominator::Rows))
+    }),
+    mutant("mean over rows, not their weights", |case| {
+        evaluate(&instead_of_pytorch(case, Denominator::KeptRows))
+    }),
     mutant("row weights in the denominator", row_weights_in_denominator),
     mutant("gradient of the mean not divided", gradient_of_the_sum),
-    mutant("empty mean always 0", |case| evaluate(&Case { empty_mean: EmptyMean::Zero, ..case.clone() })),
+    mutant("empty mean always 0", |case| {
+        evaluate(&Case { empty_mean: EmptyMean::Zero, ..case.clone() })
+    }),
     mutant("class mask dropped", |case| evaluate(&Case { allowed: Allowed::All, ..case.clone() })),
-    mutant("prior on masked classes kept", |case| evaluate(&Case { masked: Masked::PyTorch, ..case.clone() })),
+    mutant("prior on masked classes kept", |case| {
+        evaluate(&Case { masked: Masked::PyTorch, ..case.clone() })
+    }),
     mutant("ε and 1 − ε swapped", |case| evaluate(&map_epsilon(case, |epsilon| 1.0 - epsilon))),
-    mutant("ε/K where ε/(K−1) belongs", |case| evaluate(&instead_of_prior(case, &Prior::WrongClasses, Prior::Uniform))),
+    mutant("ε/K where ε/(K−1) belongs", |case| {
+        evaluate(&instead_of_prior(case, &Prior::WrongClasses, Prior::Uniform))
+    }),
     mutant("excluded classes smoothed", excluded_classes_smoothed),
     mutant("mean of the rows' ε", mean_epsilon),
-    mutant("ε out of range clamped", |case| evaluate(&map_epsilon(case, |epsilon| epsilon.clamp(0.0, 1.0)))),
+    mutant("ε out of range clamped", |case| {
+        evaluate(&map_epsilon(case, |epsilon| epsilon.clamp(0.0, 1.0)))
+    }),
     mutant("class weights not on the smoothing", weights_not_on_smoothing),
-    mutant("class weights on the whole row", |case| evaluate(&Case { class_weighting: ClassWeighting::PerRow, ..case.clone() })),
+    mutant("class weights on the whole row", |case| {
+        evaluate(&Case { class_weighting: ClassWeighting::PerRow, ..case.clone() })
+    }),
     mutant("ignored rows have a gradient", ignored_rows_learn),
     mutant("ignored rows times 0", ignored_rows_times_zero),
     mutant("NaN losses as 0", nan_as_zero),
     mutant("upstream of the first row for all", upstream_of_first_row),
-    mutant("upstream missing", |case| evaluate(&Case { upstream: Upstream::default(), ..case.clone() })),
+    mutant("upstream missing", |case| {
+        evaluate(&Case { upstream: Upstream::default(), ..case.clone() })
+    }),
     mutant("upstream twice", upstream_twice),
-    mutant("divergence without the entropy", |case| evaluate(&Case { form: Form::CrossEntropy, ..case.clone() })),
+    mutant("divergence without the entropy", |case| {
+        evaluate(&Case { form: Form::CrossEntropy, ..case.clone() })
+    }),
     mutant("z-loss divided by the class weights", z_loss_by_class_weights),
-    mutant("z-loss not in the gradient", |case| with_gradient_of(case, &Case { z_loss: 0.0, ..case.clone() })),
-    mutant("softcap's derivative missing", |case| per_entry(case, |row, class, entry| if row.forbidden[class] { entry } else { entry / row.slope[class] })),
+    mutant("z-loss not in the gradient", |case| {
+        with_gradient_of(case, &Case { z_loss: 0.0, ..case.clone() })
+    }),
+    mutant("softcap's derivative missing", |case| {
+        per_entry(
+            case,
+            |row, class, entry| if row.forbidden[class] { entry } else { entry / row.slope[class] },
+        )
+    }),
     mutant("temperature's derivative missing", temperature_not_in_gradient),
     mutant("last label off by one", last_label_off_by_one),
     mutant("two labels' shares swapped", shares_swapped),
     mutant("ties go to the last class", ties_to_the_last),
     mutant("class axis taken for the last", last_axis),
-    mutant_f32("gradient from e^(z − lse), lse in f32", |case| with_lse_error(case, |row| round_f32(row.parts.lse) - row.parts.lse, Fault::Gradient)),
-    mutant_f32("exponentials summed one by one in f32", |case| with_lse_error(case, one_by_one, Fault::LossAndGradient)),
-    mutant_f32("confident loss as lse − z", |case| with_lse_error(case, |row| round_f32(row.parts.lse) - row.parts.lse, Fault::Loss)),
-    Mutant { name: "p and y rounded before their difference", dtypes: &[Dtype::F16, Dtype::Bf16], run: rounded_too_soon },
+    mutant_f32("gradient from e^(z − lse), lse in f32", |case| {
+        with_lse_error(case, |row| round_f32(row.parts.lse) - row.parts.lse, Fault::Gradient)
+    }),
+    mutant_f32("exponentials summed one by one in f32", |case| {
+        with_lse_error(case, one_by_one, Fault::LossAndGradient)
+    }),
+    mutant_f32("confident loss as lse − z", |case| {
+        with_lse_error(case, |row| round_f32(row.parts.lse) - row.parts.lse, Fault::Loss)
+    }),
+    Mutant {
+        name: "p and y rounded before their difference",
+        dtypes: &[Dtype::F16, Dtype::Bf16],
+        run: rounded_too_soon,
+    },
 ];
 
-/// The mean that divided everything by Σ w̄: z-loss of the sum, divided by what the weighted loss is divided by.
+/// The mean that divided everything by Σ w̄: z-loss of the sum, divided by what the weighted loss
+/// is divided by.
 fn z_loss_by_class_weights(case: &Case) -> Result<Answer, Refusal> {
     let answer = evaluate(case)?;
-    if case.reduction != Reduction::Mean || case.denominator != Denominator::PyTorch || answer.denominator == 0.0 {
+    if case.reduction != Reduction::Mean
+        || case.denominator != Denominator::PyTorch
+        || answer.denominator == 0.0
+    {
         return Ok(answer);
     }
-    Ok(Answer { denominator: answer.denominator, ..evaluate(&Case { denominator: Denominator::Given(answer.denominator), ..case.clone() })? })
+    Ok(Answer {
+        denominator: answer.denominator,
+        ..evaluate(&Case { denominator: Denominator::Given(answer.denominator), ..case.clone() })?
+    })
 }
 
 fn instead_of_pytorch(case: &Case, denominator: Denominator) -> Case {
-    let denominator = if case.denominator == Denominator::PyTorch { denominator } else { case.denominator };
+    let denominator =
+        if case.denominator == Denominator::PyTorch { denominator } else { case.denominator };
     Case { denominator, ..case.clone() }
 }
 
@@ -145,8 +198,14 @@ fn gradient_on_target_only(case: &Case) -> Result<Answer, Refusal> {
 fn row_weights_in_denominator(case: &Case) -> Result<Answer, Refusal> {
     let right = evaluate(case)?;
     match &case.row_weights {
-        Some(weights) if case.denominator == Denominator::PyTorch && weights.iter().any(|&weight| weight > 0.0) => {
-            evaluate(&Case { denominator: Denominator::Given(sum(weights.iter().copied())), ..case.clone() })
+        Some(weights)
+            if case.denominator == Denominator::PyTorch
+                && weights.iter().any(|&weight| weight > 0.0) =>
+        {
+            evaluate(&Case {
+                denominator: Denominator::Given(sum(weights.iter().copied())),
+                ..case.clone()
+            })
         }
         _ => Ok(right),
     }
@@ -176,8 +235,14 @@ fn weights_not_on_smoothing(case: &Case) -> Result<Answer, Refusal> {
     if case.class_weights.is_none() {
         return Ok(answer);
     }
-    let unweighted = evaluate(&Case { class_weights: None, denominator: Denominator::Given(answer.denominator.max(1e-9)), ..case.clone() })?;
-    for (loss, (weighted, unweighted)) in answer.loss.iter_mut().zip(answer.smoothing.iter_mut().zip(unweighted.smoothing)) {
+    let unweighted = evaluate(&Case {
+        class_weights: None,
+        denominator: Denominator::Given(answer.denominator.max(1e-9)),
+        ..case.clone()
+    })?;
+    for (loss, (weighted, unweighted)) in
+        answer.loss.iter_mut().zip(answer.smoothing.iter_mut().zip(unweighted.smoothing))
+    {
         *loss += unweighted - *weighted;
         *weighted = unweighted;
     }
@@ -188,7 +253,10 @@ fn weights_not_on_smoothing(case: &Case) -> Result<Answer, Refusal> {
 fn ignored_rows_learn(case: &Case) -> Result<Answer, Refusal> {
     let mut targets = case.targets.clone();
     if let Targets::Classes { labels, .. } = &mut targets {
-        labels.iter_mut().filter(|label| case.ignore_index.contains(label)).for_each(|label| *label = 0);
+        labels
+            .iter_mut()
+            .filter(|label| case.ignore_index.contains(label))
+            .for_each(|label| *label = 0);
         return with_gradient_of(case, &Case { targets, ignore_index: Vec::new(), ..case.clone() });
     }
     evaluate(case)
@@ -216,7 +284,10 @@ fn upstream_of_first_row(case: &Case) -> Result<Answer, Refusal> {
 }
 
 fn upstream_twice(case: &Case) -> Result<Answer, Refusal> {
-    evaluate(&Case { upstream: Upstream(map_values(&case.upstream.0, |upstream| upstream * upstream)), ..case.clone() })
+    evaluate(&Case {
+        upstream: Upstream(map_values(&case.upstream.0, |upstream| upstream * upstream)),
+        ..case.clone()
+    })
 }
 
 fn temperature_not_in_gradient(case: &Case) -> Result<Answer, Refusal> {
@@ -253,7 +324,11 @@ fn ties_to_the_last(case: &Case) -> Result<Answer, Refusal> {
     };
     let correct = rows.iter().enumerate().filter(|&row| is_right(row)).count();
     let right = textbook::answer(case, &rows);
-    Ok(if matches!(case.targets, Targets::Classes { .. }) { Answer { correct, ..right } } else { right })
+    Ok(if matches!(case.targets, Targets::Classes { .. }) {
+        Answer { correct, ..right }
+    } else {
+        right
+    })
 }
 
 fn last_axis(case: &Case) -> Result<Answer, Refusal> {
@@ -294,9 +369,13 @@ fn with_lse_error(case: &Case, error: fn(&Row) -> f64, fault: Fault) -> Result<A
             answer.loss[number] += row.row_weight * mass * error;
         }
         if fault != Fault::Loss {
-            let factor = row.row_weight * mass * textbook::outer_factor(case, number, answer.denominator) * f64::exp_m1(-error);
+            let factor = row.row_weight
+                * mass
+                * textbook::outer_factor(case, number, answer.denominator)
+                * f64::exp_m1(-error);
             for class in 0..case.class_count() {
-                answer.grad[case.position(number, class)] += factor * row.slope[class] * row.softmax.p[class];
+                answer.grad[case.position(number, class)] +=
+                    factor * row.slope[class] * row.softmax.p[class];
             }
         }
     }

@@ -51,11 +51,19 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 pub(crate) mod list {
     use super::*;
 
-    pub(crate) fn serialize<S: Serializer>(values: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        values: &[f64],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(values.iter().map(|&value| Written::from(value)))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
-        Vec::<Written>::deserialize(deserializer)?.into_iter().map(|written| f64::try_from(written).map_err(D::Error::custom)).collect()
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<f64>, D::Error> {
+        Vec::<Written>::deserialize(deserializer)?
+            .into_iter()
+            .map(|written| f64::try_from(written).map_err(D::Error::custom))
+            .collect()
     }
 }

@@ -13,7 +13,8 @@ pub struct Refusal(pub String);
 /// How far from 1 a prior may sum.
 const SUM_TOLERANCE: f64 = 1e-4;
 
-/// Everything that is refused before a row is looked at; the label of a kept row and the empty mean come later.
+/// Everything that is refused before a row is looked at; the label of a kept row and the empty mean
+/// come later.
 pub(crate) fn check(case: &Case) -> Result<(), Refusal> {
     shape(case)?;
     targets(case)?;
@@ -32,7 +33,9 @@ fn shape(case: &Case) -> Result<(), Refusal> {
     refuse_unless(*axis < shape.len(), || format!("class axis {axis} of the shape {shape:?}"))?;
     refuse_unless(case.class_count() > 0, || format!("no classes in the shape {shape:?}"))?;
     let elements: usize = shape.iter().product();
-    refuse_unless(case.logits.len() == elements, || format!("{} logits for the shape {shape:?}, expected {elements}", case.logits.len()))
+    refuse_unless(case.logits.len() == elements, || {
+        format!("{} logits for the shape {shape:?}, expected {elements}", case.logits.len())
+    })
 }
 
 fn length(what: &str, got: usize, expected: usize) -> Result<(), Refusal> {
@@ -43,9 +46,16 @@ fn each(what: &str, value: &RowValue, rows: usize) -> Result<(), Refusal> {
     if let RowValue::Each(values) = value { length(what, values.len(), rows) } else { Ok(()) }
 }
 
-fn all_within(what: &str, values: &[f64], range: std::ops::RangeInclusive<f64>) -> Result<(), Refusal> {
+fn all_within(
+    what: &str,
+    values: &[f64],
+    range: std::ops::RangeInclusive<f64>,
+) -> Result<(), Refusal> {
     match values.iter().position(|value| !range.contains(value)) {
-        Some(index) => Err(Refusal(format!("{what} {index} is {}, expected a number in {range:?}", values[index]))),
+        Some(index) => Err(Refusal(format!(
+            "{what} {index} is {}, expected a number in {range:?}",
+            values[index]
+        ))),
         None => Ok(()),
     }
 }
@@ -65,7 +75,12 @@ fn targets(case: &Case) -> Result<(), Refusal> {
             all_within("λ", lambda.values(), UNIT)
         }
         Targets::Probabilities { values, .. } => {
-            refuse_unless(case.ignore_index.is_empty(), || format!("ignore indices {:?} with probabilities, whose rows have no index", case.ignore_index))?;
+            refuse_unless(case.ignore_index.is_empty(), || {
+                format!(
+                    "ignore indices {:?} with probabilities, whose rows have no index",
+                    case.ignore_index
+                )
+            })?;
             length("probabilities", values.len(), rows * case.class_count())
         }
     }
@@ -79,7 +94,9 @@ fn smoothing(case: &Case) -> Result<(), Refusal> {
     match &case.prior {
         Prior::Uniform | Prior::WrongClasses => Ok(()),
         Prior::Excluding(excluded) => {
-            refuse_unless(excluded.iter().all(|&class| class < classes), || format!("excluded classes {excluded:?}, expected classes below {classes}"))
+            refuse_unless(excluded.iter().all(|&class| class < classes), || {
+                format!("excluded classes {excluded:?}, expected classes below {classes}")
+            })
         }
         Prior::Fixed(prior) => {
             length("values in the prior", prior.len(), classes)?;
@@ -95,7 +112,9 @@ fn smoothing(case: &Case) -> Result<(), Refusal> {
 fn distribution(prior: &[f64]) -> Result<(), Refusal> {
     all_within("prior of class", prior, NON_NEGATIVE)?;
     let total = sum(prior.iter().copied());
-    refuse_unless((total - 1.0).abs() <= SUM_TOLERANCE, || format!("a prior sums to {total}, expected 1"))
+    refuse_unless((total - 1.0).abs() <= SUM_TOLERANCE, || {
+        format!("a prior sums to {total}, expected 1")
+    })
 }
 
 /// S4.2, S4.6.
@@ -129,13 +148,18 @@ fn options(case: &Case) -> Result<(), Refusal> {
         Denominator::Given(denominator) => Some(denominator),
         _ => None,
     };
-    for (what, value) in [("softcap", case.softcap), ("temperature", case.temperature), ("denominator", given)] {
+    for (what, value) in
+        [("softcap", case.softcap), ("temperature", case.temperature), ("denominator", given)]
+    {
         if let Some(value) = value {
-            refuse_unless(value.is_finite() && value > 0.0, || format!("{what} is {value}, expected a finite number > 0"))?;
+            refuse_unless(value.is_finite() && value > 0.0, || {
+                format!("{what} is {value}, expected a finite number > 0")
+            })?;
         }
     }
-    refuse_unless(case.reduction == Reduction::None || matches!(case.upstream.0, RowValue::Shared(_)), || {
-        "an upstream gradient a row, expected one number, since the loss is reduced".into()
-    })?;
+    refuse_unless(
+        case.reduction == Reduction::None || matches!(case.upstream.0, RowValue::Shared(_)),
+        || "an upstream gradient a row, expected one number, since the loss is reduced".into(),
+    )?;
     each("upstream gradients", &case.upstream.0, case.row_count())
 }

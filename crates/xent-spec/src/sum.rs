@@ -1,7 +1,7 @@
 //! Sums that do not lose the small terms.
 
-/// Neumaier's compensated sum: as if summed in twice the precision. With NaN or ±∞ among the terms it is what IEEE
-/// addition gives.
+/// Neumaier's compensated sum: as if summed in twice the precision. With NaN or ±∞ among the terms
+/// it is what IEEE addition gives.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sum {
     total: f64,
@@ -13,7 +13,11 @@ impl Sum {
     pub(crate) fn add(&mut self, term: f64) {
         self.plain += term;
         let next = self.total + term;
-        self.lost += if self.total.abs() >= term.abs() { (self.total - next) + term } else { (term - next) + self.total };
+        self.lost += if self.total.abs() >= term.abs() {
+            (self.total - next) + term
+        } else {
+            (term - next) + self.total
+        };
         self.total = next;
     }
 

@@ -1,8 +1,10 @@
-//! SEMANTICS.md in f64, written to be read. Nothing is fused, skipped or folded: every row gets its dense target, its
-//! log-probabilities and its gradient, and only sums are done with care.
+//! SEMANTICS.md in f64, written to be read. Nothing is fused, skipped or folded: every row gets its
+//! dense target, its log-probabilities and its gradient, and only sums are done with care.
 
 use crate::answer::Answer;
-use crate::case::{Case, ClassWeighting, Denominator, EmptyMean, Form, Masked, Prior, Reduction, Targets};
+use crate::case::{
+    Case, ClassWeighting, Denominator, EmptyMean, Form, Masked, Prior, Reduction, Targets,
+};
 use crate::refuse::{Refusal, check};
 use crate::sum::{Sum, sum};
 
@@ -74,21 +76,26 @@ pub(crate) struct Parts {
 /// Every row of the case, `None` where it is ignored.
 pub(crate) fn rows(case: &Case) -> Result<Vec<Option<Row>>, Refusal> {
     check(case)?;
-    let mut rows =
-        (0..case.row_count()).map(|number| if is_ignored(case, number) { Ok(None) } else { row(case, number).map(Some) }).collect::<Result<Vec<_>, _>>()?;
+    let mut rows = (0..case.row_count())
+        .map(|number| if is_ignored(case, number) { Ok(None) } else { row(case, number).map(Some) })
+        .collect::<Result<Vec<_>, _>>()?;
     let z_weight = case.z_loss * z_loss_share(case, &rows);
     for row in rows.iter_mut().flatten() {
         row.z_weight = z_weight;
         (row.target, row.parts) = target_and_parts(case, row);
     }
-    if case.reduction == Reduction::Mean && case.empty_mean == EmptyMean::Error && denominator(case, &rows) == 0.0 {
+    if case.reduction == Reduction::Mean
+        && case.empty_mean == EmptyMean::Error
+        && denominator(case, &rows) == 0.0
+    {
         return Err(Refusal("the mean's denominator is 0".into()));
     }
     Ok(rows)
 }
 
 fn row(case: &Case, number: usize) -> Result<Row, Refusal> {
-    let forbidden: Vec<bool> = (0..case.class_count()).map(|class| !case.allows(number, class)).collect();
+    let forbidden: Vec<bool> =
+        (0..case.class_count()).map(|class| !case.allows(number, class)).collect();
     let (logits, slope) = transformed(case, &case.row(number), &forbidden);
     let before = target_before_smoothing(case, number)?;
     let prior = without_masked_classes(case, &before, prior_of_target(case, &before), &logits);
@@ -134,13 +141,20 @@ fn transformed(case: &Case, given: &[f64], forbidden: &[bool]) -> (Vec<f64>, Vec
     given.iter().zip(forbidden).map(one).unzip()
 }
 
-/// S1 and S8. The sum leaves the largest term out, which is 1, so that the loss of a confident row keeps its digits.
+/// S1 and S8. The sum leaves the largest term out, which is 1, so that the loss of a confident row
+/// keeps its digits.
 fn softmax(logits: &[f64]) -> Softmax {
     let likeliest = first_largest(logits);
     let max = logits[likeliest];
     if logits.iter().any(|z| z.is_nan()) || !max.is_finite() {
         let nan = vec![f64::NAN; logits.len()];
-        return Softmax { valid: false, max: f64::NAN, rest: f64::NAN, p: nan.clone(), surprise: nan };
+        return Softmax {
+            valid: false,
+            max: f64::NAN,
+            rest: f64::NAN,
+            p: nan.clone(),
+            surprise: nan,
+        };
     }
     let others = logits.iter().enumerate().filter(|&(class, _)| class != likeliest);
     let others = sum(others.map(|(_, z)| f64::exp(z - max)));
@@ -184,7 +198,9 @@ fn target_before_smoothing(case: &Case, row: usize) -> Result<Vec<f64>, Refusal>
             target.copy_from_slice(&values[row * classes..][..classes]);
             if let Some(class) = target.iter().position(|q| !(q.is_finite() && *q >= 0.0)) {
                 let q = target[class];
-                return Err(Refusal(format!("row {row} has the probability {q} for class {class}, expected one ≥ 0")));
+                return Err(Refusal(format!(
+                    "row {row} has the probability {q} for class {class}, expected one ≥ 0"
+                )));
             }
         }
     }
@@ -203,7 +219,8 @@ fn prior_of_class(case: &Case, class: usize) -> Vec<f64> {
     }
 }
 
-/// Uniform over the classes that are neither excluded nor the true one; where there are none, all of it on the true one (S3.6).
+/// Uniform over the classes that are neither excluded nor the true one; where there are none, all
+/// of it on the true one (S3.6).
 fn uniform_without(classes: usize, excluded: &[usize], true_class: usize) -> Vec<f64> {
     let mut prior = vec![1.0; classes];
     for &class in excluded {
@@ -233,7 +250,12 @@ fn prior_of_target(case: &Case, before: &[f64]) -> Vec<f64> {
 }
 
 /// S7: what the masked classes leave of `U(t)`.
-fn without_masked_classes(case: &Case, before: &[f64], prior: Vec<f64>, logits: &[f64]) -> Vec<f64> {
+fn without_masked_classes(
+    case: &Case,
+    before: &[f64],
+    prior: Vec<f64>,
+    logits: &[f64],
+) -> Vec<f64> {
     if case.masked == Masked::PyTorch {
         return prior;
     }
@@ -243,7 +265,10 @@ fn without_masked_classes(case: &Case, before: &[f64], prior: Vec<f64>, logits: 
     if left == 0.0 {
         return before.to_vec();
     }
-    let restricted = prior.iter().enumerate().map(|(class, &u)| if open(class) { u * total / left } else { 0.0 });
+    let restricted = prior
+        .iter()
+        .enumerate()
+        .map(|(class, &u)| if open(class) { u * total / left } else { 0.0 });
     restricted.collect()
 }
 
@@ -255,7 +280,8 @@ fn mean_weight(case: &Case, before: &[f64]) -> f64 {
     }
 }
 
-/// S4.2: the terms' weights under [`ClassWeighting::PerClass`], and the whole row's under [`ClassWeighting::PerRow`].
+/// S4.2: the terms' weights under [`ClassWeighting::PerClass`], and the whole row's under
+/// [`ClassWeighting::PerRow`].
 fn term_and_row_weights(case: &Case, mean_weight: f64) -> (Vec<f64>, f64) {
     let ones = vec![1.0; case.class_count()];
     match (&case.class_weights, case.class_weighting) {
@@ -270,7 +296,11 @@ fn smoothed_target(row: &Row) -> Vec<f64> {
     if row.epsilon == 0.0 {
         return row.before.clone();
     }
-    row.before.iter().zip(&row.prior).map(|(t, u)| (1.0 - row.epsilon) * t + row.epsilon * u).collect()
+    row.before
+        .iter()
+        .zip(&row.prior)
+        .map(|(t, u)| (1.0 - row.epsilon) * t + row.epsilon * u)
+        .collect()
 }
 
 /// `Σ a·b` with `0·∞ = 0` (S1).
@@ -281,15 +311,29 @@ fn product_sum(a: &[f64], b: &[f64]) -> f64 {
 /// S4: y', and the row's loss with its parts.
 fn target_and_parts(case: &Case, row: &Row) -> (Vec<f64>, Parts) {
     let whole = row.whole_weight;
-    let weighted = |share: &[f64]| -> Vec<f64> { share.iter().zip(&row.term_weights).map(|(s, w)| s * w).collect() };
+    let weighted = |share: &[f64]| -> Vec<f64> {
+        share.iter().zip(&row.term_weights).map(|(s, w)| s * w).collect()
+    };
     let smoothed = weighted(&smoothed_target(row));
     let target: Vec<f64> = smoothed.iter().map(|y| whole * y).collect();
     if !row.softmax.valid {
         let nan = f64::NAN;
-        return (target, Parts { loss: nan, cross_entropy: nan, nll: nan, smoothing: nan, floor: nan, z_loss: nan, lse: nan });
+        return (
+            target,
+            Parts {
+                loss: nan,
+                cross_entropy: nan,
+                nll: nan,
+                smoothing: nan,
+                floor: nan,
+                z_loss: nan,
+                lse: nan,
+            },
+        );
     }
 
-    // S4.1. A weight of 0 for the whole row is not the 0 of a missing term: it makes an infinite sum NaN (S8).
+    // S4.1. A weight of 0 for the whole row is not the 0 of a missing term: it makes an infinite
+    // sum NaN (S8).
     let surprise = &row.softmax.surprise;
     let cross_entropy = whole * product_sum(&smoothed, surprise);
     let nll = whole * product_sum(&weighted(&row.before), surprise);
@@ -329,7 +373,8 @@ pub(crate) fn is_ignored(case: &Case, row: usize) -> bool {
 /// S6: D.
 pub(crate) fn denominator(case: &Case, rows: &[Option<Row>]) -> f64 {
     let kept = rows.iter().flatten();
-    let by_weight = !matches!(case.targets, Targets::Probabilities { .. }) || (case.class_weights.is_some() && case.class_weighting == ClassWeighting::PerRow);
+    let by_weight = !matches!(case.targets, Targets::Probabilities { .. })
+        || (case.class_weights.is_some() && case.class_weighting == ClassWeighting::PerRow);
     match case.denominator {
         Denominator::Given(denominator) => denominator,
         Denominator::Rows => rows.len() as f64,
@@ -342,14 +387,22 @@ pub(crate) fn denominator(case: &Case, rows: &[Option<Row>]) -> f64 {
 fn z_loss_share(case: &Case, rows: &[Option<Row>]) -> f64 {
     let denominator = denominator(case, rows);
     match (case.reduction, case.denominator) {
-        (Reduction::Mean, Denominator::PyTorch) if denominator != 0.0 => denominator / rows.iter().flatten().count() as f64,
+        (Reduction::Mean, Denominator::PyTorch) if denominator != 0.0 => {
+            denominator / rows.iter().flatten().count() as f64
+        }
         _ => 1.0,
     }
 }
 
 /// S6: one part of all rows, reduced.
-fn reduce(case: &Case, rows: &[Option<Row>], denominator: f64, part: fn(&Parts) -> f64) -> Vec<f64> {
-    let values = rows.iter().map(|row| row.as_ref().map_or(0.0, |row| row.row_weight * part(&row.parts)));
+fn reduce(
+    case: &Case,
+    rows: &[Option<Row>],
+    denominator: f64,
+    part: fn(&Parts) -> f64,
+) -> Vec<f64> {
+    let values =
+        rows.iter().map(|row| row.as_ref().map_or(0.0, |row| row.row_weight * part(&row.parts)));
     match case.reduction {
         Reduction::None => values.collect(),
         Reduction::Sum => vec![sum(values)],
@@ -375,7 +428,9 @@ pub(crate) fn outer_factor(case: &Case, number: usize, denominator: f64) -> f64 
 /// S7, S8 and S9: the gradient of row `number` with respect to the logits as given.
 fn gradient(case: &Case, number: usize, row: &Row, denominator: f64) -> Vec<f64> {
     let outer = outer_factor(case, number, denominator);
-    let empty_mean_of_zero = case.reduction == Reduction::Mean && denominator == 0.0 && case.empty_mean == EmptyMean::Zero;
+    let empty_mean_of_zero = case.reduction == Reduction::Mean
+        && denominator == 0.0
+        && case.empty_mean == EmptyMean::Zero;
     let total = sum(row.target.iter().copied());
     let lse = row.softmax.max + row.softmax.rest;
     let one = |class: usize| {
@@ -399,7 +454,9 @@ fn gradient(case: &Case, number: usize, row: &Row, denominator: f64) -> Vec<f64>
 fn is_correct(case: &Case, number: usize, row: &Row) -> bool {
     let class = match &case.targets {
         Targets::Classes { labels, .. } => labels[number] as usize,
-        Targets::TwoLabels { a, b, lambda, .. } => (if lambda.of(number) >= 0.5 { a } else { b })[number] as usize,
+        Targets::TwoLabels { a, b, lambda, .. } => {
+            (if lambda.of(number) >= 0.5 { a } else { b })[number] as usize
+        }
         Targets::Probabilities { .. } => first_largest(&row.before),
     };
     row.softmax.valid && first_largest(&row.logits) == class

@@ -46,7 +46,9 @@ pub fn config(case: &Case) -> Result<Config> {
         case::Prior::WrongClasses => xent::Prior::WrongClasses,
         case::Prior::Excluding(classes) => xent::Prior::Excluding(classes.clone()),
         case::Prior::Fixed(u) => xent::Prior::fixed(u),
-        case::Prior::ByTrueClass(u) => xent::Prior::ByTrueClass(PriorMatrix::new(case.class_count(), u)?),
+        case::Prior::ByTrueClass(u) => {
+            xent::Prior::ByTrueClass(PriorMatrix::new(case.class_count(), u)?)
+        }
     };
     config.class_weights = case.class_weights.clone();
     config.class_weighting = match case.class_weighting {
@@ -90,7 +92,9 @@ impl<'a> Call<'a> {
     pub fn new(case: &'a Case) -> Result<Self> {
         let criterion = config(case)?.build()?;
         let (targets, probabilities) = match &case.targets {
-            case::Targets::Classes { dtype, labels } => (HostTargets::Classes(indices(*dtype, labels)), None),
+            case::Targets::Classes { dtype, labels } => {
+                (HostTargets::Classes(indices(*dtype, labels)), None)
+            }
             case::Targets::TwoLabels { dtype, a, b, lambda } => {
                 let lambda = match lambda {
                     RowValue::Shared(lambda) => Lambda::Scalar(*lambda),
@@ -98,7 +102,9 @@ impl<'a> Call<'a> {
                 };
                 (HostTargets::Mix { a: indices(*dtype, a), b: indices(*dtype, b), lambda }, None)
             }
-            case::Targets::Probabilities { dtype, values } => (HostTargets::Probabilities, Some(Floats::new(*dtype, values))),
+            case::Targets::Probabilities { dtype, values } => {
+                (HostTargets::Probabilities, Some(Floats::new(*dtype, values)))
+            }
         };
         let batch = HostBatch {
             targets,
@@ -110,8 +116,12 @@ impl<'a> Call<'a> {
             ignored_rows: (!case.ignored_rows.is_empty()).then(|| case.ignored_rows.clone()),
             allowed_classes: match &case.allowed {
                 Allowed::All => None,
-                Allowed::Shared(entries) => Some(HostAllowed { entries: entries.clone(), shared: true }),
-                Allowed::Each(entries) => Some(HostAllowed { entries: entries.clone(), shared: false }),
+                Allowed::Shared(entries) => {
+                    Some(HostAllowed { entries: entries.clone(), shared: true })
+                }
+                Allowed::Each(entries) => {
+                    Some(HostAllowed { entries: entries.clone(), shared: false })
+                }
             },
             denominator: match case.denominator {
                 case::Denominator::Given(denominator) => Some(denominator),
@@ -127,7 +137,9 @@ impl<'a> Call<'a> {
     /// xent's, where probabilities are not `[N, K]`.
     pub fn batch(&self) -> Result<Batch<'_>> {
         let shape = [self.case.row_count(), self.case.class_count()];
-        Ok(self.batch.lend(self.probabilities.as_ref().map(|values| values.view(&shape)).transpose()?))
+        Ok(self
+            .batch
+            .lend(self.probabilities.as_ref().map(|values| values.view(&shape)).transpose()?))
     }
 
     /// The gradient from above.

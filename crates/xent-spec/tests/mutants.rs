@@ -1,5 +1,5 @@
-//! The suite catches every mutant, in whichever format it is wrong. `cargo test -p xent-spec --test mutants -- --nocapture` shows which
-//! check was the first to catch it.
+//! The suite catches every mutant, in whichever format it is wrong. `cargo test -p xent-spec --test
+//! mutants -- --nocapture` shows which check was the first to catch it.
 
 use std::fmt::Write;
 
@@ -11,7 +11,8 @@ fn every_mutant_is_caught(dtype: Dtype) {
     for mutant in MUTANTS.iter().filter(|mutant| mutant.dtypes.contains(&dtype)) {
         let candidate = mutant.candidate(dtype);
         let caught = CHECKS.iter().find(|(_, check)| check(&candidate).is_err());
-        writeln!(table, "{:44} {}", mutant.name, caught.map_or("–", |(name, _)| name)).expect("a string takes it");
+        writeln!(table, "{:44} {}", mutant.name, caught.map_or("–", |(name, _)| name))
+            .expect("a string takes it");
         if caught.is_none() {
             passed.push(mutant.name);
         }

@@ -1,6 +1,9 @@
 //! What SEMANTICS.md says where PyTorch is silent, with numbers worked out by hand.
 
-use xent_spec::{Allowed, Case, ClassWeighting, Denominator, EmptyMean, Masked, Prior, Reduction, RowValue, Targets, evaluate};
+use xent_spec::{
+    Allowed, Case, ClassWeighting, Denominator, EmptyMean, Masked, Prior, Reduction, RowValue,
+    Targets, evaluate,
+};
 
 const MASKED: f64 = f64::NEG_INFINITY;
 
@@ -19,9 +22,15 @@ fn smoothed(epsilon: f64, case: Case) -> Case {
 
 #[track_caller]
 fn near(got: &[f64], expected: &[f64]) {
-    let close =
-        |(got, expected): (&f64, &f64)| got == expected || (got.is_nan() && expected.is_nan()) || (got - expected).abs() <= 4e-16 * expected.abs().max(0.25);
-    assert!(got.len() == expected.len() && got.iter().zip(expected).all(close), "got {got:?}, expected {expected:?}");
+    let close = |(got, expected): (&f64, &f64)| {
+        got == expected
+            || (got.is_nan() && expected.is_nan())
+            || (got - expected).abs() <= 4e-16 * expected.abs().max(0.25)
+    };
+    assert!(
+        got.len() == expected.len() && got.iter().zip(expected).all(close),
+        "got {got:?}, expected {expected:?}"
+    );
 }
 
 /// S4.1: the loss of a confident row keeps its digits.
@@ -41,22 +50,37 @@ fn confident_rows_keep_their_digits() {
 fn a_row_without_other_classes_is_not_smoothed() {
     let row = quarters();
     let rows: [&[f64]; 2] = [&row, &row];
-    let excluding = evaluate(&smoothed(0.5, Case { prior: Prior::Excluding(vec![1, 2]), ..Case::rows(&rows, &[0, 1]) })).unwrap();
+    let excluding = evaluate(&smoothed(
+        0.5,
+        Case { prior: Prior::Excluding(vec![1, 2]), ..Case::rows(&rows, &[0, 1]) },
+    ))
+    .unwrap();
     let (half, quarter) = (2f64.ln(), 4f64.ln());
     // Row 0 has no class left, row 1 has class 0.
     near(&excluding.loss, &[half, (quarter + half) / 2.0]);
     near(&excluding.smoothing, &[half / 2.0, half / 2.0]);
-    let single = evaluate(&smoothed(0.5, Case { prior: Prior::WrongClasses, ..Case::rows(&[&[3.0]], &[0]) })).unwrap();
+    let single = evaluate(&smoothed(
+        0.5,
+        Case { prior: Prior::WrongClasses, ..Case::rows(&[&[3.0]], &[0]) },
+    ))
+    .unwrap();
     near(&[single.loss[0], single.grad[0]], &[0.0, 0.0]);
 }
 
-/// S3: rows of the prior that know no true class are added once, also where the probabilities do not sum to 1.
+/// S3: rows of the prior that know no true class are added once, also where the probabilities do
+/// not sum to 1.
 #[test]
 fn uniform_is_added_once() {
-    let case = smoothed(0.5, Case { targets: Targets::probabilities(&[0.0, 3.0, 0.0]), ..Case::rows(&[&[0.0; 3]], &[]) });
+    let case = smoothed(
+        0.5,
+        Case { targets: Targets::probabilities(&[0.0, 3.0, 0.0]), ..Case::rows(&[&[0.0; 3]], &[]) },
+    );
     let third = 3f64.ln();
     near(&evaluate(&case).unwrap().loss, &[1.5 * third + 0.5 * third]);
-    near(&evaluate(&Case { prior: Prior::WrongClasses, ..case }).unwrap().loss, &[1.5 * third + 1.5 * third]);
+    near(
+        &evaluate(&Case { prior: Prior::WrongClasses, ..case }).unwrap().loss,
+        &[1.5 * third + 1.5 * third],
+    );
 }
 
 /// S7: masked classes pass their prior on, or make the loss infinite.
@@ -71,10 +95,15 @@ fn masked_classes() {
     near(&renormalised.loss, &[0.5 * 2f64.ln() + (2f64.ln() + 2.0 * 4f64.ln()) / 6.0]);
     near(&renormalised.grad, &[0.5 - 2.0 / 3.0, 0.25 - 1.0 / 6.0, 0.25 - 1.0 / 6.0, 0.0]);
     // The label itself masked: infinite either way.
-    let label = Case { targets: Targets::classes(&[3]), masked: Masked::Renormalise, ..case.clone() };
+    let label =
+        Case { targets: Targets::classes(&[3]), masked: Masked::Renormalise, ..case.clone() };
     near(&evaluate(&label).unwrap().loss, &[f64::INFINITY]);
     // Forbidden by the mask instead: no gradient at all there.
-    let forbidden = Case { logits: vec![2f64.ln(), 0.0, 0.0, f64::NAN], allowed: Allowed::Shared(vec![true, true, true, false]), ..case };
+    let forbidden = Case {
+        logits: vec![2f64.ln(), 0.0, 0.0, f64::NAN],
+        allowed: Allowed::Shared(vec![true, true, true, false]),
+        ..case
+    };
     near(&evaluate(&forbidden).unwrap().grad, &[0.5 - 0.625, 0.25 - 0.125, 0.25 - 0.125, 0.0]);
 }
 
@@ -83,9 +112,16 @@ fn masked_classes() {
 fn weights_of_zero() {
     let row = [0.0, MASKED];
     let case = each(Case::rows(&[&row], &[1]));
-    near(&evaluate(&Case { row_weights: Some(vec![0.0]), ..case.clone() }).unwrap().loss, &[f64::NAN]);
+    near(
+        &evaluate(&Case { row_weights: Some(vec![0.0]), ..case.clone() }).unwrap().loss,
+        &[f64::NAN],
+    );
     let weights = Some(vec![1.0, 0.0]);
-    let whole = Case { class_weights: weights.clone(), class_weighting: ClassWeighting::PerRow, ..case.clone() };
+    let whole = Case {
+        class_weights: weights.clone(),
+        class_weighting: ClassWeighting::PerRow,
+        ..case.clone()
+    };
     near(&evaluate(&whole).unwrap().loss, &[f64::NAN]);
     near(&evaluate(&Case { class_weights: weights, ..case }).unwrap().loss, &[0.0]);
 }
@@ -93,7 +129,11 @@ fn weights_of_zero() {
 /// S6: what a mean over nothing is.
 #[test]
 fn empty_means() {
-    let weightless = Case { class_weights: Some(vec![0.0, 0.0, 1.0]), ignored_rows: vec![false, true], ..Case::rows(&[&quarters(), &quarters()], &[0, 2]) };
+    let weightless = Case {
+        class_weights: Some(vec![0.0, 0.0, 1.0]),
+        ignored_rows: vec![false, true],
+        ..Case::rows(&[&quarters(), &quarters()], &[0, 2])
+    };
     let nan = evaluate(&weightless).unwrap();
     near(&nan.loss, &[f64::NAN]);
     near(&nan.grad, &[f64::NAN, f64::NAN, f64::NAN, 0.0, 0.0, 0.0]);
@@ -108,7 +148,11 @@ fn empty_means() {
 /// S1, S8: +∞ under a softcap is the cap; −∞ stays.
 #[test]
 fn infinite_logits_under_a_softcap() {
-    let answer = evaluate(&each(Case { softcap: Some(2.0), ..Case::rows(&[&[f64::INFINITY, 0.0, MASKED]], &[1]) })).unwrap();
+    let answer = evaluate(&each(Case {
+        softcap: Some(2.0),
+        ..Case::rows(&[&[f64::INFINITY, 0.0, MASKED]], &[1])
+    }))
+    .unwrap();
     near(&answer.loss, &[2.0 + (-2f64).exp().ln_1p()]);
     assert_eq!((answer.grad[0], answer.grad[2], answer.non_finite), (0.0, 0.0, 0));
 }
@@ -121,8 +165,14 @@ fn counts() {
     let rows: [&[f64]; 4] = [&ties, &ties, &nan, &[MASKED; 3]];
     let answer = evaluate(&Case::rows(&rows, &[0, 1, 1, 0])).unwrap();
     assert_eq!((answer.correct, answer.non_finite, answer.first_non_finite), (1, 2, Some(2)));
-    let mixed = Case { targets: Targets::two_labels(&[0, 1], &[1, 0], 0.5), ..Case::rows(&[&ties, &ties], &[]) };
+    let mixed = Case {
+        targets: Targets::two_labels(&[0, 1], &[1, 0], 0.5),
+        ..Case::rows(&[&ties, &ties], &[])
+    };
     assert_eq!(evaluate(&mixed).unwrap().correct, 1);
-    let shares = Case { targets: Targets::probabilities(&[0.5, 0.5, 0.0, 0.0, 0.0, 1.0]), ..Case::rows(&[&ties, &ties], &[]) };
+    let shares = Case {
+        targets: Targets::probabilities(&[0.5, 0.5, 0.0, 0.0, 0.0, 1.0]),
+        ..Case::rows(&[&ties, &ties], &[])
+    };
     assert_eq!(evaluate(&shares).unwrap().correct, 1);
 }

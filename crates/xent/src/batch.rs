@@ -1,13 +1,13 @@
-//! What comes with the logits of a batch: targets, and whatever is given per row.
+//! What a batch carries in addition to its logits: targets and per-row options.
 
 use crate::{Numbers, Targets};
 
-/// Classes that a batch allows; the others are masked, as if their logits were −∞.
+/// The classes that a batch allows. The others are masked, as if their logits were −∞.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AllowedClasses<'a> {
     /// The same for all rows: one entry per class, `[K]`, `true` where allowed.
     Shared(&'a [bool]),
-    /// One entry per row and class, `[N, K]`, row after row.
+    /// One entry per row and class, `[N, K]` in C order.
     PerRow(&'a [bool]),
 }
 
@@ -37,17 +37,24 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// Targets alone.
     pub fn new(targets: impl Into<Targets<'a>>) -> Self {
-        Self { targets: targets.into(), epsilon: None, row_weights: None, ignored: None, allowed: None, denominator: None }
+        Self {
+            targets: targets.into(),
+            epsilon: None,
+            row_weights: None,
+            ignored: None,
+            allowed: None,
+            denominator: None,
+        }
     }
 
-    /// ε for each row, `[N]` in [0, 1], instead of the criterion's.
+    /// ε per row, `[N]` in [0, 1], instead of the ε of the criterion.
     pub fn label_smoothing_rows(mut self, epsilon: impl Into<Numbers<'a>>) -> Self {
         self.epsilon = Some(epsilon.into());
         self
     }
 
-    /// A weight for each row, `[N]`, finite and ≥ 0: it multiplies the whole of the row's loss and
-    /// does not enter the denominator.
+    /// Row weights, `[N]`, finite and ≥ 0. Each multiplies everything that its row contributes, the
+    /// z-loss included, and does not enter the denominator.
     pub fn row_weights(mut self, weights: impl Into<Numbers<'a>>) -> Self {
         self.row_weights = Some(weights.into());
         self
@@ -66,7 +73,8 @@ impl<'a> Batch<'a> {
         self
     }
 
-    /// What a mean divides by, finite and > 0, for example the number of tokens over all devices.
+    /// The denominator of a mean, finite and > 0, for example the number of tokens over all
+    /// devices. It overrides that of the criterion.
     pub fn denominator(mut self, denominator: f64) -> Self {
         self.denominator = Some(denominator);
         self
@@ -79,10 +87,10 @@ impl<'a, T: Into<Targets<'a>>> From<T> for Batch<'a> {
     }
 }
 
-/// dL/dloss: the gradient that comes from above.
+/// dL/dloss: the gradient of the objective with respect to this loss.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Upstream<'a> {
-    /// One number: the batch's, or without reduction the same for every row.
+    /// One number; without reduction, the same for every row.
     Scalar(f64),
     /// One per row, `[N]`; only without reduction.
     Rows(Numbers<'a>),

@@ -1,4 +1,4 @@
-//! `Config`: what is measured, as options that can be read, written and stored.
+//! `Config`: the options of a loss, which can be read, written and stored.
 
 use crate::{ConfigError, Denominator, EmptyMean, Instructions, Numbers, Prior, Reduction, Result};
 
@@ -6,8 +6,8 @@ use crate::{ConfigError, Denominator, EmptyMean, Instructions, Numbers, Prior, R
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ClassWeighting {
-    /// `per_class`: each class's term is multiplied by its own weight, the prior's terms too.
-    /// PyTorch's meaning.
+    /// `per_class`: each class's term is multiplied by its own weight, including the terms of the
+    /// prior. PyTorch's definition.
     #[default]
     PerClass,
     /// `per_row`: the row as a whole is multiplied by the weight of its true class, so that weights
@@ -15,27 +15,28 @@ pub enum ClassWeighting {
     PerRow,
 }
 
-/// The prior beside masked classes. See SEMANTICS.md S7.
+/// What the prior does on masked classes. See SEMANTICS.md S7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Masked {
-    /// `pytorch`: it keeps its mass on them, which makes the loss +∞. PyTorch's meaning.
+    /// `pytorch`: the prior keeps its mass on masked classes, so a smoothed loss is +∞, as in
+    /// PyTorch.
     #[default]
     PyTorch,
-    /// `renormalise`: it is renormalised over the classes that are not masked; the gradient on
-    /// masked ones is exactly 0.
+    /// `renormalise`: the prior is renormalised over the classes that are not masked, so the loss
+    /// stays finite. The gradient on masked classes is exactly 0.
     Renormalise,
 }
 
-/// What is measured. See SEMANTICS.md S4.4.
+/// Cross-entropy or KL divergence. See SEMANTICS.md S4.4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Form {
     /// `cross_entropy`: −Σ y ln p.
     #[default]
     CrossEntropy,
-    /// `kl_divergence`: Σ y ln(y/p). This is the cross-entropy less the target's entropy, so that
-    /// the lowest loss is 0.
+    /// `kl_divergence`: Σ y ln(y/p). This is the cross-entropy minus the entropy of the target, so
+    /// that the lowest loss is 0.
     KlDivergence,
 }
 
@@ -58,11 +59,15 @@ pub enum Form {
 /// # Ok::<(), xent::Error>(())
 /// ```
 ///
-/// With the feature `serde` it can be stored, each option under its name and by the words that its
-/// enum reads and prints. Options that are missing have their defaults, unknown ones are errors,
-/// and [`instructions`](Self::instructions) are not stored: they belong to a machine.
+/// With the feature `serde` it can be stored: each option under its name, and enums by the words
+/// that they print and parse. A missing option has its default, and an unknown one is an error.
+/// [`instructions`](Self::instructions) are not stored, because they are a property of the machine.
 #[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default, deny_unknown_fields)
+)]
 #[non_exhaustive]
 pub struct Config {
     /// ε, the mass that smoothing takes from the target and gives to the prior, in [0, 1]. Default:
@@ -70,32 +75,34 @@ pub struct Config {
     pub label_smoothing: f64,
     /// Where that mass goes. Default: [`Prior::Uniform`].
     pub prior: Prior,
-    /// One weight per class, `[K]`, finite and ≥ 0. Default: none.
+    /// One weight per class, `[K]`, finite and ≥ 0. They multiply the terms of the loss, and the
+    /// default mean divides by the sum of those of the kept rows. Default: none.
     pub class_weights: Option<Vec<f64>>,
     /// How class weights enter a smoothed row. Default: [`ClassWeighting::PerClass`].
     pub class_weighting: ClassWeighting,
-    /// Class indices whose rows are ignored, inside 0..K or outside. Default: none (PyTorch's
+    /// Class indices whose rows are ignored, inside or outside 0..K. Default: none (PyTorch's
     /// default is −100).
     pub ignore_indices: Vec<i64>,
     /// What the prior does on masked classes. Default: [`Masked::PyTorch`].
     pub masked: Masked,
-    /// How the rows' losses become the batch's. Default: [`Reduction::Mean`].
+    /// How the losses of the rows are reduced to that of the batch. Default: [`Reduction::Mean`].
     pub reduction: Reduction,
     /// What the mean divides by. Default: [`Denominator::PyTorch`].
     pub denominator: Denominator,
-    /// The mean over nothing. Default: [`EmptyMean::Nan`].
+    /// The value of a mean whose denominator is 0. Default: [`EmptyMean::Nan`].
     pub empty_mean: EmptyMean,
     /// Cross-entropy or KL divergence. Default: [`Form::CrossEntropy`].
     pub form: Form,
-    /// λ of λ·lse², which is added to each kept row; finite and ≥ 0. Default: 0.
+    /// λ of the z-loss λ·lse², which is added to each kept row; finite and ≥ 0. Class weights do
+    /// not scale it, and the default mean averages it over the kept rows. Default: 0.
     pub z_loss: f64,
-    /// c of c·tanh(z/c), which replaces each logit z (after the temperature); finite and > 0.
-    /// Default: none.
+    /// The cap of cap·tanh(z/cap), which replaces each logit z after the temperature; finite and >
+    /// 0. Default: none.
     pub softcap: Option<f64>,
-    /// T, which divides the logits; finite and > 0. Default: 1.
+    /// The temperature T that divides the logits; finite and > 0. Default: 1.
     pub temperature: f64,
-    /// The instruction set to compute with, for comparisons and tests. Default: the best that the
-    /// processor has.
+    /// The instruction set to compute with, for comparisons and tests. Default: the best one that
+    /// the processor supports.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub instructions: Option<Instructions>,
 }
@@ -201,7 +208,7 @@ impl Config {
         self
     }
 
-    /// Sets [`softcap`](Self#structfield.softcap), c.
+    /// Sets [`softcap`](Self#structfield.softcap).
     pub fn softcap(mut self, cap: f64) -> Self {
         self.softcap = Some(cap);
         self
@@ -219,27 +226,55 @@ impl Config {
         self
     }
 
-    /// Validates everything that can be validated without a batch.
+    /// Validates all options, as far as that is possible without a batch.
     ///
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) naming the option, what came and what was expected:
     /// ε outside [0, 1] or NaN, a negative, NaN or infinite weight, a prior that is not a
     /// distribution, a temperature or softcap that is not finite and > 0, a z-loss that is not
-    /// finite and ≥ 0, instructions that the processor does not have.
+    /// finite and ≥ 0, instructions that the processor does not support.
     pub fn build(self) -> Result<Criterion> {
-        let number = |name, value: f64, good: bool, expected| if good { Ok(()) } else { Err(ConfigError::Number { name, value, expected }) };
-        number("label smoothing", self.label_smoothing, (0.0..=1.0).contains(&self.label_smoothing), "0 ≤ ε ≤ 1")?;
-        number("z-loss", self.z_loss, self.z_loss.is_finite() && self.z_loss >= 0.0, "a finite number ≥ 0")?;
-        number("temperature", self.temperature, self.temperature.is_finite() && self.temperature > 0.0, "a finite number > 0")?;
+        let number = |name, value: f64, good: bool, expected| {
+            if good { Ok(()) } else { Err(ConfigError::Number { name, value, expected }) }
+        };
+        number(
+            "label smoothing",
+            self.label_smoothing,
+            (0.0..=1.0).contains(&self.label_smoothing),
+            "0 ≤ ε ≤ 1",
+        )?;
+        number(
+            "z-loss",
+            self.z_loss,
+            self.z_loss.is_finite() && self.z_loss >= 0.0,
+            "a finite number ≥ 0",
+        )?;
+        number(
+            "temperature",
+            self.temperature,
+            self.temperature.is_finite() && self.temperature > 0.0,
+            "a finite number > 0",
+        )?;
         if let Some(cap) = self.softcap {
             number("softcap", cap, cap.is_finite() && cap > 0.0, "a finite number > 0")?;
         }
         if let Some(weights) = &self.class_weights {
             if weights.is_empty() {
-                return Err(ConfigError::Length { name: "class weights", len: 0, expected: "one per class" }.into());
+                return Err(ConfigError::Length {
+                    name: "class weights",
+                    len: 0,
+                    expected: "one per class",
+                }
+                .into());
             }
             if let Some(index) = weights.iter().position(|w| !(w.is_finite() && *w >= 0.0)) {
-                return Err(ConfigError::Entry { name: "class weights", index, value: weights[index], expected: "a finite number ≥ 0" }.into());
+                return Err(ConfigError::Entry {
+                    name: "class weights",
+                    index,
+                    value: weights[index],
+                    expected: "a finite number ≥ 0",
+                }
+                .into());
             }
         }
         self.prior.check()?;
@@ -253,8 +288,8 @@ impl Config {
 /// A validated [`Config`]: cross-entropy between softmax(logits) and smoothed targets, for any
 /// batch, shape and dtype.
 ///
-/// With t the target, u the prior and ℓ_k = −ln softmax(z)_k, a row's loss is `(1−ε)·Σ t_k ℓ_k +
-/// ε·Σ u_k ℓ_k`, in the closed form that never builds the smoothed target. Made by
+/// With target t, prior u and ℓ_k = −ln softmax(z)_k, the loss of a row is `(1−ε)·Σ t_k ℓ_k + ε·Σ
+/// u_k ℓ_k`, computed in a closed form that never builds the smoothed target. Made by
 /// [`Config::build`].
 ///
 /// | call | gradient |
@@ -335,9 +370,15 @@ mod tests {
                 Prior::ByTrueClass(PriorMatrix::new(2, &[0.1, 0.9, 0.8, 0.2]).unwrap()),
             ];
             for prior in priors {
-                let mut config = Config::new().label_smoothing(0.1).class_weights(&[0.1, 2.0]).ignore_indices([-100, i64::MIN]).softcap(1.0 / 3.0);
-                (config.class_weighting, config.masked, config.form) = (ClassWeighting::PerRow, Masked::Renormalise, Form::KlDivergence);
-                (config.reduction, config.denominator, config.empty_mean) = (Reduction::None, Denominator::KeptRows, EmptyMean::Error);
+                let mut config = Config::new()
+                    .label_smoothing(0.1)
+                    .class_weights(&[0.1, 2.0])
+                    .ignore_indices([-100, i64::MIN])
+                    .softcap(1.0 / 3.0);
+                (config.class_weighting, config.masked, config.form) =
+                    (ClassWeighting::PerRow, Masked::Renormalise, Form::KlDivergence);
+                (config.reduction, config.denominator, config.empty_mean) =
+                    (Reduction::None, Denominator::KeptRows, EmptyMean::Error);
                 (config.z_loss, config.temperature, config.prior) = (1e-4, 0.7, prior);
                 let json = serde_json::to_string(&config).unwrap();
                 assert_eq!(back(&json), config, "{json}");
@@ -351,35 +392,63 @@ mod tests {
         fn what_is_missing_has_its_default_and_what_is_unknown_is_an_error() {
             assert_eq!(back("{}"), Config::new());
             let json = r#"{"label_smoothing": 0.1, "prior": "others", "denominator": "kept-rows", "form": "kl", "masked": "renormalize"}"#;
-            let config = Config::new().label_smoothing(0.1).prior(Prior::WrongClasses).denominator(Denominator::KeptRows);
+            let config = Config::new()
+                .label_smoothing(0.1)
+                .prior(Prior::WrongClasses)
+                .denominator(Denominator::KeptRows);
             assert_eq!(back(json), config.form(Form::KlDivergence).masked(Masked::Renormalise));
-            for unknown in [r#"{"label_smothing": 0.1}"#, r#"{"reduction": "average"}"#, r#"{"prior": "unigram"}"#, r#"{"instructions": "avx2"}"#] {
+            for unknown in [
+                r#"{"label_smothing": 0.1}"#,
+                r#"{"reduction": "average"}"#,
+                r#"{"prior": "unigram"}"#,
+                r#"{"instructions": "avx2"}"#,
+            ] {
                 assert!(serde_json::from_str::<Config>(unknown).is_err(), "{unknown}");
             }
-            let message = serde_json::from_str::<Config>(r#"{"reduction": "average"}"#).unwrap_err().to_string();
-            assert!(message.contains("reduction is 'average', expected 'none', 'sum', 'mean'"), "{message}");
-            let matrix = r#"{"prior": {"by_true_class": {"classes": 2, "entries": [0.5, 0.5, 0.5, 0.4]}}}"#;
-            assert!(serde_json::from_str::<Config>(matrix).unwrap_err().to_string().contains("row 1 of the prior matrix sums to 0.9"));
+            let message = serde_json::from_str::<Config>(r#"{"reduction": "average"}"#)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.contains("reduction is 'average', expected 'none', 'sum', 'mean'"),
+                "{message}"
+            );
+            let matrix =
+                r#"{"prior": {"by_true_class": {"classes": 2, "entries": [0.5, 0.5, 0.5, 0.4]}}}"#;
+            assert!(
+                serde_json::from_str::<Config>(matrix)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("row 1 of the prior matrix sums to 0.9")
+            );
         }
 
         #[test]
         fn instructions_are_not_stored() {
             let config = Config::new().label_smoothing(0.1).instructions(Instructions::Portable);
-            assert_eq!(back(&serde_json::to_string(&config).unwrap()), Config::new().label_smoothing(0.1));
+            assert_eq!(
+                back(&serde_json::to_string(&config).unwrap()),
+                Config::new().label_smoothing(0.1)
+            );
         }
 
         #[test]
         fn words_are_stored_as_they_are_printed() {
             for &kind in crate::PriorKind::ALL {
                 assert_eq!(serde_json::to_value(kind).unwrap(), kind.word());
-                assert_eq!(serde_json::from_value::<crate::PriorKind>(kind.word().into()).unwrap(), kind);
+                assert_eq!(
+                    serde_json::from_value::<crate::PriorKind>(kind.word().into()).unwrap(),
+                    kind
+                );
             }
             for &denominator in Denominator::ALL {
                 assert_eq!(serde_json::to_value(denominator).unwrap(), denominator.word());
             }
             // Priors without more to say of them are stored by their word, in every spelling of it.
             for word in ["wrong_classes", "wrong-classes", "others"] {
-                assert_eq!(serde_json::from_value::<Prior>(word.into()).unwrap(), Prior::WrongClasses);
+                assert_eq!(
+                    serde_json::from_value::<Prior>(word.into()).unwrap(),
+                    Prior::WrongClasses
+                );
             }
         }
     }

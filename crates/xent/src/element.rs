@@ -37,7 +37,7 @@ pub(crate) mod sealed {
 /// A number type of logits, gradients and target probabilities: `f32`, `f64`, [`struct@f16`],
 /// [`struct@bf16`].
 pub trait Element: sealed::Sealed + Copy + Send + Sync + std::fmt::Debug + 'static {
-    /// What its rows are computed and reported in: `f64` for `f64`, `f32` for all others.
+    /// The type in which its rows are computed and reported: `f64` for `f64`, `f32` for all others.
     type Real: Real;
 
     /// Widens; exact.
@@ -99,7 +99,8 @@ macro_rules! half {
 
             #[inline]
             fn is_probability(self) -> bool {
-                (self.to_bits() < $half::INFINITY.to_bits()) | (self.to_bits() == $half::NEG_ZERO.to_bits())
+                (self.to_bits() < $half::INFINITY.to_bits())
+                    | (self.to_bits() == $half::NEG_ZERO.to_bits())
             }
 
             fn call<F: sealed::ForEachType>(input: F::Input<Self>) -> F::Output<Self> {

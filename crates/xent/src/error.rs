@@ -1,10 +1,9 @@
 //! Errors as values: what came, where, and what was expected.
 
-/// Whatever can be wrong with a call of xent. No call panics on its input, and nothing has been
-/// written when one returns an error.
+/// The error of every public call. No call panics on its input, and when a call returns an error,
+/// nothing has been written.
 ///
-/// Every public call returns it, so that one `?`, or one `#[from]` in an error type of your own, is
-/// enough.
+/// One `?`, or one `#[from]` in an error type of your own, is enough.
 ///
 /// ```
 /// use xent::{Config, Error, Rows};
@@ -20,18 +19,20 @@
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An option outside its range, or a word that is none of its words.
+    /// An option that is outside its range, or a word that the option does not have.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A batch that does not fit the criterion or the logits.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// A view that its buffer does not hold, or a shape without classes.
+    /// A view that does not fit its buffer, or a shape without classes.
     #[error(transparent)]
     View(#[from] ViewError),
-    /// An array or tensor whose shape does not go with that of the logits. From bindings; see
+    /// An array or tensor whose shape does not fit the shape of the logits. Raised by bindings; see
     /// [`host::LogitsShape`](crate::host::LogitsShape).
-    #[error("{name} has shape {found:?}, expected {expected} beside logits of shape {logits:?} with the classes on axis {axis}")]
+    #[error(
+        "{name} has shape {found:?}, expected {expected} beside logits of shape {logits:?} with the classes on axis {axis}"
+    )]
     Shape {
         /// What has that shape.
         name: &'static str,
@@ -49,7 +50,7 @@ pub enum Error {
 /// A result with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A [`Config`](crate::Config) that describes no criterion.
+/// A [`Config`](crate::Config) that is not valid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -100,20 +101,21 @@ pub enum ConfigError {
         option: &'static str,
         /// The word that came.
         word: String,
-        /// The words that there are.
+        /// The words of the option.
         expected: String,
     },
     /// Instructions that this processor does not support.
     #[error("this processor does not support the instructions {asked}, expected {best} or less")]
     Instructions {
-        /// What was asked for.
+        /// The instructions that were requested.
         asked: crate::Instructions,
-        /// The best that it supports.
+        /// The best ones that the processor supports.
         best: crate::Instructions,
     },
 }
 
-/// A batch that a criterion cannot take. Nothing has been written when one is returned.
+/// A batch that does not fit the criterion or the logits. When one is returned, nothing has been
+/// written.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
@@ -128,7 +130,9 @@ pub enum InputError {
         classes: usize,
     },
     /// A target probability that is negative, NaN or infinite.
-    #[error("the target probability of class {class} in row {row} is {value}, expected a finite number ≥ 0")]
+    #[error(
+        "the target probability of class {class} in row {row} is {value}, expected a finite number ≥ 0"
+    )]
     Probability {
         /// The row.
         row: usize,
@@ -137,10 +141,10 @@ pub enum InputError {
         /// What came.
         value: f64,
     },
-    /// A number that is given per row, outside its range.
+    /// A per-row value outside its range.
     #[error("{option} of row {row} is {value}, expected {expected}")]
     RowValue {
-        /// What is given per row.
+        /// The per-row option.
         option: RowOption,
         /// The row.
         row: usize,
@@ -149,7 +153,7 @@ pub enum InputError {
         /// What was expected.
         expected: &'static str,
     },
-    /// A number given with the batch outside its range.
+    /// A number of the batch outside its range.
     #[error("{name} is {value}, expected {expected}")]
     Number {
         /// The option.
@@ -168,7 +172,7 @@ pub enum InputError {
         len: usize,
         /// How many were expected.
         expected: usize,
-        /// What the number of expected entries is, for example "one per row".
+        /// What the expected number is, for example "one per row".
         what: &'static str,
     },
     /// A class that the logits do not have, named by an option.
@@ -182,7 +186,9 @@ pub enum InputError {
         classes: usize,
     },
     /// Two views that must have the same shape.
-    #[error("{name}: {rows} rows of {classes} classes, expected {expected_rows} rows of {expected_classes} classes as the logits")]
+    #[error(
+        "{name}: {rows} rows of {classes} classes, expected {expected_rows} rows of {expected_classes} classes as the logits"
+    )]
     Shape {
         /// Which view.
         name: &'static str,
@@ -198,8 +204,10 @@ pub enum InputError {
     /// Options that exclude one another.
     #[error("{0}")]
     Combination(&'static str),
-    /// A mean over nothing under [`EmptyMean::Error`](crate::EmptyMean::Error).
-    #[error("the mean's denominator is 0: {ignored} of {rows} rows are ignored and the rest weigh nothing")]
+    /// An empty mean under [`EmptyMean::Error`](crate::EmptyMean::Error).
+    #[error(
+        "the mean's denominator is 0: {ignored} of {rows} rows are ignored and the rest weigh nothing"
+    )]
     EmptyMean {
         /// All rows.
         rows: usize,
@@ -208,7 +216,7 @@ pub enum InputError {
     },
 }
 
-/// What a batch may give per row, as [`InputError::RowValue`] names it.
+/// A per-row option of a batch, as named by [`InputError::RowValue`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RowOption {
@@ -242,7 +250,7 @@ fn axes(rank: usize) -> String {
     }
 }
 
-/// A view that its buffer does not hold.
+/// A view that does not fit its buffer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ViewError {
@@ -255,7 +263,9 @@ pub enum ViewError {
         rank: usize,
     },
     /// A buffer that does not split into rows of so many classes.
-    #[error("{len} elements do not split into rows of {classes} classes, expected a multiple of {classes}")]
+    #[error(
+        "{len} elements do not split into rows of {classes} classes, expected a multiple of {classes}"
+    )]
     Ragged {
         /// Length of the buffer.
         len: usize,
@@ -271,7 +281,7 @@ pub enum ViewError {
     /// No classes.
     #[error("the class axis has length 0, expected at least 1 class")]
     NoClasses,
-    /// As many strides as axes are needed.
+    /// The number of strides differs from the number of axes.
     #[error("{strides} strides for {rank} axes, expected one an axis")]
     Strides {
         /// How many strides came.
@@ -300,7 +310,9 @@ pub enum ViewError {
         len: usize,
     },
     /// A view for writing in which two positions are, or may be, the same element.
-    #[error("strides {strides:?} over shape {shape:?} may write an element twice, expected strides that never overlap")]
+    #[error(
+        "strides {strides:?} over shape {shape:?} may write an element twice, expected strides that never overlap"
+    )]
     Overlap {
         /// The shape.
         shape: Vec<usize>,

@@ -1,12 +1,11 @@
-//! For bindings to other frameworks: the shape arithmetic of logits, and what comes with a batch in
-//! memory of one's own.
+//! For bindings to other frameworks: the shape of logits, and an owned batch.
 //!
 //! **Exempt from the stability promise**: it changes with the bindings of this repository, in any
 //! version.
 //!
-//! A binding reads the arrays or tensors beside the logits into a [`HostBatch`], checks their
-//! shapes with a [`LogitsShape`], and [lends](HostBatch::lend) the batch to
-//! [`Criterion`](crate::Criterion). Values are checked there, not here.
+//! A binding reads the arrays or tensors that accompany the logits into a [`HostBatch`], validates
+//! their shapes with a [`LogitsShape`], and [lends](HostBatch::lend) the batch to a
+//! [`Criterion`](crate::Criterion), which validates the values.
 //!
 //! ```
 //! use xent::host::{HostBatch, HostTargets, LogitsShape};
@@ -31,7 +30,9 @@
 use std::borrow::Cow;
 
 use crate::view::axis_of;
-use crate::{AllowedClasses, Batch, ClassIndices, Error, Lambda, Numbers, Result, Targets, ViewError};
+use crate::{
+    AllowedClasses, Batch, ClassIndices, Error, Lambda, Numbers, Result, Targets, ViewError,
+};
 
 /// The shape of logits of N rows and K ≥ 1 classes, with the classes on any axis. Rows are numbered
 /// in C order of the other axes.
@@ -42,7 +43,7 @@ pub struct LogitsShape {
 }
 
 impl LogitsShape {
-    /// A shape whose classes are on `axis`, which counts from the end where it is negative.
+    /// A shape whose classes are on `axis`. A negative axis counts from the end.
     ///
     /// # Errors
     /// [`Error::View`] if the axis does not exist or has length 0, or there are more positions than
@@ -72,7 +73,12 @@ impl LogitsShape {
 
     /// N.
     pub fn rows(&self) -> usize {
-        self.dims.iter().enumerate().filter(|(axis, _)| *axis != self.axis).map(|(_, length)| length).product()
+        self.dims
+            .iter()
+            .enumerate()
+            .filter(|(axis, _)| *axis != self.axis)
+            .map(|(_, length)| length)
+            .product()
     }
 
     /// K.
@@ -80,7 +86,7 @@ impl LogitsShape {
         self.dims[self.axis]
     }
 
-    /// The shape of what is one number per row: the logits' without the class axis.
+    /// The shape of per-row values: that of the logits without the class axis.
     pub fn row_dims(&self) -> Vec<usize> {
         let mut dims = self.dims.clone();
         dims.remove(self.axis);
@@ -93,7 +99,7 @@ impl LogitsShape {
         (0..self.dims.len()).filter(|&axis| axis != self.axis).chain([self.axis]).collect()
     }
 
-    /// That `found` is one entry per row.
+    /// Checks that `found` is the shape of one entry per row.
     ///
     /// # Errors
     /// [`Error::Shape`] with what came and what was expected.
@@ -102,44 +108,66 @@ impl LogitsShape {
         self.expect(found == expected, name, found, || format!("{expected:?}, one entry per row,"))
     }
 
-    /// That `found` is one entry per row and class, in the logits' shape.
+    /// Checks that `found` is the shape of the logits: one entry per row and class.
     ///
     /// # Errors
     /// [`Error::Shape`] with what came and what was expected.
     pub fn expect_logits(&self, name: &'static str, found: &[usize]) -> Result<()> {
-        self.expect(found == self.dims, name, found, || format!("{:?}, one entry per row and class,", self.dims))
+        self.expect(found == self.dims, name, found, || {
+            format!("{:?}, one entry per row and class,", self.dims)
+        })
     }
 
-    /// That `found` is one entry per class.
+    /// Checks that `found` is the shape of one entry per class.
     ///
     /// # Errors
     /// [`Error::Shape`] with what came and what was expected.
     pub fn expect_classes(&self, name: &'static str, found: &[usize]) -> Result<()> {
-        self.expect(found == [self.classes()], name, found, || format!("[{}], one entry per class,", self.classes()))
+        self.expect(found == [self.classes()], name, found, || {
+            format!("[{}], one entry per class,", self.classes())
+        })
     }
 
-    /// That `found` is one entry per class (`true`: shared by all rows) or one per row and class
-    /// (`false`).
+    /// Checks that `found` is the shape of one entry per class (`true`: shared by all rows) or of
+    /// one per row and class (`false`).
     ///
     /// # Errors
     /// [`Error::Shape`] with what came and what was expected.
     pub fn expect_classes_or_logits(&self, name: &'static str, found: &[usize]) -> Result<bool> {
         let shared = found == [self.classes()];
-        let expected = || format!("[{}], one entry per class, or {:?}, one per row and class,", self.classes(), self.dims);
+        let expected = || {
+            format!(
+                "[{}], one entry per class, or {:?}, one per row and class,",
+                self.classes(),
+                self.dims
+            )
+        };
         self.expect(shared || found == self.dims, name, found, expected)?;
         Ok(shared)
     }
 
-    fn expect(&self, good: bool, name: &'static str, found: &[usize], expected: impl FnOnce() -> String) -> Result<()> {
+    fn expect(
+        &self,
+        good: bool,
+        name: &'static str,
+        found: &[usize],
+        expected: impl FnOnce() -> String,
+    ) -> Result<()> {
         if good {
             return Ok(());
         }
-        Err(Error::Shape { name, found: found.to_vec(), expected: expected(), logits: self.dims.clone(), axis: self.axis })
+        Err(Error::Shape {
+            name,
+            found: found.to_vec(),
+            expected: expected(),
+            logits: self.dims.clone(),
+            axis: self.axis,
+        })
     }
 }
 
-/// What comes with a batch beside its logits, in memory that is the binding's own or borrowed from
-/// its arrays: O(N), but for a mask per row.
+/// What a batch carries in addition to its logits, owned or borrowed from the arrays of the
+/// binding: O(N), except for a mask per row and class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostBatch<'a> {
     /// The targets.
@@ -152,7 +180,7 @@ pub struct HostBatch<'a> {
     pub ignored_rows: Option<Vec<bool>>,
     /// The classes that are allowed.
     pub allowed_classes: Option<HostAllowed>,
-    /// What a mean divides by.
+    /// The denominator of a mean.
     pub denominator: Option<f64>,
 }
 
@@ -170,14 +198,14 @@ pub enum HostTargets<'a> {
         /// The share of the first.
         lambda: Lambda<'a>,
     },
-    /// Probabilities, as many as the logits: not held, but lent with each call.
+    /// Probabilities, as many as the logits. They are not held here, but lent with each call.
     Probabilities,
 }
 
 /// A mask of allowed classes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostAllowed {
-    /// `[K]` where it is shared by all rows, else `[N, K]`; `true` where allowed.
+    /// `[K]` if it is shared by all rows, otherwise `[N, K]`; `true` where allowed.
     pub entries: Vec<bool>,
     /// Whether it is shared by all rows, as [`LogitsShape::expect_classes_or_logits`] says.
     pub shared: bool,
@@ -186,12 +214,19 @@ pub struct HostAllowed {
 impl<'a> HostBatch<'a> {
     /// Targets alone.
     pub fn new(targets: HostTargets<'a>) -> Self {
-        Self { targets, label_smoothing: None, row_weights: None, ignored_rows: None, allowed_classes: None, denominator: None }
+        Self {
+            targets,
+            label_smoothing: None,
+            row_weights: None,
+            ignored_rows: None,
+            allowed_classes: None,
+            denominator: None,
+        }
     }
 
-    /// The batch as [`Criterion`](crate::Criterion) takes it. `probabilities` are its targets where
-    /// these are [`HostTargets::Probabilities`]; without them such a batch has no targets at all,
-    /// which the criterion refuses.
+    /// Borrows the batch in the form that a [`Criterion`](crate::Criterion) takes. `probabilities`
+    /// are its targets if these are [`HostTargets::Probabilities`]. Without them such a batch has
+    /// no targets, which is an error of the criterion.
     pub fn lend<'b>(&'b self, probabilities: Option<Targets<'b>>) -> Batch<'b> {
         let targets = match (&self.targets, probabilities) {
             (HostTargets::Probabilities, Some(probabilities)) => probabilities,
@@ -209,10 +244,11 @@ impl<'a> HostBatch<'a> {
         batch.epsilon = self.label_smoothing.as_ref().map(Numbers::borrow);
         batch.row_weights = self.row_weights.as_ref().map(Numbers::borrow);
         batch.ignored = self.ignored_rows.as_deref();
-        batch.allowed = self.allowed_classes.as_ref().map(|HostAllowed { entries, shared }| match shared {
-            true => AllowedClasses::Shared(entries),
-            false => AllowedClasses::PerRow(entries),
-        });
+        batch.allowed =
+            self.allowed_classes.as_ref().map(|HostAllowed { entries, shared }| match shared {
+                true => AllowedClasses::Shared(entries),
+                false => AllowedClasses::PerRow(entries),
+            });
         batch.denominator = self.denominator;
         batch
     }
@@ -221,7 +257,7 @@ impl<'a> HostBatch<'a> {
 /// Makes [`HostIndices`] and the ways in and out of it.
 macro_rules! host_indices {
     ($($integer:ident => $variant:ident),*) => {
-        /// Class indices, one per row, owned or borrowed, in the integer type in which they came.
+        /// Class indices, one per row, owned or borrowed, in the integer type of the caller.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum HostIndices<'a> {
             $(#[doc = concat!("`", stringify!($integer), "`")] $variant(Cow<'a, [$integer]>),)*
@@ -266,10 +302,16 @@ mod tests {
     fn a_shape_counts_and_permutes() {
         let shape = LogitsShape::new(vec![2, 3, 4, 5], 1).unwrap();
         assert_eq!(shape, LogitsShape::new([2, 3, 4, 5], -3).unwrap());
-        assert_eq!((shape.dims(), shape.axis(), shape.rows(), shape.classes()), (&[2, 3, 4, 5][..], 1, 40, 3));
+        assert_eq!(
+            (shape.dims(), shape.axis(), shape.rows(), shape.classes()),
+            (&[2, 3, 4, 5][..], 1, 40, 3)
+        );
         assert_eq!((shape.row_dims(), shape.class_axis_last()), (vec![2, 4, 5], vec![0, 2, 3, 1]));
         let flat = LogitsShape::new([7], -1).unwrap();
-        assert_eq!((flat.rows(), flat.classes(), flat.row_dims(), flat.class_axis_last()), (1, 7, vec![], vec![0]));
+        assert_eq!(
+            (flat.rows(), flat.classes(), flat.row_dims(), flat.class_axis_last()),
+            (1, 7, vec![], vec![0])
+        );
         assert_eq!(LogitsShape::new([0, 3], 1).unwrap().rows(), 0);
     }
 
@@ -283,7 +325,10 @@ mod tests {
         assert_eq!(refusal(&[2, 3], -3), ViewError::Axis { axis: -3, rank: 2 });
         assert_eq!(refusal(&[], 0), ViewError::Axis { axis: 0, rank: 0 });
         assert_eq!(refusal(&[2, 0], -1), ViewError::NoClasses);
-        assert_eq!(refusal(&[usize::MAX, 3], 1), ViewError::TooLarge { shape: vec![usize::MAX, 3] });
+        assert_eq!(
+            refusal(&[usize::MAX, 3], 1),
+            ViewError::TooLarge { shape: vec![usize::MAX, 3] }
+        );
     }
 
     #[test]
@@ -297,9 +342,18 @@ mod tests {
         let end = "beside logits of shape [2, 3, 4] with the classes on axis 1";
         for (result, expected) in [
             (shape.expect_rows("x", &[8]), "x has shape [8], expected [2, 4], one entry per row,"),
-            (shape.expect_logits("x", &[2, 4, 3]), "x has shape [2, 4, 3], expected [2, 3, 4], one entry per row and class,"),
-            (shape.expect_classes("x", &[4]), "x has shape [4], expected [3], one entry per class,"),
-            (shape.expect_classes_or_logits("x", &[]).map(drop), "x has shape [], expected [3], one entry per class, or [2, 3, 4], one per row and class,"),
+            (
+                shape.expect_logits("x", &[2, 4, 3]),
+                "x has shape [2, 4, 3], expected [2, 3, 4], one entry per row and class,",
+            ),
+            (
+                shape.expect_classes("x", &[4]),
+                "x has shape [4], expected [3], one entry per class,",
+            ),
+            (
+                shape.expect_classes_or_logits("x", &[]).map(drop),
+                "x has shape [], expected [3], one entry per class, or [2, 3, 4], one per row and class,",
+            ),
         ] {
             assert_eq!(result.unwrap_err().to_string(), format!("{expected} {end}"));
         }
@@ -317,13 +371,21 @@ mod tests {
 
     #[test]
     fn what_is_lent_is_what_was_given() {
-        let (epsilon, weights, ignored, allowed) = ([0.2, 0.3], [1.0f32, 0.5], [false, true], [true, true, false, true, false, true]);
+        let (epsilon, weights, ignored, allowed) =
+            ([0.2, 0.3], [1.0f32, 0.5], [false, true], [true, true, false, true, false, true]);
         let (a, b) = ([0i64, 2], [1u8, 1]);
         let plain = loss(Batch::new(&a)).unwrap();
-        assert_eq!(loss(HostBatch::new(HostTargets::Classes(a[..].into())).lend(None)).unwrap(), plain);
+        assert_eq!(
+            loss(HostBatch::new(HostTargets::Classes(a[..].into())).lend(None)).unwrap(),
+            plain
+        );
         let shared = HostAllowed { entries: vec![true, true, false], shared: true };
         let full = HostBatch {
-            targets: HostTargets::Mix { a: a.to_vec().into(), b: b[..].into(), lambda: (&[0.25, 0.75]).into() },
+            targets: HostTargets::Mix {
+                a: a.to_vec().into(),
+                b: b[..].into(),
+                lambda: (&[0.25, 0.75]).into(),
+            },
             label_smoothing: Some((&epsilon).into()),
             row_weights: Some((&weights).into()),
             ignored_rows: Some(ignored.to_vec()),
@@ -332,7 +394,11 @@ mod tests {
         };
         let direct = |allowed| {
             let mix = Targets::mix(&a, &b, &[0.25, 0.75]);
-            let batch = Batch::new(mix).label_smoothing_rows(&epsilon).row_weights(&weights).ignored_rows(&ignored).denominator(7.0);
+            let batch = Batch::new(mix)
+                .label_smoothing_rows(&epsilon)
+                .row_weights(&weights)
+                .ignored_rows(&ignored)
+                .denominator(7.0);
             loss(batch.allowed_classes(allowed)).unwrap()
         };
         assert_eq!(loss(full.lend(None)).unwrap(), direct(AllowedClasses::PerRow(&allowed)));
@@ -347,9 +413,18 @@ mod tests {
         let criterion = Config::new().reduction(Reduction::None).build().unwrap();
         let logits = Rows::new(&LOGITS, 3).unwrap();
         let batch = HostBatch::new(HostTargets::Probabilities);
-        assert_eq!(criterion.forward(&logits, batch.lend(Some((&shares).into()))).unwrap(), criterion.forward(&logits, &shares).unwrap());
+        assert_eq!(
+            criterion.forward(&logits, batch.lend(Some((&shares).into()))).unwrap(),
+            criterion.forward(&logits, &shares).unwrap()
+        );
         // Not lent, they are missed.
         let missing = criterion.forward(&logits, batch.lend(None)).unwrap_err();
-        assert!(matches!(missing, Error::Input(InputError::Length { name: "targets", len: 0, expected: 2, .. })), "{missing}");
+        assert!(
+            matches!(
+                missing,
+                Error::Input(InputError::Length { name: "targets", len: 0, expected: 2, .. })
+            ),
+            "{missing}"
+        );
     }
 }

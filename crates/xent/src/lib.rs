@@ -1,42 +1,61 @@
 //! Label-smoothed cross-entropy: loss and gradient that stay correct with padding, class weights,
 //! masked classes and huge vocabularies.
 //!
-//! Cross-entropy on one-hot labels rewards a model for pushing the true class's logit away from all
-//! others without end. Label smoothing trains on `y = (1−ε)·δ + ε·u` instead, u a prior over the
-//! classes, ε about 0.1 (Szegedy et al. 2015, arXiv 1512.00567).
+//! Cross-entropy on one-hot labels rewards a model for pushing the logit of the true class ever
+//! further from the others. Label smoothing trains on `y = (1−ε)·δ + ε·u` instead, where u is a
+//! prior over the classes and ε is about 0.1 (Szegedy et al. 2015, arXiv 1512.00567).
+//!
+//! ```
+//! use xent::{Config, Rows};
+//!
+//! let criterion = Config::new().label_smoothing(0.1).ignore_index(-100).build()?;
+//! let logits = [2.0f32, -1.0, 0.5, 0.0, 0.0, 1.0, -2.0, 3.0, 5.0, 5.0, 5.0, 5.0]; // 3 rows of 4 classes
+//! let targets = [0i64, 3, -100]; // the last row is padding
+//!
+//! let (output, gradient) = criterion.loss_and_gradient(&Rows::new(&logits, 4)?, &targets)?;
+//! assert_eq!(format!("{:.6}", output.loss), "0.465182"); // the mean over the two kept rows
+//! assert_eq!(format!("{:.6}", output.nll), "0.258932"); //  the same with ε = 0, to compare runs by
+//! assert_eq!((output.rows, output.ignored, output.accuracy()), (3, 1, 1.0));
+//! assert_eq!(gradient[8..], [0.0; 4]); // padding is never read
+//! # Ok::<(), xent::Error>(())
+//! ```
+//!
+//! A training step writes the gradient into a buffer that it reuses:
 //!
 //! ```
 //! use xent::{Config, Rows, RowsMut};
 //!
-//! let criterion = Config::new().label_smoothing(0.1).ignore_index(-100).build()?;
-//! let logits = [2.0f32, -1.0, 0.5, 0.0, 0.0, 1.0, -2.0, 3.0, 5.0, 5.0, 5.0, 5.0]; // 3 rows of 4 classes
-//! let targets = [0i64, 3, -100];
-//! let mut grad = [0.0f32; 12];
-//!
-//! let output = criterion.forward_backward(&Rows::new(&logits, 4)?, &targets, 1.0, &mut RowsMut::new(&mut grad, 4)?)?;
-//! assert_eq!(format!("{:.6}", output.loss), "0.465182"); // the mean over the two rows kept
-//! assert_eq!(format!("{:.6}", output.nll), "0.258932"); //   comparable with any other ε
-//! assert_eq!((output.rows, output.ignored, output.accuracy()), (3, 1, 1.0));
-//! assert_eq!(grad[8..], [0.0; 4]); // ignored, never read
+//! let weights = [1.0, 2.0, 0.5, 3.0]; // one per class
+//! let criterion = Config::new().label_smoothing(0.1).class_weights(&weights).ignore_index(-100).build()?;
+//! let mut gradient = vec![0.0f32; 12];
+//! # let batches = [(vec![2.0f32, -1.0, 0.5, 0.0, 0.0, 1.0, -2.0, 3.0, 5.0, 5.0, 5.0, 5.0], vec![0i64, 3, -100])];
+//! for (logits, targets) in &batches {
+//!     let (logits, mut place) = (Rows::new(logits, 4)?, RowsMut::new(&mut gradient, 4)?);
+//!     let output = criterion.forward_backward(&logits, targets, 1.0, &mut place)?;
+//!     println!("{:.4}", output.loss); // the weighted sum over the kept rows, divided by their weights
+//! #   assert_eq!(format!("{:.4}", output.loss), "0.3556"); // (.6824964313 + .7399127255) / (1 + 3)
+//!     // `gradient` is ∂loss/∂logits now: it starts the backward pass of the model.
+//! }
 //! # Ok::<(), xent::Error>(())
 //! ```
 //!
-//! - [`Config`] says what is measured: smoothing, [`Prior`], class weights, ignore indices,
-//!   [`Reduction`], [`Form`], z-loss, softcap, temperature. [`Config::build`] validates it and
+//! - [`Config`] holds the options: smoothing, [`Prior`], class weights, ignore indices,
+//!   [`Reduction`], [`Form`], z-loss, softcap, temperature. [`Config::build`] validates them and
 //!   makes a [`Criterion`].
 //! - [`Rows`] and [`RowsMut`] view logits and gradients in f32, f64, f16 or bf16, with any strides
 //!   and the classes on any axis.
-//! - [`Batch`] carries the targets (class indices, probabilities, two labels) and what is given per
-//!   row: ε, weights, masks.
+//! - [`Batch`] carries the targets (class indices, probabilities, two labels) and per-row options:
+//!   ε, weights, masks.
 //! - [`Criterion::forward`], [`Criterion::loss_and_gradient`], [`Criterion::forward_backward`] and
 //!   [`Criterion::forward_backward_in_place`] return an [`Output`].
-//! - [`Error`] is whatever can be wrong with any call.
-//! - [`Instructions`] says what the kernels run on; the best that the processor has is found when
-//!   the program runs.
-//! - [`rules`] is for backends, [`host`] for bindings.
+//! - [`Error`] is the error of every call.
+//! - [`Instructions`] is the instruction set of the kernels. The best one that the processor
+//!   supports is selected at run time.
+//! - [`rules`] is for backends, [`host`] for bindings; both are exempt from the stability promise.
 //!
-//! The repository's SEMANTICS.md has every formula, denominator and NaN/∞ rule. Memory beyond the
-//! caller's is O(N + K) a thread. Results have the same bits for any number of threads.
+//! SEMANTICS.md in the repository defines every formula, denominator and NaN/∞ rule. A call
+//! allocates O(N + K) per thread in addition to the caller's buffers. Results are bit-identical for
+//! any number of threads.
 
 #![warn(missing_docs)]
 

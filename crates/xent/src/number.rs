@@ -1,14 +1,14 @@
-//! Numbers of which there is one per row or class, from whatever the caller has them in.
+//! Per-row and per-class numbers, converted from what the caller has.
 
 use std::borrow::Cow;
 use std::ops::Deref;
 
-/// One number per row or per class, in `f64`: borrowed where it was that already, widened exactly
-/// where it was `f32`.
+/// One number per row or per class, in `f64`: borrowed if it was `f64`, widened exactly if it was
+/// `f32`.
 ///
-/// Whatever is such a number takes `impl Into<Numbers>`: row weights, ε per row, λ, upstream
-/// gradients, class weights, priors. Slices, arrays and vectors of `f32` and `f64` convert into it,
-/// so that calls rarely name it.
+/// Row weights, ε per row, λ, upstream gradients, class weights and priors are taken as `impl
+/// Into<Numbers>`. Slices, arrays and vectors of `f32` and `f64` convert into it, so calls rarely
+/// name it.
 ///
 /// ```
 /// use xent::{Batch, Config, Numbers};
@@ -22,12 +22,12 @@ use std::ops::Deref;
 pub struct Numbers<'a>(Cow<'a, [f64]>);
 
 impl Numbers<'_> {
-    /// The same numbers, borrowed from these.
+    /// Borrows the numbers.
     pub fn borrow(&self) -> Numbers<'_> {
         Numbers(Cow::Borrowed(&self.0))
     }
 
-    /// The numbers as a vector; those that were one already are not copied.
+    /// Converts into a vector, without a copy if it owns one.
     pub fn into_vec(self) -> Vec<f64> {
         self.0.into_owned()
     }
@@ -76,10 +76,21 @@ mod tests {
     fn every_container_gives_the_same_numbers() {
         let (wide, narrow) = ([0.5, -0.1, f64::MAX], [0.5f32, -0.1, f32::MAX]);
         let (wide_vec, narrow_vec) = (wide.to_vec(), narrow.to_vec());
-        for from_f64 in [numbers(&wide), numbers(&wide[..]), numbers(&wide_vec), numbers(wide_vec.clone()), numbers(Cow::from(&wide[..]))] {
+        for from_f64 in [
+            numbers(&wide),
+            numbers(&wide[..]),
+            numbers(&wide_vec),
+            numbers(wide_vec.clone()),
+            numbers(Cow::from(&wide[..])),
+        ] {
             assert_eq!(from_f64[..], wide);
         }
-        for from_f32 in [numbers(&narrow), numbers(&narrow[..]), numbers(&narrow_vec), numbers(narrow_vec.clone())] {
+        for from_f32 in [
+            numbers(&narrow),
+            numbers(&narrow[..]),
+            numbers(&narrow_vec),
+            numbers(narrow_vec.clone()),
+        ] {
             assert_eq!(from_f32[..], [0.5, f64::from(-0.1f32), f64::from(f32::MAX)]);
         }
         assert_eq!(numbers(&[0.25, 0.75]).borrow().into_vec(), [0.25, 0.75]);

@@ -1,4 +1,4 @@
-//! What a call returns beside the gradient.
+//! What a call returns in addition to the gradient.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use crate::Real;
 
 /// One value for the batch, or one per row ([`Reduction::None`](crate::Reduction::None)).
 ///
-/// It prints as the number that it is, or as a list of them, and iterates over its values.
+/// It prints as a number or as a list of numbers, and iterates over its values.
 ///
 /// ```
 /// use xent::{Config, Reduction, Rows};
@@ -65,7 +65,9 @@ impl<F: Real> Reduced<F> {
     pub fn to_f64(&self) -> Reduced<f64> {
         match self {
             Self::Scalar(value) => Reduced::Scalar(value.to_f64()),
-            Self::Rows(values) => Reduced::Rows(values.iter().map(|value| value.to_f64()).collect()),
+            Self::Rows(values) => {
+                Reduced::Rows(values.iter().map(|value| value.to_f64()).collect())
+            }
         }
     }
 }
@@ -107,12 +109,13 @@ impl<'a, F> IntoIterator for &'a Reduced<F> {
     }
 }
 
-/// The loss and what came with it from the same pass. `F` is `f64` for `f64` logits and `f32` for
+/// The loss and what the same pass computed with it. `F` is `f64` for `f64` logits and `f32` for
 /// all others; logarithms are natural (nats).
 ///
-/// `loss = (1−ε)·nll + smoothing + z_loss`, less `floor` in the KL form, where ε is the same in all
-/// rows. SEMANTICS.md S4 defines each. `loss`, `nll`, `smoothing`, `z_loss` and `floor` are reduced
-/// alike.
+/// `loss = (1−ε)·nll + smoothing + z_loss`, minus `floor` in the KL form, if ε is the same in all
+/// rows. SEMANTICS.md S4 defines each of them. `nll`, `smoothing` and `floor` are reduced as the
+/// loss is. So is `z_loss`, except that a mean over class weights averages it over the kept rows
+/// (SEMANTICS.md S6).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Output<F> {
@@ -123,24 +126,24 @@ pub struct Output<F> {
     pub nll: Reduced<F>,
     /// ε times the cross-entropy to the prior.
     pub smoothing: Reduced<F>,
-    /// λ·lse².
+    /// The z-loss, λ·lse².
     pub z_loss: Reduced<F>,
-    /// The lowest value that the cross-entropy can reach: the entropy of the smoothed target, where
-    /// that sums to 1 (SEMANTICS.md S4.3 for class weights).
+    /// The lowest value that the cross-entropy can reach: the entropy of the smoothed target if
+    /// that sums to 1 (in general: SEMANTICS.md S4.3).
     pub floor: Reduced<F>,
     /// `ln Σ e^z`, `[N]`; 0 for ignored rows.
     pub lse: Vec<F>,
     /// Kept rows whose largest logit (first index on ties) is the target's largest class.
     pub correct: usize,
-    /// What a mean divides by, whatever the reduction.
+    /// The denominator of a mean (SEMANTICS.md S6), reported for every reduction.
     pub denominator: f64,
-    /// All rows, N.
+    /// The number of rows N, including ignored ones.
     pub rows: usize,
     /// Rows that were ignored.
     pub ignored: usize,
     /// Kept rows whose loss is NaN or infinite.
     pub non_finite: usize,
-    /// The first of them.
+    /// The index of the first of them.
     pub first_non_finite: Option<usize>,
 }
 
@@ -160,7 +163,7 @@ impl<F> Output<F> {
 }
 
 impl<F: Real> Output<F> {
-    /// The same in `f64`; exact. For callers that learn the logits' dtype only when they run.
+    /// Converts to `f64`, exactly. For callers that know the dtype of the logits only at run time.
     pub fn to_f64(&self) -> Output<f64> {
         Output {
             loss: self.loss.to_f64(),

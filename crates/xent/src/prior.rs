@@ -4,29 +4,34 @@ use crate::{ConfigError, Numbers, Result};
 
 /// Where smoothing puts its mass ε.
 #[derive(Debug, Clone, PartialEq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Prior {
-    /// `uniform`: ε/K on every class, the true one too. Szegedy et al. 2015, PyTorch, Keras, optax.
+    /// `uniform`: ε/K on every class, including the true one. Szegedy et al. 2015, PyTorch, Keras,
+    /// optax.
     #[default]
     Uniform,
-    /// `wrong_classes`: ε/(K−1) on every class but the true one, which keeps 1−ε. The KL-divergence
-    /// criterion of OpenNMT and fairseq.
+    /// `wrong_classes`: ε/(K−1) on every class except the true one, which keeps 1−ε. Used by the
+    /// KL-divergence criteria of OpenNMT and fairseq.
     #[cfg_attr(feature = "serde", serde(alias = "wrong-classes", alias = "others"))]
     WrongClasses,
-    /// `excluding`: as [`WrongClasses`](Self::WrongClasses), but nothing on these classes either,
-    /// for example padding.
+    /// `excluding`: as [`WrongClasses`](Self::WrongClasses), but also nothing on these classes, for
+    /// example padding.
     Excluding(Vec<usize>),
-    /// `fixed`: ε·u with u given, one probability per class, for example the label frequencies
-    /// (unigram smoothing).
+    /// `fixed`: ε·u for a given distribution u, one probability per class, for example the label
+    /// frequencies (unigram smoothing).
     Fixed(Vec<f64>),
-    /// `by_true_class`: ε·U[y, :], one row per true class.
+    /// `by_true_class`: ε·U[c, :] in rows of true class c.
     #[cfg_attr(feature = "serde", serde(alias = "by-true-class"))]
     ByTrueClass(PriorMatrix),
 }
 
-/// Which [`Prior`] it is, without what it holds: for command lines and other languages, where that
-/// comes apart.
+/// The kind of a [`Prior`], without its data. For command lines and bindings, which receive the
+/// data separately.
 ///
 /// ```
 /// use xent::{Prior, PriorKind};
@@ -52,7 +57,11 @@ pub enum PriorKind {
 
 /// A K×K matrix of priors, one row for each true class.
 #[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(try_from = "stored::Matrix"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(try_from = "stored::Matrix")
+)]
 pub struct PriorMatrix {
     classes: usize,
     entries: Vec<f64>,
@@ -73,7 +82,12 @@ impl PriorMatrix {
     pub fn new<'a>(classes: usize, entries: impl Into<Numbers<'a>>) -> Result<Self> {
         let entries = entries.into().into_vec();
         if classes == 0 || classes.checked_mul(classes) != Some(entries.len()) {
-            return Err(ConfigError::Length { name: "the prior matrix", len: entries.len(), expected: "K·K, a row for each of K ≥ 1 classes" }.into());
+            return Err(ConfigError::Length {
+                name: "the prior matrix",
+                len: entries.len(),
+                expected: "K·K, a row for each of K ≥ 1 classes",
+            }
+            .into());
         }
         check_entries("the prior matrix", &entries)?;
         for (class, row) in entries.chunks_exact(classes).enumerate() {
@@ -99,12 +113,12 @@ impl PriorMatrix {
 }
 
 impl Prior {
-    /// [`Prior::Fixed`] from one number per class, of `f32` or `f64`.
+    /// [`Prior::Fixed`] from one number per class, `f32` or `f64`.
     pub fn fixed<'a>(u: impl Into<Numbers<'a>>) -> Self {
         Self::Fixed(u.into().into_vec())
     }
 
-    /// Which prior it is.
+    /// The kind of this prior.
     pub fn kind(&self) -> PriorKind {
         match self {
             Self::Uniform => PriorKind::Uniform,
@@ -117,19 +131,28 @@ impl Prior {
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         match self {
-            Self::Fixed(u) if u.is_empty() => Err(ConfigError::Length { name: "the prior", len: 0, expected: "one per class" }),
+            Self::Fixed(u) if u.is_empty() => {
+                Err(ConfigError::Length { name: "the prior", len: 0, expected: "one per class" })
+            }
             Self::Fixed(u) => {
                 check_entries("prior", u)?;
                 check_sum(|| "the prior".to_owned(), u)
             }
-            Self::Uniform | Self::WrongClasses | Self::Excluding(_) | Self::ByTrueClass(_) => Ok(()),
+            Self::Uniform | Self::WrongClasses | Self::Excluding(_) | Self::ByTrueClass(_) => {
+                Ok(())
+            }
         }
     }
 }
 
 fn check_entries(name: &'static str, entries: &[f64]) -> Result<(), ConfigError> {
     match entries.iter().position(|u| !(u.is_finite() && *u >= 0.0)) {
-        Some(index) => Err(ConfigError::Entry { name, index, value: entries[index], expected: "a finite number ≥ 0" }),
+        Some(index) => Err(ConfigError::Entry {
+            name,
+            index,
+            value: entries[index],
+            expected: "a finite number ≥ 0",
+        }),
         None => Ok(()),
     }
 }
@@ -139,7 +162,7 @@ fn check_sum(name: impl FnOnce() -> String, entries: &[f64]) -> Result<(), Confi
     if (sum - 1.0).abs() <= 1e-4 { Ok(()) } else { Err(ConfigError::Sum { name: name(), sum }) }
 }
 
-/// A matrix that was stored is checked as one that is made.
+/// A stored matrix is validated like a new one.
 #[cfg(feature = "serde")]
 mod stored {
     use super::PriorMatrix;

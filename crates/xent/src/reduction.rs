@@ -1,6 +1,6 @@
 //! From rows to a batch: none, sum, mean, and what the mean divides by. See SEMANTICS.md S6.
 
-/// How the rows' losses become the batch's.
+/// How the losses of the rows are reduced to that of the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Reduction {
@@ -13,22 +13,23 @@ pub enum Reduction {
     Mean,
 }
 
-/// What [`Reduction::Mean`] divides by, unless the batch gives a number
-/// ([`Batch::denominator`](crate::Batch::denominator)).
+/// What [`Reduction::Mean`] divides by, unless the batch provides a number
+/// ([`Batch::denominator`](crate::Batch::denominator)). SEMANTICS.md S6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Denominator {
-    /// `pytorch`: the sum of the kept rows' class weights w_y (their number without weights); for
-    /// probability targets the number of kept rows.
+    /// `pytorch`: the sum of the class weights w_c of the kept rows, which without weights is their
+    /// number; for probability targets the number of kept rows. The z-loss, which is not weighted,
+    /// is averaged over the kept rows.
     #[default]
     PyTorch,
     /// `kept_rows`: the number of rows that are not ignored.
     KeptRows,
-    /// `rows`: the number of all rows, ignored ones too; `batchmean` of an `[N, K]` batch.
+    /// `rows`: the number of all rows, including ignored ones; `batchmean` of an `[N, K]` batch.
     Rows,
 }
 
-/// The mean when the denominator is 0.
+/// The value of a mean whose denominator is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum EmptyMean {

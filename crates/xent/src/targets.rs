@@ -1,12 +1,12 @@
-//! What a row is to be classified as: a class index, two labels with shares, or probabilities.
-//! See SEMANTICS.md S2.
+//! The targets of rows: class indices, two labels with shares, or probabilities. See SEMANTICS.md
+//! S2.
 
 use half::{bf16, f16};
 
 use crate::{Numbers, Rows};
 
-/// Class indices, one per row in the rows' order, `[N]`, in the integer type in which they come.
-/// They are never narrowed: `i64::MIN` stays out of range.
+/// Class indices, one per row, `[N]`, in the integer type of the caller. They are never narrowed,
+/// so an index out of range cannot alias a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClassIndices<'a> {
@@ -106,7 +106,9 @@ macro_rules! index {
             }
             fn all_below(indices: &[Self], classes: usize) -> bool {
                 let last = <$signed>::try_from(classes.saturating_sub(1)).unwrap_or(<$signed>::MAX);
-                indices.iter().fold(0, |signs, &index| signs | index as $signed | last.wrapping_sub(index as $signed)) >= 0
+                indices.iter().fold(0, |signs, &index| {
+                    signs | index as $signed | last.wrapping_sub(index as $signed)
+                }) >= 0
             }
         }
     };
@@ -133,7 +135,11 @@ macro_rules! short_index {
                 Some(usize::from(self)).filter(|&class| class < classes)
             }
             fn all_below(indices: &[Self], classes: usize) -> bool {
-                indices.iter().fold(0, |largest, &index| largest.max(index)).class(classes).is_some()
+                indices
+                    .iter()
+                    .fold(0, |largest, &index| largest.max(index))
+                    .class(classes)
+                    .is_some()
             }
         }
     };
@@ -141,8 +147,8 @@ macro_rules! short_index {
 short_index!(u8);
 short_index!(u16);
 
-/// Target probabilities `[N, K]`, in a view of their own: their dtype, strides and class axis need
-/// not be those of the logits.
+/// Target probabilities `[N, K]`. Their dtype, strides and class axis may differ from those of the
+/// logits.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Probabilities<'a> {
@@ -180,8 +186,8 @@ pub enum Lambda<'a> {
 
 /// The targets of a batch.
 ///
-/// Slices of class indices and views of probabilities convert into it, so that most calls never
-/// name it.
+/// Slices of class indices and views of probabilities convert into it, so most calls need not name
+/// it.
 ///
 /// ```
 /// use xent::{Config, Rows};
@@ -198,7 +204,8 @@ pub enum Lambda<'a> {
 pub enum Targets<'a> {
     /// One class per row.
     Classes(ClassIndices<'a>),
-    /// One distribution per row. Finite and ≥ 0; the sum need not be 1 and is used as it is.
+    /// One distribution per row, finite and ≥ 0. The sum need not be 1; probabilities are not
+    /// normalised.
     Probabilities(Probabilities<'a>),
     /// Two labels per row, as mixup and cutmix make them: λ on `a`, 1−λ on `b`.
     Mix {
@@ -222,7 +229,11 @@ impl<'a> Targets<'a> {
     /// assert_eq!(format!("{:.10}", mixed.loss), "0.8014447139"); // ln(e + 2) − 0.75·1 − 0.25·0
     /// # Ok::<(), xent::Error>(())
     /// ```
-    pub fn mix(a: impl Into<ClassIndices<'a>>, b: impl Into<ClassIndices<'a>>, lambda: impl Into<Lambda<'a>>) -> Self {
+    pub fn mix(
+        a: impl Into<ClassIndices<'a>>,
+        b: impl Into<ClassIndices<'a>>,
+        lambda: impl Into<Lambda<'a>>,
+    ) -> Self {
         Self::Mix { a: a.into(), b: b.into(), lambda: lambda.into() }
     }
 }

@@ -1,13 +1,13 @@
-//! Rows of logits in a buffer of any shape, strides and class axis; checked once, when the view is
-//! made.
+//! Rows of logits in a buffer of any shape, strides and class axis. A view is validated once, when
+//! it is made.
 
 use crate::{Result, ViewError};
 
 /// A read-only view of N rows of K classes.
 ///
-/// The class axis may stand anywhere in the shape; the rows are then numbered in C order of the
-/// remaining axes. `[N, K]`, `[B, T, K]` with class axis 2 (or −1) and `[N, K, H, W]` with class
-/// axis 1 are all such views, and none is copied.
+/// The class axis may be any axis of the shape. The rows are numbered in C order of the remaining
+/// axes. `[N, K]`, `[B, T, K]` with class axis 2 (or −1) and `[N, K, H, W]` with class axis 1 are
+/// all such views, and none is copied.
 ///
 /// ```
 /// use xent::Rows;
@@ -45,7 +45,7 @@ pub(crate) struct Layout {
     outer: Vec<(usize, isize)>,
 }
 
-/// Rows at one distance from each other: where the first starts, how many, and the distance.
+/// Equally spaced rows: the start of the first, their number, and the distance.
 pub(crate) struct Run {
     pub(crate) start: isize,
     pub(crate) len: usize,
@@ -53,7 +53,13 @@ pub(crate) struct Run {
 }
 
 impl Layout {
-    fn new(len: usize, shape: &[usize], strides: &[isize], offset: usize, axis: isize) -> Result<Self, ViewError> {
+    fn new(
+        len: usize,
+        shape: &[usize],
+        strides: &[isize],
+        offset: usize,
+        axis: isize,
+    ) -> Result<Self, ViewError> {
         let axis = axis_of(axis, shape.len())?;
         if strides.len() != shape.len() {
             return Err(ViewError::Strides { strides: strides.len(), rank: shape.len() });
@@ -63,7 +69,13 @@ impl Layout {
         }
         let too_large = |reaches| ViewError::OutOfBounds { shape: shape.to_vec(), reaches, len };
         if shape.contains(&0) {
-            return Ok(Self { rows: 0, classes: shape[axis], class_stride: strides[axis], offset: 0, outer: Vec::new() });
+            return Ok(Self {
+                rows: 0,
+                classes: shape[axis],
+                class_stride: strides[axis],
+                offset: 0,
+                outer: Vec::new(),
+            });
         }
         let (mut lowest, mut highest) = (offset as i128, offset as i128);
         for (&length, &stride) in shape.iter().zip(strides) {
@@ -85,27 +97,39 @@ impl Layout {
             }
             rows = rows.checked_mul(length).ok_or_else(|| too_large(i128::MAX))?;
             match outer.last_mut() {
-                Some((outer_length, outer_stride)) if stride.checked_mul(length as isize) == Some(*outer_stride) => {
+                Some((outer_length, outer_stride))
+                    if stride.checked_mul(length as isize) == Some(*outer_stride) =>
+                {
                     *outer_length *= length;
                     *outer_stride = stride;
                 }
                 _ => outer.push((length, stride)),
             }
         }
-        Ok(Self { rows, classes: shape[axis], class_stride: strides[axis], offset: offset as isize, outer })
+        Ok(Self {
+            rows,
+            classes: shape[axis],
+            class_stride: strides[axis],
+            offset: offset as isize,
+            outer,
+        })
     }
 
     fn contiguous(len: usize, shape: &[usize], axis: isize) -> Result<Self, ViewError> {
-        let expected = shape.iter().try_fold(1u128, |product, &length| product.checked_mul(length as u128)).unwrap_or(u128::MAX);
+        let expected = shape
+            .iter()
+            .try_fold(1u128, |product, &length| product.checked_mul(length as u128))
+            .unwrap_or(u128::MAX);
         if expected != len as u128 {
             return Err(ViewError::Length { shape: shape.to_vec(), expected, len });
         }
         Self::new(len, shape, &c_strides(shape), 0, axis)
     }
 
-    /// The rows from `row` on that lie at one distance from each other.
+    /// The longest run of equally spaced rows that starts at `row`.
     pub(crate) fn run(&self, row: usize) -> Run {
-        let (len, stride) = self.outer.last().map_or((1, 0), |&(length, stride)| (length - row % length, stride));
+        let (len, stride) =
+            self.outer.last().map_or((1, 0), |&(length, stride)| (length - row % length, stride));
         Run { start: self.row_start(row), len, stride }
     }
 
@@ -120,13 +144,16 @@ impl Layout {
     }
 }
 
-/// The axis of a shape with `rank` axes that `axis` names, from the end where it is negative.
+/// The axis of a shape with `rank` axes, counted from the end if `axis` is negative.
 pub(crate) fn axis_of(axis: isize, rank: usize) -> Result<usize, ViewError> {
     let from_start = if axis < 0 { axis.checked_add_unsigned(rank) } else { Some(axis) };
-    from_start.and_then(|axis| usize::try_from(axis).ok()).filter(|&axis| axis < rank).ok_or(ViewError::Axis { axis, rank })
+    from_start
+        .and_then(|axis| usize::try_from(axis).ok())
+        .filter(|&axis| axis < rank)
+        .ok_or(ViewError::Axis { axis, rank })
 }
 
-/// How many rows of `classes` classes `len` elements are.
+/// The number of rows of `classes` classes in `len` elements.
 fn rows_in(len: usize, classes: usize) -> Result<usize, ViewError> {
     match classes {
         0 => Err(ViewError::NoClasses),
@@ -146,8 +173,12 @@ fn c_strides(shape: &[usize]) -> Vec<isize> {
 /// Sufficient for no two positions to coincide, and necessary for all layouts that slicing,
 /// transposing and reversing make: each stride steps over everything that the smaller ones reach.
 fn never_overlaps(shape: &[usize], strides: &[isize]) -> bool {
-    let mut axes: Vec<(u128, u128)> =
-        shape.iter().zip(strides).filter(|(length, _)| **length > 1).map(|(&length, &stride)| (stride.unsigned_abs() as u128, length as u128)).collect();
+    let mut axes: Vec<(u128, u128)> = shape
+        .iter()
+        .zip(strides)
+        .filter(|(length, _)| **length > 1)
+        .map(|(&length, &stride)| (stride.unsigned_abs() as u128, length as u128))
+        .collect();
     axes.sort_unstable();
     let mut reach = 0u128;
     shape.contains(&0)
@@ -161,8 +192,8 @@ fn never_overlaps(shape: &[usize], strides: &[isize]) -> bool {
 macro_rules! constructors {
     ($view:ident, $slice:ty, $check:expr) => {
         impl<'a, T> $view<'a, T> {
-            /// Rows of `classes` classes, one after another: a contiguous `[N, K]` buffer. N
-            /// follows from its length.
+            /// A contiguous `[N, K]` buffer: rows of `classes` classes. N follows from the length
+            /// of the buffer.
             ///
             /// # Errors
             /// [`Error::View`](crate::Error::View) if there are no classes, or the buffer's length
@@ -172,8 +203,8 @@ macro_rules! constructors {
                 Self::with_axis(data, &[rows, classes], 1)
             }
 
-            /// A contiguous buffer in C order of `shape`, with the classes on `class_axis`, which
-            /// counts from the end where it is negative.
+            /// A contiguous buffer in C order of `shape`, with the classes on `class_axis`. A
+            /// negative axis counts from the end.
             ///
             /// # Errors
             /// [`Error::View`](crate::Error::View) if the buffer's length is not the product of the
@@ -183,14 +214,20 @@ macro_rules! constructors {
             }
 
             /// Any view of a buffer: position `(i, j, …)` is element `offset + i·strides[0] +
-            /// j·strides[1] + …`. Strides count elements and may be negative, and so may
-            /// `class_axis`, which then counts from the end.
+            /// j·strides[1] + …`. Strides count elements and may be negative. A negative
+            /// `class_axis` counts from the end.
             ///
             /// # Errors
             /// [`Error::View`](crate::Error::View) if the view reaches outside the buffer, the axis
-            /// does not exist or has length 0, there is not one stride per axis, or (for writing)
-            /// positions overlap.
-            pub fn strided(data: $slice, shape: &[usize], strides: &[isize], offset: usize, class_axis: isize) -> Result<Self> {
+            /// does not exist or has length 0, the number of strides differs from the number of
+            /// axes, or (for writing) positions overlap.
+            pub fn strided(
+                data: $slice,
+                shape: &[usize],
+                strides: &[isize],
+                offset: usize,
+                class_axis: isize,
+            ) -> Result<Self> {
                 let layout = Layout::new(data.len(), shape, strides, offset, class_axis)?;
                 let check: fn(&[usize], &[isize]) -> Result<(), ViewError> = $check;
                 check(shape, strides)?;
@@ -216,11 +253,15 @@ macro_rules! constructors {
 
 constructors!(Rows, &'a [T], |_, _| Ok(()));
 constructors!(RowsMut, &'a mut [T], |shape, strides| {
-    if never_overlaps(shape, strides) { Ok(()) } else { Err(ViewError::Overlap { shape: shape.to_vec(), strides: strides.to_vec() }) }
+    if never_overlaps(shape, strides) {
+        Ok(())
+    } else {
+        Err(ViewError::Overlap { shape: shape.to_vec(), strides: strides.to_vec() })
+    }
 });
 
 impl<'a, T: Copy> Rows<'a, T> {
-    /// The value of a row and class, if both exist.
+    /// The logit of a row and class, if both exist.
     pub fn get(&self, row: usize, class: usize) -> Option<T> {
         if row >= self.layout.rows || class >= self.layout.classes {
             return None;
@@ -251,7 +292,10 @@ mod tests {
         let shape = [2, 3, 4, 5];
         for axis in 0..4usize {
             let rows = Rows::with_axis(&buffer, &shape, axis as isize).unwrap();
-            assert_eq!(rows.layout(), Rows::with_axis(&buffer, &shape, axis as isize - 4).unwrap().layout());
+            assert_eq!(
+                rows.layout(),
+                Rows::with_axis(&buffer, &shape, axis as isize - 4).unwrap().layout()
+            );
             let mut others: Vec<usize> = (0..4).collect();
             others.remove(axis);
             let mut row = 0;
@@ -260,9 +304,17 @@ mod tests {
                     for c in 0..shape[others[2]] {
                         for k in 0..shape[axis] {
                             let mut index = [0; 4];
-                            (index[others[0]], index[others[1]], index[others[2]], index[axis]) = (a, b, c, k);
-                            let flat = index.iter().zip(shape).fold(0, |flat, (i, length)| flat * length + i);
-                            assert_eq!(rows.get(row, k), Some(buffer[flat]), "axis {axis} row {row} class {k}");
+                            (index[others[0]], index[others[1]], index[others[2]], index[axis]) =
+                                (a, b, c, k);
+                            let flat = index
+                                .iter()
+                                .zip(shape)
+                                .fold(0, |flat, (i, length)| flat * length + i);
+                            assert_eq!(
+                                rows.get(row, k),
+                                Some(buffer[flat]),
+                                "axis {axis} row {row} class {k}"
+                            );
                         }
                         row += 1;
                     }
@@ -277,16 +329,46 @@ mod tests {
         let buffer = [0f32; 12];
         assert!(Rows::strided(&buffer, &[3, 4], &[4, 1], 0, 1).is_ok());
         assert!(Rows::strided(&buffer, &[3, 4], &[-4, 1], 8, 1).is_ok());
-        assert!(matches!(Rows::strided(&buffer, &[3, 4], &[4, 1], 1, 1), Err(Error::View(ViewError::OutOfBounds { reaches: 12, .. }))));
-        assert!(matches!(Rows::strided(&buffer, &[3, 4], &[-4, 1], 7, 1), Err(Error::View(ViewError::OutOfBounds { reaches: -1, .. }))));
-        assert!(matches!(Rows::strided(&buffer, &[usize::MAX, 4], &[isize::MAX, 1], 0, 1), Err(Error::View(ViewError::OutOfBounds { .. }))));
-        assert!(matches!(Rows::strided(&buffer, &[usize::MAX, 4, usize::MAX], &[0, 1, 0], 0, 1), Err(Error::View(ViewError::OutOfBounds { .. }))));
-        assert!(matches!(Rows::new(&buffer, 5), Err(Error::View(ViewError::Ragged { len: 12, classes: 5 }))));
-        assert!(matches!(Rows::with_axis(&buffer, &[3, 5], 1), Err(Error::View(ViewError::Length { expected: 15, .. }))));
-        assert!(matches!(Rows::with_axis(&buffer, &[usize::MAX, usize::MAX], 1), Err(Error::View(ViewError::Length { .. }))));
-        assert!(matches!(Rows::with_axis(&buffer, &[3, 4], 2), Err(Error::View(ViewError::Axis { axis: 2, rank: 2 }))));
-        assert!(matches!(Rows::with_axis(&buffer[..0], &[3, 0], 1), Err(Error::View(ViewError::NoClasses))));
-        assert!(matches!(Rows::strided(&buffer, &[3, 4], &[1], 0, 1), Err(Error::View(ViewError::Strides { strides: 1, rank: 2 }))));
+        assert!(matches!(
+            Rows::strided(&buffer, &[3, 4], &[4, 1], 1, 1),
+            Err(Error::View(ViewError::OutOfBounds { reaches: 12, .. }))
+        ));
+        assert!(matches!(
+            Rows::strided(&buffer, &[3, 4], &[-4, 1], 7, 1),
+            Err(Error::View(ViewError::OutOfBounds { reaches: -1, .. }))
+        ));
+        assert!(matches!(
+            Rows::strided(&buffer, &[usize::MAX, 4], &[isize::MAX, 1], 0, 1),
+            Err(Error::View(ViewError::OutOfBounds { .. }))
+        ));
+        assert!(matches!(
+            Rows::strided(&buffer, &[usize::MAX, 4, usize::MAX], &[0, 1, 0], 0, 1),
+            Err(Error::View(ViewError::OutOfBounds { .. }))
+        ));
+        assert!(matches!(
+            Rows::new(&buffer, 5),
+            Err(Error::View(ViewError::Ragged { len: 12, classes: 5 }))
+        ));
+        assert!(matches!(
+            Rows::with_axis(&buffer, &[3, 5], 1),
+            Err(Error::View(ViewError::Length { expected: 15, .. }))
+        ));
+        assert!(matches!(
+            Rows::with_axis(&buffer, &[usize::MAX, usize::MAX], 1),
+            Err(Error::View(ViewError::Length { .. }))
+        ));
+        assert!(matches!(
+            Rows::with_axis(&buffer, &[3, 4], 2),
+            Err(Error::View(ViewError::Axis { axis: 2, rank: 2 }))
+        ));
+        assert!(matches!(
+            Rows::with_axis(&buffer[..0], &[3, 0], 1),
+            Err(Error::View(ViewError::NoClasses))
+        ));
+        assert!(matches!(
+            Rows::strided(&buffer, &[3, 4], &[1], 0, 1),
+            Err(Error::View(ViewError::Strides { strides: 1, rank: 2 }))
+        ));
         assert_eq!(Rows::with_axis(&buffer[..0], &[0, 4], 1).unwrap().rows(), 0);
         assert_eq!(Rows::with_axis(&buffer[..0], &[0, 1 << 40, 1 << 40, 4], 3).unwrap().rows(), 0);
     }
@@ -300,8 +382,14 @@ mod tests {
             assert_eq!((layout.rows, layout.classes), (rows, classes));
         }
         assert_eq!(Rows::new(&buffer[..0], usize::MAX).unwrap().rows(), 0);
-        assert_eq!(Rows::new(&buffer, 24).unwrap_err().to_string(), "12 elements do not split into rows of 24 classes, expected a multiple of 24");
-        assert!(matches!(RowsMut::new(&mut buffer, 5), Err(Error::View(ViewError::Ragged { len: 12, classes: 5 }))));
+        assert_eq!(
+            Rows::new(&buffer, 24).unwrap_err().to_string(),
+            "12 elements do not split into rows of 24 classes, expected a multiple of 24"
+        );
+        assert!(matches!(
+            RowsMut::new(&mut buffer, 5),
+            Err(Error::View(ViewError::Ragged { len: 12, classes: 5 }))
+        ));
         assert!(matches!(Rows::new(&buffer, 0), Err(Error::View(ViewError::NoClasses))));
     }
 
@@ -324,7 +412,13 @@ mod tests {
         assert!(RowsMut::strided(&mut buffer, &[3, 4], &[1, 3], 0, 1).is_ok());
         assert!(RowsMut::strided(&mut buffer, &[3, 4], &[-1, 3], 2, 1).is_ok());
         assert!(RowsMut::strided(&mut buffer, &[3, 1], &[4, 0], 0, 1).is_ok());
-        assert!(matches!(RowsMut::strided(&mut buffer, &[3, 4], &[0, 1], 0, 1), Err(Error::View(ViewError::Overlap { .. }))));
-        assert!(matches!(RowsMut::strided(&mut buffer, &[3, 4], &[2, 1], 0, 1), Err(Error::View(ViewError::Overlap { .. }))));
+        assert!(matches!(
+            RowsMut::strided(&mut buffer, &[3, 4], &[0, 1], 0, 1),
+            Err(Error::View(ViewError::Overlap { .. }))
+        ));
+        assert!(matches!(
+            RowsMut::strided(&mut buffer, &[3, 4], &[2, 1], 0, 1),
+            Err(Error::View(ViewError::Overlap { .. }))
+        ));
     }
 }

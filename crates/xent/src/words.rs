@@ -1,24 +1,25 @@
-//! The words of every option, in one place: for `Display`, `FromStr`, serde, command lines and
-//! other languages.
+//! The words of every option, in one place, for `Display`, `FromStr`, serde, command lines and
+//! bindings.
 
-use crate::{ClassWeighting, ConfigError, Denominator, EmptyMean, Error, Form, Masked, PriorKind, Reduction};
+use crate::{
+    ClassWeighting, ConfigError, Denominator, EmptyMean, Error, Form, Masked, PriorKind, Reduction,
+};
 
-/// Gives the enum of an option its words: the canonical one, which is printed, and others that mean
-/// the same.
+/// Gives the enum of an option its words: a canonical one, which is printed, and its aliases.
 macro_rules! words {
     ($name:ident, $option:literal: $($variant:ident = $word:literal $(| $alias:literal)*),+ $(,)?) => {
         impl $name {
-            /// All choices.
+            /// All values, in order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The word for it, as `Display` prints it and `FromStr` reads it.
+            /// The canonical word, which `Display` prints and `FromStr` parses.
             pub const fn word(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
                 }
             }
 
-            /// Other words that `FromStr` reads as the same.
+            /// The other words that `FromStr` parses to this value.
             pub const fn aliases(self) -> &'static [&'static str] {
                 match self {
                     $(Self::$variant => &[$($alias),*],)+
@@ -32,7 +33,7 @@ macro_rules! words {
             }
         }
 
-        /// Reads a choice by its word or an alias; `-` and `_` are the same.
+        /// Parses the canonical word or an alias. `-` and `_` are the same.
         impl std::str::FromStr for $name {
             type Err = Error;
 
@@ -74,7 +75,11 @@ words!(PriorKind, "prior":
 
 /// Whether `word` is the known one, written with `-` or `_`.
 fn same(known: &str, word: &str) -> bool {
-    known.len() == word.len() && known.bytes().zip(word.bytes()).all(|(known, byte)| known == byte || (known == b'_' && byte == b'-'))
+    known.len() == word.len()
+        && known
+            .bytes()
+            .zip(word.bytes())
+            .all(|(known, byte)| known == byte || (known == b'_' && byte == b'-'))
 }
 
 fn unknown(option: &'static str, word: &str, known: impl Iterator<Item = &'static str>) -> Error {
@@ -91,7 +96,10 @@ mod stored {
     use serde::de::{Deserializer, Error, Visitor};
 
     /// Reads a word where it lies.
-    pub(super) fn word<'de, T: FromStr<Err = crate::Error>, D: Deserializer<'de>>(deserializer: D, option: &'static str) -> Result<T, D::Error> {
+    pub(super) fn word<'de, T: FromStr<Err = crate::Error>, D: Deserializer<'de>>(
+        deserializer: D,
+        option: &'static str,
+    ) -> Result<T, D::Error> {
         deserializer.deserialize_str(Word(option, PhantomData))
     }
 
@@ -129,8 +137,13 @@ mod tests {
             }
             for word in ["", "nonsense", "Mean", " mean", "mea", "meann"] {
                 let message = word.parse::<$name>().unwrap_err().to_string();
-                let listed = $name::ALL.iter().all(|choice| message.contains(&format!("'{}'", choice.word())));
-                assert!(listed && message.contains(&format!("is '{word}', expected ")), "{message}");
+                let listed = $name::ALL
+                    .iter()
+                    .all(|choice| message.contains(&format!("'{}'", choice.word())));
+                assert!(
+                    listed && message.contains(&format!("is '{word}', expected ")),
+                    "{message}"
+                );
             }
         }};
     }
@@ -155,6 +168,9 @@ mod tests {
         assert_eq!(format!("[{:>5}]", Reduction::Sum), "[  sum]");
         let error = "average".parse::<Reduction>().unwrap_err();
         assert_eq!(error.to_string(), "reduction is 'average', expected 'none', 'sum', 'mean'");
-        assert_eq!("tokens".parse::<Denominator>().unwrap_err().to_string(), "denominator is 'tokens', expected 'pytorch', 'kept_rows', 'rows'");
+        assert_eq!(
+            "tokens".parse::<Denominator>().unwrap_err().to_string(),
+            "denominator is 'tokens', expected 'pytorch', 'kept_rows', 'rows'"
+        );
     }
 }

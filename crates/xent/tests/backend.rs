@@ -1,4 +1,5 @@
-//! The backend of `examples/backend.rs`, which is written from the rules alone, under the conformance suite.
+//! The backend of `examples/backend.rs`, which is written from the rules alone, under the
+//! conformance suite.
 
 #[path = "../examples/backend.rs"]
 mod backend;
@@ -19,12 +20,19 @@ impl Subject for Example {
         let (rows, classes) = (case.row_count(), case.class_count());
         let logits: Vec<f64> = (0..rows).flat_map(|row| case.row(row)).collect();
         let call = Call::new(case).map_err(|error| error.to_string())?;
-        let (output, gradient) =
-            backend::forward_backward(&call.criterion, &logits, classes, &call.batch().map_err(|error| error.to_string())?, &call.upstream())
-                .map_err(|error| error.to_string())?;
+        let (output, gradient) = backend::forward_backward(
+            &call.criterion,
+            &logits,
+            classes,
+            &call.batch().map_err(|error| error.to_string())?,
+            &call.upstream(),
+        )
+        .map_err(|error| error.to_string())?;
         let mut grad = vec![0.0; gradient.len()];
         for row in 0..rows {
-            (0..classes).for_each(|class| grad[case.position(row, class)] = gradient[row * classes + class]);
+            (0..classes).for_each(|class| {
+                grad[case.position(row, class)] = gradient[row * classes + class]
+            });
         }
         Ok(answer(&output, grad))
     }

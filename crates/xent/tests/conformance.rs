@@ -1,4 +1,5 @@
-//! The CPU engine judged by the textbook, on every instruction set, through every way of calling it.
+//! The CPU engine judged by the textbook, on every instruction set, through every way of calling
+//! it.
 
 mod common;
 

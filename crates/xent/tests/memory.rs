@@ -1,5 +1,6 @@
-//! Every way in which rows are shared out, read and written, on batches hardly larger than it takes,
-//! in buffers that end where they do: for tools that watch memory, which are slow (`sanitize/`).
+//! Every way in which rows are shared out, read and written, on batches hardly larger than it
+//! takes, in buffers that end where they do: for tools that watch memory, which are slow
+//! (`sanitize/`).
 #![cfg(feature = "rayon")]
 
 mod common;
@@ -12,7 +13,8 @@ const SHARED: usize = 33_000;
 /// A batch of noise with the classes on `axis`.
 fn batch(dtype: Dtype, shape: &[usize], axis: usize, layout: Layout) -> Case {
     let (elements, classes) = (shape.iter().product::<usize>(), shape[axis]);
-    let labels: Vec<i64> = (0..elements / classes).map(|row| (row * 7919 % classes) as i64).collect();
+    let labels: Vec<i64> =
+        (0..elements / classes).map(|row| (row * 7919 % classes) as i64).collect();
     Case {
         name: format!("{dtype:?} {shape:?}, classes on axis {axis}, {layout:?}"),
         dtype,
@@ -27,12 +29,16 @@ fn batch(dtype: Dtype, shape: &[usize], axis: usize, layout: Layout) -> Case {
     }
 }
 
-/// Through all ways of calling, on one thread and on three, there is one answer, and nothing beside the
-/// view is written.
+/// Through all ways of calling, on one thread and on three, there is one answer, and nothing beside
+/// the view is written.
 fn check(case: &Case) {
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        format!("{:?}", pool.install(|| common::run(case, None)).unwrap_or_else(|why| panic!("{}: {why}", case.name)))
+        format!(
+            "{:?}",
+            pool.install(|| common::run(case, None))
+                .unwrap_or_else(|why| panic!("{}: {why}", case.name))
+        )
     };
     assert!(on(1) == on(3), "{}: threads make a difference", case.name);
 }
@@ -89,7 +95,8 @@ fn logits_that_are_asked_for_again() {
 fn dense_targets() {
     for dtype in [Dtype::F32, Dtype::F16, Dtype::F64] {
         let case = batch(Dtype::F32, &[SHARED / 2100 + 1, 2100], 1, Layout::default());
-        let values = common::noise(case.logits.len()).map(|q| dtype.round((q + 1.0) / 2100.0)).collect();
+        let values =
+            common::noise(case.logits.len()).map(|q| dtype.round((q + 1.0) / 2100.0)).collect();
         check(&Case { targets: Targets::Probabilities { dtype, values }, ..case });
     }
 }

@@ -1,9 +1,13 @@
-//! A row has the same bits in any company: alone, beside rows that send a whole tile by the slow way, and on any instruction set.
+//! A row has the same bits in any company: alone, beside rows that send a whole tile by the slow
+//! way, and on any instruction set.
 
 mod common;
 
 use xent::Instructions;
-use xent_spec::{Allowed, Answer, Case, ClassWeighting, Denominator, Dtype, Form, Masked, Prior, Reduction, RowValue, Targets, Upstream};
+use xent_spec::{
+    Allowed, Answer, Case, ClassWeighting, Denominator, Dtype, Form, Masked, Prior, Reduction,
+    RowValue, Targets, Upstream,
+};
 
 /// The label of ignored rows.
 const IGNORED: i64 = -100;
@@ -22,13 +26,22 @@ fn odd_row(kind: usize, classes: usize, z: &mut [f64]) {
 }
 
 /// `rows` rows; those whose number is in `odd` hold odd numbers, those in `ignored` are ignored.
-fn batch(dtype: Dtype, rows: usize, classes: usize, odd: impl Fn(usize) -> bool, ignored: impl Fn(usize) -> bool) -> Case {
-    let mut logits: Vec<f64> = common::noise(rows * classes).map(|z| dtype.round(4.0 * z)).collect();
+fn batch(
+    dtype: Dtype,
+    rows: usize,
+    classes: usize,
+    odd: impl Fn(usize) -> bool,
+    ignored: impl Fn(usize) -> bool,
+) -> Case {
+    let mut logits: Vec<f64> =
+        common::noise(rows * classes).map(|z| dtype.round(4.0 * z)).collect();
     for (row, z) in logits.chunks_exact_mut(classes).enumerate().filter(|(row, _)| odd(*row)) {
         odd_row(row, classes, z);
         z.iter_mut().for_each(|z| *z = dtype.round(*z));
     }
-    let labels: Vec<i64> = (0..rows).map(|row| if ignored(row) { IGNORED } else { (row * 7919 % classes) as i64 }).collect();
+    let labels: Vec<i64> = (0..rows)
+        .map(|row| if ignored(row) { IGNORED } else { (row * 7919 % classes) as i64 })
+        .collect();
     Case {
         dtype,
         shape: vec![rows, classes],
@@ -45,7 +58,12 @@ fn batch(dtype: Dtype, rows: usize, classes: usize, odd: impl Fn(usize) -> bool,
 /// The same rows as `[N, K, inner]`.
 fn inside(case: &Case, inner: usize) -> Case {
     let (rows, classes) = (case.row_count(), case.class_count());
-    let mut moved = Case { shape: vec![rows / inner, classes, inner], axis: 1, logits: vec![0.0; case.logits.len()], ..case.clone() };
+    let mut moved = Case {
+        shape: vec![rows / inner, classes, inner],
+        axis: 1,
+        logits: vec![0.0; case.logits.len()],
+        ..case.clone()
+    };
     for row in 0..rows {
         for class in 0..classes {
             let position = moved.position(row, class);
@@ -71,7 +89,9 @@ fn part(case: &Case, start: usize, len: usize) -> Case {
         upstream: Upstream(values(&case.upstream.0)),
         row_weights: case.row_weights.as_ref().map(|weights| weights[start..][..len].to_vec()),
         allowed: match &case.allowed {
-            Allowed::Each(allowed) => Allowed::Each(allowed[start * classes..][..len * classes].to_vec()),
+            Allowed::Each(allowed) => {
+                Allowed::Each(allowed[start * classes..][..len * classes].to_vec())
+            }
             other => other.clone(),
         },
         ..case.clone()
@@ -89,8 +109,20 @@ fn options(case: &Case) -> Vec<Case> {
         (Reduction::Mean, RowValue::Shared(1.0)),
     ] {
         for epsilon in [0.0, 0.1, 1.0] {
-            for (form, z_loss) in [(Form::CrossEntropy, 0.0), (Form::KlDivergence, 0.0), (Form::CrossEntropy, 1e-3), (Form::KlDivergence, 1e-3)] {
-                let base = Case { reduction, upstream: Upstream(upstream.clone()), epsilon: RowValue::Shared(epsilon), form, z_loss, ..case.clone() };
+            for (form, z_loss) in [
+                (Form::CrossEntropy, 0.0),
+                (Form::KlDivergence, 0.0),
+                (Form::CrossEntropy, 1e-3),
+                (Form::KlDivergence, 1e-3),
+            ] {
+                let base = Case {
+                    reduction,
+                    upstream: Upstream(upstream.clone()),
+                    epsilon: RowValue::Shared(epsilon),
+                    form,
+                    z_loss,
+                    ..case.clone()
+                };
                 all.push(Case { prior: Prior::WrongClasses, ..base.clone() });
                 all.push(base);
             }
@@ -104,9 +136,19 @@ fn options(case: &Case) -> Vec<Case> {
         Case { prior: Prior::Excluding(vec![0, classes - 1]), ..plain.clone() },
         Case { prior: Prior::Fixed(weights.iter().map(|w| w / total).collect()), ..plain.clone() },
         Case { class_weights: Some(weights.clone()), ..plain.clone() },
-        Case { class_weights: Some(weights), class_weighting: ClassWeighting::PerRow, ..plain.clone() },
-        Case { row_weights: Some((0..rows).map(|row| (row % 3) as f64).collect()), ..plain.clone() },
-        Case { epsilon: RowValue::Each((0..rows).map(|row| (row % 4) as f64 / 4.0).collect()), ..plain.clone() },
+        Case {
+            class_weights: Some(weights),
+            class_weighting: ClassWeighting::PerRow,
+            ..plain.clone()
+        },
+        Case {
+            row_weights: Some((0..rows).map(|row| (row % 3) as f64).collect()),
+            ..plain.clone()
+        },
+        Case {
+            epsilon: RowValue::Each((0..rows).map(|row| (row % 4) as f64 / 4.0).collect()),
+            ..plain.clone()
+        },
         Case { allowed: Allowed::Each(allowed.clone()), ..plain.clone() },
         Case { allowed: Allowed::Each(allowed), masked: Masked::Renormalise, ..plain.clone() },
         Case { masked: Masked::Renormalise, ..plain.clone() },
@@ -138,12 +180,26 @@ fn assert_rows_are_as_alone(case: &Case, together: &Answer, alone: &Answer, star
         let row = start + i;
         let mut pairs = vec![("lse", together.lse[row], alone.lse[i])];
         if case.reduction == Reduction::None {
-            let parts = |answer: &Answer, i: usize| [answer.loss[i], answer.nll[i], answer.smoothing[i], answer.floor[i], answer.z_loss[i]];
+            let parts = |answer: &Answer, i: usize| {
+                [
+                    answer.loss[i],
+                    answer.nll[i],
+                    answer.smoothing[i],
+                    answer.floor[i],
+                    answer.z_loss[i],
+                ]
+            };
             pairs.extend(
-                ["loss", "nll", "smoothing", "floor", "z-loss"].into_iter().zip(parts(together, row)).zip(parts(alone, i)).map(|((what, a), b)| (what, a, b)),
+                ["loss", "nll", "smoothing", "floor", "z-loss"]
+                    .into_iter()
+                    .zip(parts(together, row))
+                    .zip(parts(alone, i))
+                    .map(|((what, a), b)| (what, a, b)),
             );
         }
-        pairs.extend((0..classes).map(|class| ("gradient", together.grad[case.position(row, class)], alone.grad[i * classes + class])));
+        pairs.extend((0..classes).map(|class| {
+            ("gradient", together.grad[case.position(row, class)], alone.grad[i * classes + class])
+        }));
         for (n, (what, a, b)) in pairs.into_iter().enumerate() {
             assert!(same(a, b), "{}: {what} ({n}) of row {row} is {a:e}, alone {b:e}", case.name);
         }
@@ -158,7 +214,10 @@ fn rows_of(classes: usize) -> usize {
 /// What answers the case of that number: instruction sets take turns.
 fn on_every_set(number: usize, case: &Case) -> impl Fn(&Case) -> Answer {
     let (sets, name) = (Instructions::available(), case.name.clone());
-    move |case| common::run(case, Some(sets[number % sets.len()])).unwrap_or_else(|why| panic!("{name}: {why}"))
+    move |case| {
+        common::run(case, Some(sets[number % sets.len()]))
+            .unwrap_or_else(|why| panic!("{name}: {why}"))
+    }
 }
 
 fn in_any_company(dtype: Dtype, classes: usize) {
@@ -173,23 +232,40 @@ fn in_any_company(dtype: Dtype, classes: usize) {
             assert_rows_are_as_alone(&case, &together, &run(&part(&case, row, 1)), row);
         }
         // Not at a multiple of a tile or a group, so that lanes are others.
-        assert_rows_are_as_alone(&case, &together, &run(&part(&case, rows / 2 - 3, 21)), rows / 2 - 3);
+        assert_rows_are_as_alone(
+            &case,
+            &together,
+            &run(&part(&case, rows / 2 - 3, 21)),
+            rows / 2 - 3,
+        );
     }
 }
 
 #[test]
 fn one_class_after_another() {
-    let shapes =
-        [(2, Dtype::F32), (3, Dtype::F16), (10, Dtype::F32), (10, Dtype::F64), (19, Dtype::Bf16), (64, Dtype::F32), (65, Dtype::F32), (65, Dtype::F64)];
+    let shapes = [
+        (2, Dtype::F32),
+        (3, Dtype::F16),
+        (10, Dtype::F32),
+        (10, Dtype::F64),
+        (19, Dtype::Bf16),
+        (64, Dtype::F32),
+        (65, Dtype::F32),
+        (65, Dtype::F64),
+    ];
     shapes.into_iter().for_each(|(classes, dtype)| in_any_company(dtype, classes));
 }
 
-/// `[N, K, H·W]`, whose rows are neighbours in memory, has the bits of `[N, K]` as long as both are taken in tiles, and of other cuts of itself always.
+/// `[N, K, H·W]`, whose rows are neighbours in memory, has the bits of `[N, K]` as long as both are
+/// taken in tiles, and of other cuts of itself always.
 #[test]
 fn a_class_axis_that_is_not_the_last() {
-    for (classes, dtype) in [(3, Dtype::F32), (19, Dtype::F16), (64, Dtype::F64), (65, Dtype::F32), (65, Dtype::Bf16)] {
+    for (classes, dtype) in
+        [(3, Dtype::F32), (19, Dtype::F16), (64, Dtype::F64), (65, Dtype::F32), (65, Dtype::Bf16)]
+    {
         let rows = 525;
-        let case = batch(dtype, rows, classes, |row| row > rows / 2 && row % 5 == 0, |row| row % 11 == 3);
+        let case =
+            batch(dtype, rows, classes, |row| row > rows / 2 && row % 5 == 0, |row| row % 11 == 3);
         for (number, case) in options(&case).into_iter().enumerate() {
             let run = on_every_set(number, &case);
             let moved = inside(&case, 105);
@@ -199,21 +275,34 @@ fn a_class_axis_that_is_not_the_last() {
             }
             let other = inside(&case, [7, 21, 175][number % 3]);
             let mut answer = run(&other);
-            let positions = (0..rows * classes).map(|entry| other.position(entry / classes, entry % classes));
+            let positions =
+                (0..rows * classes).map(|entry| other.position(entry / classes, entry % classes));
             answer.grad = positions.map(|position| answer.grad[position]).collect();
             assert_rows_are_as_alone(&moved, &together, &answer, 0);
         }
     }
 }
 
-/// Whatever an ignored row holds changes nothing at all: losses that are reduced have the same bits by the quick way and by the slow way.
+/// Whatever an ignored row holds changes nothing at all: losses that are reduced have the same bits
+/// by the quick way and by the slow way.
 #[test]
 fn what_ignored_rows_hold() {
-    for (classes, dtype) in [(2, Dtype::F64), (3, Dtype::Bf16), (10, Dtype::F32), (19, Dtype::F32), (64, Dtype::F16), (65, Dtype::F32)] {
+    for (classes, dtype) in [
+        (2, Dtype::F64),
+        (3, Dtype::Bf16),
+        (10, Dtype::F32),
+        (19, Dtype::F32),
+        (64, Dtype::F16),
+        (65, Dtype::F32),
+    ] {
         let rows = rows_of(classes);
         let ignored = |row: usize| row % 6 == 1;
-        let (tidy, untidy) = (batch(dtype, rows, classes, |_| false, ignored), batch(dtype, rows, classes, ignored, ignored));
-        for (number, (tidy, untidy)) in options(&tidy).into_iter().zip(options(&untidy)).enumerate() {
+        let (tidy, untidy) = (
+            batch(dtype, rows, classes, |_| false, ignored),
+            batch(dtype, rows, classes, ignored, ignored),
+        );
+        for (number, (tidy, untidy)) in options(&tidy).into_iter().zip(options(&untidy)).enumerate()
+        {
             let run = on_every_set(number, &tidy);
             let (a, b) = (run(&tidy), run(&untidy));
             assert_eq!(a, b, "{}", tidy.name);

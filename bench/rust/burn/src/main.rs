@@ -1,4 +1,5 @@
-//! burn in the benchmark: its own cross-entropy with label smoothing, on its CPU backend with autodiff.
+//! burn in the benchmark: its own cross-entropy with label smoothing, on its CPU backend with
+//! autodiff.
 
 use std::hint::black_box;
 
@@ -23,7 +24,12 @@ struct Ready<const D: usize> {
 }
 
 impl Contender for Burn {
-    fn prepare(&self, case: &Case, logits: Logits, targets: Vec<i64>) -> Result<Box<dyn Prepared>, String> {
+    fn prepare(
+        &self,
+        case: &Case,
+        logits: Logits,
+        targets: Vec<i64>,
+    ) -> Result<Box<dyn Prepared>, String> {
         match case.shape.len() {
             2 => Ok(Box::new(Ready::<2>::new(case, logits, targets))),
             4 => Ok(Box::new(Ready::<4>::new(case, logits, targets))),
@@ -42,11 +48,14 @@ impl<const D: usize> Ready<D> {
         let logits = Tensor::from_data(data, (&device, dtype));
         let mut axes = (0..D).filter(|&axis| axis != case.axis).chain([case.axis]);
         Self {
-            criterion: CrossEntropyLossConfig::new().with_smoothing(Some(case.epsilon as f32)).init(&device),
+            criterion: CrossEntropyLossConfig::new()
+                .with_smoothing(Some(case.epsilon as f32))
+                .init(&device),
             leaf: logits.clone().autodiff().require_grad(),
             logits,
             targets: Tensor::from_data(TensorData::new(targets, [case.rows()]), &device),
-            classes_last: (case.axis + 1 != D).then(|| std::array::from_fn(|_| axes.next().expect("as many axes as D"))),
+            classes_last: (case.axis + 1 != D)
+                .then(|| std::array::from_fn(|_| axes.next().expect("as many axes as D"))),
             classes: case.classes(),
             grad: None,
         }

@@ -1,4 +1,5 @@
-//! candle in the benchmark: label smoothing composed of candle's and candle-nn's operations, since candle-nn's own loss has none.
+//! candle in the benchmark: label smoothing composed of candle's and candle-nn's operations, since
+//! candle-nn's own loss has none.
 
 use std::hint::black_box;
 
@@ -19,8 +20,15 @@ struct Ready {
 }
 
 impl Contender for Candle {
-    fn prepare(&self, case: &Case, logits: Logits, targets: Vec<i64>) -> std::result::Result<Box<dyn Prepared>, String> {
-        Ready::new(case, logits, targets).map(|ready| Box::new(ready) as Box<dyn Prepared>).map_err(|error| error.to_string())
+    fn prepare(
+        &self,
+        case: &Case,
+        logits: Logits,
+        targets: Vec<i64>,
+    ) -> std::result::Result<Box<dyn Prepared>, String> {
+        Ready::new(case, logits, targets)
+            .map(|ready| Box::new(ready) as Box<dyn Prepared>)
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -31,7 +39,8 @@ impl Ready {
             Logits::Bf16(values) => Tensor::from_vec(values, case.shape.as_slice(), &Device::Cpu),
         }?;
         let last = case.shape.len() - 1;
-        let classes_last = (case.axis != last).then(|| (0..=last).filter(|&axis| axis != case.axis).chain([case.axis]).collect());
+        let classes_last = (case.axis != last)
+            .then(|| (0..=last).filter(|&axis| axis != case.axis).chain([case.axis]).collect());
         Ok(Self {
             logits: Var::from_tensor(&logits)?,
             targets: Tensor::from_vec(targets, (case.rows(), 1), &Device::Cpu)?,
@@ -68,7 +77,11 @@ impl Ready {
         let loss = self.forward_backward()?.to_scalar::<f32>()?;
         let Some(grad) = &self.grad else { candle_core::bail!("no gradient reached the logits") };
         let grad = grad.flatten_all()?;
-        let grad = if grad.dtype() == DType::BF16 { Logits::Bf16(grad.to_vec1()?) } else { Logits::F32(grad.to_vec1()?) };
+        let grad = if grad.dtype() == DType::BF16 {
+            Logits::Bf16(grad.to_vec1()?)
+        } else {
+            Logits::F32(grad.to_vec1()?)
+        };
         Ok((f64::from(loss), grad))
     }
 }

@@ -1,5 +1,7 @@
-//! Calls the loss so many times on one thread, so that two runs that differ in that number alone tell what a call costs: `bench-instructions INSTRUCTIONS DTYPE LAYOUT ROWS CLASSES WHAT
-//! CALLS`, with INSTRUCTIONS `avx2` or `portable`, LAYOUT `last` or `middle`, WHAT `forward` or `forward_backward`.
+//! Calls the loss so many times on one thread, so that two runs that differ in that number alone
+//! tell what a call costs: `bench-instructions INSTRUCTIONS DTYPE LAYOUT ROWS CLASSES WHAT CALLS`,
+//! with INSTRUCTIONS `avx2` or `portable`, LAYOUT `last` or `middle`, WHAT `forward` or
+//! `forward_backward`.
 
 use std::error::Error;
 
@@ -32,17 +34,29 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The classes are on axis 1 in both layouts.
 const AXIS: isize = 1;
 
-fn run<T: Element>(instructions: Instructions, shape: &[usize], backward: bool, calls: usize) -> Result<(), Box<dyn Error>> {
+fn run<T: Element>(
+    instructions: Instructions,
+    shape: &[usize],
+    backward: bool,
+    calls: usize,
+) -> Result<(), Box<dyn Error>> {
     let len = shape.iter().product();
     let classes = shape[1];
-    let logits: Vec<T> = (0..len).map(|i: usize| T::from_f64((i.wrapping_mul(2_654_435_761) % 65_536) as f64 / 8192.0 - 4.0)).collect();
+    let logits: Vec<T> = (0..len)
+        .map(|i: usize| T::from_f64((i.wrapping_mul(2_654_435_761) % 65_536) as f64 / 8192.0 - 4.0))
+        .collect();
     let targets: Vec<i64> = (0..len / classes).map(|row| (row * 7919 % classes) as i64).collect();
     let mut grad = logits.clone();
     let criterion = Config::new().label_smoothing(0.1).instructions(instructions).build()?;
     let logits = Rows::with_axis(&logits, shape, AXIS)?;
     for _ in 0..calls {
         if backward {
-            criterion.forward_backward(&logits, &targets, 1.0, &mut RowsMut::with_axis(&mut grad, shape, AXIS)?)?;
+            criterion.forward_backward(
+                &logits,
+                &targets,
+                1.0,
+                &mut RowsMut::with_axis(&mut grad, shape, AXIS)?,
+            )?;
         } else {
             criterion.forward(&logits, &targets)?;
         }

@@ -53,10 +53,19 @@ impl Case {
     pub(crate) fn read(&self) -> Result<(Logits, Vec<i64>), String> {
         let bytes = read(&self.logits)?;
         let logits = match self.dtype {
-            Dtype::F32 => Logits::F32(bytes.as_chunks().0.iter().map(|&entry| f32::from_le_bytes(entry)).collect()),
-            Dtype::Bf16 => Logits::Bf16(bytes.as_chunks().0.iter().map(|&entry| bf16::from_le_bytes(entry)).collect()),
+            Dtype::F32 => Logits::F32(
+                bytes.as_chunks().0.iter().map(|&entry| f32::from_le_bytes(entry)).collect(),
+            ),
+            Dtype::Bf16 => Logits::Bf16(
+                bytes.as_chunks().0.iter().map(|&entry| bf16::from_le_bytes(entry)).collect(),
+            ),
         };
-        let targets = read(&self.targets)?.as_chunks().0.iter().map(|&entry| i64::from_le_bytes(entry)).collect();
+        let targets = read(&self.targets)?
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&entry| i64::from_le_bytes(entry))
+            .collect();
         Ok((logits, targets))
     }
 }

@@ -1,4 +1,5 @@
-//! A worker's side of the benchmark: JSON lines on standard input and output, and the clock around the work.
+//! A worker's side of the benchmark: JSON lines on standard input and output, and the clock around
+//! the work.
 //!
 //! `bench/README.md` describes the lines; `bench/workers/protocol.py` is the same in Python.
 
@@ -30,16 +31,23 @@ pub enum Work {
 
 /// Something that can do the work.
 pub trait Contender {
-    /// Takes over a case's logits and targets, one class index per row; or says why it cannot do the case.
+    /// Takes over a case's logits and targets, one class index per row; or says why it cannot do
+    /// the case.
     ///
     /// # Errors
     /// What this contender lacks for the case.
-    fn prepare(&self, case: &Case, logits: Logits, targets: Vec<i64>) -> Result<Box<dyn Prepared>, String>;
+    fn prepare(
+        &self,
+        case: &Case,
+        logits: Logits,
+        targets: Vec<i64>,
+    ) -> Result<Box<dyn Prepared>, String>;
 }
 
 /// A case, ready to be done again and again.
 pub trait Prepared {
-    /// Does the work once, with the memory of the last gradient given back where a step of training would give it back.
+    /// Does the work once, with the memory of the last gradient given back where a step of training
+    /// would give it back.
     ///
     /// # Errors
     /// What went wrong.
@@ -71,7 +79,8 @@ pub fn serve(contender: &dyn Contender) {
         let reply = match serde_json::from_str(&line) {
             Ok(Request::Quit) => return,
             Ok(request) => {
-                catch_unwind(AssertUnwindSafe(|| reply(contender, &mut prepared, request))).unwrap_or_else(|panic| json!({"error": panic_message(&*panic)}))
+                catch_unwind(AssertUnwindSafe(|| reply(contender, &mut prepared, request)))
+                    .unwrap_or_else(|panic| json!({"error": panic_message(&*panic)}))
             }
             Err(error) => json!({"error": format!("not a request: {error}")}),
         };
@@ -79,7 +88,11 @@ pub fn serve(contender: &dyn Contender) {
     }
 }
 
-fn reply(contender: &dyn Contender, prepared: &mut Option<Box<dyn Prepared>>, request: Request) -> Value {
+fn reply(
+    contender: &dyn Contender,
+    prepared: &mut Option<Box<dyn Prepared>>,
+    request: Request,
+) -> Value {
     let done = match request {
         Request::Prepare { case } => {
             *prepared = None;
@@ -99,7 +112,9 @@ fn reply(contender: &dyn Contender, prepared: &mut Option<Box<dyn Prepared>>, re
             values.write(&gradient)?;
             Ok(json!({"loss": loss, "dtype": values.dtype()}))
         }),
-        Request::Time { what, warmup, repetitions } => with(prepared, |case| Ok(json!({"ns": time(case, what, warmup, repetitions)?}))),
+        Request::Time { what, warmup, repetitions } => {
+            with(prepared, |case| Ok(json!({"ns": time(case, what, warmup, repetitions)?})))
+        }
         Request::Release => {
             *prepared = None;
             Ok(json!({"released": true}))
@@ -109,11 +124,19 @@ fn reply(contender: &dyn Contender, prepared: &mut Option<Box<dyn Prepared>>, re
     done.unwrap_or_else(|error| json!({"error": error}))
 }
 
-fn with(prepared: &mut Option<Box<dyn Prepared>>, act: impl FnOnce(&mut dyn Prepared) -> Result<Value, String>) -> Result<Value, String> {
+fn with(
+    prepared: &mut Option<Box<dyn Prepared>>,
+    act: impl FnOnce(&mut dyn Prepared) -> Result<Value, String>,
+) -> Result<Value, String> {
     act(prepared.as_mut().ok_or("nothing is prepared")?.as_mut())
 }
 
-fn time(case: &mut dyn Prepared, what: Work, warmup: usize, repetitions: usize) -> Result<Vec<u64>, String> {
+fn time(
+    case: &mut dyn Prepared,
+    what: Work,
+    warmup: usize,
+    repetitions: usize,
+) -> Result<Vec<u64>, String> {
     for _ in 0..warmup {
         case.run(what)?;
     }
@@ -121,7 +144,8 @@ fn time(case: &mut dyn Prepared, what: Work, warmup: usize, repetitions: usize) 
     for _ in 0..repetitions {
         let start = Instant::now();
         case.run(what)?;
-        durations.push(u64::try_from(start.elapsed().as_nanos()).map_err(|error| error.to_string())?);
+        durations
+            .push(u64::try_from(start.elapsed().as_nanos()).map_err(|error| error.to_string())?);
     }
     Ok(durations)
 }
@@ -133,6 +157,9 @@ fn say(reply: &Value) {
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let said = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+    let said = panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
     format!("panic: {}", said.unwrap_or_default())
 }

@@ -1,6 +1,7 @@
 //! xent in the benchmark, with the two yardsticks: a copy of the logits and their sum.
 //!
-//! `bench-xent reused` writes every gradient over the last one; `bench-xent new` takes new memory for each, as frameworks do.
+//! `bench-xent reused` writes every gradient over the last one; `bench-xent new` takes new memory
+//! for each, as frameworks do.
 
 mod yardsticks;
 
@@ -20,7 +21,12 @@ enum GradientMemory {
 struct Xent(GradientMemory);
 
 impl Contender for Xent {
-    fn prepare(&self, case: &Case, logits: Logits, targets: Vec<i64>) -> Result<Box<dyn Prepared>, String> {
+    fn prepare(
+        &self,
+        case: &Case,
+        logits: Logits,
+        targets: Vec<i64>,
+    ) -> Result<Box<dyn Prepared>, String> {
         Ok(match logits {
             Logits::F32(logits) => Box::new(Ready::new(self.0, case, logits, targets)?),
             Logits::Bf16(logits) => Box::new(Ready::new(self.0, case, logits, targets)?),
@@ -71,15 +77,33 @@ struct Ready<T> {
 }
 
 impl<T: Entry> Ready<T> {
-    fn new(memory: GradientMemory, case: &Case, logits: Vec<T>, targets: Vec<i64>) -> Result<Self, String> {
-        let criterion = Config::new().label_smoothing(case.epsilon).build().map_err(|error| error.to_string())?;
+    fn new(
+        memory: GradientMemory,
+        case: &Case,
+        logits: Vec<T>,
+        targets: Vec<i64>,
+    ) -> Result<Self, String> {
+        let criterion = Config::new()
+            .label_smoothing(case.epsilon)
+            .build()
+            .map_err(|error| error.to_string())?;
         let grad = T::zeros(logits.len());
-        Ok(Self { memory, criterion, shape: case.shape.clone(), axis: case.axis as isize, logits, targets, grad })
+        Ok(Self {
+            memory,
+            criterion,
+            shape: case.shape.clone(),
+            axis: case.axis as isize,
+            logits,
+            targets,
+            grad,
+        })
     }
 
     fn forward(&self) -> Result<f64, String> {
-        let logits = Rows::with_axis(&self.logits, &self.shape, self.axis).map_err(|error| error.to_string())?;
-        let output = self.criterion.forward(&logits, &self.targets).map_err(|error| error.to_string())?;
+        let logits = Rows::with_axis(&self.logits, &self.shape, self.axis)
+            .map_err(|error| error.to_string())?;
+        let output =
+            self.criterion.forward(&logits, &self.targets).map_err(|error| error.to_string())?;
         scalar::<T>(output.loss.scalar())
     }
 
@@ -88,9 +112,14 @@ impl<T: Entry> Ready<T> {
             self.grad = Vec::new();
             self.grad = T::zeros(self.logits.len());
         }
-        let logits = Rows::with_axis(&self.logits, &self.shape, self.axis).map_err(|error| error.to_string())?;
-        let mut grad = RowsMut::with_axis(&mut self.grad, &self.shape, self.axis).map_err(|error| error.to_string())?;
-        let output = self.criterion.forward_backward(&logits, &self.targets, 1.0, &mut grad).map_err(|error| error.to_string())?;
+        let logits = Rows::with_axis(&self.logits, &self.shape, self.axis)
+            .map_err(|error| error.to_string())?;
+        let mut grad = RowsMut::with_axis(&mut self.grad, &self.shape, self.axis)
+            .map_err(|error| error.to_string())?;
+        let output = self
+            .criterion
+            .forward_backward(&logits, &self.targets, 1.0, &mut grad)
+            .map_err(|error| error.to_string())?;
         scalar::<T>(output.loss.scalar())
     }
 }

@@ -7,7 +7,9 @@ use rayon::prelude::*;
 /// Copies `from` over `to`, one piece a thread.
 pub fn copy<T: Copy + Send + Sync>(from: &[T], to: &mut [T]) {
     let piece = from.len().div_ceil(rayon::current_num_threads()).max(1);
-    to.par_chunks_mut(piece).zip(from.par_chunks(piece)).for_each(|(to, from)| to.copy_from_slice(from));
+    to.par_chunks_mut(piece)
+        .zip(from.par_chunks(piece))
+        .for_each(|(to, from)| to.copy_from_slice(from));
     black_box(to);
 }
 

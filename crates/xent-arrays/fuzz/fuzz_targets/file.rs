@@ -17,7 +17,8 @@ pub fn read(extension: &str, bytes: &[u8]) {
         let folder = folder.get_or_init(|| tempfile::tempdir().expect("a temporary folder"));
         let file = folder.path().join("file").with_extension(extension);
         std::fs::write(&file, bytes).expect("a temporary file");
-        let place = |name: Option<&str>| Place { file: file.clone(), name: name.map(str::to_string) };
+        let place =
+            |name: Option<&str>| Place { file: file.clone(), name: name.map(str::to_string) };
         let label = place((extension == "csv").then_some("label"));
         if let Ok(mut rows) = open_logits(&place(None), Some(&label)) {
             let mut read = 0;

@@ -66,7 +66,8 @@ impl Array {
     /// one.
     pub fn into_values_along(self, axes: &[usize]) -> Values {
         let strides = self.strides();
-        let axes: Vec<(usize, usize)> = axes.iter().map(|&axis| (self.shape[axis], strides[axis] as usize)).collect();
+        let axes: Vec<(usize, usize)> =
+            axes.iter().map(|&axis| (self.shape[axis], strides[axis] as usize)).collect();
         let mut stride = 1;
         let in_order = axes.iter().rev().all(|&(length, actual)| {
             let fits = length == 1 || actual == stride;
@@ -133,25 +134,43 @@ mod tests {
         // numpy.arange(6).reshape((2, 3), order="F") is [[0, 2, 4], [1, 3, 5]].
         assert_eq!(counting(&[2, 3], true).into_values(), Values::I64(vec![0, 2, 4, 1, 3, 5]));
         assert_eq!(counting(&[2, 3], false).into_values(), Values::I64((0..6).collect()));
-        assert_eq!(counting(&[2, 3], false).into_values_along(&[1, 0]), Values::I64(vec![0, 3, 1, 4, 2, 5]));
-        assert_eq!(counting(&[2, 3], true).into_values_along(&[1, 0]), Values::I64((0..6).collect()));
+        assert_eq!(
+            counting(&[2, 3], false).into_values_along(&[1, 0]),
+            Values::I64(vec![0, 3, 1, 4, 2, 5])
+        );
+        assert_eq!(
+            counting(&[2, 3], true).into_values_along(&[1, 0]),
+            Values::I64((0..6).collect())
+        );
         // numpy.arange(12).reshape((2, 3, 2)).transpose(0, 2, 1).ravel()
-        assert_eq!(counting(&[2, 3, 2], false).into_values_along(&[0, 2, 1]), Values::I64(vec![0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]));
+        assert_eq!(
+            counting(&[2, 3, 2], false).into_values_along(&[0, 2, 1]),
+            Values::I64(vec![0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11])
+        );
     }
 
     #[test]
     fn edges_of_shapes() {
         for fortran_order in [false, true] {
             assert_eq!(counting(&[], fortran_order).into_values(), Values::I64(vec![0]));
-            assert_eq!(counting(&[1, 3, 1], fortran_order).into_values(), Values::I64(vec![0, 1, 2]));
+            assert_eq!(
+                counting(&[1, 3, 1], fortran_order).into_values(),
+                Values::I64(vec![0, 1, 2])
+            );
             assert_eq!(counting(&[2, 0, 3], fortran_order).into_values(), Values::I64(vec![]));
-            assert_eq!(counting(&[2, 0, 3], fortran_order).into_values_along(&[2, 0, 1]), Values::I64(vec![]));
+            assert_eq!(
+                counting(&[2, 0, 3], fortran_order).into_values_along(&[2, 0, 1]),
+                Values::I64(vec![])
+            );
         }
     }
 
     #[test]
     fn shapes_print_as_in_python() {
-        let printed: Vec<String> = [&[][..], &[3], &[3, 4], &[0, 4, 5]].iter().map(|shape| Shape(shape).to_string()).collect();
+        let printed: Vec<String> = [&[][..], &[3], &[3, 4], &[0, 4, 5]]
+            .iter()
+            .map(|shape| Shape(shape).to_string())
+            .collect();
         assert_eq!(printed, ["()", "(3,)", "(3, 4)", "(0, 4, 5)"]);
     }
 }

@@ -34,7 +34,9 @@ impl Header {
                 b"shape" => once("shape", &mut shape, cursor.shape()?)?,
                 other => {
                     let other = excerpt(other);
-                    return Err(Problem(format!("the header has the key '{other}', expected only 'descr', 'fortran_order' and 'shape'")));
+                    return Err(Problem(format!(
+                        "the header has the key '{other}', expected only 'descr', 'fortran_order' and 'shape'"
+                    )));
                 }
             }
             if !cursor.eat(b',') {
@@ -57,9 +59,13 @@ impl Header {
         self.shape
             .iter()
             .filter(|&&length| length > 0)
-            .try_fold(1usize, |product, &length| product.checked_mul(length).filter(|&product| product <= limit))
+            .try_fold(1usize, |product, &length| {
+                product.checked_mul(length).filter(|&product| product <= limit)
+            })
             .map(|product| if self.shape.contains(&0) { 0 } else { product })
-            .ok_or_else(|| Problem(format!("shape {} has more bytes than any file", Shape(&self.shape))))
+            .ok_or_else(|| {
+                Problem(format!("shape {} has more bytes than any file", Shape(&self.shape)))
+            })
     }
 }
 
@@ -87,7 +93,8 @@ impl<'a> Cursor<'a> {
     /// The next byte that is not white space.
     fn peek(&mut self) -> Option<u8> {
         let rest = &self.text[self.at..];
-        self.at += rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
+        self.at +=
+            rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).count();
         self.text.get(self.at).copied()
     }
 
@@ -118,9 +125,15 @@ impl<'a> Cursor<'a> {
 
     /// A string in single or double quotes, without escapes: no key or type needs one.
     fn string(&mut self, expected: &'static str) -> Result<&'a [u8], Problem> {
-        let quote = self.peek().filter(|byte| matches!(byte, b'\'' | b'"')).ok_or_else(|| self.unexpected(expected))?;
+        let quote = self
+            .peek()
+            .filter(|byte| matches!(byte, b'\'' | b'"'))
+            .ok_or_else(|| self.unexpected(expected))?;
         let start = self.at + 1;
-        let length = self.text[start..].iter().take_while(|&&byte| byte != quote && byte != b'\\' && (b' '..=b'~').contains(&byte)).count();
+        let length = self.text[start..]
+            .iter()
+            .take_while(|&&byte| byte != quote && byte != b'\\' && (b' '..=b'~').contains(&byte))
+            .count();
         self.at = start + length;
         if self.text.get(self.at) != Some(&quote) {
             return Err(self.unexpected("printable ASCII without escapes, up to the closing quote"));
@@ -132,7 +145,10 @@ impl<'a> Cursor<'a> {
     fn word(&mut self) -> &'a [u8] {
         self.peek();
         let rest = &self.text[self.at..];
-        &rest[..rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count()]
+        &rest[..rest
+            .iter()
+            .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_')
+            .count()]
     }
 
     fn truth(&mut self) -> Result<bool, Problem> {
@@ -156,7 +172,8 @@ impl<'a> Cursor<'a> {
             }
             shape.push(self.length()?);
             if !self.eat(b',') {
-                let expected = if shape.len() == 1 { ", after the only length of a tuple" } else { ", or )" };
+                let expected =
+                    if shape.len() == 1 { ", after the only length of a tuple" } else { ", or )" };
                 if shape.len() == 1 || !self.eat(b')') {
                     return Err(self.unexpected(expected));
                 }
@@ -169,9 +186,14 @@ impl<'a> Cursor<'a> {
     fn length(&mut self) -> Result<usize, Problem> {
         let expected = "a length: decimal digits, less than 2⁶³";
         let word = self.word();
-        let plain = !word.is_empty() && word.iter().all(u8::is_ascii_digit) && (word[0] != b'0' || word.len() == 1);
-        let length = str::from_utf8(word).ok().filter(|_| plain).and_then(|word| word.parse::<i64>().ok());
-        let length = length.and_then(|length| usize::try_from(length).ok()).ok_or_else(|| self.unexpected(expected))?;
+        let plain = !word.is_empty()
+            && word.iter().all(u8::is_ascii_digit)
+            && (word[0] != b'0' || word.len() == 1);
+        let length =
+            str::from_utf8(word).ok().filter(|_| plain).and_then(|word| word.parse::<i64>().ok());
+        let length = length
+            .and_then(|length| usize::try_from(length).ok())
+            .ok_or_else(|| self.unexpected(expected))?;
         self.at += word.len();
         Ok(length)
     }
@@ -186,7 +208,10 @@ impl<'a> Cursor<'a> {
 }
 
 fn unsupported(descr: &[u8], kind: &str) -> Problem {
-    Problem(format!("dtype '{}' ({kind}), expected int, uint or float of 8 to 64 bits, bool, or bfloat16 (V2)", excerpt(descr)))
+    Problem(format!(
+        "dtype '{}' ({kind}), expected int, uint or float of 8 to 64 bits, bool, or bfloat16 (V2)",
+        excerpt(descr)
+    ))
 }
 
 /// `<f4`, `>i8`, `|u1`, … Only types of one byte may omit the byte order.
@@ -211,7 +236,9 @@ fn kind(descr: &[u8]) -> &'static str {
         all => all,
     };
     match letters {
-        code if str::from_utf8(code).is_ok_and(|code| Dtype::from_code(code).is_some()) => "a byte order that does not match it",
+        code if str::from_utf8(code).is_ok_and(|code| Dtype::from_code(code).is_some()) => {
+            "a byte order that does not match it"
+        }
         [b'O', ..] => "Python objects",
         [b'S' | b'a' | b'U' | b'T', ..] => "strings",
         [b'M', ..] => "dates",
@@ -230,21 +257,32 @@ mod tests {
     #[test]
     fn every_dtype_in_both_orders() {
         for &expected in Dtype::ALL {
-            for (order, byte_order) in [("<", ByteOrder::Little), (">", ByteOrder::Big), ("|", ByteOrder::Little)] {
+            for (order, byte_order) in
+                [("<", ByteOrder::Little), (">", ByteOrder::Big), ("|", ByteOrder::Little)]
+            {
                 let descr = format!("{order}{}", expected.code());
                 let ambiguous = match order {
                     "|" => expected.size() > 1 && expected != Dtype::Bf16,
                     ">" => expected == Dtype::Bf16,
                     _ => false,
                 };
-                assert_eq!(dtype(descr.as_bytes()), if ambiguous { None } else { Some((expected, byte_order)) }, "{descr}");
+                assert_eq!(
+                    dtype(descr.as_bytes()),
+                    if ambiguous { None } else { Some((expected, byte_order)) },
+                    "{descr}"
+                );
             }
         }
     }
 
     #[test]
     fn keys_in_any_order_and_any_spacing() {
-        let expected = Header { dtype: Dtype::F32, byte_order: ByteOrder::Big, fortran_order: true, shape: vec![3, 4] };
+        let expected = Header {
+            dtype: Dtype::F32,
+            byte_order: ByteOrder::Big,
+            fortran_order: true,
+            shape: vec![3, 4],
+        };
         for text in [
             "{'descr': '>f4', 'fortran_order': True, 'shape': (3, 4), }      \n",
             "{'shape':(3,4,),'fortran_order':True,'descr':'>f4'}",
@@ -256,11 +294,21 @@ mod tests {
 
     #[test]
     fn entries_are_counted_without_overflow() {
-        let entries = |shape: &[usize]| Header { dtype: Dtype::F64, byte_order: ByteOrder::Little, fortran_order: false, shape: shape.to_vec() }.entries();
+        let entries = |shape: &[usize]| {
+            Header {
+                dtype: Dtype::F64,
+                byte_order: ByteOrder::Little,
+                fortran_order: false,
+                shape: shape.to_vec(),
+            }
+            .entries()
+        };
         assert_eq!(entries(&[]).unwrap(), 1);
         assert_eq!(entries(&[3, 0, 4]).unwrap(), 0);
         assert_eq!(entries(&[1 << 59]).unwrap(), 1 << 59);
-        let overflows = |shape: &[usize]| entries(shape).unwrap_err().to_string().contains("more bytes than any file");
+        let overflows = |shape: &[usize]| {
+            entries(shape).unwrap_err().to_string().contains("more bytes than any file")
+        };
         assert!(overflows(&[1 << 60]));
         assert!(overflows(&[1 << 31, 1 << 31, 1 << 31]));
         assert!(overflows(&[0, 1 << 40, 1 << 40]));

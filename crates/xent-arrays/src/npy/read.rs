@@ -23,8 +23,12 @@ pub fn read(path: &Path) -> Result<Array, Problem> {
 /// Opens a regular file, whose size can be checked against what the file declares, and returns that
 /// size.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64), Problem> {
-    let not_regular = || Problem("it is a folder, pipe or device, expected a regular file, whose size can be checked against its header".to_string());
-    let regular = |metadata: Metadata| if metadata.is_file() { Ok(metadata.len()) } else { Err(not_regular()) };
+    let not_regular = || {
+        Problem("it is a folder, pipe or device, expected a regular file, whose size can be checked against its header".to_string())
+    };
+    let regular = |metadata: Metadata| {
+        if metadata.is_file() { Ok(metadata.len()) } else { Err(not_regular()) }
+    };
     // Before the file is opened: opening a pipe waits for a writer.
     regular(std::fs::metadata(path)?)?;
     let file = File::open(path)?;
@@ -50,22 +54,36 @@ pub fn read_header(reader: &mut impl Read, size: u64) -> Result<Header, Problem>
     reader.read_exact(&mut start[..whole])?;
     if !start.starts_with(MAGIC) {
         let found = start[..whole.min(MAGIC.len())].escape_ascii();
-        return Err(Problem(format!("it begins with '{found}', expected the .npy format's '{}'", MAGIC.escape_ascii())));
+        return Err(Problem(format!(
+            "it begins with '{found}', expected the .npy format's '{}'",
+            MAGIC.escape_ascii()
+        )));
     }
-    let needs =
-        |needed: u64| if size < needed { Err(Problem(format!("the file ends after {size} bytes, inside the header, which needs {needed}"))) } else { Ok(()) };
+    let needs = |needed: u64| {
+        if size < needed {
+            Err(Problem(format!(
+                "the file ends after {size} bytes, inside the header, which needs {needed}"
+            )))
+        } else {
+            Ok(())
+        }
+    };
     needs(8)?;
     let mut length = [0u8; 4];
     let width = match (start[6], start[7]) {
         (1, 0) => 2,
         (2 | 3, 0) => 4,
-        (major, minor) => return Err(Problem(format!(".npy version {major}.{minor}, expected 1.0, 2.0 or 3.0"))),
+        (major, minor) => {
+            return Err(Problem(format!(".npy version {major}.{minor}, expected 1.0, 2.0 or 3.0")));
+        }
     };
     needs(8 + width)?;
     reader.read_exact(&mut length[..width as usize])?;
     let length = u32::from_le_bytes(length);
     if length as usize > LONGEST_HEADER {
-        return Err(Problem(format!("a header of {length} bytes, expected at most {LONGEST_HEADER}")));
+        return Err(Problem(format!(
+            "a header of {length} bytes, expected at most {LONGEST_HEADER}"
+        )));
     }
     let before = 8 + width + u64::from(length);
     needs(before)?;
@@ -77,7 +95,9 @@ pub fn read_header(reader: &mut impl Read, size: u64) -> Result<Header, Problem>
     let bytes = (entries * header.dtype.size()) as u64;
     if size - before != bytes {
         let (shape, dtype, found) = (Shape(&header.shape), header.dtype.name(), size - before);
-        return Err(Problem(format!("shape {shape} of {dtype} has {bytes} bytes, but {found} follow the header")));
+        return Err(Problem(format!(
+            "shape {shape} of {dtype} has {bytes} bytes, but {found} follow the header"
+        )));
     }
     Ok(header)
 }

@@ -189,7 +189,9 @@ impl Values {
             Self::U16(entries) => widened(entries),
             Self::U32(entries) => widened(entries),
             Self::U64(entries) => widened(entries),
-            Self::Bool(_) | Self::F16(_) | Self::Bf16(_) | Self::F32(_) | Self::F64(_) => return None,
+            Self::Bool(_) | Self::F16(_) | Self::Bf16(_) | Self::F32(_) | Self::F64(_) => {
+                return None;
+            }
         })
     }
 }
@@ -198,16 +200,26 @@ fn widened<T: Copy + Into<i128>>(entries: &[T]) -> Vec<i128> {
     entries.iter().map(|entry| (*entry).into()).collect()
 }
 
-fn read<T: Entry>(reader: &mut impl Read, entries: usize, order: ByteOrder) -> Result<Vec<T>, Problem> {
+fn read<T: Entry>(
+    reader: &mut impl Read,
+    entries: usize,
+    order: ByteOrder,
+) -> Result<Vec<T>, Problem> {
     let mut left = entries * size_of::<T>();
     let mut decoded = Vec::new();
-    decoded.try_reserve_exact(entries).map_err(|_| Problem(format!("not enough memory for {left} bytes")))?;
+    decoded
+        .try_reserve_exact(entries)
+        .map_err(|_| Problem(format!("not enough memory for {left} bytes")))?;
     let mut part = vec![0; left.min(PART)];
     while left > 0 {
         let bytes = &mut part[..left.min(PART)];
         reader.read_exact(bytes)?;
         if let Some(at) = T::invalid(bytes) {
-            return Err(Problem(format!("entry {} of the bool array is byte {}, expected 0 or 1", decoded.len() + at, bytes[at])));
+            return Err(Problem(format!(
+                "entry {} of the bool array is byte {}, expected 0 or 1",
+                decoded.len() + at,
+                bytes[at]
+            )));
         }
         T::decode(bytes, order, &mut decoded);
         left -= bytes.len();

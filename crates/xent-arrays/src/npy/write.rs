@@ -11,7 +11,11 @@ pub fn encode(array: Array) -> Vec<u8> {
     debug_assert!(array.shape().len() <= MOST_AXES, "the header's length fits its 16 bits");
     let dtype = array.dtype();
     let order = if dtype.size() == 1 { '|' } else { '<' };
-    let mut header = format!("{{'descr': '{order}{}', 'fortran_order': False, 'shape': {}, }}", dtype.code(), Shape(array.shape()));
+    let mut header = format!(
+        "{{'descr': '{order}{}', 'fortran_order': False, 'shape': {}, }}",
+        dtype.code(),
+        Shape(array.shape())
+    );
     let before = MAGIC.len() + 4;
     let padded = (before + header.len() + 1).next_multiple_of(ALIGNMENT) - before;
     header.extend(std::iter::repeat_n(' ', padded - 1 - header.len()));

@@ -40,7 +40,8 @@ impl PageHeader {
                 (7, STRUCT) => header.dictionary = input.sizes::<2>()?[0],
                 (8, STRUCT) => {
                     let [values, _, _, _, definition, repetition] = input.sizes::<6>()?;
-                    (header.values, header.levels) = (header.values.max(values), definition + repetition);
+                    (header.values, header.levels) =
+                        (header.values.max(values), definition + repetition);
                 }
                 (1..=8, _) => return None,
                 _ => input.skip(kind, DEPTH)?,
@@ -142,15 +143,47 @@ mod tests {
 
     /// type 0, uncompressed 100, compressed 60, data page (7 values, plain, levels run-length
     /// encoded, statistics with a minimum of 4 bytes).
-    const DATA: &[u8] = &[0x15, 0, 0x15, 200, 1, 0x15, 120, 0x2c, 0x15, 14, 0x15, 0, 0x15, 6, 0x15, 6, 0x1c, 0x18, 4, 1, 2, 3, 4, 0, 0, 0];
+    const DATA: &[u8] = &[
+        0x15, 0, 0x15, 200, 1, 0x15, 120, 0x2c, 0x15, 14, 0x15, 0, 0x15, 6, 0x15, 6, 0x1c, 0x18, 4,
+        1, 2, 3, 4, 0, 0, 0,
+    ];
 
     #[test]
     fn sizes() {
-        assert_eq!(PageHeader::parse(DATA), Some(PageHeader { uncompressed: 100, compressed: 60, values: 7, ..PageHeader::default() }));
-        let dictionary = [0x15, 4, 0x15, 16, 0x15, 16, 0x15, 9, 0x3c, 0x15, 4, 0x15, 0, 0x12, 0, 0, 99];
-        assert_eq!(PageHeader::parse(&dictionary), Some(PageHeader { uncompressed: 8, compressed: 8, dictionary: 2, ..PageHeader::default() }));
-        let second = [0x15, 6, 0x15, 16, 0x15, 16, 0x5c, 0x15, 4, 0x15, 0, 0x15, 4, 0x15, 0, 0x15, 2, 0x15, 6, 0x11, 0, 0];
-        assert_eq!(PageHeader::parse(&second), Some(PageHeader { uncompressed: 8, compressed: 8, values: 2, levels: 4, ..PageHeader::default() }));
+        assert_eq!(
+            PageHeader::parse(DATA),
+            Some(PageHeader {
+                uncompressed: 100,
+                compressed: 60,
+                values: 7,
+                ..PageHeader::default()
+            })
+        );
+        let dictionary =
+            [0x15, 4, 0x15, 16, 0x15, 16, 0x15, 9, 0x3c, 0x15, 4, 0x15, 0, 0x12, 0, 0, 99];
+        assert_eq!(
+            PageHeader::parse(&dictionary),
+            Some(PageHeader {
+                uncompressed: 8,
+                compressed: 8,
+                dictionary: 2,
+                ..PageHeader::default()
+            })
+        );
+        let second = [
+            0x15, 6, 0x15, 16, 0x15, 16, 0x5c, 0x15, 4, 0x15, 0, 0x15, 4, 0x15, 0, 0x15, 2, 0x15,
+            6, 0x11, 0, 0,
+        ];
+        assert_eq!(
+            PageHeader::parse(&second),
+            Some(PageHeader {
+                uncompressed: 8,
+                compressed: 8,
+                values: 2,
+                levels: 4,
+                ..PageHeader::default()
+            })
+        );
     }
 
     #[test]
@@ -158,12 +191,23 @@ mod tests {
         for cut in 0..DATA.len() {
             assert_eq!(PageHeader::parse(&DATA[..cut]), None, "{cut}");
         }
-        let with = |at: usize, bytes: &[u8]| PageHeader::parse(&[&DATA[..at], bytes, &DATA[at..]].concat());
+        let with = |at: usize, bytes: &[u8]| {
+            PageHeader::parse(&[&DATA[..at], bytes, &DATA[at..]].concat())
+        };
         // A size once more, by its full number; a number longer than its type; a field without a
         // type; a size of another type; a list.
         assert_eq!(with(7, &[0x05, 4, 0x7e]), None);
-        assert_eq!(PageHeader::parse(&[0x15, 0, 0x15, 0xff, 0xff, 0xff, 0xff, 0x7f, 0x15, 0, 0]), None);
-        assert_eq!(PageHeader::parse(&[0x15, 0, 0x15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0x15, 0, 0]), None);
+        assert_eq!(
+            PageHeader::parse(&[0x15, 0, 0x15, 0xff, 0xff, 0xff, 0xff, 0x7f, 0x15, 0, 0]),
+            None
+        );
+        assert_eq!(
+            PageHeader::parse(&[
+                0x15, 0, 0x15, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
+                0x15, 0, 0
+            ]),
+            None
+        );
         assert_eq!(with(7, &[0x10]), None);
         assert_eq!(PageHeader::parse(&[0x15, 0, 0x16, 0, 0x15, 0, 0]), None);
         assert_eq!(with(DATA.len() - 1, &[0x79, 0x10]), None);

@@ -14,7 +14,10 @@ use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef, GenericListArray, OffsetSizeTrait, RecordBatch};
 use arrow_schema::{DataType, Schema};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
 
 use self::pages::{MOST_LOGITS, Pages};
 use crate::error::{ArrayError, Problem, excerpt, names};
@@ -44,7 +47,9 @@ pub fn open_labels(path: &Path, name: Option<&str>) -> Result<Box<dyn LabelRows>
 
 fn is_logits(data: &DataType) -> bool {
     match data {
-        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => field.data_type().is_floating(),
+        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
+            field.data_type().is_floating()
+        }
         _ => false,
     }
 }
@@ -69,25 +74,47 @@ fn unreadable(why: impl std::fmt::Display) -> Problem {
 }
 
 impl Column {
-    fn open(path: &Path, name: Option<&str>, what: &'static str, fits: fn(&DataType) -> bool, batch: usize) -> Result<Self, Problem> {
+    fn open(
+        path: &Path,
+        name: Option<&str>,
+        what: &'static str,
+        fits: fn(&DataType) -> bool,
+        batch: usize,
+    ) -> Result<Self, Problem> {
         let (file, bytes) = open_regular(path)?;
         guarded(|| {
-            let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(unreadable)?;
+            let metadata =
+                ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(unreadable)?;
             let index = choose(metadata.schema(), name, what, fits)?;
-            let rows = u64::try_from(metadata.metadata().file_metadata().num_rows()).map_err(|_| unreadable("a negative number of rows"))?;
+            let rows = u64::try_from(metadata.metadata().file_metadata().num_rows())
+                .map_err(|_| unreadable("a negative number of rows"))?;
             let field = metadata.schema().field(index);
             let name = field.name().clone();
             if let DataType::FixedSizeList(_, length) = field.data_type()
                 && u64::try_from(*length).is_ok_and(|length| length > MOST_LOGITS)
             {
-                return Err(unreadable(format!("column {name} has rows of {length} logits, expected at most {MOST_LOGITS}")));
+                return Err(unreadable(format!(
+                    "column {name} has rows of {length} logits, expected at most {MOST_LOGITS}"
+                )));
             }
             let schema = metadata.parquet_schema();
-            let leaf = (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == index);
+            let leaf =
+                (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == index);
             let leaf = leaf.ok_or_else(|| unreadable(format!("column {name} has no values")))?;
             let pages = Pages::new(file, bytes, &excerpt(&name), metadata.metadata(), leaf);
             let reader = reader(&pages, &metadata, index, batch)?;
-            Ok(Self { path: path.to_path_buf(), name, index, rows, bytes, metadata, pages, reader, row: 0, pending: None })
+            Ok(Self {
+                path: path.to_path_buf(),
+                name,
+                index,
+                rows,
+                bytes,
+                metadata,
+                pages,
+                reader,
+                row: 0,
+                pending: None,
+            })
         })
     }
 
@@ -99,7 +126,8 @@ impl Column {
 
     fn next(&mut self) -> Result<Option<ArrayRef>, Problem> {
         self.pages.begin_batch();
-        let batch: Result<Option<RecordBatch>, Problem> = guarded(|| self.reader.next().transpose().map_err(unreadable));
+        let batch: Result<Option<RecordBatch>, Problem> =
+            guarded(|| self.reader.next().transpose().map_err(unreadable));
         match batch {
             Ok(batch) => Ok(batch.map(|batch| batch.column(0).clone())),
             Err(problem) => Err(self.pages.rejected().unwrap_or(problem)),
@@ -113,7 +141,9 @@ impl Column {
             None => self.next()?,
         };
         let Some(array) = pending else {
-            let end = || unreadable(format!("it ends after row {}, expected {} rows", self.row, self.rows));
+            let end = || {
+                unreadable(format!("it ends after row {}, expected {} rows", self.row, self.rows))
+            };
             return if self.row == self.rows { Ok(None) } else { Err(end()) };
         };
         let rows = array.len().min(most);
@@ -153,24 +183,38 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
     result.unwrap_or_else(|_| Err(unreadable("its parts contradict one another")))
 }
 
-fn reader(pages: &Pages, metadata: &ArrowReaderMetadata, index: usize, batch: usize) -> Result<ParquetRecordBatchReader, Problem> {
+fn reader(
+    pages: &Pages,
+    metadata: &ArrowReaderMetadata,
+    index: usize,
+    batch: usize,
+) -> Result<ParquetRecordBatchReader, Problem> {
     let mask = ProjectionMask::roots(metadata.parquet_schema(), [index]);
-    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(pages.clone(), metadata.clone());
+    let builder =
+        ParquetRecordBatchReaderBuilder::new_with_metadata(pages.clone(), metadata.clone());
     builder.with_projection(mask).with_batch_size(batch).build().map_err(unreadable)
 }
 
-fn choose(schema: &Schema, name: Option<&str>, expected: &'static str, fits: fn(&DataType) -> bool) -> Result<usize, Problem> {
+fn choose(
+    schema: &Schema,
+    name: Option<&str>,
+    expected: &'static str,
+    fits: fn(&DataType) -> bool,
+) -> Result<usize, Problem> {
     let has = || names("column", schema.fields().iter().map(|field| field.name().as_str()));
     if let Some(name) = name {
         let index = schema.fields().iter().position(|field| field.name() == name);
         let index = index.ok_or_else(|| Problem::missing("column", name, has()))?;
         let found = schema.field(index).data_type();
         if !fits(found) {
-            return Err(unreadable(format!("column {name} has the type {found}, expected {expected}")));
+            return Err(unreadable(format!(
+                "column {name} has the type {found}, expected {expected}"
+            )));
         }
         return Ok(index);
     }
-    let mut candidates = (0..schema.fields().len()).filter(|index| fits(schema.field(*index).data_type()));
+    let mut candidates =
+        (0..schema.fields().len()).filter(|index| fits(schema.field(*index).data_type()));
     match (candidates.next(), candidates.next()) {
         (Some(only), None) => Ok(only),
         (None, _) => Err(unreadable(format!("no column has {expected}; it has {}", has()))),
@@ -189,10 +233,13 @@ struct Lists {
 }
 
 fn lists(array: &ArrayRef) -> Option<Lists> {
-    let null = (array.null_count() > 0).then(|| (0..array.len()).find(|row| array.is_null(*row))).flatten();
+    let null = (array.null_count() > 0)
+        .then(|| (0..array.len()).find(|row| array.is_null(*row)))
+        .flatten();
     let of = |(values, lengths): (ArrayRef, Vec<usize>)| {
         let first = lengths.first().copied().unwrap_or(0);
-        let ragged = lengths.iter().position(|length| *length != first).map(|row| (row, lengths[row]));
+        let ragged =
+            lengths.iter().position(|length| *length != first).map(|row| (row, lengths[row]));
         Lists { values, first, ragged, null }
     };
     match array.data_type() {
@@ -201,7 +248,10 @@ fn lists(array: &ArrayRef) -> Option<Lists> {
         DataType::FixedSizeList(_, length) => {
             let list = array.as_fixed_size_list_opt()?;
             let length = usize::try_from(*length).ok()?;
-            Some(of((list.values().slice(list.value_offset_at(0), list.len() * length), vec![length; list.len()])))
+            Some(of((
+                list.values().slice(list.value_offset_at(0), list.len() * length),
+                vec![length; list.len()],
+            )))
         }
         _ => None,
     }
@@ -234,13 +284,28 @@ impl ParquetLogits {
             return Err(Problem::ragged(at(index), format!("{length} logits"), self.classes));
         }
         if lists.values.null_count() > 0 {
-            let first = (0..lists.values.len()).find(|entry| lists.values.is_null(*entry)).unwrap_or(0);
-            return Err(self.column.no_value(at(first / self.classes), &format!(", class {}", first % self.classes)));
+            let first =
+                (0..lists.values.len()).find(|entry| lists.values.is_null(*entry)).unwrap_or(0);
+            return Err(self
+                .column
+                .no_value(at(first / self.classes), &format!(", class {}", first % self.classes)));
         }
         let floats = match lists.values.data_type() {
-            DataType::Float16 => Floats::F32(lists.values.as_primitive::<Float16Type>().values().iter().map(|z| z.to_f32()).collect()),
-            DataType::Float32 => Floats::F32(lists.values.as_primitive::<Float32Type>().values().to_vec()),
-            DataType::Float64 => Floats::F64(lists.values.as_primitive::<Float64Type>().values().to_vec()),
+            DataType::Float16 => Floats::F32(
+                lists
+                    .values
+                    .as_primitive::<Float16Type>()
+                    .values()
+                    .iter()
+                    .map(|z| z.to_f32())
+                    .collect(),
+            ),
+            DataType::Float32 => {
+                Floats::F32(lists.values.as_primitive::<Float32Type>().values().to_vec())
+            }
+            DataType::Float64 => {
+                Floats::F64(lists.values.as_primitive::<Float64Type>().values().to_vec())
+            }
             _ => return Err(unlike()),
         };
         Ok(Block { rows: taken.len(), floats })
@@ -282,10 +347,14 @@ impl ParquetLabels {
 
 /// Integers of any type as those of 64 bits.
 fn widen(array: &ArrayRef, first: u64, into: &mut Vec<i64>) -> Result<(), Problem> {
-    use arrow_array::types::{Int8Type, Int16Type, Int32Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
+    use arrow_array::types::{
+        Int8Type, Int16Type, Int32Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    };
     macro_rules! of {
         ($number:ty) => {
-            into.extend(array.as_primitive::<$number>().values().iter().map(|label| i64::from(*label)))
+            into.extend(
+                array.as_primitive::<$number>().values().iter().map(|label| i64::from(*label)),
+            )
         };
     }
     match array.data_type() {
@@ -298,7 +367,9 @@ fn widen(array: &ArrayRef, first: u64, into: &mut Vec<i64>) -> Result<(), Proble
         DataType::UInt32 => of!(UInt32Type),
         DataType::UInt64 => {
             for (row, label) in array.as_primitive::<UInt64Type>().values().iter().enumerate() {
-                into.push(i64::try_from(*label).map_err(|_| Problem::label(first + row as u64, label))?);
+                into.push(
+                    i64::try_from(*label).map_err(|_| Problem::label(first + row as u64, label))?,
+                );
             }
         }
         other => return Err(Problem::label_type("the column", other)),

@@ -56,16 +56,29 @@ struct State {
 
 impl Pages {
     /// The pages of a leaf of the schema.
-    pub fn new(file: File, size: u64, column: &str, metadata: &ParquetMetaData, leaf: usize) -> Self {
+    pub fn new(
+        file: File,
+        size: u64,
+        column: &str,
+        metadata: &ParquetMetaData,
+        leaf: usize,
+    ) -> Self {
         let descriptor = metadata.file_metadata().schema_descr().column(leaf);
         let width = match descriptor.physical_type() {
             Type::BOOLEAN | Type::BYTE_ARRAY => 1,
             Type::INT32 | Type::FLOAT => 4,
             Type::INT64 | Type::DOUBLE => 8,
             Type::INT96 => 12,
-            Type::FIXED_LEN_BYTE_ARRAY => u64::try_from(descriptor.type_length()).unwrap_or(0).max(1),
+            Type::FIXED_LEN_BYTE_ARRAY => {
+                u64::try_from(descriptor.type_length()).unwrap_or(0).max(1)
+            }
         };
-        let codecs: Vec<_> = metadata.row_groups().iter().filter_map(|group| group.columns().get(leaf)).map(|chunk| chunk.compression()).collect();
+        let codecs: Vec<_> = metadata
+            .row_groups()
+            .iter()
+            .filter_map(|group| group.columns().get(leaf))
+            .map(|chunk| chunk.compression())
+            .collect();
         Self(Arc::new(Source {
             file,
             size,
@@ -94,7 +107,10 @@ impl Pages {
     }
 
     fn reject(&self, at: u64, found: String, expected: String) -> io::Error {
-        let problem = Problem(format!("column {}, the page at byte {at}: {found}, expected {expected}", self.0.column));
+        let problem = Problem(format!(
+            "column {}, the page at byte {at}: {found}, expected {expected}",
+            self.0.column
+        ));
         let error = io::Error::other(problem.to_string());
         self.state().rejected = Some(problem);
         error
@@ -107,24 +123,44 @@ impl Pages {
         file.seek(SeekFrom::Start(at))?;
         file.take(MOST_HEADER).read_to_end(&mut bytes)?;
         let Some(header) = PageHeader::parse(&bytes) else {
-            return Err(self.reject(at, "a header that is not a page's".to_string(), format!("one of at most {MOST_HEADER} bytes")));
+            return Err(self.reject(
+                at,
+                "a header that is not a page's".to_string(),
+                format!("one of at most {MOST_HEADER} bytes"),
+            ));
         };
         let PageHeader { uncompressed, compressed, values, dictionary, .. } = header;
         let most = compressed.saturating_mul(self.0.growth).min(MOST_BYTES);
         if uncompressed > most {
-            return Err(self.reject(at, format!("{uncompressed} bytes, of {compressed} in the file"), format!("at most {most}")));
+            return Err(self.reject(
+                at,
+                format!("{uncompressed} bytes, of {compressed} in the file"),
+                format!("at most {most}"),
+            ));
         }
         let most = uncompressed / self.0.width;
         if dictionary > most {
-            return Err(self.reject(at, format!("a dictionary of {dictionary} values in {uncompressed} bytes"), format!("at most {most}")));
+            return Err(self.reject(
+                at,
+                format!("a dictionary of {dictionary} values in {uncompressed} bytes"),
+                format!("at most {most}"),
+            ));
         }
         if self.0.lists {
             let before = self.state().values;
             if values > MOST_LOGITS {
-                return Err(self.reject(at, format!("{values} logits"), format!("at most {MOST_LOGITS}")));
+                return Err(self.reject(
+                    at,
+                    format!("{values} logits"),
+                    format!("at most {MOST_LOGITS}"),
+                ));
             }
             if before > MOST_LOGITS {
-                return Err(self.reject(at, "a row that does not end".to_string(), format!("one of at most {MOST_LOGITS} logits")));
+                return Err(self.reject(
+                    at,
+                    "a row that does not end".to_string(),
+                    format!("one of at most {MOST_LOGITS} logits"),
+                ));
             }
             self.state().values = before + values;
         }
@@ -139,14 +175,22 @@ impl Pages {
         let (at, most) = {
             let state = self.state();
             let (at, PageHeader { uncompressed, levels, .. }) = &state.page;
-            let Some(values) = usize::try_from(*levels).ok().and_then(|levels| body.get(levels..)) else { return Ok(()) };
+            let Some(values) = usize::try_from(*levels).ok().and_then(|levels| body.get(levels..))
+            else {
+                return Ok(());
+            };
             if (values.len() as u64).saturating_mul(self.0.growth) <= MOST_BYTES {
                 return Ok(());
             }
             let most = uncompressed.saturating_sub(*levels);
             // Bytes that cannot be decoded stop the crate's decoder at the same place.
-            let longer = |decoder: &mut dyn Read| io::copy(&mut decoder.take(most + 1), &mut io::sink()).is_ok_and(|decoded| decoded > most);
-            if !(self.0.gzip && longer(&mut MultiGzDecoder::new(values)) || self.0.lz4 && longer(&mut FrameDecoder::new(values))) {
+            let longer = |decoder: &mut dyn Read| {
+                io::copy(&mut decoder.take(most + 1), &mut io::sink())
+                    .is_ok_and(|decoded| decoded > most)
+            };
+            if !(self.0.gzip && longer(&mut MultiGzDecoder::new(values))
+                || self.0.lz4 && longer(&mut FrameDecoder::new(values)))
+            {
                 return Ok(());
             }
             (*at, most)
@@ -187,7 +231,11 @@ impl ChunkReader for Pages {
         let left = self.0.size.saturating_sub(start);
         if length as u64 > left {
             let at = self.state().page.0;
-            return Err(ParquetError::from(self.reject(at, format!("{left} bytes to the end of the file"), length.to_string())));
+            return Err(ParquetError::from(self.reject(
+                at,
+                format!("{left} bytes to the end of the file"),
+                length.to_string(),
+            )));
         }
         let bytes = self.0.file.get_bytes(start, length)?;
         self.check_end(&bytes)?;

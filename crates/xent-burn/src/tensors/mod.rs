@@ -1,5 +1,5 @@
-//! The loss in burn's own tensor operations, on the logits' device from end to end: nothing is read back, so that no call
-//! waits, and after the first call nothing is uploaded ([`table`]).
+//! The loss in burn's own tensor operations, on the logits' device from end to end: nothing is read
+//! back, so that no call waits, and after the first call nothing is uploaded ([`table`]).
 //!
 //! ```text
 //! table       xent's table by class on the device, kept from call to call
@@ -9,9 +9,10 @@
 //! gradient    α·p − γ·v − τ·t − Σ β_j δ_j with its exceptions; the entropy floor
 //! ```
 //!
-//! Plain tensors, without differentiation: [`attach`](CrossEntropyBackend::attach) puts the gradient into burn's graph. Per-row
-//! values are computed in f64 on the CPU, and in the dtype of the loss elsewhere. A kernel of a device's own would take the
-//! place of what is `[N, K]` here: `statistics` and `gradient`.
+//! Plain tensors, without differentiation: [`attach`](CrossEntropyBackend::attach) puts the
+//! gradient into burn's graph. Per-row values are computed in f64 on the CPU, and in the dtype of
+//! the loss elsewhere. A kernel of a device's own would take the place of what is `[N, K]` here:
+//! `statistics` and `gradient`.
 
 mod fold;
 mod gradient;
@@ -69,7 +70,8 @@ impl<'a> Composed<'a> {
         let config = criterion.config();
         let table = tables.get(criterion, logits, shape.classes()).map_err(xent::Error::from)?;
         let rows = Rows::new(config, table.clone(), batch, shape);
-        let statistics = Statistics::new(logits.clone().inner(), batch.allowed.as_ref(), shape, config, &rows);
+        let statistics =
+            Statistics::new(logits.clone().inner(), batch.allowed.as_ref(), shape, config, &rows);
         let folded = Folded::new(config, &rows, &statistics);
         let nan = rows.unusable.clone().into_iter().fold(statistics.nan.clone(), Tensor::bool_or);
         let mut losses = folded.cross_entropy.tensor(&statistics.rest);
@@ -80,16 +82,21 @@ impl<'a> Composed<'a> {
         let mut divisors = rows.denominators(config, batch.denominator);
         let (denominator, mut zero) = (divisors[0].clone(), None);
         match &denominator {
-            _ if config.reduction != Reduction::Mean => divisors = [Value::Same(1.0), Value::Same(1.0)],
+            _ if config.reduction != Reduction::Mean => {
+                divisors = [Value::Same(1.0), Value::Same(1.0)]
+            }
             // What the host knows is not 0.
             Value::Same(_) => {}
             Value::Each(denominator) => {
                 let empty = denominator.clone().equal_elem(0.0);
-                divisors = divisors.map(|divisor| Value::Each(select(&empty, &table.nan, &divisor.tensor(denominator))));
+                divisors = divisors.map(|divisor| {
+                    Value::Each(select(&empty, &table.nan, &divisor.tensor(denominator)))
+                });
                 zero = Some(empty).filter(|_| config.empty_mean == EmptyMean::Zero);
             }
         }
-        let mut composed = Self { config, rows, statistics, folded, denominator, divisors, zero, nan, losses };
+        let mut composed =
+            Self { config, rows, statistics, folded, denominator, divisors, zero, nan, losses };
         composed.losses = composed.weighed(&Value::Each(composed.losses.clone()));
         Ok(composed)
     }
@@ -110,7 +117,13 @@ impl<'a> Composed<'a> {
         }
         let gradient = maybe(Some(like_logits::<D>(self.gradient(), shape)));
         let chain = Chain::Multiply(Shape::from(broadcast));
-        Tensor::from_dispatch(Dispatch::attach(logits.into_dispatch(), loss.into_dispatch(), gradient, maybe::<D>(None), chain))
+        Tensor::from_dispatch(Dispatch::attach(
+            logits.into_dispatch(),
+            loss.into_dispatch(),
+            gradient,
+            maybe::<D>(None),
+            chain,
+        ))
     }
 
     /// All that comes in addition to `loss`.
@@ -118,13 +131,23 @@ impl<'a> Composed<'a> {
         let Self { rows, statistics, folded, .. } = self;
         let table = &rows.table;
         let count = |mask: Tensor<2, Bool>| mask.int().sum();
-        let ignored = rows.ignored.clone().unwrap_or_else(|| Tensor::full([rows.count, 1], false, &rows.table.device));
+        let ignored = rows
+            .ignored
+            .clone()
+            .unwrap_or_else(|| Tensor::full([rows.count, 1], false, &rows.table.device));
         let kept = ignored.clone().bool_not();
-        // The target's largest class: of a dense one, or of a row's labels.
-        let shares = rows.dense.clone().unwrap_or_else(|| rows.share.tensor(&table.nan));
-        let (first, _) = first_of(&shares, &table.numbers.clone().narrow(1, 0, shares.dims()[1]));
-        let label = rows.hot.as_ref().map_or(first.clone(), |hot| hot.clone().gather(1, first.expand([rows.count, 1])));
-        let correct = statistics.argmax.clone().equal(label).bool_and(kept.clone()).bool_and(self.nan.clone().bool_not());
+        let largest = |t: &Tensor<2>| first_of(t, &table.numbers).0;
+        let label = rows
+            .label
+            .clone()
+            .or(rows.dense.as_ref().map(largest))
+            .unwrap_or_else(|| statistics.argmax.clone());
+        let correct = statistics
+            .argmax
+            .clone()
+            .equal(label)
+            .bool_and(kept.clone())
+            .bool_and(self.nan.clone().bool_not());
         let z_loss = self.weighed(&folded.z_loss);
         let non_finite = finite(&(self.losses.clone() + z_loss.clone())).bool_not().bool_and(kept);
         // As many rows as come before the first; all of them if there is none.
@@ -139,7 +162,11 @@ impl<'a> Composed<'a> {
             floor: part(&Value::Each(floors(rows, folded))),
             lse: self.row(&folded.lse).reshape([rows.count]).cast(rows.table.dtype),
             correct: count(correct),
-            denominator: self.denominator.tensor(&rows.table.nan).reshape([1]).cast(rows.table.dtype),
+            denominator: self
+                .denominator
+                .tensor(&rows.table.nan)
+                .reshape([1])
+                .cast(rows.table.dtype),
             ignored: count(ignored),
             non_finite: count(non_finite),
             first_non_finite: first.mask_fill(none, -1),
@@ -148,7 +175,10 @@ impl<'a> Composed<'a> {
 
     /// A per-row value as it is reported: 0 for ignored rows (S5), NaN where S8 says so.
     fn row(&self, value: &Value) -> Tensor<2> {
-        zero_where(self.rows.ignored.as_ref(), &select(&self.nan, &self.rows.table.nan, &value.tensor(&self.statistics.rest)))
+        zero_where(
+            self.rows.ignored.as_ref(),
+            &select(&self.nan, &self.rows.table.nan, &value.tensor(&self.statistics.rest)),
+        )
     }
 
     fn weighed(&self, value: &Value) -> Tensor<2> {
@@ -159,7 +189,8 @@ impl<'a> Composed<'a> {
     fn reduced(&self, rows: &Tensor<2>, divisor: &Value) -> Tensor<1> {
         let reduced = match self.config.reduction {
             Reduction::None => rows.clone(),
-            _ => (Value::Each(sum(&rows.clone().reshape([1, self.rows.count]))) / divisor).tensor(rows),
+            _ => (Value::Each(sum(&rows.clone().reshape([1, self.rows.count]))) / divisor)
+                .tensor(rows),
         };
         let numbers = reduced.dims()[0];
         zero_where(self.zero.as_ref(), &reduced).reshape([numbers]).cast(self.rows.table.dtype)

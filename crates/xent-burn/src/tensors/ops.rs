@@ -1,5 +1,5 @@
-//! The operations in which the formulas are written. Tensors are `[N, K]`, columns `[N, 1]` (`[N, H]` for hot classes) and rows
-//! `[1, K]`; columns and rows broadcast.
+//! The operations in which the formulas are written. Tensors are `[N, K]`, columns `[N, 1]` (`[N,
+//! H]` for hot classes) and rows `[1, K]`; columns and rows broadcast.
 
 use std::borrow::Borrow;
 use std::ops::{Add, Div, Mul};
@@ -7,8 +7,9 @@ use std::ops::{Add, Div, Mul};
 use burn::tensor::kind::Basic;
 use burn::tensor::{Bool, DType, Int, Tensor};
 
-/// Per-row values (a column) or per-class values (a row). A number that all of them share stays on the host, and arithmetic
-/// with 0 and 1 is left out: an option that was not chosen costs no operation.
+/// Per-row values (a column) or per-class values (a row). A number that all of them share stays on
+/// the host, and arithmetic with 0 and 1 is left out: an option that was not chosen costs no
+/// operation.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Same(f64),
@@ -98,21 +99,29 @@ pub(super) fn largest(dtype: DType) -> f64 {
     if dtype == DType::F64 { f64::MAX } else { f64::from(f32::MAX) }
 }
 
-/// `yes` where `mask` is true, else `no`, broadcast to their common shape. A product with the mask would keep NaN.
-pub(super) fn select<K: Basic>(mask: &Tensor<2, Bool>, yes: &Tensor<2, K>, no: &Tensor<2, K>) -> Tensor<2, K> {
+/// `yes` where `mask` is true, else `no`, broadcast to their common shape. A product with the mask
+/// would keep NaN.
+pub(super) fn select<K: Basic>(
+    mask: &Tensor<2, Bool>,
+    yes: &Tensor<2, K>,
+    no: &Tensor<2, K>,
+) -> Tensor<2, K> {
     let shape = [0, 1].map(|axis| mask.dims()[axis].max(yes.dims()[axis]).max(no.dims()[axis]));
     no.clone().expand(shape).mask_where(mask.clone().expand(shape), yes.clone().expand(shape))
 }
 
 /// `tensor`, 0 where `mask` is true, broadcast to their common shape. No mask is false everywhere.
-pub(super) fn zero_where<'a>(mask: impl Into<Option<&'a Tensor<2, Bool>>>, tensor: &Tensor<2>) -> Tensor<2> {
+pub(super) fn zero_where<'a>(
+    mask: impl Into<Option<&'a Tensor<2, Bool>>>,
+    tensor: &Tensor<2>,
+) -> Tensor<2> {
     let Some(mask) = mask.into() else { return tensor.clone() };
     let shape = [0, 1].map(|axis| mask.dims()[axis].max(tensor.dims()[axis]));
     tensor.clone().expand(shape).mask_fill(mask.clone().expand(shape), 0.0)
 }
 
-/// ln(1 + x) of x ≥ 0. Shading languages have none, and what stands in for it rounds x away: ln(1 + x) is corrected by what
-/// 1 + x lost (Kahan).
+/// ln(1 + x) of x ≥ 0. Shading languages have none, and what stands in for it rounds x away: ln(1 +
+/// x) is corrected by what 1 + x lost (Kahan).
 pub(super) fn log1p(x: &Tensor<2>) -> Tensor<2> {
     let rounded = x.clone() + 1.0;
     let lost = rounded.clone().equal_elem(1.0);
@@ -129,7 +138,8 @@ pub(super) fn finite(z: &Tensor<2>) -> Tensor<2, Bool> {
     z.clone().abs().lower_equal_elem(largest(z.dtype()))
 }
 
-/// The sum of each row, `[N, 1]`: of blocks first, so that rounding errors do not grow with K on devices that add one by one.
+/// The sum of each row, `[N, 1]`: of blocks first, so that rounding errors do not grow with K on
+/// devices that add one by one.
 pub(super) fn sum(values: &Tensor<2>) -> Tensor<2> {
     const BLOCK: usize = 64;
     let [rows, classes] = values.dims();
@@ -137,16 +147,27 @@ pub(super) fn sum(values: &Tensor<2>) -> Tensor<2> {
     if blocks < 2 {
         return values.clone().sum_dim(1);
     }
-    let whole = values.clone().narrow(1, 0, blocks * BLOCK).reshape([rows, blocks, BLOCK]).sum_dim(2).reshape([rows, blocks]);
+    let whole = values
+        .clone()
+        .narrow(1, 0, blocks * BLOCK)
+        .reshape([rows, blocks, BLOCK])
+        .sum_dim(2)
+        .reshape([rows, blocks]);
     match classes % BLOCK {
         0 => sum(&whole),
-        left => sum(&Tensor::cat(vec![whole, values.clone().narrow(1, classes - left, left).sum_dim(1)], 1)),
+        left => sum(&Tensor::cat(
+            vec![whole, values.clone().narrow(1, classes - left, left).sum_dim(1)],
+            1,
+        )),
     }
 }
 
-/// The first class at which each row reaches its largest value, `[N, 1]`, and that value. K where none does: NaN.
-/// `numbers` are the classes, `[1, K]`.
-pub(super) fn first_of(values: &Tensor<2>, numbers: &Tensor<2, Int>) -> (Tensor<2, Int>, Tensor<2>) {
+/// The first class at which each row reaches its largest value, `[N, 1]`, and that value. K where
+/// none does: NaN. `numbers` are the classes, `[1, K]`.
+pub(super) fn first_of(
+    values: &Tensor<2>,
+    numbers: &Tensor<2, Int>,
+) -> (Tensor<2, Int>, Tensor<2>) {
     let max = values.clone().max_dim(1);
     let at_max = values.clone().equal(max.clone().expand(values.dims()));
     (select(&at_max, numbers, &numbers.full_like(values.dims()[1] as i64)).min_dim(1), max)

@@ -1,5 +1,5 @@
-//! What a batch says of each row before its logits are read: the row's line of the table, ε, weights, and which rows are
-//! ignored or cannot be used. SEMANTICS.md S2 to S6.
+//! What a batch says of each row before its logits are read: the row's line of the table, ε,
+//! weights, and which rows are ignored or cannot be used. SEMANTICS.md S2 to S6.
 
 use std::sync::Arc;
 
@@ -18,12 +18,15 @@ pub(super) struct Rows {
     pub(super) count: usize,
     /// `None`: no row is.
     pub(super) ignored: Option<Tensor<2, Bool>>,
-    /// Rows whose targets or per-row values are outside their range; ignored rows may be among them.
+    /// Rows whose targets or per-row values are outside their range; ignored rows may be among
+    /// them.
     pub(super) unusable: Option<Tensor<2, Bool>>,
     /// The hot classes; `None` for a dense target.
     pub(super) hot: Option<Tensor<2, Int>>,
     /// s, their shares of the target.
     pub(super) share: Value,
+    /// The label with the largest share, the first on ties.
+    pub(super) label: Option<Tensor<2, Int>>,
     /// The dense target, `[N, K]`.
     pub(super) dense: Option<Tensor<2>>,
     /// ε.
@@ -41,7 +44,12 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Of a batch whose shapes were checked.
-    pub(super) fn new<const D: usize>(config: &Config, table: Arc<Table>, batch: &DeviceBatch<D>, shape: &LogitsShape) -> Self {
+    pub(super) fn new<const D: usize>(
+        config: &Config,
+        table: Arc<Table>,
+        batch: &DeviceBatch<D>,
+        shape: &LogitsShape,
+    ) -> Self {
         let Table { device, dtype, wide, index, .. } = &*table;
         let mut ignored: Vec<_> = batch.ignored.iter().map(|mask| mask.column(device)).collect();
         let mut unusable = Vec::new();
@@ -51,13 +59,17 @@ impl Rows {
             unusable.push(outside.clone());
             Value::Each(numbers.mask_fill(outside, 0.0))
         };
-        let epsilon = batch.epsilon.as_ref().map(|epsilon| numbers(epsilon.column(device).cast(*wide), 1.0));
-        let weight = batch.row_weights.as_ref().map(|weights| numbers(weights.column(device).cast(*wide), largest(*wide)));
+        let epsilon =
+            batch.epsilon.as_ref().map(|epsilon| numbers(epsilon.column(device).cast(*wide), 1.0));
+        let weight = batch
+            .row_weights
+            .as_ref()
+            .map(|weights| numbers(weights.column(device).cast(*wide), largest(*wide)));
         let lambda = batch.mix.as_ref().map(|(_, lambda)| match lambda {
             GivenLambda::Scalar(lambda) => Value::Same(*lambda),
             GivenLambda::Rows(lambda) => numbers(lambda.column(device).cast(*wide), 1.0),
         });
-        let (mut hot, mut share, mut dense) = (None, Value::Same(1.0), None);
+        let (mut hot, mut share, mut label, mut dense) = (None, Value::Same(1.0), None, None);
         match &batch.targets {
             GivenTargets::Probabilities(probabilities) => {
                 let t = rows_of(probabilities.clone().to_device(device), shape).cast(*dtype);
@@ -66,18 +78,30 @@ impl Rows {
             }
             GivenTargets::Classes(labels) => {
                 let mut labels = labels.column(device).cast(*index);
+                label = Some(labels.clone());
                 if let (Some((second, _)), Some(lambda)) = (&batch.mix, lambda) {
                     let second = second.column(device).cast(*index);
                     // The same label twice is one hot class.
                     let same = labels.clone().equal(second.clone());
-                    let lambda = lambda.tensor(&Tensor::ones(same.dims(), (device, *wide))).mask_fill(same, 1.0);
+                    let lambda = lambda
+                        .tensor(&Tensor::ones(same.dims(), (device, *wide)))
+                        .mask_fill(same, 1.0);
+                    label = Some(
+                        labels.clone().mask_where(lambda.clone().lower_elem(0.5), second.clone()),
+                    );
                     share = Value::Each(Tensor::cat(vec![lambda.clone(), -lambda + 1.0], 1));
                     labels = Tensor::cat(vec![labels, second], 1);
                 }
                 // An index that the dtype cannot hold marks no row.
-                let held = config.ignore_indices.iter().filter(|&&ignore| *index == DType::I64 || i32::try_from(ignore).is_ok());
+                let held = config
+                    .ignore_indices
+                    .iter()
+                    .filter(|&&ignore| *index == DType::I64 || i32::try_from(ignore).is_ok());
                 ignored.extend(held.map(|&ignore| labels.clone().equal_elem(ignore).any_dim(1)));
-                let outside = labels.clone().lower_elem(0).bool_or(labels.clone().greater_equal_elem(table.classes as i64));
+                let outside = labels
+                    .clone()
+                    .lower_elem(0)
+                    .bool_or(labels.clone().greater_equal_elem(table.classes as i64));
                 unusable.push(outside.clone().any_dim(1));
                 hot = Some(labels.mask_fill(outside, 0));
             }
@@ -88,6 +112,7 @@ impl Rows {
             unusable: unusable.into_iter().reduce(Tensor::bool_or),
             hot,
             share,
+            label,
             dense,
             epsilon: epsilon.unwrap_or(Value::Same(config.label_smoothing)),
             weight: weight.unwrap_or(Value::Same(1.0)),
@@ -115,7 +140,9 @@ impl Rows {
         match (values, &self.dense) {
             (Value::Same(_), _) => values.clone(),
             (_, None) => (&self.share * self.at_hot(values)).sum(),
-            (Value::Each(values), Some(t)) => Value::Each(sum(&(t.clone() * values.clone().cast(t.dtype()))).cast(values.dtype())),
+            (Value::Each(values), Some(t)) => {
+                Value::Each(sum(&(t.clone() * values.clone().cast(t.dtype()))).cast(values.dtype()))
+            }
         }
     }
 
@@ -127,15 +154,19 @@ impl Rows {
             (Some(matrix), Some(hot), _) => {
                 let of_label = |j: usize| {
                     let share = self.share.tensor(&table.nan).cast(table.dtype);
-                    matrix.clone().select(0, hot.clone().narrow(1, j, 1).flatten(0, 1)) * share.narrow(1, j, 1)
+                    matrix.clone().select(0, hot.clone().narrow(1, j, 1).flatten(0, 1))
+                        * share.narrow(1, j, 1)
                 };
                 (1..hot.dims()[1]).map(of_label).fold(of_label(0), |sum, v| sum + v)
             }
-            // Over the wrong classes of a dense target: linear in it. What rounding leaves below 0 is 0.
+            // Over the wrong classes of a dense target: linear in it. What rounding leaves below 0
+            // is 0.
             (None, _, Some(t)) if !matches!(table.pi, Value::Same(0.0)) => {
-                let [shared, own] = [&table.sigma, &table.pi].map(|column| t.clone() * column.tensor(&table.nan).cast(table.dtype));
+                let [shared, own] = [&table.sigma, &table.pi]
+                    .map(|column| t.clone() * column.tensor(&table.nan).cast(table.dtype));
                 let shared = sum(&shared);
-                (table.v.as_ref().map_or(shared.clone(), |v| shared * v.clone()) + own).clamp_min(0.0)
+                (table.v.as_ref().map_or(shared.clone(), |v| shared * v.clone()) + own)
+                    .clamp_min(0.0)
             }
             _ => return (table.v.clone(), self.average(&table.sigma)),
         };
@@ -148,14 +179,17 @@ impl Rows {
             (Some(given), ..) => return [given; 2].map(Value::Same),
             (None, Denominator::Rows, _) => return [self.count as f64; 2].map(Value::Same),
             // Class weights act on terms or on whole rows, not on both.
-            (None, Denominator::PyTorch, None) => &self.class_weight * self.average(&self.table.term),
+            (None, Denominator::PyTorch, None) => {
+                &self.class_weight * self.average(&self.table.term)
+            }
             (None, Denominator::PyTorch, Some(_)) => self.class_weight.clone(),
             _ => Value::Same(1.0),
         };
         [weights, Value::Same(1.0)].map(|weights| match (weights, &self.ignored) {
             (Value::Same(_), None) => Value::Same(self.count as f64),
             (weights, ignored) => {
-                let column = weights.tensor(&Tensor::ones([self.count, 1], (&self.table.device, self.table.wide)));
+                let column = weights
+                    .tensor(&Tensor::ones([self.count, 1], (&self.table.device, self.table.wide)));
                 Value::Each(sum(&zero_where(ignored, &column).reshape([1, self.count])))
             }
         })
@@ -164,5 +198,9 @@ impl Rows {
 
 /// Where a number is not in [0, `highest`].
 fn outside(numbers: &Tensor<2>, highest: f64) -> Tensor<2, Bool> {
-    numbers.clone().greater_equal_elem(0.0).bool_and(numbers.clone().lower_equal_elem(highest)).bool_not()
+    numbers
+        .clone()
+        .greater_equal_elem(0.0)
+        .bool_and(numbers.clone().lower_equal_elem(highest))
+        .bool_not()
 }

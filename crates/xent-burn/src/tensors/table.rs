@@ -1,5 +1,5 @@
-//! The table by class ([`ClassTable`]) on a device: uploaded once for each criterion, number of classes, device and dtype. No
-//! other file of this folder makes tensors from host data.
+//! The table by class ([`ClassTable`]) on a device: uploaded once for each criterion, number of
+//! classes, device and dtype. No other file of this folder makes tensors from host data.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +10,8 @@ use xent::{Criterion, InputError, Prior};
 use super::ops::Value;
 use crate::autodiff;
 
-/// How many tables a criterion keeps. More are made only if K, the device or the dtype keeps changing.
+/// How many tables a criterion keeps. More are made only if K, the device or the dtype keeps
+/// changing.
 pub(super) const KEPT: usize = 8;
 
 /// The columns of [`ClassTable`], each `[1, K]` where classes differ.
@@ -38,14 +39,20 @@ pub(super) struct Table {
 }
 
 impl Table {
-    fn new<const D: usize>(criterion: &Criterion, logits: &Tensor<D>, classes: usize) -> Result<Self, InputError> {
+    fn new<const D: usize>(
+        criterion: &Criterion,
+        logits: &Tensor<D>,
+        classes: usize,
+    ) -> Result<Self, InputError> {
         let host = ClassTable::new(criterion, classes, TargetKind::Labels)?;
         let (device, dtype) = place(logits);
-        // Graphics devices that claim f64 may have wrong logarithms in it: ln 1 was −88 on Mesa's lavapipe.
+        // Graphics devices that claim f64 may have wrong logarithms in it: ln 1 was −88 on Mesa's
+        // lavapipe.
         let wide = if autodiff::has_engine(logits) { DType::F64 } else { dtype };
         let index = if device.supports_dtype(DType::I64) { DType::I64 } else { DType::I32 };
         let upload = |numbers: &[f64], rows: usize, dtype: DType| {
-            let data = TensorData::new(numbers.to_vec(), [rows, numbers.len() / rows]).convert_dtype(dtype);
+            let data = TensorData::new(numbers.to_vec(), [rows, numbers.len() / rows])
+                .convert_dtype(dtype);
             Tensor::<2>::from_data(data, (&device, dtype))
         };
         let column = |column: Column<'_>| match column {
@@ -76,12 +83,15 @@ impl Table {
         })
     }
 
-    /// A vector over the classes with the class weights that act on terms. `None` is 1 on every class.
+    /// A vector over the classes with the class weights that act on terms. `None` is 1 on every
+    /// class.
     pub(super) fn weighed(&self, vector: Option<&Tensor<2>>) -> Option<Tensor<2>> {
         match (vector, &self.term) {
             (vector, Value::Same(_)) => vector.cloned(),
             (None, Value::Each(weights)) => Some(weights.clone().cast(self.dtype)),
-            (Some(vector), Value::Each(weights)) => Some(vector.clone() * weights.clone().cast(self.dtype)),
+            (Some(vector), Value::Each(weights)) => {
+                Some(vector.clone() * weights.clone().cast(self.dtype))
+            }
         }
     }
 }
@@ -100,10 +110,18 @@ impl Tables {
     ///
     /// # Errors
     /// [`InputError`] if the criterion is for another number of classes.
-    pub(super) fn get<const D: usize>(&self, criterion: &Criterion, logits: &Tensor<D>, classes: usize) -> Result<Arc<Table>, InputError> {
+    pub(super) fn get<const D: usize>(
+        &self,
+        criterion: &Criterion,
+        logits: &Tensor<D>,
+        classes: usize,
+    ) -> Result<Arc<Table>, InputError> {
         let (device, dtype) = place(logits);
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(table) = tables.iter().find(|table| (&table.device, table.dtype, table.classes) == (&device, dtype, classes)) {
+        if let Some(table) = tables
+            .iter()
+            .find(|table| (&table.device, table.dtype, table.classes) == (&device, dtype, classes))
+        {
             return Ok(table.clone());
         }
         let table = Arc::new(Table::new(criterion, logits, classes)?);

@@ -7,11 +7,14 @@ use xent_spec::{Allowed, Answer, Case, Denominator, Dtype, IndexDtype, RowValue,
 
 type Outcome<T> = Result<T, Error>;
 
-/// burn's rows are tensors with at least one axis, and an upstream gradient of another shape is an error of burn's.
+/// burn's rows are tensors with at least one axis, and an upstream gradient of another shape is an
+/// error of burn's.
 pub fn supports(case: &Case) -> bool {
     let upstream = match &case.upstream.0 {
         RowValue::Shared(_) => true,
-        RowValue::Each(upstream) => case.reduction == xent_spec::Reduction::None && upstream.len() == case.row_count(),
+        RowValue::Each(upstream) => {
+            case.reduction == xent_spec::Reduction::None && upstream.len() == case.row_count()
+        }
     };
     (2..=4).contains(&case.shape.len()) && upstream
 }
@@ -27,7 +30,8 @@ pub fn run(case: &Case, device: &Device, composed: bool) -> Result<Answer, Strin
     .map_err(|error| error.to_string())
 }
 
-/// `D` dimensions of logits, `R` of rows, `G` of the memory in which the logits lie: the axes and the gap between neighbours.
+/// `D` dimensions of logits, `R` of rows, `G` of the memory in which the logits lie: the axes and
+/// the gap between neighbours.
 struct Subject<'a, const D: usize, const R: usize, const G: usize> {
     case: &'a Case,
     device: Device,
@@ -37,7 +41,8 @@ struct Subject<'a, const D: usize, const R: usize, const G: usize> {
 
 impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
     fn new(case: &'a Case, device: &Device) -> Self {
-        let order = if case.layout.order.is_empty() { (0..D).collect() } else { case.layout.order.clone() };
+        let order =
+            if case.layout.order.is_empty() { (0..D).collect() } else { case.layout.order.clone() };
         Self { case, device: device.clone(), order }
     }
 
@@ -53,8 +58,10 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
 
         if case.reduction == xent_spec::Reduction::None {
             let call = |logits| self.call(&criterion, logits);
-            let frozen: CrossEntropyOutput<R> = call(logits.clone().detach()).forward_no_reduction_with_output()?;
-            let output: CrossEntropyOutput<R> = call(logits.clone()).forward_no_reduction_with_output()?;
+            let frozen: CrossEntropyOutput<R> =
+                call(logits.clone().detach()).forward_no_reduction_with_output()?;
+            let output: CrossEntropyOutput<R> =
+                call(logits.clone()).forward_no_reduction_with_output()?;
             let loss: Tensor<R> = call(logits.clone()).forward_no_reduction()?;
             assert_same(case, &numbers(&loss), &numbers(&output.loss));
             Ok(self.answer(output, &frozen.loss, &logits, &buffer))
@@ -70,7 +77,9 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
     /// burn has no views without elements.
     fn without_rows(&self, criterion: &xent_burn::CrossEntropy) -> Outcome<Answer> {
         let shape: [usize; D] = self.case.shape.clone().try_into().unwrap();
-        let logits = Tensor::<D>::zeros(shape, (&self.device.clone().autodiff(), dtype(self.case.dtype))).require_grad();
+        let logits =
+            Tensor::<D>::zeros(shape, (&self.device.clone().autodiff(), dtype(self.case.dtype)))
+                .require_grad();
         let call = self.call(criterion, logits.clone());
         if self.case.reduction == xent_spec::Reduction::None {
             let output: CrossEntropyOutput<R> = call.forward_no_reduction_with_output()?;
@@ -84,7 +93,8 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
     }
 
     fn config(&self) -> Outcome<CrossEntropyConfig> {
-        Ok(CrossEntropyConfig::new(translate::config(self.case)?).with_class_axis(self.case.axis as isize))
+        Ok(CrossEntropyConfig::new(translate::config(self.case)?)
+            .with_class_axis(self.case.axis as isize))
     }
 
     fn call<'c>(&self, criterion: &'c xent_burn::CrossEntropy, logits: Tensor<D>) -> Call<'c, D> {
@@ -96,9 +106,14 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
                     RowValue::Shared(lambda) => (*lambda).into(),
                     RowValue::Each(lambda) => self.row_numbers(lambda).into(),
                 };
-                criterion.on(logits, self.labels(*dtype, a)).mixed_with(self.labels(*dtype, b), lambda)
+                criterion
+                    .on(logits, self.labels(*dtype, a))
+                    .mixed_with(self.labels(*dtype, b), lambda)
             }
-            Targets::Probabilities { dtype: of, values } => criterion.on(logits, self.like_logits::<Float>(values.clone(), self.dtype(dtype(*of), DType::F32))),
+            Targets::Probabilities { dtype: of, values } => criterion.on(
+                logits,
+                self.like_logits::<Float>(values.clone(), self.dtype(dtype(*of), DType::F32)),
+            ),
         };
         if let RowValue::Each(epsilon) = &case.epsilon {
             call = call.label_smoothing_rows(self.row_numbers(epsilon));
@@ -107,12 +122,17 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
             call = call.row_weights(self.row_numbers(weights));
         }
         if !case.ignored_rows.is_empty() {
-            call = call
-                .ignored_rows(Tensor::<R, Bool>::from_data(TensorData::new(case.ignored_rows.clone(), self.row_shape(case.ignored_rows.len())), &self.device));
+            call = call.ignored_rows(Tensor::<R, Bool>::from_data(
+                TensorData::new(case.ignored_rows.clone(), self.row_shape(case.ignored_rows.len())),
+                &self.device,
+            ));
         }
         call = match &case.allowed {
             Allowed::All => call,
-            Allowed::Shared(allowed) => call.allowed_classes(Tensor::from_data(TensorData::new(allowed.clone(), [allowed.len()]), &self.device)),
+            Allowed::Shared(allowed) => call.allowed_classes(Tensor::from_data(
+                TensorData::new(allowed.clone(), [allowed.len()]),
+                &self.device,
+            )),
             Allowed::Each(allowed) => {
                 let dtype = Tensor::<1, Bool>::from_bool([true], &self.device).dtype();
                 call.allowed_classes_rows(self.like_logits::<Bool>(allowed.clone(), dtype))
@@ -148,16 +168,26 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
             IndexDtype::I64 => DType::I64,
         };
         let dtype = self.dtype(dtype, DType::I32);
-        Tensor::from_data(TensorData::new(labels.to_vec(), self.row_shape(labels.len())).convert_dtype(dtype), (&self.device, dtype))
+        Tensor::from_data(
+            TensorData::new(labels.to_vec(), self.row_shape(labels.len())).convert_dtype(dtype),
+            (&self.device, dtype),
+        )
     }
 
     fn row_numbers(&self, numbers: &[f64]) -> Tensor<R> {
         let dtype = self.dtype(DType::F64, DType::F32);
-        Tensor::from_data(TensorData::new(numbers.to_vec(), self.row_shape(numbers.len())).convert_dtype(dtype), (&self.device, dtype))
+        Tensor::from_data(
+            TensorData::new(numbers.to_vec(), self.row_shape(numbers.len())).convert_dtype(dtype),
+            (&self.device, dtype),
+        )
     }
 
     /// `[N, K]` to the case's shape.
-    fn like_logits<K: burn::tensor::kind::Basic>(&self, entries: Vec<impl burn::tensor::Element>, dtype: DType) -> Tensor<D, K> {
+    fn like_logits<K: burn::tensor::kind::Basic>(
+        &self,
+        entries: Vec<impl burn::tensor::Element>,
+        dtype: DType,
+    ) -> Tensor<D, K> {
         let mut shape = [1; D];
         shape[0] = entries.len();
         let rows = self.case.row_count() * self.case.class_count();
@@ -167,27 +197,47 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
             dims.push(classes);
             shape = dims.try_into().unwrap();
         }
-        let tensor = Tensor::<D, K>::from_data(TensorData::new(entries, shape).convert_dtype(dtype), (&self.device, dtype));
-        if tensor.shape().num_elements() == rows { tensor.movedim(D - 1, self.case.axis) } else { tensor }
+        let tensor = Tensor::<D, K>::from_data(
+            TensorData::new(entries, shape).convert_dtype(dtype),
+            (&self.device, dtype),
+        );
+        if tensor.shape().num_elements() == rows {
+            tensor.movedim(D - 1, self.case.axis)
+        } else {
+            tensor
+        }
     }
 
-    /// A leaf of burn's graph in which the logits lie as the case's layout says (its padding rounded up to whole steps of the innermost axis, which burn's views need), NaN
-    /// elsewhere.
+    /// A leaf of burn's graph in which the logits lie as the case's layout says (its padding
+    /// rounded up to whole steps of the innermost axis, which burn's views need), NaN elsewhere.
     fn buffer(&self) -> Tensor<1> {
         let case = self.case;
         let len = case.layout.offset + self.grid().iter().product::<usize>();
-        let places = Tensor::<1>::from_data(TensorData::new((0..len).map(|place| place as f32).collect(), [len]), (&Device::flex(), DType::F32));
+        let places = Tensor::<1>::from_data(
+            TensorData::new((0..len).map(|place| place as f32).collect(), [len]),
+            (&Device::flex(), DType::F32),
+        );
         let mut entries = vec![f64::NAN; len];
-        numbers(&self.view(places)).iter().zip(&case.logits).for_each(|(&place, &logit)| entries[place as usize] = logit);
+        numbers(&self.view(places))
+            .iter()
+            .zip(&case.logits)
+            .for_each(|(&place, &logit)| entries[place as usize] = logit);
         let dtype = dtype(case.dtype);
-        Tensor::from_data(TensorData::new(entries, [len]).convert_dtype(dtype), (&self.device.clone().autodiff(), dtype)).require_grad()
+        Tensor::from_data(
+            TensorData::new(entries, [len]).convert_dtype(dtype),
+            (&self.device.clone().autodiff(), dtype),
+        )
+        .require_grad()
     }
 
-    /// The shape of all memory after the offset: axes in their order, the innermost padded, and the gap as an axis of its own.
+    /// The shape of all memory after the offset: axes in their order, the innermost padded, and the
+    /// gap as an axis of its own.
     fn grid(&self) -> [usize; G] {
         let step = 1 + self.case.layout.gap;
         let mut grid = [step; G];
-        grid.iter_mut().zip(&self.order).for_each(|(length, &axis)| *length = self.case.shape[axis]);
+        grid.iter_mut()
+            .zip(&self.order)
+            .for_each(|(length, &axis)| *length = self.case.shape[axis]);
         grid[D - 1] += self.case.layout.padding.div_ceil(step);
         grid
     }
@@ -196,14 +246,24 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
     fn view(&self, buffer: Tensor<1>) -> Tensor<D> {
         let grid = self.grid();
         let len: usize = grid.iter().product();
-        let grid = buffer.slice_dim(0, self.case.layout.offset..self.case.layout.offset + len).reshape(grid).slice_dim(G - 1, 0..1).squeeze_dim::<D>(G - 1);
+        let grid = buffer
+            .slice_dim(0, self.case.layout.offset..self.case.layout.offset + len)
+            .reshape(grid)
+            .slice_dim(G - 1, 0..1)
+            .squeeze_dim::<D>(G - 1);
         let innermost = self.order[D - 1];
         let mut back = [0; D];
         self.order.iter().enumerate().for_each(|(place, &axis)| back[axis] = place as isize);
         grid.slice_dim(D - 1, 0..self.case.shape[innermost]).permute(back)
     }
 
-    fn answer<const P: usize>(&self, output: CrossEntropyOutput<P>, frozen: &Tensor<P>, logits: &Tensor<D>, buffer: &Tensor<1>) -> Answer {
+    fn answer<const P: usize>(
+        &self,
+        output: CrossEntropyOutput<P>,
+        frozen: &Tensor<P>,
+        logits: &Tensor<D>,
+        buffer: &Tensor<1>,
+    ) -> Answer {
         let case = self.case;
         let loss = output.loss.clone();
         assert!(loss.is_tracked() && !frozen.is_tracked(), "{}", case.name);
@@ -217,23 +277,34 @@ impl<'a, const D: usize, const R: usize, const G: usize> Subject<'a, D, R, G> {
             RowValue::Shared(upstream) => loss.clone() * upstream,
             RowValue::Each(_) => {
                 let upstream = TensorData::new(upstream, loss.dims()).convert_dtype(reported);
-                loss.clone() * Tensor::from_data(upstream, (&self.device.clone().autodiff(), reported))
+                loss.clone()
+                    * Tensor::from_data(upstream, (&self.device.clone().autodiff(), reported))
             }
         };
         let gradients = weighed.sum().backward();
-        let gradient = buffer.grad(&gradients).unwrap_or_else(|| panic!("{}: no gradient", case.name));
+        let gradient =
+            buffer.grad(&gradients).unwrap_or_else(|| panic!("{}: no gradient", case.name));
         assert_eq!(gradient.dtype(), logits.dtype());
         let mut beside = numbers(&gradient);
-        let places =
-            Tensor::<1>::from_data(TensorData::new((0..beside.len()).map(|place| place as f32).collect(), [beside.len()]), (&Device::flex(), DType::F32));
+        let places = Tensor::<1>::from_data(
+            TensorData::new((0..beside.len()).map(|place| place as f32).collect(), [beside.len()]),
+            (&Device::flex(), DType::F32),
+        );
         numbers(&self.view(places)).iter().for_each(|&place| beside[place as usize] = 0.0);
-        assert!(beside.iter().all(|&entry| entry == 0.0), "{}: a gradient beside the logits", case.name);
+        assert!(
+            beside.iter().all(|&entry| entry == 0.0),
+            "{}: a gradient beside the logits",
+            case.name
+        );
 
         answer(output, self.view(gradient))
     }
 }
 
-fn answer<const P: usize, const D: usize>(output: CrossEntropyOutput<P>, gradient: Tensor<D>) -> Answer {
+fn answer<const P: usize, const D: usize>(
+    output: CrossEntropyOutput<P>,
+    gradient: Tensor<D>,
+) -> Answer {
     let first = integer(&output.first_non_finite);
     Answer {
         loss: numbers(&output.loss),
@@ -260,7 +331,8 @@ fn integer(tensor: &Tensor<1, Int>) -> i64 {
 }
 
 fn assert_same(case: &Case, a: &[f64], b: &[f64]) {
-    let same = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()));
+    let same =
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b || (a.is_nan() && b.is_nan()));
     assert!(same, "{}: {a:?} and {b:?}", case.name);
 }
 

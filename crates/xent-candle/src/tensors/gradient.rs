@@ -29,13 +29,15 @@ pub(super) struct Gradient {
 }
 
 impl Backward for Gradient {
-    /// The upstream gradient comes in before anything is rounded to the logits' dtype: in half precision
-    /// a product afterwards could not save what had underflowed.
+    /// The upstream gradient comes in before anything is rounded to the logits' dtype: in half
+    /// precision a product afterwards could not save what had underflowed.
     fn backward(&self, logits: &Tensor, upstream: &Tensor) -> Result<Tensor> {
         let Setting { dtype, wide, .. } = self.setting;
         let upstream = PerRow::Each(upstream.detach().reshape(((), 1))?.to_dtype(wide)?);
-        let on_exp = self.on_exp.times(&upstream)?.tensor(wide, logits.device())?.to_dtype(dtype)?;
-        let mut gradient = self.target.times(&upstream)?.taken_from(self.exp.broadcast_mul(&on_exp)?, None)?;
+        let on_exp =
+            self.on_exp.times(&upstream)?.tensor(wide, logits.device())?.to_dtype(dtype)?;
+        let mut gradient =
+            self.target.times(&upstream)?.taken_from(self.exp.broadcast_mul(&on_exp)?, None)?;
         if let Some(slope) = &self.slope {
             gradient = (gradient * slope)?;
         }

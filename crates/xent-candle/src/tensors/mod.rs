@@ -1,6 +1,6 @@
 //! On any device: candle's own operations, from end to end. No number comes to the host but through
-//! [`Evaluation::output`], and after the first call with a criterion and a number of classes nothing goes
-//! to the device but the batch itself.
+//! [`Evaluation::output`], and after the first call with a criterion and a number of classes
+//! nothing goes to the device but the batch itself.
 //!
 //! ```text
 //! table       what the criterion says of K classes: made once for a device and kept
@@ -10,14 +10,14 @@
 //! gradient    in backward: on_exp·e^(z − m) − γ·v − τ·t − Σ β_j δ_j, with the upstream gradient in the coefficients
 //! ```
 //!
-//! What is one number per row is computed in f64 where the device has it. What would be an error on the
-//! CPU engine is NaN in its row, for nothing is looked at.
+//! What is one number per row is computed in f64 where the device has it. What would be an error on
+//! the CPU engine is NaN in its row, for nothing is looked at.
 //!
 //! # Passes over `[N, K]`
 //!
-//! candle runs one kernel for each operation, so the time is that of reading and writing `[N, K]`. The
-//! plain loss of f32 logits (labels, uniform prior) is five kernels forward and two backward, seven reads
-//! and four writes in all:
+//! candle runs one kernel for each operation, so the time is that of reading and writing `[N, K]`.
+//! The plain loss of f32 logits (labels, uniform prior) is five kernels forward and two backward,
+//! seven reads and four writes in all:
 //!
 //! | | reads | writes |
 //! |---|---|---|
@@ -70,8 +70,8 @@ use gradient::Gradient;
 use ops::{PerRow, either, fill_where, first_largest, is_finite, is_nonzero, is_zero, total};
 use rows::{RowCoefficients, Target};
 use statistics::{Statistics, Transformed};
-use table::{Setting, Table};
 pub(crate) use table::Tables;
+use table::{Setting, Table};
 
 /// A batch whose rows are folded.
 pub(crate) struct Evaluation<'a> {
@@ -87,16 +87,30 @@ pub(crate) struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    pub(crate) fn new(criterion: &'a Criterion, tables: &Tables, batch: &GivenBatch<'_>, shape: &'a LogitsShape, logits: &'a Tensor) -> Result<Self> {
+    pub(crate) fn new(
+        criterion: &'a Criterion,
+        tables: &Tables,
+        batch: &GivenBatch<'_>,
+        shape: &'a LogitsShape,
+        logits: &'a Tensor,
+    ) -> Result<Self> {
         let config = criterion.config();
-        let kind = if batch.probabilities().is_some() { TargetKind::Probabilities } else { TargetKind::Labels };
+        let kind = if batch.probabilities().is_some() {
+            TargetKind::Probabilities
+        } else {
+            TargetKind::Labels
+        };
         let table = tables.get(criterion, &Setting::new(logits, shape.classes(), kind))?;
         let setting = &table.setting;
         let rows = RowCoefficients::new(config, batch, shape, &table)?;
         let allowed = match batch.allowed_classes {
             Some(mask) => {
                 let mask = bring(mask, mask.dtype(), &setting.device)?;
-                let mask = if mask.dims() == shape.dims() { rows_of(shape, &mask)? } else { mask.reshape((1, ()))? };
+                let mask = if mask.dims() == shape.dims() {
+                    rows_of(shape, &mask)?
+                } else {
+                    mask.reshape((1, ()))?
+                };
                 Some(is_nonzero(&mask)?)
             }
             None => None,
@@ -113,9 +127,17 @@ impl<'a> Evaluation<'a> {
         if self.config.z_loss > 0.0 {
             loss = (loss + self.reduced(&self.z_loss()?, &self.rows.denominators.z_loss)?)?;
         }
-        let dims = if self.config.reduction == Reduction::None { self.shape.row_dims() } else { Vec::new() };
+        let dims = if self.config.reduction == Reduction::None {
+            self.shape.row_dims()
+        } else {
+            Vec::new()
+        };
         let loss = loss.to_dtype(self.table.setting.dtype)?.reshape(dims)?;
-        attach(self.logits, loss, if self.logits.track_op() { Some(self.gradient()?) } else { None })
+        attach(
+            self.logits,
+            loss,
+            if self.logits.track_op() { Some(self.gradient()?) } else { None },
+        )
     }
 
     /// The loss and its parts as numbers.
@@ -127,18 +149,24 @@ impl<'a> Evaluation<'a> {
             _ => Reduced::Rows(numbers),
         };
         let denominator = &rows.denominators.loss;
-        let part = |value: &PerRow| Ok::<_, crate::Error>(reduced(numbers(&self.reduced(&self.weighed(value)?, denominator)?)?));
+        let part = |value: &PerRow| {
+            Ok::<_, crate::Error>(reduced(numbers(
+                &self.reduced(&self.weighed(value)?, denominator)?,
+            )?))
+        };
         let label = match &rows.target {
             Target::Labels(hot) => hot.largest()?,
             Target::Dense(t, _) => first_largest(t, &table.numbers)?,
         };
-        let true_rows = |mask: &Tensor| Ok::<_, crate::Error>(read_back::<u8>(mask)?.into_iter().map(|row| row > 0));
-        let out = either(rows.ignored.as_ref(), Some(&statistics.nan))?;
+        let true_rows = |mask: &Tensor| {
+            Ok::<_, crate::Error>(read_back::<u8>(mask)?.into_iter().map(|row| row > 0))
+        };
         let hit = first_largest(&self.transformed.z, &table.numbers)?.broadcast_eq(&label)?;
-        let correct = out.map_or(Ok(hit.clone()), |out| hit.broadcast_gt(&out))?;
+        let correct = hit.broadcast_gt(&either(rows.ignored.as_ref(), &statistics.nan)?)?;
         let z_loss = self.z_loss()?;
         let finite = (is_finite(&self.cross_entropy()?)? * is_finite(&z_loss)?)?;
-        let mut bad = true_rows(&is_zero(&finite)?)?.enumerate().filter(|&(_, bad)| bad).map(|(row, _)| row);
+        let mut bad =
+            true_rows(&is_zero(&finite)?)?.enumerate().filter(|&(_, bad)| bad).map(|(row, _)| row);
 
         // All that xent says of no rows is replaced.
         let mut output = Config::new().build()?.forward(&Rows::new(&[0.0f64; 0], 1)?, &[0u8; 0])?;
@@ -149,9 +177,12 @@ impl<'a> Evaluation<'a> {
         output.floor = part(&self.folded.floor(rows, statistics, &table.setting)?)?;
         output.lse = numbers(&self.row(&PerRow::Each(statistics.lse.clone()))?)?;
         output.correct = true_rows(&correct)?.filter(|&correct| correct).count();
-        output.denominator = read_back(&denominator.tensor(table.setting.wide, &table.setting.device)?)?[0];
+        output.denominator =
+            read_back(&denominator.tensor(table.setting.wide, &table.setting.device)?)?[0];
         output.rows = self.shape.rows();
-        output.ignored = rows.ignored.as_ref().map_or(Ok(0), |mask| Ok::<_, crate::Error>(true_rows(mask)?.filter(|&row| row).count()))?;
+        output.ignored = rows.ignored.as_ref().map_or(Ok(0), |mask| {
+            Ok::<_, crate::Error>(true_rows(mask)?.filter(|&row| row).count())
+        })?;
         output.first_non_finite = bad.next();
         output.non_finite = bad.count() + usize::from(output.first_non_finite.is_some());
         Ok(output)
@@ -197,7 +228,11 @@ impl<'a> Evaluation<'a> {
                 let mean = PerRow::Each(total(rows)?).over(denominator)?;
                 let mean = mean.tensor(rows.dtype(), rows.device())?;
                 match self.empty()? {
-                    Some(empty) => fill_where(&empty, if self.config.empty_mean == EmptyMean::Zero { 0.0 } else { f64::NAN }, &mean),
+                    Some(empty) => fill_where(
+                        &empty,
+                        if self.config.empty_mean == EmptyMean::Zero { 0.0 } else { f64::NAN },
+                        &mean,
+                    ),
                     None => Ok(mean),
                 }
             }
@@ -216,7 +251,8 @@ impl<'a> Evaluation<'a> {
     fn gradient(&self) -> Result<Gradient> {
         let Self { config, table, rows, statistics, folded, .. } = self;
         let Setting { dtype, wide, device, .. } = &table.setting;
-        let (mut factor, mut on_lse, mut dead) = (rows.weight.over(&PerRow::Same(config.temperature))?, PerRow::Same(2.0 * config.z_loss), rows.ignored.clone());
+        let mut factor = rows.weight.over(&PerRow::Same(config.temperature))?;
+        let (mut on_lse, mut dead) = (PerRow::Same(2.0 * config.z_loss), rows.ignored.clone());
         if config.reduction == Reduction::Mean {
             let mut divisor = rows.denominators.loss.clone();
             if config.z_loss > 0.0 {
@@ -225,7 +261,7 @@ impl<'a> Evaluation<'a> {
             if let Some(empty) = self.empty()? {
                 divisor = divisor.fill_where(&empty, f64::NAN, *wide)?;
                 if config.empty_mean == EmptyMean::Zero {
-                    dead = either(dead.as_ref(), Some(&empty))?;
+                    dead = Some(either(dead.as_ref(), &empty)?);
                 }
             }
             factor = factor.over(&divisor)?;
@@ -237,7 +273,10 @@ impl<'a> Evaluation<'a> {
             None => None,
         };
         let masked = match &statistics.masked {
-            Some(masked) => Some((masked.clone(), fill_where(&statistics.nan, f64::NAN, &PerRow::Same(0.0).tensor(*dtype, device)?)?)),
+            Some(masked) => Some((
+                masked.clone(),
+                fill_where(&statistics.nan, f64::NAN, &PerRow::Same(0.0).tensor(*dtype, device)?)?,
+            )),
             None => None,
         };
         Ok(Gradient {
@@ -265,21 +304,29 @@ mod tests {
     use crate::transfer::tests::take_counts;
 
     fn configs() -> Vec<Config> {
-        let third = PriorMatrix::new(3, &[0.25, 0.25, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2, 0.6]).unwrap();
+        let third =
+            PriorMatrix::new(3, &[0.25, 0.25, 0.5, 0.5, 0.25, 0.25, 0.2, 0.2, 0.6]).unwrap();
         let smoothed = || Config::new().label_smoothing(0.1);
         vec![
             Config::new(),
             smoothed().softcap(5.0).temperature(2.0).z_loss(0.1).form(Form::KlDivergence),
             smoothed().class_weights(&[1.0, 2.0, 0.0]).z_loss(0.1),
-            smoothed().class_weights(&[1.0, 2.0, 0.0]).class_weighting(ClassWeighting::PerRow).reduction(Reduction::None),
-            smoothed().prior(Prior::WrongClasses).masked(Masked::Renormalise).empty_mean(EmptyMean::Zero),
+            smoothed()
+                .class_weights(&[1.0, 2.0, 0.0])
+                .class_weighting(ClassWeighting::PerRow)
+                .reduction(Reduction::None),
+            smoothed()
+                .prior(Prior::WrongClasses)
+                .masked(Masked::Renormalise)
+                .empty_mean(EmptyMean::Zero),
             smoothed().prior(Prior::Excluding(vec![1])).form(Form::KlDivergence),
             smoothed().prior(Prior::Fixed(vec![0.5, 0.5, 0.0])).masked(Masked::Renormalise),
             smoothed().prior(Prior::ByTrueClass(third)).form(Form::KlDivergence),
         ]
     }
 
-    /// Nothing is read back, and after the first call nothing is uploaded; each tensor of the batch is brought once.
+    /// Nothing is read back, and after the first call nothing is uploaded; each tensor of the batch
+    /// is brought once.
     #[test]
     fn all_stays_on_the_device() {
         let device = &Device::Cpu;
@@ -296,15 +343,28 @@ mod tests {
             let calls: [(&str, usize, &dyn Fn() -> Result<Tensor>); 4] = [
                 ("labels", 1, &|| ignoring.forward(&logits, &labels)),
                 ("probabilities", 1, &|| criterion.forward(&logits, &probabilities)),
-                ("options", 5, &|| plain().row_weights(&numbers).label_smoothing_rows(&numbers).ignored_rows(&mask).allowed_classes(&allowed).forward()),
-                ("two labels", 3, &|| plain().mixed_with(&labels, &numbers).denominator(3.0).forward()),
+                ("options", 5, &|| {
+                    plain()
+                        .row_weights(&numbers)
+                        .label_smoothing_rows(&numbers)
+                        .ignored_rows(&mask)
+                        .allowed_classes(&allowed)
+                        .forward()
+                }),
+                ("two labels", 3, &|| {
+                    plain().mixed_with(&labels, &numbers).denominator(3.0).forward()
+                }),
             ];
             for (name, brought, call) in calls {
                 call().unwrap();
                 take_counts();
                 for _ in 0..2 {
                     call().unwrap().sum_all().unwrap().backward().unwrap();
-                    assert_eq!(take_counts(), Counts { uploads: 0, brought, read_back: 0 }, "configuration {index}, {name}");
+                    assert_eq!(
+                        take_counts(),
+                        Counts { uploads: 0, brought, read_back: 0 },
+                        "configuration {index}, {name}"
+                    );
                 }
             }
         }
@@ -313,9 +373,13 @@ mod tests {
     #[test]
     fn a_table_is_uploaded_once() {
         let device = &Device::Cpu;
-        let [logits, wide] = [DType::F32, DType::F64].map(|dtype| Tensor::zeros((2, 3), dtype, device).unwrap());
+        let [logits, wide] =
+            [DType::F32, DType::F64].map(|dtype| Tensor::zeros((2, 3), dtype, device).unwrap());
         let labels = Tensor::new(&[0i64, 2], device).unwrap();
-        let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1).class_weights(&[1.0, 2.0, 3.0])).unwrap().composed(true);
+        let criterion =
+            CrossEntropy::new(Config::new().label_smoothing(0.1).class_weights(&[1.0, 2.0, 3.0]))
+                .unwrap()
+                .composed(true);
         let uploads = |criterion: &CrossEntropy, logits: &Tensor, targets: &Tensor| {
             criterion.forward(logits, targets).unwrap();
             take_counts().uploads
@@ -340,8 +404,8 @@ mod tests {
         assert_eq!(take_counts().read_back, 1);
     }
 
-    /// The functions of candle that copy between host and device, and those that may: a comparison with a
-    /// number uploads it.
+    /// The functions of candle that copy between host and device, and those that may: a comparison
+    /// with a number uploads it.
     #[test]
     fn nothing_copies_but_through_transfer() {
         let sources = [
@@ -354,8 +418,23 @@ mod tests {
             include_str!("mod.rs"),
             include_str!("../attach.rs"),
         ];
-        let copies = ["Tensor::new(", "from_vec", "from_slice", "from_iter", "arange", "to_vec", "to_scalar", "to_device", "rand", "eye(", "tril2", "triu2", "cumsum"];
-        let compares = ["eq", "ne", "lt", "gt", "le", "ge", "maximum", "minimum", "clamp", "cmp"].map(|name| format!(".{name}("));
+        let copies = [
+            "Tensor::new(",
+            "from_vec",
+            "from_slice",
+            "from_iter",
+            "arange",
+            "to_vec",
+            "to_scalar",
+            "to_device",
+            "rand",
+            "eye(",
+            "tril2",
+            "triu2",
+            "cumsum",
+        ];
+        let compares = ["eq", "ne", "lt", "gt", "le", "ge", "maximum", "minimum", "clamp", "cmp"]
+            .map(|name| format!(".{name}("));
         for source in sources {
             let code = source.split("#[cfg(test)]").next().unwrap();
             for name in copies.into_iter().chain(compares.iter().map(String::as_str)) {

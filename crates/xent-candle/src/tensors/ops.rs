@@ -1,8 +1,9 @@
 //! Small operations that the formulas are written in.
 //!
-//! Tensors are `[N, K]`, columns `[N, 1]` (or `[N, 2]` for two hot classes), rows `[1, K]` or single
-//! numbers `[1, 1]`, and broadcast against each other. Masks are u8, 1 for true. A number that stands
-//! beside a tensor is an argument of a kernel or is filled in on the device, and never uploaded.
+//! Tensors are `[N, K]`, columns `[N, 1]` (or `[N, 2]` for two hot classes), rows `[1, K]` or
+//! single numbers `[1, 1]`, and broadcast against each other. Masks are u8, 1 for true. A number
+//! that stands beside a tensor is an argument of a kernel or is filled in on the device, and never
+//! uploaded.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -20,10 +21,16 @@ fn zero(like: &Tensor) -> Result<Tensor> {
     Ok(Tensor::zeros((1, 1), like.dtype(), like.device())?)
 }
 
-/// `yes` where `mask` is true, else `no`. Not a product with the mask: what is not selected may be NaN.
+/// `yes` where `mask` is true, else `no`. Not a product with the mask: what is not selected may be
+/// NaN.
 pub(super) fn select(mask: &Tensor, yes: &Tensor, no: &Tensor) -> Result<Tensor> {
-    let shape = mask.shape().broadcast_shape_binary_op(yes.shape(), "select")?.broadcast_shape_binary_op(no.shape(), "select")?;
-    Ok(mask.broadcast_as(&shape)?.where_cond(&yes.broadcast_as(&shape)?, &no.broadcast_as(&shape)?)?)
+    let shape = mask
+        .shape()
+        .broadcast_shape_binary_op(yes.shape(), "select")?
+        .broadcast_shape_binary_op(no.shape(), "select")?;
+    Ok(mask
+        .broadcast_as(&shape)?
+        .where_cond(&yes.broadcast_as(&shape)?, &no.broadcast_as(&shape)?)?)
 }
 
 /// `tensor`, and `value` where `mask` is true.
@@ -62,14 +69,12 @@ pub(super) fn is_within(tensor: &Tensor, most: f64) -> Result<Tensor> {
 }
 
 /// Where either mask is true; a missing one is nowhere true.
-pub(super) fn either(a: Option<&Tensor>, b: Option<&Tensor>) -> Result<Option<Tensor>> {
-    Ok(match (a, b) {
-        (Some(a), Some(b)) => Some(a.broadcast_maximum(b)?),
-        (one, other) => one.or(other).cloned(),
-    })
+pub(super) fn either(a: Option<&Tensor>, b: &Tensor) -> Result<Tensor> {
+    Ok(a.map_or_else(|| Ok(b.clone()), |a| a.broadcast_maximum(b))?)
 }
 
-/// ln(1 + x) of x ≥ 0, which candle lacks: ln of the rounded 1 + x, corrected for what rounding lost (Kahan).
+/// ln(1 + x) of x ≥ 0, which candle lacks: ln of the rounded 1 + x, corrected for what rounding
+/// lost (Kahan).
 pub(super) fn log1p(x: &Tensor) -> Result<Tensor> {
     let rounded = (x + 1.0)?;
     let gained = (&rounded - 1.0)?;
@@ -83,12 +88,20 @@ pub(super) fn sum(values: &Tensor) -> Result<Tensor> {
     let (rows, classes) = values.dims2()?;
     let blocks = classes / BLOCK;
     if blocks < 2 || !values.device().is_cpu() {
-        return Ok(if classes == 1 { values.clone() } else { values.sum_keepdim(1)? });
+        // A copy: callers write to what they summed.
+        return Ok(if classes == 1 { values.copy()? } else { values.sum_keepdim(1)? });
     }
-    let whole = values.narrow(1, 0, blocks * BLOCK)?.contiguous()?.reshape((rows, blocks, BLOCK))?.sum(2)?;
+    let whole = values
+        .narrow(1, 0, blocks * BLOCK)?
+        .contiguous()?
+        .reshape((rows, blocks, BLOCK))?
+        .sum(2)?;
     match classes % BLOCK {
         0 => sum(&whole),
-        left => sum(&Tensor::cat(&[&whole, &values.narrow(1, classes - left, left)?.contiguous()?.sum_keepdim(1)?], 1)?),
+        left => sum(&Tensor::cat(
+            &[&whole, &values.narrow(1, classes - left, left)?.contiguous()?.sum_keepdim(1)?],
+            1,
+        )?),
     }
 }
 
@@ -104,8 +117,8 @@ pub(super) fn first_largest(values: &Tensor, numbers: &Tensor) -> Result<Tensor>
     Ok(select(&at_largest, numbers, &nowhere)?.min_keepdim(1)?)
 }
 
-/// A number of each row, or of each hot class of a row: a plain number while all are the same, so that
-/// what an option does not change costs nothing.
+/// A number of each row, or of each hot class of a row: a plain number while all are the same, so
+/// that what an option does not change costs nothing.
 #[derive(Debug, Clone)]
 pub(super) enum PerRow {
     Same(f64),
@@ -120,7 +133,9 @@ impl PerRow {
         Ok(match (self, other) {
             (Self::Same(a), Self::Same(b)) => Self::Same(a + b),
             (Self::Same(0.0), each) | (each, Self::Same(0.0)) => each.clone(),
-            (Self::Same(a), Self::Each(b)) | (Self::Each(b), Self::Same(a)) => Self::Each((b + *a)?),
+            (Self::Same(a), Self::Each(b)) | (Self::Each(b), Self::Same(a)) => {
+                Self::Each((b + *a)?)
+            }
             (Self::Each(a), Self::Each(b)) => Self::Each(a.broadcast_add(b)?),
         })
     }
@@ -130,7 +145,9 @@ impl PerRow {
             (Self::Same(a), Self::Same(b)) => Self::Same(a * b),
             (Self::Same(0.0), _) | (_, Self::Same(0.0)) => Self::Same(0.0),
             (Self::Same(1.0), each) | (each, Self::Same(1.0)) => each.clone(),
-            (Self::Same(a), Self::Each(b)) | (Self::Each(b), Self::Same(a)) => Self::Each((b * *a)?),
+            (Self::Same(a), Self::Each(b)) | (Self::Each(b), Self::Same(a)) => {
+                Self::Each((b * *a)?)
+            }
             (Self::Each(a), Self::Each(b)) => Self::Each(a.broadcast_mul(b)?),
         })
     }
@@ -138,7 +155,9 @@ impl PerRow {
     /// The product, which is 0 where `self` is, even beside ∞.
     pub(super) fn times_or_zero(&self, other: &Self) -> Result<Self> {
         match (self, self.times(other)?) {
-            (Self::Each(a), Self::Each(product)) => Ok(Self::Each(fill_where(&is_zero(a)?, 0.0, &product)?)),
+            (Self::Each(a), Self::Each(product)) => {
+                Ok(Self::Each(fill_where(&is_zero(a)?, 0.0, &product)?))
+            }
             (_, product) => Ok(product),
         }
     }
@@ -158,7 +177,8 @@ impl PerRow {
         self.map(|number| 1.0 - number, |column| Ok(column.affine(-1.0, 1.0)?))
     }
 
-    /// 0 where the number is below: rounding may leave less than 0 of a difference that is not negative.
+    /// 0 where the number is below: rounding may leave less than 0 of a difference that is not
+    /// negative.
     pub(super) fn at_least_zero(&self) -> Result<Self> {
         self.map(|number| number.max(0.0), |column| Ok(column.relu()?))
     }
@@ -173,7 +193,11 @@ impl PerRow {
         Ok(Self::Each(fill_where(mask, value, &self.tensor(wide, mask.device())?)?))
     }
 
-    pub(super) fn map(&self, same: impl FnOnce(f64) -> f64, each: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
+    pub(super) fn map(
+        &self,
+        same: impl FnOnce(f64) -> f64,
+        each: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<Self> {
         Ok(match self {
             Self::Same(number) => Self::Same(same(*number)),
             Self::Each(column) => Self::Each(each(column)?),
@@ -226,10 +250,16 @@ mod tests {
             for x in [0.0, 1e-30, 1e-9, 1e-3, 0.5, 1.0, 1e4, 2e5] {
                 let unit = if dtype == DType::F32 { 6e-8 } else { 1.2e-16 };
                 let x = read_back::<f64>(&number(x, dtype, &Device::Cpu).unwrap()).unwrap()[0];
-                let got = read_back::<f64>(&log1p(&number(x, dtype, &Device::Cpu).unwrap()).unwrap()).unwrap()[0];
+                let got =
+                    read_back::<f64>(&log1p(&number(x, dtype, &Device::Cpu).unwrap()).unwrap())
+                        .unwrap()[0];
                 assert!((got - x.ln_1p()).abs() <= 4.0 * unit * x.ln_1p(), "{dtype:?}, {x}: {got}");
             }
-            assert!(read_back::<f64>(&log1p(&number(f64::NAN, dtype, &Device::Cpu).unwrap()).unwrap()).unwrap()[0].is_nan());
+            assert!(
+                read_back::<f64>(&log1p(&number(f64::NAN, dtype, &Device::Cpu).unwrap()).unwrap())
+                    .unwrap()[0]
+                    .is_nan()
+            );
         }
     }
 
@@ -246,8 +276,13 @@ mod tests {
 
     #[test]
     fn the_first_of_equals() {
-        let values = Tensor::new(&[[1f32, 3.0, 3.0], [2.0, 2.0, 1.0], [f32::NEG_INFINITY; 3]], &Device::Cpu).unwrap();
+        let values =
+            Tensor::new(&[[1f32, 3.0, 3.0], [2.0, 2.0, 1.0], [f32::NEG_INFINITY; 3]], &Device::Cpu)
+                .unwrap();
         let numbers = Tensor::new(&[[0u32, 1, 2]], &Device::Cpu).unwrap();
-        assert_eq!(read_back::<u32>(&first_largest(&values, &numbers).unwrap()).unwrap(), [1, 0, 0]);
+        assert_eq!(
+            read_back::<u32>(&first_largest(&values, &numbers).unwrap()).unwrap(),
+            [1, 0, 0]
+        );
     }
 }

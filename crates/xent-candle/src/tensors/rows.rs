@@ -5,7 +5,10 @@ use candle_core::{DType, Tensor};
 use xent::host::LogitsShape;
 use xent::{Config, Denominator};
 
-use super::ops::{PerRow, either, fill_where, is_finite, is_nonzero, is_within, is_zero, select, sum, total, zero_unless};
+use super::ops::{
+    PerRow, either, fill_where, is_finite, is_nonzero, is_within, is_zero, select, sum, total,
+    zero_unless,
+};
 use super::table::{Prior, Setting, Table, Vector};
 use crate::batch::{GivenBatch, Labels, Lambda, rows_of};
 use crate::error::Result;
@@ -17,7 +20,7 @@ pub(super) struct RowCoefficients {
     /// The mask of ignored rows.
     pub(super) ignored: Option<Tensor>,
     /// The mask of rows whose targets or numbers are outside their range.
-    pub(super) unusable: Option<Tensor>,
+    pub(super) unusable: Tensor,
     pub(super) target: Target,
     /// Σ t after class weights.
     pub(super) target_mass: PerRow,
@@ -79,9 +82,18 @@ pub(super) struct Denominators {
 }
 
 impl RowCoefficients {
-    pub(super) fn new(config: &Config, batch: &GivenBatch<'_>, shape: &LogitsShape, table: &Table) -> Result<Self> {
+    pub(super) fn new(
+        config: &Config,
+        batch: &GivenBatch<'_>,
+        shape: &LogitsShape,
+        table: &Table,
+    ) -> Result<Self> {
         let setting = &table.setting;
-        let mut reader = Reader { setting, ignored: None, unusable: None };
+        let mut reader = Reader {
+            setting,
+            ignored: None,
+            unusable: Tensor::zeros((shape.rows(), 1), DType::U8, &setting.device)?,
+        };
         if let Some(mask) = batch.ignored_rows {
             reader.ignored = Some(is_nonzero(&reader.column(mask, mask.dtype())?)?);
         }
@@ -101,35 +113,47 @@ impl RowCoefficients {
             _ => Some(RowPrior::new(&target, table)?),
         };
         let kept = match &ignored {
-            Some(ignored) if config.denominator != Denominator::Rows => {
-                PerRow::Each(total(&ignored.to_dtype(setting.wide)?)?.affine(-1.0, shape.rows() as f64)?)
-            }
+            Some(ignored) if config.denominator != Denominator::Rows => PerRow::Each(
+                total(&ignored.to_dtype(setting.wide)?)?.affine(-1.0, shape.rows() as f64)?,
+            ),
             _ => PerRow::Same(shape.rows() as f64),
         };
-        // A target's average of the class weights: T where they multiply terms, W where they multiply rows.
+        // A target's average of the class weights: T where they multiply terms, W where they
+        // multiply rows.
         let average = match &target {
             Target::Labels(_) => whole.times(&target_mass)?,
             Target::Dense(..) => whole.clone(),
         };
         let denominators = match (batch.denominator, average) {
-            (Some(given), _) => Denominators { loss: PerRow::Same(given), z_loss: PerRow::Same(given) },
+            (Some(given), _) => {
+                Denominators { loss: PerRow::Same(given), z_loss: PerRow::Same(given) }
+            }
             (None, PerRow::Each(weights)) if config.denominator == Denominator::PyTorch => {
-                let weights = match either(ignored.as_ref(), unusable.as_ref())? {
-                    Some(left_out) => fill_where(&left_out, 0.0, &weights)?,
-                    None => weights,
-                };
-                Denominators { loss: PerRow::Each(total(&weights)?), z_loss: kept }
+                let counted = fill_where(&either(ignored.as_ref(), &unusable)?, 0.0, &weights)?;
+                Denominators { loss: PerRow::Each(total(&counted)?), z_loss: kept }
             }
             _ => Denominators { loss: kept.clone(), z_loss: kept },
         };
-        Ok(Self { ignored, unusable, target, target_mass, epsilon, weight, whole, prior, denominators })
+        Ok(Self {
+            ignored,
+            unusable,
+            target,
+            target_mass,
+            epsilon,
+            weight,
+            whole,
+            prior,
+            denominators,
+        })
     }
 }
 
 impl Target {
     /// Σ t after class weights, and W.
     fn masses(&self, table: &Table) -> Result<(PerRow, PerRow)> {
-        let wide = |tensor: &Tensor| Ok::<_, crate::Error>(PerRow::Each(sum(tensor)?.to_dtype(table.setting.wide)?));
+        let wide = |tensor: &Tensor| {
+            Ok::<_, crate::Error>(PerRow::Each(sum(tensor)?.to_dtype(table.setting.wide)?))
+        };
         Ok(match self {
             Self::Labels(hot) => {
                 // Shares sum to 1.
@@ -162,7 +186,11 @@ impl Hot {
             PerRow::Same(_) => Ok(self.class.clone()),
             PerRow::Each(share) => {
                 let (first, second) = (share.narrow(1, 0, 1)?, share.narrow(1, 1, 1)?);
-                select(&first.broadcast_ge(&second)?, &self.class.narrow(1, 0, 1)?, &self.class.narrow(1, 1, 1)?)
+                select(
+                    &first.broadcast_ge(&second)?,
+                    &self.class.narrow(1, 0, 1)?,
+                    &self.class.narrow(1, 1, 1)?,
+                )
             }
         }
     }
@@ -173,18 +201,28 @@ impl RowPrior {
         let setting = &table.setting;
         let (plain, shared) = match &table.prior {
             Prior::Shared(shared) => (shared.plain.clone(), Some(shared)),
-            Prior::ByTrueClass(matrix) => (Vector::new(by_true_class(matrix, target, setting)?)?, None),
+            Prior::ByTrueClass(matrix) => {
+                (Vector::new(by_true_class(matrix, target, setting)?)?, None)
+            }
             Prior::WrongClasses { open, spread } => match target {
-                Target::Dense(t, _) => (Vector::new(wrong_classes(t, open.as_ref(), *spread)?)?, None),
+                Target::Dense(t, _) => {
+                    (Vector::new(wrong_classes(t, open.as_ref(), *spread)?)?, None)
+                }
                 Target::Labels(_) => unreachable!("labels share v"),
             },
         };
         let weighted = match (shared, &table.term_row) {
             (_, None) => None,
             (Some(shared), Some(_)) => Some(shared.weighted.clone()),
-            (None, Some(weights)) => Some(Vector::new(plain.entries(setting)?.broadcast_mul(weights)?)?),
+            (None, Some(weights)) => {
+                Some(Vector::new(plain.entries(setting)?.broadcast_mul(weights)?)?)
+            }
         };
-        let sum = |vector: &Vector| Ok::<_, crate::Error>(PerRow::Each(sum(&vector.entries(setting)?)?.to_dtype(setting.wide)?));
+        let sum = |vector: &Vector| {
+            Ok::<_, crate::Error>(PerRow::Each(
+                sum(&vector.entries(setting)?)?.to_dtype(setting.wide)?,
+            ))
+        };
         let (plain_mass, mass) = match (shared, &weighted) {
             (Some(shared), _) => (PerRow::Same(shared.plain_mass), PerRow::Same(shared.mass)),
             (None, Some(weighted)) => (sum(&plain)?, sum(weighted)?),
@@ -200,7 +238,10 @@ impl RowPrior {
         };
         let (at_hot, pi) = match target {
             Target::Labels(hot) => {
-                let v = shared.map_or_else(|| plain.at(&hot.class, setting), |shared| shared.at.at(&hot.class))?;
+                let v = shared.map_or_else(
+                    || plain.at(&hot.class, setting),
+                    |shared| shared.at.at(&hot.class),
+                )?;
                 (hot.own.times(&v)?, hot.share.times(&table.pi.at(&hot.class)?)?)
             }
             Target::Dense(..) => (PerRow::Same(0.0), PerRow::Same(0.0)),
@@ -209,7 +250,16 @@ impl RowPrior {
             Some(weighted) => (weighted, Some(plain)),
             None => (plain, None),
         };
-        Ok(Self { sigma, v, plain, mass, plain_mass, xlogx: shared.map(|shared| shared.xlogx), at_hot, pi })
+        Ok(Self {
+            sigma,
+            v,
+            plain,
+            mass,
+            plain_mass,
+            xlogx: shared.map(|shared| shared.xlogx),
+            at_hot,
+            pi,
+        })
     }
 }
 
@@ -230,7 +280,8 @@ fn by_true_class(matrix: &Tensor, target: &Target, setting: &Setting) -> Result<
 }
 
 /// The mass of each class of t, spread over the open classes other than itself, `[N, K]`. `open` is
-/// missing where no class is excluded; `spread` counts those classes for an open and an excluded class.
+/// missing where no class is excluded; `spread` counts those classes for an open and an excluded
+/// class.
 fn wrong_classes(t: &Tensor, open: Option<&Tensor>, spread: [usize; 2]) -> Result<Tensor> {
     let over_open = |t: &Tensor| match spread[0] {
         // There is no other class: each keeps its own.
@@ -250,15 +301,27 @@ fn wrong_classes(t: &Tensor, open: Option<&Tensor>, spread: [usize; 2]) -> Resul
 struct Reader<'a> {
     setting: &'a Setting,
     ignored: Option<Tensor>,
-    unusable: Option<Tensor>,
+    unusable: Tensor,
 }
 
 impl Reader<'_> {
-    fn target(&mut self, labels: &Labels<'_>, config: &Config, shape: &LogitsShape, table: &Table) -> Result<Target> {
+    fn target(
+        &mut self,
+        labels: &Labels<'_>,
+        config: &Config,
+        shape: &LogitsShape,
+        table: &Table,
+    ) -> Result<Target> {
         let (class, share, own) = match labels {
             Labels::One(probabilities) if probabilities.dtype().is_float() => {
-                let t = rows_of(shape, &bring(probabilities, self.setting.dtype, &self.setting.device)?)?;
-                let weighted = table.term_row.as_ref().map_or(Ok(t.clone()), |weights| t.broadcast_mul(weights))?;
+                let t = rows_of(
+                    shape,
+                    &bring(probabilities, self.setting.dtype, &self.setting.device)?,
+                )?;
+                let weighted = table
+                    .term_row
+                    .as_ref()
+                    .map_or(Ok(t.clone()), |weights| t.broadcast_mul(weights))?;
                 return Ok(Target::Dense(t, Vector::new(weighted)?));
             }
             Labels::One(labels) => (self.classes(labels, config)?, PerRow::ONE, PerRow::ONE),
@@ -268,14 +331,20 @@ impl Reader<'_> {
                     Lambda::Scalar(lambda) => self.numbers(None, *lambda, 1.0)?,
                     Lambda::Rows(lambda) => self.numbers(Some(lambda), 0.0, 1.0)?,
                 };
-                let lambda = lambda.tensor(self.setting.wide, &self.setting.device)?.broadcast_as(a.shape())?;
+                let lambda = lambda
+                    .tensor(self.setting.wide, &self.setting.device)?
+                    .broadcast_as(a.shape())?;
                 // One label given twice has the whole share.
                 let same = a.broadcast_eq(&b)?;
                 let first = fill_where(&same, 1.0, &lambda)?;
                 let second = first.affine(-1.0, 1.0)?;
                 let own = is_zero(&same)?.to_dtype(self.setting.wide)?;
                 let pair = |a: &Tensor, b: &Tensor| Tensor::cat(&[a, b], 1);
-                (pair(&a, &b)?, PerRow::Each(pair(&first, &second)?), PerRow::Each(pair(&own.ones_like()?, &own)?))
+                (
+                    pair(&a, &b)?,
+                    PerRow::Each(pair(&first, &second)?),
+                    PerRow::Each(pair(&own.ones_like()?, &own)?),
+                )
             }
         };
         let term = table.term.at(&class)?;
@@ -287,14 +356,18 @@ impl Reader<'_> {
         let labels = self.column(labels, DType::I64)?;
         let integer = |number: i64| Tensor::full(number, (1, 1), &self.setting.device);
         for &index in &config.ignore_indices {
-            self.ignored = either(self.ignored.as_ref(), Some(&labels.broadcast_eq(&integer(index)?)?))?;
+            self.ignored =
+                Some(either(self.ignored.as_ref(), &labels.broadcast_eq(&integer(index)?)?)?);
         }
-        let classes = labels.broadcast_maximum(&integer(0)?)?.broadcast_minimum(&integer(self.setting.classes as i64 - 1)?)?;
+        let classes = labels
+            .broadcast_maximum(&integer(0)?)?
+            .broadcast_minimum(&integer(self.setting.classes as i64 - 1)?)?;
         self.mark(&classes.broadcast_eq(&labels)?)?;
         Ok(classes.to_dtype(DType::U32)?)
     }
 
-    /// Numbers in [0, `most`], 0 where they are outside; `otherwise` for all rows if there are none.
+    /// Numbers in [0, `most`], 0 where they are outside; `otherwise` for all rows if there are
+    /// none.
     fn numbers(&mut self, numbers: Option<&Tensor>, otherwise: f64, most: f64) -> Result<PerRow> {
         let Some(numbers) = numbers else { return Ok(PerRow::Same(otherwise)) };
         let numbers = self.column(numbers, self.setting.wide)?;
@@ -305,7 +378,7 @@ impl Reader<'_> {
 
     /// Notes the rows that are not good as unusable.
     fn mark(&mut self, good: &Tensor) -> Result<()> {
-        self.unusable = either(self.unusable.as_ref(), Some(&is_zero(good)?))?;
+        self.unusable = either(Some(&self.unusable), &is_zero(good)?)?;
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use xent::host::LogitsShape;
 use xent::{Config, Masked};
 
-use super::ops::{PerRow, fill_where, is_finite, is_zero, log1p, number, select, sum};
+use super::ops::{PerRow, either, fill_where, is_finite, is_zero, log1p, number, select, sum};
 use super::rows::{Hot, RowCoefficients, RowPrior, Target};
 use super::table::{Setting, Vector};
 use crate::batch::rows_of;
@@ -19,7 +19,13 @@ pub(super) struct Transformed {
 
 impl Transformed {
     /// `allowed` is the mask of allowed classes, `[1, K]` or `[N, K]`.
-    pub(super) fn new(logits: &Tensor, allowed: Option<&Tensor>, config: &Config, shape: &LogitsShape, setting: &Setting) -> Result<Self> {
+    pub(super) fn new(
+        logits: &Tensor,
+        allowed: Option<&Tensor>,
+        config: &Config,
+        shape: &LogitsShape,
+        setting: &Setting,
+    ) -> Result<Self> {
         let logits = rows_of(shape, &logits.detach())?.to_dtype(setting.dtype)?;
         let (mut z, mut tanh) = (logits.clone(), None);
         if let Some(cap) = config.softcap {
@@ -70,7 +76,12 @@ pub(super) struct PriorSums {
 }
 
 impl Statistics {
-    pub(super) fn new(z: &Tensor, rows: &RowCoefficients, config: &Config, setting: &Setting) -> Result<Self> {
+    pub(super) fn new(
+        z: &Tensor,
+        rows: &RowCoefficients,
+        config: &Config,
+        setting: &Setting,
+    ) -> Result<Self> {
         let largest = z.argmax_keepdim(1)?;
         let max = z.gather(&largest, 1)?;
         let below = z.broadcast_sub(&max)?;
@@ -82,19 +93,19 @@ impl Statistics {
         exp.scatter_set(&largest, &column.ones_like()?, 1)?;
         let r = log1p(&rest)?;
         let lse = (max.to_dtype(setting.wide)? + &r)?;
-        let nan = is_zero(&is_finite(&lse)?)?;
-        let nan = match &rows.unusable {
-            Some(unusable) => nan.broadcast_maximum(unusable)?,
-            None => nan,
-        };
+        let nan = either(Some(&rows.unusable), &is_zero(&is_finite(&lse)?)?)?;
         let masked = if config.masked == Masked::Renormalise { Some(is_masked(z)?) } else { None };
         let (mut hot, mut target) = (PerRow::Same(0.0), PerRow::Same(0.0));
         match &rows.target {
-            Target::Labels(labels) => hot = PerRow::Each(below.gather(&labels.class, 1)?.to_dtype(setting.wide)?.neg()?),
+            Target::Labels(labels) => {
+                hot = PerRow::Each(below.gather(&labels.class, 1)?.to_dtype(setting.wide)?.neg()?)
+            }
             Target::Dense(_, t) => target = shifted(below.clone(), t, setting)?,
         }
         let prior = match &rows.prior {
-            Some(prior) if !matches!(prior.sigma, PerRow::Same(0.0)) => PriorSums::new(below, masked.as_ref(), prior, &rows.target, setting)?,
+            Some(prior) if !matches!(prior.sigma, PerRow::Same(0.0)) => {
+                PriorSums::new(below, masked.as_ref(), prior, &rows.target, setting)?
+            }
             _ => PriorSums { shifted: PerRow::Same(0.0), open: None },
         };
         Ok(Self { lse, r, nan, exp, exp_sum: (rest + 1.0)?, hot, masked, target, prior })
@@ -103,14 +114,23 @@ impl Statistics {
 
 impl PriorSums {
     /// `below` is z − m, and is written to.
-    fn new(below: Tensor, masked: Option<&Tensor>, prior: &RowPrior, target: &Target, setting: &Setting) -> Result<Self> {
+    fn new(
+        below: Tensor,
+        masked: Option<&Tensor>,
+        prior: &RowPrior,
+        target: &Target,
+        setting: &Setting,
+    ) -> Result<Self> {
         let hot = match target {
             Target::Labels(hot) => Some(hot),
             Target::Dense(..) => None,
         };
-        // At a hot class the share of v and its correction may cancel, so they come together in the fold.
+        // At a hot class the share of v and its correction may cancel, so they come together in the
+        // fold.
         leave_out(&below, hot)?;
-        let Some(masked) = masked else { return Ok(Self { shifted: shifted(below, &prior.v, setting)?, open: None }) };
+        let Some(masked) = masked else {
+            return Ok(Self { shifted: shifted(below, &prior.v, setting)?, open: None });
+        };
         let shifted = shifted(fill_where(masked, 0.0, &below)?, &prior.v, setting)?;
         let open = |vector: &Vector| {
             let entries = fill_where(masked, 0.0, &vector.entries(setting)?)?;
@@ -131,7 +151,11 @@ fn shifted(below: Tensor, vector: &Vector, setting: &Setting) -> Result<PerRow> 
 /// Writes 0 at the hot classes of a tensor `[N, K]` of this call's own.
 fn leave_out(tensor: &Tensor, hot: Option<&Hot>) -> Result<()> {
     match hot {
-        Some(hot) => Ok(tensor.scatter_set(&hot.class, &Tensor::zeros(hot.class.shape(), tensor.dtype(), tensor.device())?, 1)?),
+        Some(hot) => Ok(tensor.scatter_set(
+            &hot.class,
+            &Tensor::zeros(hot.class.shape(), tensor.dtype(), tensor.device())?,
+            1,
+        )?),
         None => Ok(()),
     }
 }

@@ -34,7 +34,8 @@ impl Setting {
     }
 
     fn is(&self, other: &Self) -> bool {
-        (self.dtype, self.classes, self.kind) == (other.dtype, other.classes, other.kind) && self.device.same_device(&other.device)
+        (self.dtype, self.classes, self.kind) == (other.dtype, other.classes, other.kind)
+            && self.device.same_device(&other.device)
     }
 }
 
@@ -86,7 +87,8 @@ pub(super) enum Prior {
     WrongClasses {
         /// The classes that are not excluded, a row; `None` where all are.
         open: Option<Tensor>,
-        /// How many classes the mass of an open true class spreads over, and that of an excluded one.
+        /// How many classes the mass of an open true class spreads over, and that of an excluded
+        /// one.
         spread: [usize; 2],
     },
 }
@@ -111,7 +113,11 @@ impl Table {
         let classes = setting.classes;
         let table = ClassTable::new(criterion, classes, setting.kind).map_err(xent::Error::from)?;
         let Ok(last) = u32::try_from(classes) else {
-            return Err(candle_core::Error::msg(format!("{classes} classes, expected at most {} for candle's operations", u32::MAX)).into());
+            return Err(candle_core::Error::msg(format!(
+                "{classes} classes, expected at most {} for candle's operations",
+                u32::MAX
+            ))
+            .into());
         };
         Ok(Self {
             term: ByClass::new(table.term(), setting)?,
@@ -134,13 +140,25 @@ impl Prior {
             (rules::SharedPrior::Uniform, _) => Column::Same(1.0),
             (rules::SharedPrior::Vector(v), _) => Column::Each(Cow::Borrowed(v)),
             (rules::SharedPrior::PerRow, xent::Prior::ByTrueClass(matrix)) => {
-                return Ok(Self::ByTrueClass(floats(matrix.entries(), (classes, classes), setting.dtype, &setting.device)?));
+                return Ok(Self::ByTrueClass(floats(
+                    matrix.entries(),
+                    (classes, classes),
+                    setting.dtype,
+                    &setting.device,
+                )?));
             }
             (rules::SharedPrior::PerRow, _) => {
                 let mut open = vec![1; classes];
                 table.excluded().iter().for_each(|&class| open[class] = 0);
-                let open = if table.excluded().is_empty() { None } else { Some(upload::<u8>(open, (1, classes), &setting.device)?) };
-                return Ok(Self::WrongClasses { open, spread: [table.spreads_over(false), table.spreads_over(true)] });
+                let open = if table.excluded().is_empty() {
+                    None
+                } else {
+                    Some(upload::<u8>(open, (1, classes), &setting.device)?)
+                };
+                return Ok(Self::WrongClasses {
+                    open,
+                    spread: [table.spreads_over(false), table.spreads_over(true)],
+                });
             }
         };
         let plain: Vec<f64> = (0..classes).map(|class| v.at(class)).collect();
@@ -168,7 +186,9 @@ impl ByClass {
     fn new(column: Column<'_>, setting: &Setting) -> Result<Self> {
         Ok(match column {
             Column::Same(number) => Self::Same(number),
-            Column::Each(numbers) => Self::Each(floats(&numbers, setting.classes, setting.wide, &setting.device)?),
+            Column::Each(numbers) => {
+                Self::Each(floats(&numbers, setting.classes, setting.wide, &setting.device)?)
+            }
         })
     }
 
@@ -184,13 +204,15 @@ impl ByClass {
     pub(super) fn at(&self, classes: &Tensor) -> Result<PerRow> {
         Ok(match self {
             Self::Same(number) => PerRow::Same(*number),
-            Self::Each(column) => PerRow::Each(column.index_select(&classes.flatten_all()?, 0)?.reshape(classes.shape())?),
+            Self::Each(column) => PerRow::Each(
+                column.index_select(&classes.flatten_all()?, 0)?.reshape(classes.shape())?,
+            ),
         })
     }
 }
 
-/// A vector over the classes with entries ≥ 0, a row or `[N, K]`. What is 1, or positive everywhere, is
-/// not multiplied and not looked at.
+/// A vector over the classes with entries ≥ 0, a row or `[N, K]`. What is 1, or positive
+/// everywhere, is not multiplied and not looked at.
 #[derive(Debug, Clone)]
 pub(super) struct Vector {
     /// The entries; `None` where all that are positive are 1.
@@ -203,12 +225,20 @@ impl Vector {
     fn shared(numbers: &[f64], setting: &Setting) -> Result<Self> {
         // As the device has them: what rounds to 0 is 0 there.
         let rounded: Vec<f64> = match setting.dtype {
-            DType::F64 => numbers.to_vec(),
+            DType::F64 => numbers.to_owned(),
             _ => numbers.iter().map(|&number| f64::from(number as f32)).collect(),
         };
         let row = || floats(&rounded, (1, numbers.len()), setting.dtype, &setting.device);
-        let values = if rounded.iter().all(|&number| number == 0.0 || number == 1.0) { None } else { Some(row()?) };
-        let positive = if rounded.iter().all(|&number| number > 0.0) { None } else { Some(is_positive(&row()?)?) };
+        let values = if rounded.iter().all(|&number| number == 0.0 || number == 1.0) {
+            None
+        } else {
+            Some(row()?)
+        };
+        let positive = if rounded.iter().all(|&number| number > 0.0) {
+            None
+        } else {
+            Some(is_positive(&row()?)?)
+        };
         Ok(Self { values, positive })
     }
 
@@ -253,18 +283,26 @@ impl Vector {
     }
 }
 
-/// A column of the table as a row `[1, K]` for what is `[N, K]`; `None` where it is the same for all.
+/// A column of the table as a row `[1, K]` for what is `[N, K]`; `None` where it is the same for
+/// all.
 fn row(column: &Column<'_>, setting: &Setting) -> Result<Option<Tensor>> {
     match column {
         Column::Same(_) => Ok(None),
-        Column::Each(numbers) => floats(numbers, (1, setting.classes), setting.dtype, &setting.device).map(Some),
+        Column::Each(numbers) => {
+            floats(numbers, (1, setting.classes), setting.dtype, &setting.device).map(Some)
+        }
     }
 }
 
 /// Numbers of the host as a tensor, each rounded once.
-fn floats(numbers: &[f64], shape: impl ShapeWithOneHole, dtype: DType, device: &Device) -> Result<Tensor> {
+fn floats(
+    numbers: &[f64],
+    shape: impl ShapeWithOneHole,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
     match dtype {
-        DType::F64 => upload(numbers.to_vec(), shape, device),
+        DType::F64 => upload(numbers.to_owned(), shape, device),
         _ => upload(numbers.iter().map(|&number| number as f32).collect(), shape, device),
     }
 }

@@ -35,7 +35,14 @@ pub struct Case {
 
 impl Case {
     /// `images` divides `rows`.
-    pub fn new(rows: usize, classes: usize, dtype: DType, layout: LayoutName, threads: usize, images: usize) -> Self {
+    pub fn new(
+        rows: usize,
+        classes: usize,
+        dtype: DType,
+        layout: LayoutName,
+        threads: usize,
+        images: usize,
+    ) -> Self {
         Self { rows, classes, dtype, layout, threads, images }
     }
 
@@ -77,7 +84,9 @@ pub fn cases(options: &BenchOptions, cores: usize, free: u64) -> Result<Vec<Case
     once("layout", &options.layout, word)?;
     once("threads", &options.threads, usize::to_string)?;
     if options.batch.is_some() && !options.layout.contains(&LayoutName::Middle) {
-        return Err(Error::input("--batch is the B of [B, K, S]: expected --layout middle with it"));
+        return Err(Error::input(
+            "--batch is the B of [B, K, S]: expected --layout middle with it",
+        ));
     }
     let threads = if options.threads.is_empty() { vec![cores] } else { options.threads.clone() };
     let mut cases = Vec::new();
@@ -85,7 +94,11 @@ pub fn cases(options: &BenchOptions, cores: usize, free: u64) -> Result<Vec<Case
         let images = images(rows, options.batch)?;
         for &dtype in &options.dtype {
             for &layout in &options.layout {
-                cases.extend(threads.iter().map(|&threads| Case::new(rows, classes, dtype, layout, threads, images)));
+                cases.extend(
+                    threads
+                        .iter()
+                        .map(|&threads| Case::new(rows, classes, dtype, layout, threads, images)),
+                );
             }
         }
     }
@@ -93,7 +106,12 @@ pub fn cases(options: &BenchOptions, cores: usize, free: u64) -> Result<Vec<Case
         match case.bytes() {
             None => return Err(Error::input(format!("{} need more than 16 EiB", case.name()))),
             Some(bytes) if bytes > free => {
-                return Err(Error::input(format!("{} need {bytes} bytes ({}); {free} ({}) are free", case.name(), in_gib(bytes), in_gib(free))));
+                return Err(Error::input(format!(
+                    "{} need {bytes} bytes ({}); {free} ({}) are free",
+                    case.name(),
+                    in_gib(bytes),
+                    in_gib(free)
+                )));
             }
             Some(_) => {}
         }
@@ -103,9 +121,17 @@ pub fn cases(options: &BenchOptions, cores: usize, free: u64) -> Result<Vec<Case
 
 fn shapes(options: &BenchOptions) -> Vec<(usize, usize)> {
     if options.rows.is_empty() {
-        return options.classes.iter().map(|&classes| (usual_rows(classes, options.batch), classes)).collect();
+        return options
+            .classes
+            .iter()
+            .map(|&classes| (usual_rows(classes, options.batch), classes))
+            .collect();
     }
-    options.rows.iter().flat_map(|&rows| options.classes.iter().map(move |&classes| (rows, classes))).collect()
+    options
+        .rows
+        .iter()
+        .flat_map(|&rows| options.classes.iter().map(move |&classes| (rows, classes)))
+        .collect()
 }
 
 /// The same for each layout, so that they compare: a multiple of the images in a batch.
@@ -117,9 +143,14 @@ fn usual_rows(classes: usize, batch: Option<usize>) -> usize {
 
 fn images(rows: usize, batch: Option<usize>) -> Result<usize> {
     match batch {
-        Some(batch) if !rows.is_multiple_of(batch) => Err(Error::input(format!("--batch {batch} does not divide {rows} rows"))),
+        Some(batch) if !rows.is_multiple_of(batch) => {
+            Err(Error::input(format!("--batch {batch} does not divide {rows} rows")))
+        }
         Some(batch) => Ok(batch),
-        None => Ok((1..=MOST_USUAL_IMAGES).rev().find(|&images| rows.is_multiple_of(images)).unwrap_or(1)),
+        None => Ok((1..=MOST_USUAL_IMAGES)
+            .rev()
+            .find(|&images| rows.is_multiple_of(images))
+            .unwrap_or(1)),
     }
 }
 
@@ -145,7 +176,10 @@ mod tests {
     fn rows_split_into_images() {
         assert_eq!([8, 12, 7, 13, 1].map(|rows| images(rows, None).unwrap()), [8, 6, 7, 1, 1]);
         assert_eq!(images(12, Some(4)).unwrap(), 4);
-        assert_eq!(images(12, Some(5)).unwrap_err().to_string(), "--batch 5 does not divide 12 rows");
+        assert_eq!(
+            images(12, Some(5)).unwrap_err().to_string(),
+            "--batch 5 does not divide 12 rows"
+        );
     }
 
     #[test]

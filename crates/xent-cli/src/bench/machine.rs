@@ -21,7 +21,11 @@ pub struct Machine {
 impl Machine {
     /// This machine in its present state.
     pub fn here() -> Self {
-        let free = [free_on_machine(), free_in_container()].into_iter().flatten().min().unwrap_or(ASSUMED_FREE);
+        let free = [free_on_machine(), free_in_container()]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(ASSUMED_FREE);
         Self { cores: cores(), cpu: cpu(), free }
     }
 }
@@ -40,6 +44,8 @@ fn free_on_machine() -> Option<u64> {
 }
 
 fn free_in_container() -> Option<u64> {
-    let bytes = |file: &str| read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?.trim().parse::<u64>().ok();
+    let bytes = |file: &str| {
+        read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?.trim().parse::<u64>().ok()
+    };
     Some(bytes("memory.max")?.saturating_sub(bytes("memory.current")?))
 }

@@ -28,7 +28,9 @@ impl Effort {
     /// The share that is done; 1 is enough.
     fn done(self, rounds: usize, since: Instant) -> f64 {
         match self {
-            Self::Seconds(seconds) => (since.elapsed().as_secs_f64() / seconds).min(rounds as f64 / LEAST_ROUNDS as f64),
+            Self::Seconds(seconds) => {
+                (since.elapsed().as_secs_f64() / seconds).min(rounds as f64 / LEAST_ROUNDS as f64)
+            }
             Self::Rounds(wanted) => rounds as f64 / wanted as f64,
         }
     }
@@ -83,17 +85,24 @@ impl Quartiles {
 ///
 /// # Errors
 /// The threads cannot be started, there is not enough memory, or the results are wrong.
-pub fn measure<T: Logit>(case: &Case, criterion: &Criterion, effort: Effort, progress: &(dyn Fn(f64) + Sync)) -> Result<Measured> {
-    let pool =
-        ThreadPoolBuilder::new().num_threads(case.threads).build().map_err(|error| Error::failed(format!("cannot start {} threads: {error}", case.threads)))?;
+pub fn measure<T: Logit>(
+    case: &Case,
+    criterion: &Criterion,
+    effort: Effort,
+    progress: &(dyn Fn(f64) + Sync),
+) -> Result<Measured> {
+    let pool = ThreadPoolBuilder::new().num_threads(case.threads).build().map_err(|error| {
+        Error::failed(format!("cannot start {} threads: {error}", case.threads))
+    })?;
     // The whole case runs inside of the pool, so that entering the pool is not timed.
     pool.install(|| {
         let mut workload = Workload::<T>::new(case, criterion)?;
         workload.check()?;
         let nanoseconds = rounds(&mut workload, effort, progress)?;
         let rounds = nanoseconds[0].len();
-        let [read, copy, forward, forward_backward] =
-            nanoseconds.map(|values| Quartiles::new(values.into_iter().map(|value| value / case.elements() as f64).collect()));
+        let [read, copy, forward, forward_backward] = nanoseconds.map(|values| {
+            Quartiles::new(values.into_iter().map(|value| value / case.elements() as f64).collect())
+        });
         Ok(Measured { rounds, read, copy, forward, forward_backward })
     })
 }
@@ -101,8 +110,13 @@ pub fn measure<T: Logit>(case: &Case, criterion: &Criterion, effort: Effort, pro
 type Step<'a, T> = fn(&mut Workload<'a, T>) -> Result<()>;
 
 /// For each of the four steps, one time per round.
-fn rounds<T: Logit>(workload: &mut Workload<'_, T>, effort: Effort, progress: &(dyn Fn(f64) + Sync)) -> Result<[Vec<f64>; 4]> {
-    let steps: [Step<'_, T>; 4] = [Workload::read, Workload::copy, Workload::forward, Workload::forward_backward];
+fn rounds<T: Logit>(
+    workload: &mut Workload<'_, T>,
+    effort: Effort,
+    progress: &(dyn Fn(f64) + Sync),
+) -> Result<[Vec<f64>; 4]> {
+    let steps: [Step<'_, T>; 4] =
+        [Workload::read, Workload::copy, Workload::forward, Workload::forward_backward];
     let mut calls = [1; 4];
     for (step, calls) in steps.iter().zip(&mut calls) {
         while time(workload, *step, *calls)? < SHORTEST {
@@ -123,7 +137,11 @@ fn rounds<T: Logit>(workload: &mut Workload<'_, T>, effort: Effort, progress: &(
     }
 }
 
-fn time<'a, T: Logit>(workload: &mut Workload<'a, T>, step: Step<'a, T>, calls: u32) -> Result<Duration> {
+fn time<'a, T: Logit>(
+    workload: &mut Workload<'a, T>,
+    step: Step<'a, T>,
+    calls: u32,
+) -> Result<Duration> {
     let started = Instant::now();
     for _ in 0..calls {
         step(workload)?;
@@ -137,8 +155,14 @@ mod tests {
 
     #[test]
     fn quartiles_by_hand() {
-        assert_eq!(Quartiles::new(vec![5.0, 1.0, 2.0, 4.0, 3.0]), Quartiles { low: 2.0, median: 3.0, high: 4.0 });
-        assert_eq!(Quartiles::new(vec![1.0, 2.0, 3.0, 5.0]), Quartiles { low: 1.75, median: 2.5, high: 3.5 });
+        assert_eq!(
+            Quartiles::new(vec![5.0, 1.0, 2.0, 4.0, 3.0]),
+            Quartiles { low: 2.0, median: 3.0, high: 4.0 }
+        );
+        assert_eq!(
+            Quartiles::new(vec![1.0, 2.0, 3.0, 5.0]),
+            Quartiles { low: 1.75, median: 2.5, high: 3.5 }
+        );
         assert_eq!(Quartiles::new(vec![7.0]), Quartiles { low: 7.0, median: 7.0, high: 7.0 });
         assert_eq!(Quartiles { low: 9.0, median: 10.0, high: 12.0 }.spread(), 0.15);
     }

@@ -41,7 +41,9 @@ pub fn bench(options: &BenchOptions) -> Result<()> {
     bar.set_length(cases.len() as u64 * STEPS as u64);
     let measured = cases.iter().enumerate().map(|(index, case)| {
         bar.set_message(format!("case {} of {}", index + 1, cases.len()));
-        measure_case(case, &criterion, effort, &|done| bar.set_position(((index as f64 + done) * STEPS) as u64))
+        measure_case(case, &criterion, effort, &|done| {
+            bar.set_position(((index as f64 + done) * STEPS) as u64)
+        })
     });
     let measured = measured.collect::<Result<Vec<Measured>>>();
     bar.finish_and_clear();
@@ -49,12 +51,27 @@ pub fn bench(options: &BenchOptions) -> Result<()> {
     let timings: Vec<Timing> = cases
         .into_iter()
         .zip(measured?)
-        .map(|(case, measured)| Timing { case, measured, epsilon: options.epsilon, machine: &machine, versions: &versions })
+        .map(|(case, measured)| Timing {
+            case,
+            measured,
+            epsilon: options.epsilon,
+            machine: &machine,
+            versions: &versions,
+        })
         .collect();
-    terminal::print(&if options.json { timing::to_json(&timings).map_err(Error::failed)? } else { text(&timings, &machine, &versions, options) })
+    terminal::print(&if options.json {
+        timing::to_json(&timings).map_err(Error::failed)?
+    } else {
+        text(&timings, &machine, &versions, options)
+    })
 }
 
-fn measure_case(case: &Case, criterion: &Criterion, effort: Effort, progress: &(dyn Fn(f64) + Sync)) -> Result<Measured> {
+fn measure_case(
+    case: &Case,
+    criterion: &Criterion,
+    effort: Effort,
+    progress: &(dyn Fn(f64) + Sync),
+) -> Result<Measured> {
     match case.dtype {
         DType::F32 => measure::<f32>(case, criterion, effort, progress),
         DType::F64 => measure::<f64>(case, criterion, effort, progress),
@@ -67,13 +84,22 @@ fn measure_case(case: &Case, criterion: &Criterion, effort: Effort, progress: &(
 const STEPS: f64 = 1000.0;
 
 /// The machine and the program, the table, and how to read it.
-fn text(timings: &[Timing<'_>], machine: &Machine, versions: &Versions, options: &BenchOptions) -> String {
+fn text(
+    timings: &[Timing<'_>],
+    machine: &Machine,
+    versions: &Versions,
+    options: &BenchOptions,
+) -> String {
     let width = terminal::width();
     let wrapped = |text: &str| terminal::wrapped(text, "", width);
     let table = table::to_text(timings, width);
     let cpu = machine.cpu.as_ref().map(|cpu| format!(" of {cpu}")).unwrap_or_default();
-    let cores = if machine.cores == 1 { "1 core".to_string() } else { format!("{} cores", machine.cores) };
-    let head = format!("xent {} ({} build) on {cores}{cpu}. Label smoothing {}, mean over the rows.", versions.xent, versions.build, options.epsilon);
+    let cores =
+        if machine.cores == 1 { "1 core".to_string() } else { format!("{} cores", machine.cores) };
+    let head = format!(
+        "xent {} ({} build) on {cores}{cpu}. Label smoothing {}, mean over the rows.",
+        versions.xent, versions.build, options.epsilon
+    );
     let rounds = || timings.iter().map(|timing| timing.measured.rounds);
     let rounds = match (rounds().min().unwrap_or(0), rounds().max().unwrap_or(0)) {
         (1, 1) => "1 round".to_string(),

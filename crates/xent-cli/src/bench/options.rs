@@ -133,5 +133,8 @@ fn threads(text: &str) -> Result<usize, String> {
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
-    positive(text).ok().filter(|seconds| *seconds <= MOST_SECONDS).ok_or_else(|| format!("expected a number above 0, at most {MOST_SECONDS}"))
+    positive(text)
+        .ok()
+        .filter(|seconds| *seconds <= MOST_SECONDS)
+        .ok_or_else(|| format!("expected a number above 0, at most {MOST_SECONDS}"))
 }

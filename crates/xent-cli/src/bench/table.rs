@@ -46,13 +46,28 @@ pub fn to_text(timings: &[Timing<'_>], width: usize) -> String {
 fn draw(timings: &[Timing<'_>], kept: u8) -> String {
     let columns = || COLUMNS.iter().filter(|column| column.dispensable <= kept);
     let lines = columns().map(|column| column.head.lines().count()).max().unwrap_or(1);
-    let header = columns().map(|column| format!("{}{}", "\n".repeat(lines - column.head.lines().count()), column.head)).collect();
-    grid(header, timings.iter().map(|timing| columns().map(|column| (column.cell)(timing)).collect()).collect(), CellAlignment::Right)
+    let header = columns()
+        .map(|column| {
+            format!("{}{}", "\n".repeat(lines - column.head.lines().count()), column.head)
+        })
+        .collect();
+    grid(
+        header,
+        timings
+            .iter()
+            .map(|timing| columns().map(|column| (column.cell)(timing)).collect())
+            .collect(),
+        CellAlignment::Right,
+    )
 }
 
 fn time(times: &Quartiles) -> String {
     // One round has no spread.
-    let spread = if times.low < times.high { format!(" ±{:.0}%", 100.0 * times.spread()) } else { String::new() };
+    let spread = if times.low < times.high {
+        format!(" ±{:.0}%", 100.0 * times.spread())
+    } else {
+        String::new()
+    };
     short(times.median) + &spread
 }
 
@@ -79,7 +94,10 @@ mod tests {
 
     #[test]
     fn three_digits() {
-        assert_eq!([0.012345, 0.5, 1.0, 12.345, 123.45, 12345.6, 0.0].map(short), ["0.0123", "0.500", "1.00", "12.3", "123", "12346", "0"]);
+        assert_eq!(
+            [0.012345, 0.5, 1.0, 12.345, 123.45, 12345.6, 0.0].map(short),
+            ["0.0123", "0.500", "1.00", "12.3", "123", "12346", "0"]
+        );
         assert_eq!([0.05, 0.186, 1.5].map(rate), ["0.0500", "0.19", "1.50"]);
     }
 
@@ -88,14 +106,33 @@ mod tests {
         let machine = Machine { cores: 16, cpu: None, free: 0 };
         let versions = Versions::of_this_build();
         let times = |median: f64| Quartiles { low: median * 0.9, median, high: median * 1.15 };
-        let measured = Measured { rounds: 9, read: times(0.1234), copy: times(0.3), forward: times(0.5), forward_backward: times(0.625) };
+        let measured = Measured {
+            rounds: 9,
+            read: times(0.1234),
+            copy: times(0.3),
+            forward: times(0.5),
+            forward_backward: times(0.625),
+        };
         let case = |rows, classes, dtype, layout| Case::new(rows, classes, dtype, layout, 16, 8);
-        let timing = |case| Timing { case, measured: measured.clone(), epsilon: 0.1, machine: &machine, versions: &versions };
-        let timings = [timing(case(33_552, 1000, DType::Bf16, LayoutName::Middle)), timing(case(256, 128_256, DType::F32, LayoutName::Last))];
+        let timing = |case| Timing {
+            case,
+            measured: measured.clone(),
+            epsilon: 0.1,
+            machine: &machine,
+            versions: &versions,
+        };
+        let timings = [
+            timing(case(33_552, 1000, DType::Bf16, LayoutName::Middle)),
+            timing(case(256, 128_256, DType::F32, LayoutName::Last)),
+        ];
         let shown = |text: &str| ["read ", "copy", "GB/s"].map(|head| text.matches(head).count());
-        for (width, heads) in [(120, [2, 2, 2]), (80, [0, 1, 2]), (79, [0, 1, 1]), (10, [0, 1, 1])] {
+        for (width, heads) in [(120, [2, 2, 2]), (80, [0, 1, 2]), (79, [0, 1, 1]), (10, [0, 1, 1])]
+        {
             let text = to_text(&timings, width);
-            assert!(width == 10 || text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
+            assert!(
+                width == 10 || text.lines().all(|line| line.chars().count() <= width),
+                "{width}:\n{text}"
+            );
             assert_eq!(shown(&text), heads, "{width}:\n{text}");
             assert_eq!(text.lines().count(), 3 + 1 + 2, "{width}:\n{text}");
         }

@@ -25,7 +25,12 @@ impl Timing<'_> {
     /// For each step its name, its times and how often it moves each logit's bytes.
     fn times(&self) -> [(&'static str, &Quartiles, usize); 4] {
         let Measured { read, copy, forward, forward_backward, .. } = &self.measured;
-        [("read", read, 1), ("copy", copy, 2), ("forward", forward, 1), ("forward_backward", forward_backward, 2)]
+        [
+            ("read", read, 1),
+            ("copy", copy, 2),
+            ("forward", forward, 1),
+            ("forward_backward", forward_backward, 2),
+        ]
     }
 
     /// Bytes per nanosecond, which is 10⁹ bytes per second.
@@ -60,7 +65,10 @@ impl Serialize for Timing<'_> {
             map.serialize_entry(&format!("{name}_ns_per_element"), &times.median)?;
             map.serialize_entry(&format!("{name}_ns_per_element_low"), &times.low)?;
             map.serialize_entry(&format!("{name}_ns_per_element_high"), &times.high)?;
-            map.serialize_entry(&format!("{name}_gb_per_second"), &self.gb_per_second(times, moved))?;
+            map.serialize_entry(
+                &format!("{name}_gb_per_second"),
+                &self.gb_per_second(times, moved),
+            )?;
         }
         map.serialize_entry("forward_per_read", &self.forward_per_read())?;
         map.serialize_entry("forward_backward_per_copy", &self.forward_backward_per_copy())?;
@@ -74,6 +82,7 @@ impl Serialize for Timing<'_> {
 
 /// An array with one object per line.
 pub fn to_json(timings: &[Timing<'_>]) -> serde_json::Result<String> {
-    let lines = timings.iter().map(serde_json::to_string).collect::<serde_json::Result<Vec<_>>>()?;
+    let lines =
+        timings.iter().map(serde_json::to_string).collect::<serde_json::Result<Vec<_>>>()?;
     Ok(format!("[\n{}\n]", lines.join(",\n")))
 }

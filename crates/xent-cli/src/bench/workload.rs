@@ -62,7 +62,9 @@ impl<'a, T: Logit> Workload<'a, T> {
     /// There is not enough memory.
     pub fn new(case: &Case, criterion: &'a Criterion) -> Result<Self> {
         let mut rng = stream(0, Purpose::Bench);
-        let drawn: Vec<T> = (0..DRAWN + PIECE).map(|_| T::from_f64(SCALE * Distribution::<f64>::sample(&StandardNormal, &mut rng))).collect();
+        let drawn: Vec<T> = (0..DRAWN + PIECE)
+            .map(|_| T::from_f64(SCALE * Distribution::<f64>::sample(&StandardNormal, &mut rng)))
+            .collect();
         let mut logits = filled(T::from_f64(0.0), case.elements(), case)?;
         logits.par_chunks_mut(PIECE).enumerate().for_each(|(index, piece)| {
             // An odd multiplier visits every start before it repeats one.
@@ -78,13 +80,18 @@ impl<'a, T: Logit> Workload<'a, T> {
 
     /// Reads the logits once.
     pub fn read(&mut self) -> Result<()> {
-        black_box(self.logits.par_chunks(self.share).map(T::sum_of_bits).reduce(|| 0, u64::wrapping_add));
+        black_box(
+            self.logits.par_chunks(self.share).map(T::sum_of_bits).reduce(|| 0, u64::wrapping_add),
+        );
         Ok(())
     }
 
     /// Reads the logits and writes as many bytes.
     pub fn copy(&mut self) -> Result<()> {
-        self.written.par_chunks_mut(self.share).zip(self.logits.par_chunks(self.share)).for_each(|(to, from)| to.copy_from_slice(from));
+        self.written
+            .par_chunks_mut(self.share)
+            .zip(self.logits.par_chunks(self.share))
+            .for_each(|(to, from)| to.copy_from_slice(from));
         black_box(&mut self.written);
         Ok(())
     }
@@ -106,11 +113,15 @@ impl<'a, T: Logit> Workload<'a, T> {
     }
 
     fn loss_and_gradient(&mut self) -> Result<Output<T::Real>> {
-        let logits = Rows::with_axis(&self.logits, &self.shape, CLASS_AXIS).map_err(Error::failed)?;
-        let mut grad = RowsMut::with_axis(&mut self.written, &self.shape, CLASS_AXIS).map_err(Error::failed)?;
+        let logits =
+            Rows::with_axis(&self.logits, &self.shape, CLASS_AXIS).map_err(Error::failed)?;
+        let mut grad = RowsMut::with_axis(&mut self.written, &self.shape, CLASS_AXIS)
+            .map_err(Error::failed)?;
         // Multiplied by N, like loss scaling: a row's gradient is then p − y, which half precision
         // can represent.
-        self.criterion.forward_backward(&logits, &self.targets, self.targets.len() as f64, &mut grad).map_err(Error::failed)
+        self.criterion
+            .forward_backward(&logits, &self.targets, self.targets.len() as f64, &mut grad)
+            .map_err(Error::failed)
     }
 
     fn rows<'b>(&self, buffer: &'b [T]) -> Result<Rows<'b, T>> {
@@ -123,21 +134,29 @@ impl<'a, T: Logit> Workload<'a, T> {
     /// The loss is not finite, depends on whether its gradient is requested, or the gradient of the
     /// first, middle or last row is not p − y.
     pub fn check(&mut self) -> Result<()> {
-        let [alone, with_gradient] = [self.loss()?, self.loss_and_gradient()?].map(|output| output.to_f64().loss.scalar().unwrap_or(f64::NAN));
+        let [alone, with_gradient] = [self.loss()?, self.loss_and_gradient()?]
+            .map(|output| output.to_f64().loss.scalar().unwrap_or(f64::NAN));
         if !(alone.is_finite() && with_gradient.is_finite()) {
-            return Err(wrong(format!("the loss is {alone} from forward and {with_gradient} from forward+backward, expected a finite number")));
+            return Err(wrong(format!(
+                "the loss is {alone} from forward and {with_gradient} from forward+backward, expected a finite number"
+            )));
         }
         if (alone - with_gradient).abs() > 1e-5 * alone.abs() {
-            return Err(wrong(format!("the loss is {alone} from forward but {with_gradient} from forward+backward")));
+            return Err(wrong(format!(
+                "the loss is {alone} from forward but {with_gradient} from forward+backward"
+            )));
         }
-        let (logits, grad, rows) = (self.rows(&self.logits)?, self.rows(&self.written)?, self.targets.len());
+        let (logits, grad, rows) =
+            (self.rows(&self.logits)?, self.rows(&self.written)?, self.targets.len());
         [0, rows / 2, rows - 1].into_iter().try_for_each(|row| self.check_row(row, &logits, &grad))
     }
 
     /// Compares a row with the textbook formula, coarsely: the test suite checks the accuracy.
     fn check_row(&self, row: usize, logits: &Rows<'_, T>, grad: &Rows<'_, T>) -> Result<()> {
         let (classes, epsilon) = (logits.classes(), self.criterion.config().label_smoothing);
-        let at = |view: &Rows<'_, T>, class| view.get(row, class).map_or(f64::NAN, |value| xent::Real::to_f64(value.to_real()));
+        let at = |view: &Rows<'_, T>, class| {
+            view.get(row, class).map_or(f64::NAN, |value| xent::Real::to_f64(value.to_real()))
+        };
         let max = (0..classes).map(|class| at(logits, class)).fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = (0..classes).map(|class| (at(logits, class) - max).exp()).sum();
         for class in 0..classes {
@@ -147,7 +166,10 @@ impl<'a, T: Logit> Workload<'a, T> {
             let came = at(grad, class);
             let difference = (came - (p - y)).abs();
             if difference.is_nan() || difference > 0.01 * (p + y) + 1e-6 {
-                return Err(wrong(format!("the gradient of row {row}, class {class} is {came}, expected {}", p - y)));
+                return Err(wrong(format!(
+                    "the gradient of row {row}, class {class} is {came}, expected {}",
+                    p - y
+                )));
             }
         }
         Ok(())
@@ -161,9 +183,13 @@ fn wrong(what: String) -> Error {
 /// A vector of `len` values, whose pages are all written by the threads that will use them.
 fn filled<T: Copy + Send + Sync>(value: T, len: usize, case: &Case) -> Result<Vec<T>> {
     let mut values = Vec::new();
-    values
-        .try_reserve_exact(len)
-        .map_err(|_| Error::failed(format!("not enough memory for {}: cannot allocate {} bytes", case.name(), len * size_of::<T>())))?;
+    values.try_reserve_exact(len).map_err(|_| {
+        Error::failed(format!(
+            "not enough memory for {}: cannot allocate {} bytes",
+            case.name(),
+            len * size_of::<T>()
+        ))
+    })?;
     values.par_extend(rayon::iter::repeat_n(value, len));
     Ok(values)
 }
@@ -186,7 +212,8 @@ mod tests {
         let [one, other] = [0, 1].map(|_| Workload::<f32>::new(&case, &criterion).unwrap());
         assert!(one.logits == other.logits && one.targets == other.targets);
         let n = one.logits.len() as f64;
-        let deviation = (one.logits.iter().map(|&logit| f64::from(logit).powi(2)).sum::<f64>() / n).sqrt();
+        let deviation =
+            (one.logits.iter().map(|&logit| f64::from(logit).powi(2)).sum::<f64>() / n).sqrt();
         assert!((deviation - SCALE).abs() < 0.1, "{deviation}");
         assert_ne!(one.logits[..100], one.logits[PIECE..PIECE + 100]);
         assert!((0..40).all(|class| one.targets.contains(&class)));
@@ -199,7 +226,10 @@ mod tests {
         let mut workload = Workload::<f16>::new(&case, &criterion).unwrap();
         workload.copy().unwrap();
         assert!(workload.share < workload.logits.len() && workload.written == workload.logits);
-        assert_eq!(f32::sum_of_bits(&[1.0, -2.0]), u64::from(0x3F80_0000u32.wrapping_add(0xC000_0000)));
+        assert_eq!(
+            f32::sum_of_bits(&[1.0, -2.0]),
+            u64::from(0x3F80_0000u32.wrapping_add(0xC000_0000))
+        );
     }
 
     #[test]
@@ -213,11 +243,25 @@ mod tests {
                 workload.loss_and_gradient().unwrap();
                 workload.written[0] *= wrong;
                 let grad = workload.rows(&workload.written).unwrap();
-                let message = workload.check_row(0, &workload.rows(&workload.logits).unwrap(), &grad).unwrap_err().to_string();
-                assert!(message.starts_with("wrong result, nothing was timed: the gradient of row 0, class 0 is"), "{message}");
+                let message = workload
+                    .check_row(0, &workload.rows(&workload.logits).unwrap(), &grad)
+                    .unwrap_err()
+                    .to_string();
+                assert!(
+                    message.starts_with(
+                        "wrong result, nothing was timed: the gradient of row 0, class 0 is"
+                    ),
+                    "{message}"
+                );
             }
             workload.logits[7] = f64::NAN;
-            assert!(workload.check().unwrap_err().to_string().contains("the loss is NaN from forward and NaN from forward+backward"));
+            assert!(
+                workload
+                    .check()
+                    .unwrap_err()
+                    .to_string()
+                    .contains("the loss is NaN from forward and NaN from forward+backward")
+            );
         }
     }
 }

@@ -42,14 +42,16 @@ pub struct Dataset {
 /// Sorts the distinct names (as numbers if all are numbers) and returns each row's index among
 /// them, and the sorted names.
 pub fn number_classes(names: &[String]) -> (Vec<u32>, Vec<String>) {
-    let mut classes: Vec<String> = names.iter().collect::<std::collections::HashSet<_>>().into_iter().cloned().collect();
+    let mut classes: Vec<String> =
+        names.iter().collect::<std::collections::HashSet<_>>().into_iter().cloned().collect();
     if classes.iter().all(|name| name.parse::<f64>().is_ok_and(f64::is_finite)) {
         let number = |name: &String| name.parse::<f64>().unwrap_or(f64::NAN);
         classes.sort_by(|a, b| number(a).total_cmp(&number(b)).then_with(|| a.cmp(b)));
     } else {
         classes.sort();
     }
-    let index: std::collections::HashMap<&str, u32> = classes.iter().zip(0..).map(|(name, k)| (name.as_str(), k)).collect();
+    let index: std::collections::HashMap<&str, u32> =
+        classes.iter().zip(0..).map(|(name, k)| (name.as_str(), k)).collect();
     let labels = names.iter().map(|name| index[name.as_str()]).collect();
     (labels, classes)
 }
@@ -61,7 +63,13 @@ mod tests {
     #[test]
     fn classes_are_numbered_as_numbers_or_as_texts() {
         let names = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
-        assert_eq!(number_classes(&names(&["10", "9", "9", "-1"])), (vec![2, 1, 1, 0], names(&["-1", "9", "10"])));
-        assert_eq!(number_classes(&names(&["b", "10", "9"])), (vec![2, 0, 1], names(&["10", "9", "b"])));
+        assert_eq!(
+            number_classes(&names(&["10", "9", "9", "-1"])),
+            (vec![2, 1, 1, 0], names(&["-1", "9", "10"]))
+        );
+        assert_eq!(
+            number_classes(&names(&["b", "10", "9"])),
+            (vec![2, 0, 1], names(&["10", "9", "b"]))
+        );
     }
 }

@@ -20,18 +20,24 @@ const SEED: u64 = 0;
 pub fn generate() -> Dataset {
     let mut rng = stream(SEED, Purpose::Generation);
     let mut normal = move || -> f64 { StandardNormal.sample(&mut rng) };
-    let centres: Vec<Vec<f64>> = (0..CLASSES).map(|_| (0..DIMENSIONS).map(|_| SPREAD * normal()).collect()).collect();
+    let centres: Vec<Vec<f64>> =
+        (0..CLASSES).map(|_| (0..DIMENSIONS).map(|_| SPREAD * normal()).collect()).collect();
     let labels: Vec<u32> = (0..CLASSES as u32).cycle().take(ROWS).collect();
     let mut values = Vec::with_capacity(ROWS * DIMENSIONS);
     let mut truth = Vec::with_capacity(ROWS * CLASSES);
     for &label in &labels {
-        let row: Vec<f64> = centres[label as usize].iter().map(|centre| centre + normal()).collect();
-        let scores = centres.iter().map(|centre| -0.5 * centre.iter().zip(&row).map(|(c, x)| (x - c).powi(2)).sum::<f64>());
+        let row: Vec<f64> =
+            centres[label as usize].iter().map(|centre| centre + normal()).collect();
+        let scores = centres.iter().map(|centre| {
+            -0.5 * centre.iter().zip(&row).map(|(c, x)| (x - c).powi(2)).sum::<f64>()
+        });
         truth.extend(softmax(scores.collect()));
         values.extend(row);
     }
     Dataset {
-        about: format!("{ROWS} generated rows of {DIMENSIONS} features: a mixture of {CLASSES} equally likely Gaussians, whose true posterior is known."),
+        about: format!(
+            "{ROWS} generated rows of {DIMENSIONS} features: a mixture of {CLASSES} equally likely Gaussians, whose true posterior is known."
+        ),
         width: DIMENSIONS,
         features: Features::Reals { values, standardise: vec![false; DIMENSIONS] },
         labels,
@@ -64,7 +70,10 @@ mod tests {
         }
         let rows = data.labels.len() as f64;
         // Right as often as it says it is, within three standard deviations of the count.
-        assert!((right - expected).abs() < 3.0 * (rows * 0.09).sqrt(), "{right} of {rows}, expected {expected}");
+        assert!(
+            (right - expected).abs() < 3.0 * (rows * 0.09).sqrt(),
+            "{right} of {rows}, expected {expected}"
+        );
         assert!((0.85..0.95).contains(&(expected / rows)), "{}", expected / rows);
         assert_eq!(data, generate());
     }

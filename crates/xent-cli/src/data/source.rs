@@ -34,7 +34,9 @@ impl std::str::FromStr for Source {
             "mixture" => Ok(Self::Mixture),
             _ if path.is_dir() => Ok(Self::Idx(path)),
             _ if path.is_file() => Ok(Self::Table(path)),
-            _ => Err(format!("no file or folder of this name; expected digits, mixture, a CSV file or a folder with IDX files, got {text:?}")),
+            _ => Err(format!(
+                "no file or folder of this name; expected digits, mixture, a CSV file or a folder with IDX files, got {text:?}"
+            )),
         }
     }
 }
@@ -60,7 +62,9 @@ impl Source {
     /// Reads or generates the data; `label` names the class column of a table.
     pub fn load(&self, label: Option<&str>) -> Result<Dataset> {
         if label.is_some() && !matches!(self, Self::Table(_)) {
-            return Err(Error::input(format!("--label names a column of a CSV file; --data {self} is not a CSV file")));
+            return Err(Error::input(format!(
+                "--label names a column of a CSV file; --data {self} is not a CSV file"
+            )));
         }
         let dataset = match self {
             Self::Digits => digits::load()?,
@@ -70,10 +74,14 @@ impl Source {
         };
         let (rows, classes) = (dataset.labels.len(), dataset.classes.len());
         if classes < 2 {
-            return Err(Error::input(format!("{self}: all {rows} rows are of one class; expected at least two classes")));
+            return Err(Error::input(format!(
+                "{self}: all {rows} rows are of one class; expected at least two classes"
+            )));
         }
         if rows < FEWEST_ROWS {
-            return Err(Error::input(format!("{self}: {rows} rows; expected at least {FEWEST_ROWS} to train, validate and test on")));
+            return Err(Error::input(format!(
+                "{self}: {rows} rows; expected at least {FEWEST_ROWS} to train, validate and test on"
+            )));
         }
         Ok(dataset)
     }

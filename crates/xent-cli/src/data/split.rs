@@ -38,7 +38,11 @@ pub struct Split<T> {
 impl<T> Split<T> {
     /// The same with a function applied to each part.
     pub fn map<U>(&self, part: impl Fn(&T) -> U) -> Split<U> {
-        Split { train: part(&self.train), validation: part(&self.validation), test: part(&self.test) }
+        Split {
+            train: part(&self.train),
+            validation: part(&self.validation),
+            test: part(&self.test),
+        }
     }
 }
 
@@ -61,11 +65,13 @@ fn deal(dataset: &Dataset, seed: u64) -> Split<Vec<usize>> {
     let mut rows: Vec<usize> = (0..given).collect();
     rows.shuffle(&mut rng);
     rows.sort_by_key(|&row| dataset.labels[row]);
-    let hand = if dataset.given_test.is_some() { TRAIN + VALIDATION } else { TRAIN + VALIDATION + TEST };
+    let hand =
+        if dataset.given_test.is_some() { TRAIN + VALIDATION } else { TRAIN + VALIDATION + TEST };
     // A step without a common divisor with the hand (13 or 18) visits each place once and mixes the
     // parts.
     const STEP: usize = 7;
-    let mut dealt: Split<Vec<usize>> = Split { test: (given..dataset.labels.len()).collect(), ..Split::default() };
+    let mut dealt: Split<Vec<usize>> =
+        Split { test: (given..dataset.labels.len()).collect(), ..Split::default() };
     for (card, row) in rows.into_iter().enumerate() {
         match card * STEP % hand {
             place if place < TRAIN => dealt.train.push(row),
@@ -79,7 +85,9 @@ fn deal(dataset: &Dataset, seed: u64) -> Split<Vec<usize>> {
 /// For each column, what is subtracted from it and what it is then multiplied by.
 fn scaling(dataset: &Dataset, train: &[usize]) -> Vec<(f64, f64)> {
     let (values, standardise) = match &dataset.features {
-        Features::Bytes { full_scale, .. } => return vec![(0.0, 1.0 / f64::from(*full_scale)); dataset.width],
+        Features::Bytes { full_scale, .. } => {
+            return vec![(0.0, 1.0 / f64::from(*full_scale)); dataset.width];
+        }
         Features::Reals { values, standardise } => (values, standardise),
     };
     let rows = train.len() as f64;
@@ -91,7 +99,11 @@ fn scaling(dataset: &Dataset, train: &[usize]) -> Vec<(f64, f64)> {
         let varies = deviation.is_finite() && deviation > 1e-12 * mean.abs();
         (mean, if varies { 1.0 / deviation } else { 1.0 })
     };
-    standardise.iter().enumerate().map(|(index, &standardised)| if standardised { scale(index) } else { (0.0, 1.0) }).collect()
+    standardise
+        .iter()
+        .enumerate()
+        .map(|(index, &standardised)| if standardised { scale(index) } else { (0.0, 1.0) })
+        .collect()
 }
 
 fn part(dataset: &Dataset, scaling: &[(f64, f64)], rows: &[usize]) -> Part {
@@ -106,7 +118,9 @@ fn part(dataset: &Dataset, scaling: &[(f64, f64)], rows: &[usize]) -> Part {
             features.push(((value - offset) * factor) as f32);
         }
     }
-    let truth = dataset.truth.as_ref().map(|truth| rows.iter().flat_map(|row| &truth[row * classes..(row + 1) * classes]).copied().collect());
+    let truth = dataset.truth.as_ref().map(|truth| {
+        rows.iter().flat_map(|row| &truth[row * classes..(row + 1) * classes]).copied().collect()
+    });
     Part { features, labels: rows.iter().map(|&row| dataset.labels[row]).collect(), truth }
 }
 
@@ -139,9 +153,15 @@ mod tests {
         for part in [&rows.train, &rows.validation, &rows.test] {
             let labels: Vec<u32> = part.iter().map(|&row| digits.labels[row]).collect();
             for class in 0..10 {
-                let (of_part, of_all) = (labels.iter().filter(|label| **label == class).count(), digits.labels.iter().filter(|label| **label == class).count());
+                let (of_part, of_all) = (
+                    labels.iter().filter(|label| **label == class).count(),
+                    digits.labels.iter().filter(|label| **label == class).count(),
+                );
                 let expected = of_all as f64 * part.len() as f64 / 1797.0;
-                assert!((of_part as f64 - expected).abs() < 2.0, "{of_part} of class {class}, expected {expected}");
+                assert!(
+                    (of_part as f64 - expected).abs() < 2.0,
+                    "{of_part} of class {class}, expected {expected}"
+                );
             }
         }
     }
@@ -159,17 +179,21 @@ mod tests {
         let (clean, noisy) = (split(&digits, 5, 0.0), split(&digits, 5, 0.25));
         assert_eq!((&clean.validation, &clean.test), (&noisy.validation, &noisy.test));
         assert_eq!(clean.train.features, noisy.train.features);
-        let wrong = clean.train.labels.iter().zip(&noisy.train.labels).filter(|(a, b)| a != b).count();
+        let wrong =
+            clean.train.labels.iter().zip(&noisy.train.labels).filter(|(a, b)| a != b).count();
         // 999 draws at 1/4: within four standard deviations.
         assert!((195..=305).contains(&wrong), "{wrong}");
         let all_wrong = split(&digits, 5, 1.0);
-        assert!(clean.train.labels.iter().zip(&all_wrong.train.labels).all(|(a, b)| a != b && *b < 10));
+        assert!(
+            clean.train.labels.iter().zip(&all_wrong.train.labels).all(|(a, b)| a != b && *b < 10)
+        );
     }
 
     #[test]
     fn numbers_are_standardised_by_the_training_part() {
         let rows = 90;
-        let values: Vec<f64> = (0..rows).flat_map(|row| [1e9 + row as f64, 7.0, (row % 2) as f64]).collect();
+        let values: Vec<f64> =
+            (0..rows).flat_map(|row| [1e9 + row as f64, 7.0, (row % 2) as f64]).collect();
         let dataset = Dataset {
             about: String::new(),
             width: 3,
@@ -181,13 +205,26 @@ mod tests {
         };
         let parts = split(&dataset, 0, 0.0);
         assert_eq!(parts.test.labels.len(), 18);
-        let column = |part: &Part, column: usize| part.features.iter().skip(column).step_by(3).copied().collect::<Vec<f32>>();
+        let column = |part: &Part, column: usize| {
+            part.features.iter().skip(column).step_by(3).copied().collect::<Vec<f32>>()
+        };
         let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
         let train = column(&parts.train, 0);
         assert!(mean(&train).abs() < 1e-6);
         assert!((train.iter().map(|x| x * x).sum::<f32>() / train.len() as f32 - 1.0).abs() < 1e-5);
-        assert!(mean(&column(&parts.test, 0)) > 1.0, "the test part lies above the training part and must stay there");
-        assert!(column(&parts.train, 1).iter().all(|x| x.abs() < 1e-12), "a constant column carries nothing");
-        assert!(column(&parts.train, 2).iter().zip(&parts.train.labels).all(|(x, label)| *x == *label as f32));
+        assert!(
+            mean(&column(&parts.test, 0)) > 1.0,
+            "the test part lies above the training part and must stay there"
+        );
+        assert!(
+            column(&parts.train, 1).iter().all(|x| x.abs() < 1e-12),
+            "a constant column carries nothing"
+        );
+        assert!(
+            column(&parts.train, 2)
+                .iter()
+                .zip(&parts.train.labels)
+                .all(|(x, label)| *x == *label as f32)
+        );
     }
 }

@@ -35,22 +35,30 @@ fn parse(source: impl Read, label: Option<&str>) -> std::result::Result<Dataset,
     let table = Table::read(source)?;
     let label = table.label_column(label)?;
     let (labels, classes) = table.classes(label)?;
-    let columns: Vec<Column> =
-        (0..table.header.len()).filter(|&column| column != label).map(|column| table.column(column)).collect::<std::result::Result<_, _>>()?;
+    let columns: Vec<Column> = (0..table.header.len())
+        .filter(|&column| column != label)
+        .map(|column| table.column(column))
+        .collect::<std::result::Result<_, _>>()?;
     let standardise: Vec<bool> = columns.iter().flat_map(Column::standardise).collect();
     let (rows, width) = (labels.len(), standardise.len());
     if width == 0 {
         return Err(format!("no column in addition to the label {:?}", &table.header[label]));
     }
     if rows.saturating_mul(width) > MOST_VALUES {
-        return Err(format!("{rows} rows of {width} features, expected at most {MOST_VALUES} values in all"));
+        return Err(format!(
+            "{rows} rows of {width} features, expected at most {MOST_VALUES} values in all"
+        ));
     }
     let mut values = Vec::with_capacity(rows * width);
     for row in 0..rows {
         columns.iter().for_each(|column| column.append(row, &mut values));
     }
     Ok(Dataset {
-        about: format!("{rows} rows, {} columns as {width} features, class in column {:?}.", columns.len(), &table.header[label]),
+        about: format!(
+            "{rows} rows, {} columns as {width} features, class in column {:?}.",
+            columns.len(),
+            &table.header[label]
+        ),
         width,
         features: Features::Reals { values, standardise },
         labels,
@@ -70,13 +78,29 @@ impl Table {
     fn read(source: impl Read) -> std::result::Result<Self, String> {
         let since_record = Rc::new(Cell::new(0));
         let bounded = Bounded { source, since_record: Rc::clone(&since_record) };
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).buffer_capacity(BUFFER).from_reader(bounded);
+        let mut reader = csv::ReaderBuilder::new()
+            .trim(csv::Trim::All)
+            .buffer_capacity(BUFFER)
+            .from_reader(bounded);
         let header = reader.headers().map_err(describe)?.clone();
-        if let Some((column, number)) = header.iter().enumerate().find(|(_, name)| name.parse::<f64>().is_ok() && name.parse::<i64>().is_err()) {
-            return Err(format!("line 1 has {number:?} in column {}; expected the columns' names there", column + 1));
+        if let Some((column, number)) = header
+            .iter()
+            .enumerate()
+            .find(|(_, name)| name.parse::<f64>().is_ok() && name.parse::<i64>().is_err())
+        {
+            return Err(format!(
+                "line 1 has {number:?} in column {}; expected the columns' names there",
+                column + 1
+            ));
         }
-        if let Some(separator) = [';', '\t', '|'].into_iter().find(|&separator| header.len() == 1 && header[0].contains(separator)) {
-            return Err(format!("line 1 has one column, {:?}, expected columns separated by commas; these seem to be by {separator:?}", &header[0]));
+        if let Some(separator) = [';', '\t', '|']
+            .into_iter()
+            .find(|&separator| header.len() == 1 && header[0].contains(separator))
+        {
+            return Err(format!(
+                "line 1 has one column, {:?}, expected columns separated by commas; these seem to be by {separator:?}",
+                &header[0]
+            ));
         }
         let mut records = Vec::new();
         loop {
@@ -85,8 +109,14 @@ impl Table {
             if !reader.read_record(&mut record).map_err(describe)? {
                 break;
             }
-            if let Some(column) = record.iter().position(|text| MISSING.contains(&text.to_lowercase().as_str())) {
-                return Err(format!("{}: missing value {:?}; fill it in or remove the row", place(&header, &record, column), &record[column]));
+            if let Some(column) =
+                record.iter().position(|text| MISSING.contains(&text.to_lowercase().as_str()))
+            {
+                return Err(format!(
+                    "{}: missing value {:?}; fill it in or remove the row",
+                    place(&header, &record, column),
+                    &record[column]
+                ));
             }
             records.push(record);
         }
@@ -103,18 +133,26 @@ impl Table {
         let Some(wanted) = wanted else {
             return Ok(columns - 1);
         };
-        let named: Vec<usize> = (0..columns).filter(|&column| &self.header[column] == wanted).collect();
+        let named: Vec<usize> =
+            (0..columns).filter(|&column| &self.header[column] == wanted).collect();
         match (&named[..], wanted.parse::<usize>()) {
             ([column], _) => Ok(*column),
             ([], Ok(position)) if (1..=columns).contains(&position) => Ok(position - 1),
-            ([], _) => Err(format!("no column {wanted:?}; expected one of {} or a position from 1 to {columns}", self.names())),
-            (several, _) => Err(format!("{} columns are named {wanted:?}; name the one with the class by its position from 1 to {columns}", several.len())),
+            ([], _) => Err(format!(
+                "no column {wanted:?}; expected one of {} or a position from 1 to {columns}",
+                self.names()
+            )),
+            (several, _) => Err(format!(
+                "{} columns are named {wanted:?}; name the one with the class by its position from 1 to {columns}",
+                several.len()
+            )),
         }
     }
 
     /// The names of the first columns.
     fn names(&self) -> String {
-        let mut names: Vec<String> = self.header.iter().take(12).map(|name| format!("{name:?}")).collect();
+        let mut names: Vec<String> =
+            self.header.iter().take(12).map(|name| format!("{name:?}")).collect();
         if self.header.len() > names.len() {
             names.push("…".to_string());
         }
@@ -122,7 +160,8 @@ impl Table {
     }
 
     fn classes(&self, column: usize) -> std::result::Result<(Vec<u32>, Vec<String>), String> {
-        let names: Vec<String> = self.records.iter().map(|record| record[column].to_string()).collect();
+        let names: Vec<String> =
+            self.records.iter().map(|record| record[column].to_string()).collect();
         let (labels, classes) = number_classes(&names);
         if classes.len() > names.len() / 2 {
             return Err(format!(
@@ -141,11 +180,16 @@ impl Table {
         let Some(text) = self.records.iter().find(|record| number(record).is_none()) else {
             let numbers: Vec<f64> = self.records.iter().filter_map(number).collect();
             return match numbers.iter().position(|number| !number.is_finite()) {
-                Some(row) => Err(format!("{}: {:?}, expected a finite number", self.place(row, column), &self.records[row][column])),
+                Some(row) => Err(format!(
+                    "{}: {:?}, expected a finite number",
+                    self.place(row, column),
+                    &self.records[row][column]
+                )),
                 None => Ok(Column::Numbers(numbers)),
             };
         };
-        let mut categories: BTreeMap<&str, usize> = self.records.iter().map(|record| (&record[column], 0)).collect();
+        let mut categories: BTreeMap<&str, usize> =
+            self.records.iter().map(|record| (&record[column], 0)).collect();
         if categories.len() > MOST_CATEGORIES {
             let place = place(&self.header, text, column);
             return Err(format!(
@@ -155,7 +199,10 @@ impl Table {
             ));
         }
         categories.values_mut().zip(0..).for_each(|(index, next)| *index = next);
-        Ok(Column::Categories { count: categories.len(), of_row: self.records.iter().map(|record| categories[&record[column]]).collect() })
+        Ok(Column::Categories {
+            count: categories.len(),
+            of_row: self.records.iter().map(|record| categories[&record[column]]).collect(),
+        })
     }
 
     fn place(&self, row: usize, column: usize) -> String {
@@ -181,7 +228,8 @@ impl Column {
     fn append(&self, row: usize, values: &mut Vec<f64>) {
         match self {
             Self::Numbers(numbers) => values.push(numbers[row]),
-            Self::Categories { count, of_row } => values.extend((0..*count).map(|category| f64::from(u8::from(category == of_row[row])))),
+            Self::Categories { count, of_row } => values
+                .extend((0..*count).map(|category| f64::from(u8::from(category == of_row[row])))),
         }
     }
 }
@@ -216,7 +264,9 @@ struct Bounded<R> {
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         if self.since_record.get() > LONGEST_RECORD {
-            return Err(std::io::Error::other(format!("a record of more than {LONGEST_RECORD} bytes (is a quotation mark left open?)")));
+            return Err(std::io::Error::other(format!(
+                "a record of more than {LONGEST_RECORD} bytes (is a quotation mark left open?)"
+            )));
         }
         let read = self.source.read(buffer)?;
         self.since_record.set(self.since_record.get() + read as u64);
@@ -234,12 +284,19 @@ mod tests {
 
     #[test]
     fn numbers_are_kept_and_texts_become_one_feature_each() {
-        let table = parse("size,colour,kind\n1.5, red ,cat\n-2,blue,dog\n1e3,red,cat\n0,blue,dog\n".as_bytes(), None).unwrap();
+        let table = parse(
+            "size,colour,kind\n1.5, red ,cat\n-2,blue,dog\n1e3,red,cat\n0,blue,dog\n".as_bytes(),
+            None,
+        )
+        .unwrap();
         assert_eq!(table.labels, [0, 1, 0, 1]);
         assert_eq!(table.classes, ["cat", "dog"]);
         assert_eq!(table.width, 3);
         let values = vec![1.5, 0.0, 1.0, -2.0, 1.0, 0.0, 1000.0, 0.0, 1.0, 0.0, 1.0, 0.0];
-        assert_eq!(table.features, Features::Reals { values, standardise: vec![true, false, false] });
+        assert_eq!(
+            table.features,
+            Features::Reals { values, standardise: vec![true, false, false] }
+        );
     }
 
     #[test]
@@ -250,22 +307,50 @@ mod tests {
         assert_eq!(classes(Some("a")).unwrap(), ["x", "y"]);
         assert_eq!(classes(Some("2")).unwrap(), ["1", "2"]);
         assert_eq!(classes(Some("1")).unwrap(), ["5", "6"], "a name goes before a position");
-        assert_eq!(classes(Some("4")).unwrap_err(), r#"no column "4"; expected one of "a", "b", "1" or a position from 1 to 3"#);
-        assert_eq!(failure("a,a\n1,2\n", Some("a")), r#"2 columns are named "a"; name the one with the class by its position from 1 to 2"#);
+        assert_eq!(
+            classes(Some("4")).unwrap_err(),
+            r#"no column "4"; expected one of "a", "b", "1" or a position from 1 to 3"#
+        );
+        assert_eq!(
+            failure("a,a\n1,2\n", Some("a")),
+            r#"2 columns are named "a"; name the one with the class by its position from 1 to 2"#
+        );
     }
 
     #[test]
     fn errors_name_line_and_column() {
-        assert_eq!(failure("a,b\n1,x\n,y\n", None), r#"line 3, column "a": missing value ""; fill it in or remove the row"#);
-        assert_eq!(failure("a,b\n1,x\n2,NaN\n", None), r#"line 3, column "b": missing value "NaN"; fill it in or remove the row"#);
-        assert_eq!(failure("a,b\n1,x\n2,y,z\n", None), "line 3 has 3 fields, expected 2 as in the header");
-        assert_eq!(failure("a,b\n1,x\ninf,x\n2,y\n2,y\n", None), r#"line 3, column "a": "inf", expected a finite number"#);
-        assert_eq!(failure("5.1,x\n4.9,y\n", None), r#"line 1 has "5.1" in column 1; expected the columns' names there"#);
+        assert_eq!(
+            failure("a,b\n1,x\n,y\n", None),
+            r#"line 3, column "a": missing value ""; fill it in or remove the row"#
+        );
+        assert_eq!(
+            failure("a,b\n1,x\n2,NaN\n", None),
+            r#"line 3, column "b": missing value "NaN"; fill it in or remove the row"#
+        );
+        assert_eq!(
+            failure("a,b\n1,x\n2,y,z\n", None),
+            "line 3 has 3 fields, expected 2 as in the header"
+        );
+        assert_eq!(
+            failure("a,b\n1,x\ninf,x\n2,y\n2,y\n", None),
+            r#"line 3, column "a": "inf", expected a finite number"#
+        );
+        assert_eq!(
+            failure("5.1,x\n4.9,y\n", None),
+            r#"line 1 has "5.1" in column 1; expected the columns' names there"#
+        );
         assert_eq!(failure("a,b\n", None), "no rows below the header line");
         assert_eq!(failure("b\nx\nx\ny\ny\n", None), r#"no column in addition to the label "b""#);
-        assert!(failure("a;b\n1;x\n2;y\n", None).contains("expected columns separated by commas; these seem to be by ';'"));
-        assert!(failure("a,b\n1,1.5\n2,2.5\n3,3.5\n", None).contains("3 different values in 3 rows"));
-        assert!(parse(&b"a,b\n1,\xff\n"[..], None).unwrap_err().contains("line 2, column 2: not UTF-8"));
+        assert!(
+            failure("a;b\n1;x\n2;y\n", None)
+                .contains("expected columns separated by commas; these seem to be by ';'")
+        );
+        assert!(
+            failure("a,b\n1,1.5\n2,2.5\n3,3.5\n", None).contains("3 different values in 3 rows")
+        );
+        assert!(
+            parse(&b"a,b\n1,\xff\n"[..], None).unwrap_err().contains("line 2, column 2: not UTF-8")
+        );
         let names: String = (0..300).map(|row| format!("name {row},{}\n", row % 2)).collect();
         assert!(failure(&format!("a,b\n{names}"), None).contains("300 different texts"));
     }

@@ -50,13 +50,22 @@ impl Comparison {
             let scores = evaluation.scores();
             let smoothed = |epsilon: f64| -> Result<Smoothed> {
                 let loss = |scored: &Scored| scored.smoothed_loss(prior, epsilon);
-                let floor = Optimum::new(prior, epsilon, scores.classes).map_err(Error::failed)?.floor;
-                Ok(Smoothed { epsilon, loss: loss(&scores.raw), loss_after_temperature: scores.scaled.as_ref().map(loss), floor })
+                let floor =
+                    Optimum::new(prior, epsilon, scores.classes).map_err(Error::failed)?.floor;
+                Ok(Smoothed {
+                    epsilon,
+                    loss: loss(&scores.raw),
+                    loss_after_temperature: scores.scaled.as_ref().map(loss),
+                    floor,
+                })
             };
             Ok(ModelScores {
                 name: name.clone(),
                 rows_read: evaluation.sources().values().sum(),
-                smoothed: epsilons.iter().map(|epsilon| smoothed(*epsilon)).collect::<Result<_>>()?,
+                smoothed: epsilons
+                    .iter()
+                    .map(|epsilon| smoothed(*epsilon))
+                    .collect::<Result<_>>()?,
                 epsilon_estimate: estimate_epsilon(&scores.raw.gap, scores.classes),
                 scores,
             })
@@ -67,21 +76,30 @@ impl Comparison {
     /// The models and their numbers of rows, in a line.
     pub fn headline(&self) -> String {
         let first = &self.models[0];
-        let same = self.models.iter().all(|model| (model.scores.raw.rows, model.scores.classes) == (first.scores.raw.rows, first.scores.classes));
+        let same = self.models.iter().all(|model| {
+            (model.scores.raw.rows, model.scores.classes)
+                == (first.scores.raw.rows, first.scores.classes)
+        });
         let rows = |model: &ModelScores| {
             let scores = &model.scores;
             let left_out = match (scores.ignored, scores.not_finite) {
                 (0, 0) => String::new(),
                 (ignored, 0) => format!(" ({ignored} ignored)"),
                 (0, bad) => format!(" ({bad} with NaN or infinite logits left out)"),
-                (ignored, bad) => format!(" ({ignored} ignored, {bad} with NaN or infinite logits left out)"),
+                (ignored, bad) => {
+                    format!(" ({ignored} ignored, {bad} with NaN or infinite logits left out)")
+                }
             };
             format!("{} rows{left_out}, {} classes", scores.raw.rows, scores.classes)
         };
         match &self.models[..] {
             [only] => format!("{}: {}.", only.name, rows(only)),
             models if same => format!("{} models: {}.", models.len(), rows(first)),
-            models => models.iter().map(|model| format!("{}: {}.", model.name, rows(model))).collect::<Vec<_>>().join(" "),
+            models => models
+                .iter()
+                .map(|model| format!("{}: {}.", model.name, rows(model)))
+                .collect::<Vec<_>>()
+                .join(" "),
         }
     }
 }

@@ -46,7 +46,17 @@ impl Feed {
     /// Opens the first files.
     pub fn open(logits: Vec<Place>, labels: Vec<Place>) -> Result<Self> {
         let paired = logits.len() == labels.len();
-        let mut feed = Self { logits, labels, paired, current: None, current_labels: None, next: 0, next_labels: 0, classes: 0, blocks: 0 };
+        let mut feed = Self {
+            logits,
+            labels,
+            paired,
+            current: None,
+            current_labels: None,
+            next: 0,
+            next_labels: 0,
+            classes: 0,
+            blocks: 0,
+        };
         feed.open_next()?;
         Ok(feed)
     }
@@ -58,7 +68,11 @@ impl Feed {
 
     /// The size of all files of logits.
     pub fn bytes(&self) -> u64 {
-        self.logits.iter().filter_map(|place| std::fs::metadata(&place.file).ok()).map(|metadata| metadata.len()).sum()
+        self.logits
+            .iter()
+            .filter_map(|place| std::fs::metadata(&place.file).ok())
+            .map(|metadata| metadata.len())
+            .sum()
     }
 
     /// The next rows; none at the end.
@@ -82,7 +96,14 @@ impl Feed {
             }
             let labels = self.labels(block.rows, first)?;
             self.blocks += 1;
-            return Ok(Some(Piece { number: self.blocks, source: self.next - 1, first, block, labels, bytes }));
+            return Ok(Some(Piece {
+                number: self.blocks,
+                source: self.next - 1,
+                first,
+                block,
+                labels,
+                bytes,
+            }));
         }
     }
 
@@ -93,7 +114,12 @@ impl Feed {
         let labels = if self.paired { self.labels.get(self.next) } else { self.labels.first() };
         let rows = open_logits(place, labels).map_err(Error::input)?;
         if self.next > 0 && rows.classes() != self.classes {
-            return Err(Error::input(format!("{place}: {} classes, expected {} as in {}", rows.classes(), self.classes, self.logits[0])));
+            return Err(Error::input(format!(
+                "{place}: {} classes, expected {} as in {}",
+                rows.classes(),
+                self.classes,
+                self.logits[0]
+            )));
         }
         self.classes = rows.classes();
         if self.paired {
@@ -103,7 +129,9 @@ impl Feed {
                 && expected != found
             {
                 let (labels, place) = (&self.labels[self.next], &self.logits[self.next]);
-                return Err(Error::input(format!("{labels}: {found} labels, expected {expected}, one for each row of {place}")));
+                return Err(Error::input(format!(
+                    "{labels}: {found} labels, expected {expected}, one for each row of {place}"
+                )));
             }
         }
         self.current = Some((rows, 0));
@@ -123,13 +151,17 @@ impl Feed {
         let mut labels = Vec::with_capacity(rows);
         while labels.len() < rows {
             let read = match &mut self.current_labels {
-                Some(current) => current.next(rows - labels.len(), &mut labels).map_err(Error::input)?,
+                Some(current) => {
+                    current.next(rows - labels.len(), &mut labels).map_err(Error::input)?
+                }
                 None => 0,
             };
             if read == 0 && (self.paired || !self.open_labels()?) {
                 let last = &self.labels[self.next_labels.max(1) - 1];
                 let (row, place) = (first + labels.len() as u64, &self.logits[self.next - 1]);
-                return Err(Error::input(format!("{last}: no label for row {row} of {place}, expected one per row")));
+                return Err(Error::input(format!(
+                    "{last}: no label for row {row} of {place}, expected one per row"
+                )));
             }
         }
         Ok(labels)
@@ -147,7 +179,10 @@ impl Feed {
     fn end_of_labels(&mut self) -> Result<()> {
         let Some(current) = &mut self.current_labels else { return Ok(()) };
         if current.next(1, &mut Vec::new()).map_err(Error::input)? > 0 {
-            return Err(Error::input(format!("{}: more labels than there are rows of logits", self.labels[self.next_labels - 1])));
+            return Err(Error::input(format!(
+                "{}: more labels than there are rows of logits",
+                self.labels[self.next_labels - 1]
+            )));
         }
         self.current_labels = None;
         Ok(())

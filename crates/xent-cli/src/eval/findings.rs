@@ -11,7 +11,9 @@ pub fn findings(comparison: &Comparison) -> Vec<Finding> {
     let mut say = |topic, text: String| findings.push(Finding { topic, text, brief: true });
     let each = |about: &dyn Fn(&ModelScores) -> Option<String>| {
         let several = comparison.models.len() > 1;
-        let said = comparison.models.iter().filter_map(|model| about(model).map(|text| if several { format!("{}: {text}", model.name) } else { text }));
+        let said = comparison.models.iter().filter_map(|model| {
+            about(model).map(|text| if several { format!("{}: {text}", model.name) } else { text })
+        });
         said.collect::<Vec<_>>().join("\n")
     };
     say("Calibration", each(&calibration));
@@ -25,12 +27,22 @@ fn calibration(model: &ModelScores) -> Option<String> {
     let raw = &model.scores.raw;
     let against = |estimate: Estimate| {
         let chance = estimate.chance?;
-        let beyond = if estimate.value > chance.usual? { "more than chance" } else { "no more than chance" };
-        Some(format!("{:.4}, {beyond} (a perfectly calibrated model with these confidences scores {:.4} on average)", estimate.value, chance.mean))
+        let beyond =
+            if estimate.value > chance.usual? { "more than chance" } else { "no more than chance" };
+        Some(format!(
+            "{:.4}, {beyond} (a perfectly calibrated model with these confidences scores {:.4} on average)",
+            estimate.value, chance.mean
+        ))
     };
-    let after = model.scores.scaled.as_ref().and_then(|scaled| against(scaled.ece)).map(|text| format!(" After temperature scaling it is {text}."));
+    let after = model
+        .scores
+        .scaled
+        .as_ref()
+        .and_then(|scaled| against(scaled.ece))
+        .map(|text| format!(" After temperature scaling it is {text}."));
     // The sum over the bins of the confidences less the right rows.
-    let over: f64 = raw.reliability.bins.iter().map(|bin| bin.confidence.value() - bin.correct as f64).sum();
+    let over: f64 =
+        raw.reliability.bins.iter().map(|bin| bin.confidence.value() - bin.correct as f64).sum();
     let direction = if over > 0.0 { "higher" } else { "lower" };
     let distance = (over / raw.rows as f64).abs();
     Some(format!(
@@ -42,7 +54,9 @@ fn calibration(model: &ModelScores) -> Option<String> {
 
 fn temperature(model: &ModelScores) -> Option<String> {
     let temperature = model.scores.temperature?;
-    let Some(rows) = temperature.rows else { return Some(format!("It was set to {}.", temperature.value)) };
+    let Some(rows) = temperature.rows else {
+        return Some(format!("It was set to {}.", temperature.value));
+    };
     if temperature.capped {
         return Some(format!(
             "The search ended at {:.2}, an end of its range, as it does if all labels have the largest logit; such a temperature says little.",
@@ -68,7 +82,10 @@ fn temperature(model: &ModelScores) -> Option<String> {
 
 fn training_epsilon(model: &ModelScores) -> Option<String> {
     let gap = &model.scores.raw.gap;
-    let quartiles = format!("of the logit gaps are between {:.2} and {:.2}", gap.quantiles[1].0, gap.quantiles[3].0);
+    let quartiles = format!(
+        "of the logit gaps are between {:.2} and {:.2}",
+        gap.quantiles[1].0, gap.quantiles[3].0
+    );
     Some(match model.epsilon_estimate {
         Some(estimate) => format!(
             "Half {quartiles}, as close together as after training with ε = {:.3} ({:.3} to {:.3} at these quartiles). This is an estimate, from the gap ln(1 + (1−ε)K/ε): rows that were not \
@@ -83,7 +100,11 @@ fn limits(comparison: &Comparison) -> String {
     let mut text =
         "The numbers are those of these rows. Intervals say how much other rows from the same source would change them, not how much another training would."
             .to_string();
-    let rounding = comparison.models.iter().map(|model| model.scores.raw.confidence_rounding).fold(0.0, f64::max);
+    let rounding = comparison
+        .models
+        .iter()
+        .map(|model| model.scores.raw.confidence_rounding)
+        .fold(0.0, f64::max);
     if rounding > 0.0 {
         text.push_str(&format!(
             " There are too many different confidences to distinguish: bins of equal mass and AURC have them rounded to 1 part in {:.0}; everything else is exact.",

@@ -30,7 +30,8 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
         // Before the work rather than after it: the folder may not be writable.
         make_folder(&options.out)?;
     }
-    let models = if options.merge.is_empty() { read(options)? } else { partial::merge(&options.merge)? };
+    let models =
+        if options.merge.is_empty() { read(options)? } else { partial::merge(&options.merge)? };
     if let Some(model) = models.iter().find(|model| model.evaluation.raw().is_empty()) {
         return Err(Error::input(format!("{}: no rows to evaluate", model.name)));
     }
@@ -50,11 +51,20 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
 }
 
 fn read(options: &EvalOptions) -> Result<Vec<Evaluated>> {
-    let bar = progress_bar("reading {msg} {wide_bar} {percent:>3} %  {decimal_bytes_per_sec}", options.quiet);
+    let bar = progress_bar(
+        "reading {msg} {wide_bar} {percent:>3} %  {decimal_bytes_per_sec}",
+        options.quiet,
+    );
     let evaluated = options.models()?.into_iter().map(|model| {
         bar.reset();
         bar.set_message(model.name.clone());
-        let evaluation = pass::evaluate(&model.logits, options.labels(&model.logits)?, &|classes| options.settings(classes), options.threads, &bar)?;
+        let evaluation = pass::evaluate(
+            &model.logits,
+            options.labels(&model.logits)?,
+            &|classes| options.settings(classes),
+            options.threads,
+            &bar,
+        )?;
         Ok(Evaluated { name: model.name, evaluation })
     });
     let evaluated = evaluated.collect();

@@ -107,15 +107,27 @@ impl EvalOptions {
             files.push(places(std::slice::from_ref(pattern))?);
         }
         if !self.names.is_empty() && self.names.len() != files.len() {
-            return Err(Error::input(format!("--names has {} names for {} models", self.names.len(), files.len())));
+            return Err(Error::input(format!(
+                "--names has {} names for {} models",
+                self.names.len(),
+                files.len()
+            )));
         }
-        let given = |index: usize, pattern: &str| self.names.get(index).cloned().unwrap_or_else(|| pattern.to_string());
+        let given = |index: usize, pattern: &str| {
+            self.names.get(index).cloned().unwrap_or_else(|| pattern.to_string())
+        };
         let patterns = self.logits.iter().take(1).chain(&self.compare);
-        let models: Vec<Model> =
-            files.into_iter().zip(patterns).enumerate().map(|(index, (logits, pattern))| Model { name: given(index, pattern), logits }).collect();
+        let models: Vec<Model> = files
+            .into_iter()
+            .zip(patterns)
+            .enumerate()
+            .map(|(index, (logits, pattern))| Model { name: given(index, pattern), logits })
+            .collect();
         let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
         match repeated(&names) {
-            Some(name) => Err(Error::input(format!("two models are named {name}; --names tells them apart"))),
+            Some(name) => {
+                Err(Error::input(format!("two models are named {name}; --names tells them apart")))
+            }
             None => Ok(models),
         }
     }
@@ -126,8 +138,13 @@ impl EvalOptions {
             return places(&self.targets);
         }
         match logits.iter().find(|place| !place.is_table()) {
-            Some(place) => Err(Error::input(format!("--targets is missing: {place} has no labels"))),
-            None => Ok(logits.iter().map(|place| Place { file: place.file.clone(), name: None }).collect()),
+            Some(place) => {
+                Err(Error::input(format!("--targets is missing: {place} has no labels")))
+            }
+            None => Ok(logits
+                .iter()
+                .map(|place| Place { file: place.file.clone(), name: None })
+                .collect()),
         }
     }
 
@@ -164,8 +181,11 @@ fn places(patterns: &[String]) -> Result<Vec<Place>> {
             places.push(place);
             continue;
         }
-        let found = glob::glob(&text).map_err(|error| Error::input(format!("{text}: not a pattern: {error}")))?;
-        let files: Vec<PathBuf> = found.collect::<std::result::Result<_, _>>().map_err(|error| Error::input(error.to_string()))?;
+        let found = glob::glob(&text)
+            .map_err(|error| Error::input(format!("{text}: not a pattern: {error}")))?;
+        let files: Vec<PathBuf> = found
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|error| Error::input(error.to_string()))?;
         if files.is_empty() {
             return Err(Error::input(format!("no file matches {text}")));
         }

@@ -7,15 +7,24 @@ use super::comparison::{Comparison, ModelScores};
 use super::findings::findings;
 use super::{charts, table};
 use crate::error::Result;
-use crate::report::{Ink, RAW_AND_SCALED, Report, Section, Stroke, Versions, how_it_was_made, key, small_multiples};
+use crate::report::{
+    Ink, RAW_AND_SCALED, Report, Section, Stroke, Versions, how_it_was_made, key, small_multiples,
+};
 
 /// The whole report. In its JSON everything except `environment` is the same for the same rows,
 /// however they were read.
 pub fn report(comparison: &Comparison, seconds: f64) -> Result<Report> {
     let models = &comparison.models;
-    let with_reference = |name| [RAW_AND_SCALED[0], RAW_AND_SCALED[1], (Ink::Reference, Stroke::Dashed, name)];
-    let rows = |model: &ModelScores| format!("{} rows read, {} evaluated, {} classes.", model.rows_read, model.scores.raw.rows, model.scores.classes);
-    let mut facts: Vec<(&str, String)> = models.iter().map(|model| (model.name.as_str(), rows(model))).collect();
+    let with_reference =
+        |name| [RAW_AND_SCALED[0], RAW_AND_SCALED[1], (Ink::Reference, Stroke::Dashed, name)];
+    let rows = |model: &ModelScores| {
+        format!(
+            "{} rows read, {} evaluated, {} classes.",
+            model.rows_read, model.scores.raw.rows, model.scores.classes
+        )
+    };
+    let mut facts: Vec<(&str, String)> =
+        models.iter().map(|model| (model.name.as_str(), rows(model))).collect();
     facts.extend(models.iter().filter_map(skipped).map(|text| ("left out", text)));
     facts.push(("time", format!("{seconds:.1} s")));
     let sections = vec![
@@ -42,8 +51,14 @@ pub fn report(comparison: &Comparison, seconds: f64) -> Result<Report> {
                 (small_multiples(&charts::gaps(comparison))?)
             },
         ),
-        Section::new("Classes", html! { div.multiples { @for model in models { (table::classes(model).to_html()) } } }),
-        Section::new("Most confident mistakes", html! { @for model in models { (table::mistakes(model).to_html()) } }),
+        Section::new(
+            "Classes",
+            html! { div.multiples { @for model in models { (table::classes(model).to_html()) } } },
+        ),
+        Section::new(
+            "Most confident mistakes",
+            html! { @for model in models { (table::mistakes(model).to_html()) } },
+        ),
         how_it_was_made(&facts, None),
     ];
     Ok(Report {
@@ -64,5 +79,8 @@ pub fn report(comparison: &Comparison, seconds: f64) -> Result<Report> {
 
 fn skipped(model: &ModelScores) -> Option<String> {
     let (file, row) = model.scores.first_not_finite.as_ref()?;
-    Some(format!("{}: {} rows with NaN or infinite logits, the first {file}, row {row}.", model.name, model.scores.not_finite))
+    Some(format!(
+        "{}: {} rows with NaN or infinite logits, the first {file}, row {row}.",
+        model.name, model.scores.not_finite
+    ))
 }

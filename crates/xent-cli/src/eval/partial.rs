@@ -29,7 +29,9 @@ struct File<M> {
 /// Writes a file.
 pub fn write(path: &Path, models: &[Evaluated]) -> Result<()> {
     let file = File { format: FORMAT.to_string(), models };
-    write_whole_with(path, |writer| serde_json::to_writer(writer, &file).map_err(std::io::Error::from))
+    write_whole_with(path, |writer| {
+        serde_json::to_writer(writer, &file).map_err(std::io::Error::from)
+    })
 }
 
 /// Reads files and merges them, one after the other, so that at most two are in memory.
@@ -46,15 +48,37 @@ pub fn merge(paths: &[impl AsRef<Path>]) -> Result<Vec<Evaluated>> {
             merged = Some(models);
             continue;
         };
-        let names = |models: &[Evaluated]| models.iter().map(|model| model.name.clone()).collect::<Vec<_>>();
+        let names = |models: &[Evaluated]| {
+            models.iter().map(|model| model.name.clone()).collect::<Vec<_>>()
+        };
         if names(merged) != names(&models) {
-            return Err(Error::in_file(path, format!("it is of {}, expected {} as before", names(&models).join(", "), names(merged).join(", "))));
+            return Err(Error::in_file(
+                path,
+                format!(
+                    "it is of {}, expected {} as before",
+                    names(&models).join(", "),
+                    names(merged).join(", ")
+                ),
+            ));
         }
         for (model, other) in merged.iter_mut().zip(models) {
-            if let Some(source) = other.evaluation.sources().keys().find(|source| model.evaluation.sources().contains_key(*source)) {
-                return Err(Error::in_file(path, format!("it has the rows of {source}, which were in a file before; expected each once")));
+            if let Some(source) = other
+                .evaluation
+                .sources()
+                .keys()
+                .find(|source| model.evaluation.sources().contains_key(*source))
+            {
+                return Err(Error::in_file(
+                    path,
+                    format!(
+                        "it has the rows of {source}, which were in a file before; expected each once"
+                    ),
+                ));
             }
-            model.evaluation.merge(&other.evaluation).map_err(|error| Error::in_file(path, error))?;
+            model
+                .evaluation
+                .merge(&other.evaluation)
+                .map_err(|error| Error::in_file(path, error))?;
         }
     }
     merged.ok_or_else(|| Error::input("--merge names no file"))
@@ -62,7 +86,8 @@ pub fn merge(paths: &[impl AsRef<Path>]) -> Result<Vec<Evaluated>> {
 
 fn read(path: &Path) -> Result<Vec<Evaluated>> {
     let text = std::fs::read(path).map_err(|error| Error::reading(path, error))?;
-    let file: File<Vec<Evaluated>> = serde_json::from_slice(&text).map_err(|error| Error::reading(path, format!("not written by --partial: {error}")))?;
+    let file: File<Vec<Evaluated>> = serde_json::from_slice(&text)
+        .map_err(|error| Error::reading(path, format!("not written by --partial: {error}")))?;
     if file.format != FORMAT || file.models.is_empty() {
         let found: String = file.format.chars().take(40).filter(|c| !c.is_control()).collect();
         return Err(Error::reading(path, format!("its format is '{found}', expected '{FORMAT}'")));

@@ -21,10 +21,18 @@ const MOST_CLASSES: usize = 1 << 20;
 ///
 /// # Errors
 /// The first error by order of the rows.
-pub fn evaluate(logits: &[Place], labels: Vec<Place>, settings: &dyn Fn(usize) -> Settings, threads: Option<usize>, bar: &ProgressBar) -> Result<Evaluation> {
+pub fn evaluate(
+    logits: &[Place],
+    labels: Vec<Place>,
+    settings: &dyn Fn(usize) -> Settings,
+    threads: Option<usize>,
+    bar: &ProgressBar,
+) -> Result<Evaluation> {
     let feed = Feed::open(logits.to_vec(), labels)?;
     let settings = settings(feed.classes());
-    let threads = threads.unwrap_or_else(|| cores().min(MOST_THREADS)).clamp(1, (MOST_CLASSES / settings.classes).max(2));
+    let threads = threads
+        .unwrap_or_else(|| cores().min(MOST_THREADS))
+        .clamp(1, (MOST_CLASSES / settings.classes).max(2));
     bar.set_length(feed.bytes());
     let sample = Mutex::new(Sample::new(settings.classes, settings.sample_logits));
     let feed = Mutex::new(feed);

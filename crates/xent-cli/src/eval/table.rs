@@ -10,17 +10,38 @@ const SHOWN: usize = 20;
 
 /// Quantities as rows, models as columns.
 pub fn table(comparison: &Comparison) -> Table {
-    let row = |name: &str, cell: &dyn Fn(&ModelScores) -> Option<Cell>| -> Option<(String, Vec<Cell>)> {
-        let cells: Vec<Option<Cell>> = comparison.models.iter().map(cell).collect();
-        let any = cells.iter().any(Option::is_some);
-        any.then(|| (name.to_string(), cells.into_iter().map(|cell| cell.unwrap_or_else(|| Cell::text("–"))).collect()))
-    };
+    let row =
+        |name: &str, cell: &dyn Fn(&ModelScores) -> Option<Cell>| -> Option<(String, Vec<Cell>)> {
+            let cells: Vec<Option<Cell>> = comparison.models.iter().map(cell).collect();
+            let any = cells.iter().any(Option::is_some);
+            any.then(|| {
+                (
+                    name.to_string(),
+                    cells.into_iter().map(|cell| cell.unwrap_or_else(|| Cell::text("–"))).collect(),
+                )
+            })
+        };
     let plain = |value: f64, decimals: usize| Some(number(value, decimals));
-    let group = |title: String, rows: Vec<Option<(String, Vec<Cell>)>>| Group { title, rows: rows.into_iter().flatten().collect() };
+    let group = |title: String, rows: Vec<Option<(String, Vec<Cell>)>>| Group {
+        title,
+        rows: rows.into_iter().flatten().collect(),
+    };
     let measures = |of: &dyn Fn(&ModelScores) -> Option<&Scored>, all: bool| {
-        let estimate = |name: &str, factor: f64, decimals: usize, measure: &dyn Fn(&Scored) -> Option<Estimate>| {
-            let value = |model: &ModelScores| of(model).and_then(measure).map(|estimate| with_interval(&estimate, factor, decimals));
-            let chance = |model: &ModelScores| of(model).and_then(measure)?.chance.map(|chance| number(factor * chance.mean, decimals));
+        let estimate = |name: &str,
+                        factor: f64,
+                        decimals: usize,
+                        measure: &dyn Fn(&Scored) -> Option<Estimate>| {
+            let value = |model: &ModelScores| {
+                of(model)
+                    .and_then(measure)
+                    .map(|estimate| with_interval(&estimate, factor, decimals))
+            };
+            let chance = |model: &ModelScores| {
+                of(model)
+                    .and_then(measure)?
+                    .chance
+                    .map(|chance| number(factor * chance.mean, decimals))
+            };
             [row(name, &value), row("  chance level", &chance)]
         };
         let mut rows = Vec::new();
@@ -39,7 +60,11 @@ pub fn table(comparison: &Comparison) -> Table {
     };
     let temperature = |model: &ModelScores| {
         let temperature = model.scores.temperature?;
-        Some(Cell::text(format!("{:.4}{}", temperature.value, if temperature.capped { ", end of range" } else { "" })))
+        Some(Cell::text(format!(
+            "{:.4}{}",
+            temperature.value,
+            if temperature.capped { ", end of range" } else { "" }
+        )))
     };
     let sampled = |model: &ModelScores| {
         let fitted = model.scores.temperature?.rows?;
@@ -49,14 +74,24 @@ pub fn table(comparison: &Comparison) -> Table {
     after.extend(measures(&|model| model.scores.scaled.as_ref(), false));
     let losses = comparison.models[0].smoothed.iter().enumerate().flat_map(|(index, smoothed)| {
         let loss = |model: &ModelScores| Some(number(model.smoothed[index].loss, 4));
-        let scaled = |model: &ModelScores| model.smoothed[index].loss_after_temperature.map(|loss| number(loss, 4));
+        let scaled = |model: &ModelScores| {
+            model.smoothed[index].loss_after_temperature.map(|loss| number(loss, 4))
+        };
         let floor = |model: &ModelScores| plain(model.smoothed[index].floor, 4);
-        [row(&format!("ε = {}", smoothed.epsilon), &loss), row("  after temperature", &scaled), row("  lowest possible", &floor)]
+        [
+            row(&format!("ε = {}", smoothed.epsilon), &loss),
+            row("  after temperature", &scaled),
+            row("  lowest possible", &floor),
+        ]
     });
-    let gap = |index: usize| move |model: &ModelScores| plain(model.scores.raw.gap.quantiles[index].0, 2);
+    let gap =
+        |index: usize| move |model: &ModelScores| plain(model.scores.raw.gap.quantiles[index].0, 2);
     let epsilon = |model: &ModelScores| {
         let estimate = model.epsilon_estimate?;
-        Some(Cell { main: format!("{:.3}", estimate.value), spread: Some(format!("[{:.3}, {:.3}]", estimate.low, estimate.high)) })
+        Some(Cell {
+            main: format!("{:.3}", estimate.value),
+            spread: Some(format!("[{:.3}, {:.3}]", estimate.low, estimate.high)),
+        })
     };
     Table {
         caption: "In brackets: 95 % bootstrap intervals; those of calibration errors are corrected for the bias of scatter and may be below the number. Chance level: the score of a perfectly calibrated model with the same confidences; for accuracy, NLL, Brier score and AURC, \
@@ -85,27 +120,47 @@ pub fn table(comparison: &Comparison) -> Table {
 
 /// A number that may be infinite.
 fn number(value: f64, decimals: usize) -> Cell {
-    if value.is_infinite() { Cell::text(if value > 0.0 { "∞" } else { "−∞" }) } else { Cell::new(value, None, decimals) }
+    if value.is_infinite() {
+        Cell::text(if value > 0.0 { "∞" } else { "−∞" })
+    } else {
+        Cell::new(value, None, decimals)
+    }
 }
 
 fn with_interval(estimate: &Estimate, factor: f64, decimals: usize) -> Cell {
     let mut cell = number(factor * estimate.value, decimals);
-    cell.spread = estimate.interval.map(|(low, high)| format!("[{:.decimals$}, {:.decimals$}]", factor * low, factor * high));
+    cell.spread = estimate
+        .interval
+        .map(|(low, high)| format!("[{:.decimals$}, {:.decimals$}]", factor * low, factor * high));
     cell
 }
 
 /// The classes with the lowest recall.
 pub fn classes(model: &ModelScores) -> Table {
     let scored = &model.scores.raw;
-    let mut order: Vec<usize> = (0..scored.classes.len()).filter(|class| scored.classes[*class].rows > 0).collect();
-    order.sort_by(|a, b| f64::total_cmp(&scored.classes[*a].recall.unwrap_or(1.0), &scored.classes[*b].recall.unwrap_or(1.0)));
+    let mut order: Vec<usize> =
+        (0..scored.classes.len()).filter(|class| scored.classes[*class].rows > 0).collect();
+    order.sort_by(|a, b| {
+        f64::total_cmp(
+            &scored.classes[*a].recall.unwrap_or(1.0),
+            &scored.classes[*b].recall.unwrap_or(1.0),
+        )
+    });
     let all = order.len();
     order.truncate(SHOWN);
-    let share = |share: Option<f64>| share.map_or_else(|| Cell::text("–"), |share| Cell::new(100.0 * share, None, 1));
+    let share = |share: Option<f64>| {
+        share.map_or_else(|| Cell::text("–"), |share| Cell::new(100.0 * share, None, 1))
+    };
     let row = |class: &usize| {
         let scores = &scored.classes[*class];
         let nll = scores.nll.map_or_else(|| Cell::text("–"), |nll| number(nll.0, 3));
-        let cells = vec![Cell::text(scores.rows.to_string()), share(scores.recall), share(scores.precision), nll, Cell::new(scores.ece, None, 4)];
+        let cells = vec![
+            Cell::text(scores.rows.to_string()),
+            share(scores.recall),
+            share(scores.precision),
+            nll,
+            Cell::new(scores.ece, None, 4),
+        ];
         (class.to_string(), cells)
     };
     let shown = if all > SHOWN {
@@ -135,7 +190,12 @@ pub fn mistakes(model: &ModelScores) -> Table {
     Table {
         caption: "Wrong predictions, the most confident first; rows counted from 0.".to_string(),
         corner: "row".to_string(),
-        columns: ["label", "predicted", "confidence", "p of the label"].map(str::to_string).to_vec(),
-        groups: vec![Group { title: model.name.clone(), rows: model.scores.raw.mistakes.iter().take(SHOWN).map(row).collect() }],
+        columns: ["label", "predicted", "confidence", "p of the label"]
+            .map(str::to_string)
+            .to_vec(),
+        groups: vec![Group {
+            title: model.name.clone(),
+            rows: model.scores.raw.mistakes.iter().take(SHOWN).map(row).collect(),
+        }],
     }
 }

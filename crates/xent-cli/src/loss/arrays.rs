@@ -17,7 +17,10 @@ pub fn read(path: &Path) -> Result<Array> {
 }
 
 /// Reads an array whose shape is checked.
-pub fn read_shaped<T>(path: &Path, check: impl FnOnce(&[usize]) -> xent::Result<T>) -> Result<(Array, T)> {
+pub fn read_shaped<T>(
+    path: &Path,
+    check: impl FnOnce(&[usize]) -> xent::Result<T>,
+) -> Result<(Array, T)> {
     let array = read(path)?;
     let checked = check(array.shape()).map_err(|error| Error::in_file(path, error))?;
     Ok((array, checked))
@@ -33,7 +36,12 @@ pub fn read_rows(path: &Path, shape: &LogitsShape) -> Result<Values> {
 pub fn numbers(path: &Path, values: Values) -> Result<Vec<f64>> {
     let exact = |(entry, integer): (usize, i128)| {
         let float = integer as f64;
-        let inexact = || Error::in_file(path, format!("entry {entry} is {integer}, expected a number that float64 holds exactly"));
+        let inexact = || {
+            Error::in_file(
+                path,
+                format!("entry {entry} is {integer}, expected a number that float64 holds exactly"),
+            )
+        };
         if float as i128 == integer { Ok(float) } else { Err(inexact()) }
     };
     if let Some(integers) = values.integers() {
@@ -44,18 +52,28 @@ pub fn numbers(path: &Path, values: Values) -> Result<Vec<f64>> {
         Values::F32(numbers) => Ok(numbers.into_iter().map(f64::from).collect()),
         Values::F16(numbers) => Ok(numbers.into_iter().map(f64::from).collect()),
         Values::Bf16(numbers) => Ok(numbers.into_iter().map(f64::from).collect()),
-        other => Err(Error::in_file(path, format!("dtype {}, expected numbers", other.dtype().name()))),
+        other => {
+            Err(Error::in_file(path, format!("dtype {}, expected numbers", other.dtype().name())))
+        }
     }
 }
 
 /// Class indices, from integers of any type. An index outside of `int64` is an error, except in an
 /// ignored row, which is never read.
 pub fn class_indices(path: &Path, values: &Values, ignored: Option<&[bool]>) -> Result<Vec<i64>> {
-    let integers = values.integers().ok_or_else(|| Error::in_file(path, format!("dtype {}, expected integers (class indices)", values.dtype().name())))?;
+    let integers = values.integers().ok_or_else(|| {
+        Error::in_file(
+            path,
+            format!("dtype {}, expected integers (class indices)", values.dtype().name()),
+        )
+    })?;
     let index = |(row, label): (usize, i128)| match i64::try_from(label) {
         Ok(label) => Ok(label),
         Err(_) if ignored.is_some_and(|ignored| ignored[row]) => Ok(i64::MAX),
-        Err(_) => Err(Error::in_file(path, format!("target {label} in row {row} is outside of int64, expected a class index"))),
+        Err(_) => Err(Error::in_file(
+            path,
+            format!("target {label} in row {row} is outside of int64, expected a class index"),
+        )),
     };
     integers.into_iter().enumerate().map(index).collect()
 }
@@ -64,7 +82,9 @@ pub fn class_indices(path: &Path, values: &Values, ignored: Option<&[bool]>) -> 
 pub fn truths(path: &Path, values: Values) -> Result<Vec<bool>> {
     match values {
         Values::Bool(truths) => Ok(truths),
-        other => Err(Error::in_file(path, format!("dtype {}, expected bool", other.dtype().name()))),
+        other => {
+            Err(Error::in_file(path, format!("dtype {}, expected bool", other.dtype().name())))
+        }
     }
 }
 
@@ -89,8 +109,13 @@ mod tests {
 
     #[test]
     fn labels_are_never_narrowed() {
-        let labels = |values: Values, ignored: Option<&[bool]>| class_indices(path(), &values, ignored).map_err(|error| error.to_string());
-        assert_eq!(labels(Values::I64(vec![i64::MIN, i64::MAX]), None), Ok(vec![i64::MIN, i64::MAX]));
+        let labels = |values: Values, ignored: Option<&[bool]>| {
+            class_indices(path(), &values, ignored).map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            labels(Values::I64(vec![i64::MIN, i64::MAX]), None),
+            Ok(vec![i64::MIN, i64::MAX])
+        );
         assert_eq!(labels(Values::U16(vec![0, u16::MAX]), None), Ok(vec![0, 65535]));
         assert_eq!(labels(Values::I8(vec![-128, 127]), None), Ok(vec![-128, 127]));
         let large = || Values::U64(vec![1, u64::MAX]);
@@ -103,7 +128,10 @@ mod tests {
     #[test]
     fn numbers_are_exact() {
         let numbers = |values| numbers(path(), values).map_err(|error| error.to_string());
-        assert_eq!(numbers(Values::I64(vec![-3, 1 << 53, 1 << 60])), Ok(vec![-3.0, 9007199254740992.0, 1152921504606846976.0]));
+        assert_eq!(
+            numbers(Values::I64(vec![-3, 1 << 53, 1 << 60])),
+            Ok(vec![-3.0, 9007199254740992.0, 1152921504606846976.0])
+        );
         assert!(numbers(Values::I64(vec![(1 << 53) + 1])).is_err());
         assert!(numbers(Values::U64(vec![u64::MAX])).is_err());
         assert!(numbers(Values::I64(vec![i64::MAX])).is_err());

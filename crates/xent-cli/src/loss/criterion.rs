@@ -23,7 +23,8 @@ pub fn criterion(options: &LossOptions, shape: &LogitsShape) -> Result<Criterion
         (Some(OrFile::File(_)) | None, _) => 0.0,
     };
     config.prior = prior.unwrap_or_default();
-    config.class_weights = options.class_weights.as_ref().map(|path| class_weights(path, shape)).transpose()?;
+    config.class_weights =
+        options.class_weights.as_ref().map(|path| class_weights(path, shape)).transpose()?;
     config.class_weighting = options.class_weighting;
     config.ignore_indices = options.ignore_index.clone();
     config.masked = options.masked;
@@ -77,7 +78,9 @@ fn prior_file(path: &Path, shape: &LogitsShape) -> Result<Prior> {
         _ => Err(xent::Error::Shape {
             name: ARRAY,
             found: found.to_vec(),
-            expected: format!("[{classes}] or [{classes}, {classes}], one entry per class, or per true class and class,"),
+            expected: format!(
+                "[{classes}] or [{classes}, {classes}], one entry per class, or per true class and class,"
+            ),
             logits: shape.dims().to_vec(),
             axis: shape.axis(),
         }),

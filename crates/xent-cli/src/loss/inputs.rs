@@ -6,7 +6,9 @@ use xent::host::{HostAllowed, HostBatch, HostIndices, HostTargets, LogitsShape};
 use xent::{Batch, InputError, Lambda, Numbers, RowOption, Rows, Targets};
 use xent_arrays::npy::{Array, Dtype, Values};
 
-use super::arrays::{ARRAY, class_indices, numbers, position, read, read_rows, read_shaped, truths};
+use super::arrays::{
+    ARRAY, class_indices, numbers, position, read, read_rows, read_shaped, truths,
+};
 use super::options::{Divisor, LossOptions, OrFile};
 use crate::error::{Error, Result};
 
@@ -22,24 +24,51 @@ pub struct Inputs<'a> {
 impl<'a> Inputs<'a> {
     /// Reads the files.
     pub fn read(options: &'a LossOptions, shape: &'a LogitsShape) -> Result<Self> {
-        let per_row = |path: &PathBuf| -> Result<Numbers<'static>> { Ok(numbers(path, read_rows(path, shape)?)?.into()) };
-        let ignored = options.ignored_rows.as_ref().map(|path| truths(path, read_rows(path, shape)?)).transpose()?;
-        let indices = |path: &PathBuf| class_indices(path, &read_rows(path, shape)?, ignored.as_deref());
+        let per_row = |path: &PathBuf| -> Result<Numbers<'static>> {
+            Ok(numbers(path, read_rows(path, shape)?)?.into())
+        };
+        let ignored = options
+            .ignored_rows
+            .as_ref()
+            .map(|path| truths(path, read_rows(path, shape)?))
+            .transpose()?;
+        let indices =
+            |path: &PathBuf| class_indices(path, &read_rows(path, shape)?, ignored.as_deref());
         let (targets, probabilities) = match (&options.mix, &options.lambda) {
             (Some(mix), Some(lambda)) => {
                 let lambda = match lambda {
                     OrFile::Value(lambda) => Lambda::Scalar(*lambda),
                     OrFile::File(path) => Lambda::Rows(per_row(path)?),
                 };
-                (HostTargets::Mix { a: indices(&options.targets)?.into(), b: indices(mix)?.into(), lambda }, None)
+                (
+                    HostTargets::Mix {
+                        a: indices(&options.targets)?.into(),
+                        b: indices(mix)?.into(),
+                        lambda,
+                    },
+                    None,
+                )
             }
             _ => targets(&options.targets, shape, ignored.as_deref())?,
         };
         let batch = HostBatch {
-            label_smoothing: options.epsilon.as_ref().and_then(OrFile::file).map(per_row).transpose()?,
+            label_smoothing: options
+                .epsilon
+                .as_ref()
+                .and_then(OrFile::file)
+                .map(per_row)
+                .transpose()?,
             row_weights: options.row_weights.as_ref().map(per_row).transpose()?,
-            allowed_classes: options.allowed_classes.as_ref().map(|path| allowed(path, shape)).transpose()?,
-            denominator: if let Divisor::Given(denominator) = options.denominator { Some(denominator) } else { None },
+            allowed_classes: options
+                .allowed_classes
+                .as_ref()
+                .map(|path| allowed(path, shape))
+                .transpose()?,
+            denominator: if let Divisor::Given(denominator) = options.denominator {
+                Some(denominator)
+            } else {
+                None
+            },
             ignored_rows: ignored,
             ..HostBatch::new(targets)
         };
@@ -58,8 +87,10 @@ impl<'a> Inputs<'a> {
 
     /// The batch as xent takes it.
     pub fn batch(&self) -> Result<Batch<'_>> {
-        let probabilities = self.probabilities.as_ref().map(|array| probabilities(array, self.shape)).transpose();
-        let probabilities = probabilities.map_err(|error| Error::in_file(&self.options.targets, error))?;
+        let probabilities =
+            self.probabilities.as_ref().map(|array| probabilities(array, self.shape)).transpose();
+        let probabilities =
+            probabilities.map_err(|error| Error::in_file(&self.options.targets, error))?;
         Ok(self.batch.lend(probabilities))
     }
 
@@ -69,8 +100,12 @@ impl<'a> Inputs<'a> {
         let options = self.options;
         let file_of = |option: &'a Option<OrFile<f64>>| option.as_ref().and_then(OrFile::file);
         let (file, row) = match error {
-            xent::Error::Input(InputError::Class { row, value, .. }) => (Some(self.file_with_label(*row, *value)), *row),
-            xent::Error::Input(InputError::Probability { row, .. }) => (Some(&options.targets), *row),
+            xent::Error::Input(InputError::Class { row, value, .. }) => {
+                (Some(self.file_with_label(*row, *value)), *row)
+            }
+            xent::Error::Input(InputError::Probability { row, .. }) => {
+                (Some(&options.targets), *row)
+            }
             xent::Error::Input(InputError::RowValue { option, row, .. }) => match option {
                 RowOption::LabelSmoothing => (file_of(&options.epsilon), *row),
                 RowOption::Lambda => (file_of(&options.lambda), *row),
@@ -79,7 +114,8 @@ impl<'a> Inputs<'a> {
             },
             _ => return Error::input(error),
         };
-        let place = position(self.shape, row).map_or(String::new(), |position| format!("; the row is at {position:?}"));
+        let place = position(self.shape, row)
+            .map_or(String::new(), |position| format!("; the row is at {position:?}"));
         match file {
             Some(file) => Error::in_file(file, format!("{error}{place}")),
             None => Error::input(format!("{error}{place}")),
@@ -97,18 +133,33 @@ impl<'a> Inputs<'a> {
 }
 
 /// Probabilities if the file has floats, class indices if it has integers.
-fn targets(path: &Path, shape: &LogitsShape, ignored: Option<&[bool]>) -> Result<(HostTargets<'static>, Option<Array>)> {
+fn targets(
+    path: &Path,
+    shape: &LogitsShape,
+    ignored: Option<&[bool]>,
+) -> Result<(HostTargets<'static>, Option<Array>)> {
     let array = read(path)?;
     let (dtype, found) = (array.dtype(), array.shape().to_vec());
     if found == shape.dims() && dtype.is_float() {
         return Ok((HostTargets::Probabilities, Some(array)));
     }
     if found == shape.row_dims() && !dtype.is_float() && dtype != Dtype::Bool {
-        return Ok((HostTargets::Classes(class_indices(path, &array.into_values(), ignored)?.into()), None));
+        return Ok((
+            HostTargets::Classes(class_indices(path, &array.into_values(), ignored)?.into()),
+            None,
+        ));
     }
     let (rows, logits) = (shape.row_dims(), shape.dims());
-    let expected = format!("expected {rows:?} of integers (class indices) or {logits:?} of floats (probabilities)");
-    Err(Error::in_file(path, format!("{ARRAY} has shape {found:?} and dtype {}, {expected}, for logits of shape {logits:?}", dtype.name())))
+    let expected = format!(
+        "expected {rows:?} of integers (class indices) or {logits:?} of floats (probabilities)"
+    );
+    Err(Error::in_file(
+        path,
+        format!(
+            "{ARRAY} has shape {found:?} and dtype {}, {expected}, for logits of shape {logits:?}",
+            dtype.name()
+        ),
+    ))
 }
 
 fn probabilities<'a>(array: &'a Array, shape: &LogitsShape) -> xent::Result<Targets<'a>> {
@@ -125,6 +176,10 @@ fn probabilities<'a>(array: &'a Array, shape: &LogitsShape) -> xent::Result<Targ
 
 fn allowed(path: &Path, shape: &LogitsShape) -> Result<HostAllowed> {
     let (array, shared) = read_shaped(path, |found| shape.expect_classes_or_logits(ARRAY, found))?;
-    let values = if shared { array.into_values() } else { array.into_values_along(&shape.class_axis_last()) };
+    let values = if shared {
+        array.into_values()
+    } else {
+        array.into_values_along(&shape.class_axis_last())
+    };
     Ok(HostAllowed { entries: truths(path, values)?, shared })
 }

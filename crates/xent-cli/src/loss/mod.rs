@@ -28,7 +28,8 @@ pub fn loss(options: &LossOptions) -> Result<()> {
     if let Some(path) = &options.grad {
         check_destination(path, options)?;
     }
-    let (mut logits, shape) = arrays::read_shaped(&options.logits, |shape| LogitsShape::new(shape, options.axis))?;
+    let (mut logits, shape) =
+        arrays::read_shaped(&options.logits, |shape| LogitsShape::new(shape, options.axis))?;
     let criterion = criterion::criterion(options, &shape)?;
     let inputs = Inputs::read(options, &shape)?;
     let report = evaluate(&mut logits, &criterion, &inputs)?;
@@ -41,15 +42,23 @@ pub fn loss(options: &LossOptions) -> Result<()> {
 /// An existing file is replaced: it must not be a device, a folder, or one of the files that are
 /// read.
 fn check_destination(path: &Path, options: &LossOptions) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
-        return Err(Error::in_file(path, format!("{} is not a folder, expected one that exists", folder.display())));
+        return Err(Error::in_file(
+            path,
+            format!("{} is not a folder, expected one that exists", folder.display()),
+        ));
     }
     match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => Err(Error::in_file(path, "it is a folder, pipe or device, expected a file, or a name for one")),
-        Ok(_) if options.files().any(|input| same_file(input, path)) => {
-            Err(Error::in_file(path, "the gradient would replace a file that is read, expected another name for it"))
-        }
+        Ok(metadata) if !metadata.is_file() => Err(Error::in_file(
+            path,
+            "it is a folder, pipe or device, expected a file, or a name for one",
+        )),
+        Ok(_) if options.files().any(|input| same_file(input, path)) => Err(Error::in_file(
+            path,
+            "the gradient would replace a file that is read, expected another name for it",
+        )),
         _ => Ok(()),
     }
 }
@@ -67,13 +76,21 @@ fn evaluate(logits: &mut Array, criterion: &Criterion, inputs: &Inputs<'_>) -> R
         Values::F32(values) => evaluate_as(values, &strides, criterion, inputs),
         Values::F64(values) => evaluate_as(values, &strides, criterion, inputs),
         other => {
-            let message = format!("dtype {}, expected float16, bfloat16, float32 or float64", other.dtype().name());
+            let message = format!(
+                "dtype {}, expected float16, bfloat16, float32 or float64",
+                other.dtype().name()
+            );
             Err(Error::in_file(&inputs.options().logits, message))
         }
     }
 }
 
-fn evaluate_as<T>(values: &mut [T], strides: &[isize], criterion: &Criterion, inputs: &Inputs<'_>) -> Result<LossReport>
+fn evaluate_as<T>(
+    values: &mut [T],
+    strides: &[isize],
+    criterion: &Criterion,
+    inputs: &Inputs<'_>,
+) -> Result<LossReport>
 where
     T: Element,
     T::Real: Into<Figure>,
@@ -82,7 +99,8 @@ where
     let axis = shape.axis() as isize;
     let in_logits = |error| Error::in_file(&options.logits, error);
     let output = if options.grad.is_some() {
-        let mut view = RowsMut::strided(values, shape.dims(), strides, 0, axis).map_err(in_logits)?;
+        let mut view =
+            RowsMut::strided(values, shape.dims(), strides, 0, axis).map_err(in_logits)?;
         criterion.forward_backward_in_place(&mut view, batch, 1.0)
     } else {
         let view = Rows::strided(values, shape.dims(), strides, 0, axis).map_err(in_logits)?;

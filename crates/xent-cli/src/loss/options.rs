@@ -76,7 +76,12 @@ pub struct LossOptions {
     /// What a mean divides by: pytorch (the sum of the class weights of the rows that are not
     /// ignored; for probabilities their number), kept_rows (the number of rows that are not
     /// ignored), rows (the number of all rows), or a number
-    #[arg(long, value_name = "pytorch|kept_rows|rows|N", default_value = "pytorch", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "pytorch|kept_rows|rows|N",
+        default_value = "pytorch",
+        allow_negative_numbers = true
+    )]
     pub denominator: Divisor,
     /// The mean if the denominator is 0
     #[arg(long, default_value = "nan", value_parser = words(EmptyMean::ALL, |choice| (choice.word(), choice.aliases())))]
@@ -110,8 +115,21 @@ impl LossOptions {
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let numbers = [&self.epsilon, &self.lambda].into_iter().flatten().filter_map(OrFile::file);
         let prior = self.prior.iter().filter_map(OrFile::file);
-        let paths = [&self.class_weights, &self.row_weights, &self.ignored_rows, &self.allowed_classes, &self.mix].into_iter().flatten();
-        [&self.logits, &self.targets].into_iter().chain(prior).chain(numbers).chain(paths).map(PathBuf::as_path)
+        let paths = [
+            &self.class_weights,
+            &self.row_weights,
+            &self.ignored_rows,
+            &self.allowed_classes,
+            &self.mix,
+        ]
+        .into_iter()
+        .flatten();
+        [&self.logits, &self.targets]
+            .into_iter()
+            .chain(prior)
+            .chain(numbers)
+            .chain(paths)
+            .map(PathBuf::as_path)
     }
 }
 
@@ -202,7 +220,11 @@ impl FromStr for Divisor {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let given = |_| text.parse().map(Self::Given).map_err(|_| "expected 'pytorch', 'kept_rows', 'rows', or a number");
+        let given = |_| {
+            text.parse()
+                .map(Self::Given)
+                .map_err(|_| "expected 'pytorch', 'kept_rows', 'rows', or a number")
+        };
         text.parse().map(Self::Counted).or_else(given)
     }
 }

@@ -46,7 +46,9 @@ impl Figure {
         match self.non_finite_name() {
             Some(name) => name.to_owned(),
             None if number == 0.0 => "0".to_owned(),
-            None if (-4.0..7.0).contains(&magnitude) => format!("{number:.*}", (6.0 - magnitude) as usize),
+            None if (-4.0..7.0).contains(&magnitude) => {
+                format!("{number:.*}", (6.0 - magnitude) as usize)
+            }
             None => format!("{number:.6e}"),
         }
     }
@@ -57,7 +59,9 @@ impl fmt::Display for Figure {
         let magnitude = self.0.abs();
         match self.non_finite_name() {
             Some(name) => f.write_str(name),
-            None if magnitude == 0.0 || (1e-5..1e16).contains(&magnitude) => write!(f, "{}", self.0),
+            None if magnitude == 0.0 || (1e-5..1e16).contains(&magnitude) => {
+                write!(f, "{}", self.0)
+            }
             None => write!(f, "{:e}", self.0),
         }
     }
@@ -112,14 +116,21 @@ impl LossReport {
     pub fn new<F: Into<Figure> + Copy>(output: Output<F>, shape: &LogitsShape) -> Self {
         let rows = output.rows;
         let over_nothing = || {
-            let empty = output.denominator == 0.0 && output.loss.scalar().is_some_and(|loss| loss.into().0.is_nan());
+            let empty = output.denominator == 0.0
+                && output.loss.scalar().is_some_and(|loss| loss.into().0.is_nan());
             empty.then(|| {
                 format!("the denominator of the mean is 0: {} of {rows} rows are ignored and the weights of the others are 0; see --empty-mean", output.ignored)
             })
         };
         let warning = output.first_non_finite.map(|row| {
-            let place = position(shape, row).map(|position| format!(", at {position:?}")).unwrap_or_default();
-            format!("the loss of {} of {} kept rows is NaN or infinite; the first is row {row}{place}", output.non_finite, rows - output.ignored)
+            let place = position(shape, row)
+                .map(|position| format!(", at {position:?}"))
+                .unwrap_or_default();
+            format!(
+                "the loss of {} of {} kept rows is NaN or infinite; the first is row {row}{place}",
+                output.non_finite,
+                rows - output.ignored
+            )
         });
         let warning = warning.or_else(over_nothing);
         Self {
@@ -152,7 +163,13 @@ impl LossReport {
     }
 
     fn write_text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let parts = [("loss", &self.loss), ("nll", &self.nll), ("smoothing", &self.smoothing), ("floor", &self.floor), ("z_loss", &self.z_loss)];
+        let parts = [
+            ("loss", &self.loss),
+            ("nll", &self.nll),
+            ("smoothing", &self.smoothing),
+            ("floor", &self.floor),
+            ("z_loss", &self.z_loss),
+        ];
         if matches!(self.loss, Part::Rows(_)) {
             write!(out, "{:>9}", "row")?;
             parts.iter().try_for_each(|(name, _)| write!(out, " {name:>13}"))?;
@@ -177,9 +194,21 @@ impl LossReport {
             }
         }
         writeln!(out, "{:<13}{}", "denominator", self.denominator)?;
-        writeln!(out, "{:<13}{} of {} kept rows", "correct", self.correct, self.rows - self.ignored)?;
+        writeln!(
+            out,
+            "{:<13}{} of {} kept rows",
+            "correct",
+            self.correct,
+            self.rows - self.ignored
+        )?;
         writeln!(out, "{:<13}{} of {} rows", "ignored", self.ignored, self.rows)?;
-        writeln!(out, "{:<13}{} of {} kept rows", "non_finite", self.non_finite, self.rows - self.ignored)?;
+        writeln!(
+            out,
+            "{:<13}{} of {} kept rows",
+            "non_finite",
+            self.non_finite,
+            self.rows - self.ignored
+        )?;
         writeln!(out, "{:<13}{}", "classes", self.classes)
     }
 }
@@ -196,7 +225,8 @@ mod tests {
         }
         assert_eq!(Figure::from(0.1f32).to_string(), "0.1");
         assert_eq!(serde_json::to_string(&Figure::from(0.1f32)).unwrap(), "0.1");
-        let strings = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(|number| serde_json::to_string(&Figure(number)).unwrap());
+        let strings = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY]
+            .map(|number| serde_json::to_string(&Figure(number)).unwrap());
         assert_eq!(strings, ["\"NaN\"", "\"Infinity\"", "\"-Infinity\""]);
     }
 

@@ -119,7 +119,8 @@ impl Chart {
     /// As SVG in the page's colours.
     pub fn to_svg(&self) -> Result<Markup> {
         let mut svg = String::new();
-        self.draw(&mut svg).map_err(|error| Error::failed(format!("drawing {:?}: {error}", self.title)))?;
+        self.draw(&mut svg)
+            .map_err(|error| Error::failed(format!("drawing {:?}: {error}", self.title)))?;
         for ink in Ink::ALL {
             let RGBColor(red, green, blue) = ink.stand_in();
             svg = svg.replace(&format!("#{red:02X}{green:02X}{blue:02X}"), ink.variable());
@@ -134,7 +135,11 @@ impl Chart {
     fn draw(&self, svg: &mut String) -> std::result::Result<(), Box<dyn std::error::Error + '_>> {
         let root = SVGBackend::with_string(svg, (SIZE.0 * FINE, SIZE.1 * FINE)).into_drawing_area();
         let mut builder = ChartBuilder::on(&root);
-        builder.margin_top(8 * FINE).margin_right(10 * FINE).x_label_area_size(40 * FINE).y_label_area_size(54 * FINE);
+        builder
+            .margin_top(8 * FINE)
+            .margin_right(10 * FINE)
+            .x_label_area_size(40 * FINE)
+            .y_label_area_size(54 * FINE);
         let (x, y) = (self.x.range.clone(), self.y.range.clone());
         if self.y.logarithmic {
             self.draw_on(&mut builder.build_cartesian_2d(x, y.log_scale())?, &power_of_ten)?;
@@ -173,31 +178,52 @@ impl Chart {
         for mark in &self.marks {
             let drawn = match mark {
                 Mark::Line(ink, stroke, points) => {
-                    let points: Vec<(f64, f64)> = points.iter().map(|&(x, y)| (x, within(y))).collect();
+                    let points: Vec<(f64, f64)> =
+                        points.iter().map(|&(x, y)| (x, within(y))).collect();
                     let style = ink.stand_in().stroke_width(2 * FINE);
                     match stroke {
-                        Stroke::Solid => context.draw_series(LineSeries::new(points, style)).map(drop),
-                        Stroke::Dashed => context.draw_series(DashedLineSeries::new(points, 6 * FINE, 5 * FINE, style)).map(drop),
+                        Stroke::Solid => {
+                            context.draw_series(LineSeries::new(points, style)).map(drop)
+                        }
+                        Stroke::Dashed => context
+                            .draw_series(DashedLineSeries::new(points, 6 * FINE, 5 * FINE, style))
+                            .map(drop),
                     }
                 }
                 Mark::Band(ink, points) => {
                     let above = points.iter().map(|&(x, _, high)| (x, within(high)));
                     let below = points.iter().rev().map(|&(x, low, _)| (x, within(low)));
-                    context.draw_series([Polygon::new(above.chain(below).collect::<Vec<_>>(), ink.stand_in().mix(0.25).filled())]).map(drop)
+                    context
+                        .draw_series([Polygon::new(
+                            above.chain(below).collect::<Vec<_>>(),
+                            ink.stand_in().mix(0.25).filled(),
+                        )])
+                        .map(drop)
                 }
                 Mark::Whiskers(ink, whiskers) => {
                     let style = ink.stand_in().mix(0.55).stroke_width(FINE + FINE / 2);
-                    let lines = whiskers.iter().map(|&(x, low, high)| PathElement::new(vec![(x, within(low)), (x, within(high))], style));
+                    let lines = whiskers.iter().map(|&(x, low, high)| {
+                        PathElement::new(vec![(x, within(low)), (x, within(high))], style)
+                    });
                     context.draw_series(lines.collect::<Vec<_>>()).map(drop)
                 }
                 Mark::Dots(ink, dots) => {
-                    let dots =
-                        dots.iter().map(|&(x, y, radius)| Circle::new((x, within(y)), (radius * f64::from(FINE)).round() as u32, ink.stand_in().filled()));
+                    let dots = dots.iter().map(|&(x, y, radius)| {
+                        Circle::new(
+                            (x, within(y)),
+                            (radius * f64::from(FINE)).round() as u32,
+                            ink.stand_in().filled(),
+                        )
+                    });
                     context.draw_series(dots.collect::<Vec<_>>()).map(drop)
                 }
                 Mark::Bars(ink, bars) => {
-                    let bars =
-                        bars.iter().map(|&(left, right, height)| Rectangle::new([(left, within(0.0)), (right, within(height))], ink.stand_in().filled()));
+                    let bars = bars.iter().map(|&(left, right, height)| {
+                        Rectangle::new(
+                            [(left, within(0.0)), (right, within(height))],
+                            ink.stand_in().filled(),
+                        )
+                    });
                     context.draw_series(bars.collect::<Vec<_>>()).map(drop)
                 }
             };
@@ -228,7 +254,10 @@ fn power_of_ten(value: &f64) -> String {
 
 /// Charts side by side, as many as the page's width allows.
 pub fn small_multiples(charts: &[Chart]) -> Result<Markup> {
-    let drawn: Vec<(&str, Markup)> = charts.iter().map(|chart| Ok((chart.title.as_str(), chart.to_svg()?))).collect::<Result<_>>()?;
+    let drawn: Vec<(&str, Markup)> = charts
+        .iter()
+        .map(|chart| Ok((chart.title.as_str(), chart.to_svg()?)))
+        .collect::<Result<_>>()?;
     Ok(html! {
         div.multiples {
             @for (title, svg) in &drawn {
@@ -239,7 +268,8 @@ pub fn small_multiples(charts: &[Chart]) -> Result<Markup> {
 }
 
 /// The two kinds of probabilities that every report compares.
-pub const RAW_AND_SCALED: [(Ink, Stroke, &str); 2] = [(Ink::Second, Stroke::Solid, "raw"), (Ink::First, Stroke::Solid, "after temperature scaling")];
+pub const RAW_AND_SCALED: [(Ink, Stroke, &str); 2] =
+    [(Ink::Second, Stroke::Solid, "raw"), (Ink::First, Stroke::Solid, "after temperature scaling")];
 
 /// The legend: a sample of each mark and its name.
 pub fn key(entries: &[(Ink, Stroke, &str)]) -> Markup {
@@ -286,14 +316,26 @@ mod tests {
             for ink in Ink::ALL {
                 assert!(svg.contains(ink.variable()), "{ink:?}");
             }
-            assert!(svg.starts_with(r#"<svg role="img" aria-label="falls from 1 to &quot;0.1&quot;" viewBox="#), "{}", &svg[..200]);
+            assert!(
+                svg.starts_with(
+                    r#"<svg role="img" aria-label="falls from 1 to &quot;0.1&quot;" viewBox="#
+                ),
+                "{}",
+                &svg[..200]
+            );
         }
     }
 
     #[test]
     fn axes_are_labelled_plainly() {
-        assert_eq!([0.0, -0.0, 0.25, 100.0, 2.5000001].map(|value| plain(&value)), ["0", "0", "0.25", "100", "2.5"]);
-        assert_eq!([0.001, 1.0, 100.0, 0.02].map(|value| power_of_ten(&value)), ["0.001", "1", "100", ""]);
+        assert_eq!(
+            [0.0, -0.0, 0.25, 100.0, 2.5000001].map(|value| plain(&value)),
+            ["0", "0", "0.25", "100", "2.5"]
+        );
+        assert_eq!(
+            [0.001, 1.0, 100.0, 0.02].map(|value| power_of_ten(&value)),
+            ["0.001", "1", "100", ""]
+        );
         assert_eq!(Axis::logarithmic("", 0.02..3.0).range, 0.00999..3.0);
         assert_eq!(Axis::logarithmic("", 1.0..1.0).range, 0.999..1.998);
     }

@@ -17,6 +17,9 @@ pub struct Finding {
 impl Finding {
     /// With no line break between a number and what belongs to it.
     pub fn shown(&self) -> String {
-        self.text.replace("ε = ", "ε\u{a0}=\u{a0}").replace(" ±", "\u{a0}±").replace(" %", "\u{a0}%")
+        self.text
+            .replace("ε = ", "ε\u{a0}=\u{a0}")
+            .replace(" ±", "\u{a0}±")
+            .replace(" %", "\u{a0}%")
     }
 }

@@ -80,9 +80,17 @@ impl Report {
     /// For the terminal: headline, table, and the findings that are meant for it.
     pub fn to_text(&self) -> String {
         let width = width();
-        let head = [wrapped(&self.headline, "", width), wrapped(&self.table.caption, "", width), String::new(), self.table.to_text(width), String::new()];
+        let head = [
+            wrapped(&self.headline, "", width),
+            wrapped(&self.table.caption, "", width),
+            String::new(),
+            self.table.to_text(width),
+            String::new(),
+        ];
         let findings = self.findings.iter().filter(|finding| finding.brief);
-        let findings = findings.map(|finding| wrapped(&format!("{}. {}", finding.topic, finding.shown()), "  ", width));
+        let findings = findings.map(|finding| {
+            wrapped(&format!("{}. {}", finding.topic, finding.shown()), "  ", width)
+        });
         head.into_iter().chain(findings).collect::<Vec<_>>().join("\n")
     }
 
@@ -137,12 +145,21 @@ mod tests {
             headline: "S <i>".into(),
             heading: "H",
             findings: vec![],
-            table: Table { caption: String::new(), corner: String::new(), columns: vec![], groups: vec![] },
+            table: Table {
+                caption: String::new(),
+                corner: String::new(),
+                columns: vec![],
+                groups: vec![],
+            },
             sections: vec![Section::new("<script>", html! { p { "a & b" } })],
             json: Value::Null,
         }
         .to_html();
-        assert!(html.contains("<h2>&lt;script&gt;</h2>") && html.contains("a &amp; b") && html.contains("S &lt;i&gt;"));
+        assert!(
+            html.contains("<h2>&lt;script&gt;</h2>")
+                && html.contains("a &amp; b")
+                && html.contains("S &lt;i&gt;")
+        );
         for outside in ["http://", "https://", "<script", "@import", "url("] {
             assert!(!html.contains(outside), "{outside}");
         }

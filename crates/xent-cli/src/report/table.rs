@@ -36,7 +36,10 @@ pub struct Cell {
 impl Cell {
     /// A mean, with a standard deviation if there is one.
     pub fn new(mean: f64, sd: Option<f64>, decimals: usize) -> Self {
-        Self { main: format!("{mean:.decimals$}").replace('-', "−"), spread: sd.map(|sd| format!("±{sd:.decimals$}")) }
+        Self {
+            main: format!("{mean:.decimals$}").replace('-', "−"),
+            spread: sd.map(|sd| format!("±{sd:.decimals$}")),
+        }
     }
 
     /// A text instead of a number.
@@ -64,22 +67,35 @@ impl Table {
             .chain([length(&self.corner)])
             .max()
             .unwrap_or(0);
-        let cells = rows().flat_map(|(_, cells)| cells).map(|cell| length(&cell.line())).chain(self.columns.iter().map(|head| length(head))).max().unwrap_or(0);
+        let cells = rows()
+            .flat_map(|(_, cells)| cells)
+            .map(|cell| length(&cell.line()))
+            .chain(self.columns.iter().map(|head| length(head)))
+            .max()
+            .unwrap_or(0);
         const BETWEEN: usize = 2;
-        let side_by_side = (width.saturating_sub(names) / (cells + BETWEEN)).clamp(1, self.columns.len().max(1));
-        let blocks = (0..self.columns.len()).step_by(side_by_side).map(|from| self.block(from, (from + side_by_side).min(self.columns.len())));
+        let side_by_side =
+            (width.saturating_sub(names) / (cells + BETWEEN)).clamp(1, self.columns.len().max(1));
+        let blocks = (0..self.columns.len())
+            .step_by(side_by_side)
+            .map(|from| self.block(from, (from + side_by_side).min(self.columns.len())));
         blocks.collect::<Vec<_>>().join("\n\n")
     }
 
     fn block(&self, from: usize, to: usize) -> String {
-        let header = std::iter::once(&self.corner).chain(&self.columns[from..to]).cloned().collect();
+        let header =
+            std::iter::once(&self.corner).chain(&self.columns[from..to]).cloned().collect();
         let mut rows = Vec::new();
         for (index, group) in self.groups.iter().enumerate() {
             if index > 0 {
                 rows.push(vec![String::new()]);
             }
             rows.push(vec![group.title.clone()]);
-            rows.extend(group.rows.iter().map(|(name, cells)| std::iter::once(format!("  {name}")).chain(cells[from..to].iter().map(Cell::line)).collect()));
+            rows.extend(group.rows.iter().map(|(name, cells)| {
+                std::iter::once(format!("  {name}"))
+                    .chain(cells[from..to].iter().map(Cell::line))
+                    .collect()
+            }));
         }
         grid(header, rows, CellAlignment::Left)
     }
@@ -118,7 +134,9 @@ impl Table {
 pub fn grid(header: Vec<String>, rows: Vec<Vec<String>>, first: CellAlignment) -> String {
     let mut table = comfy_table::Table::new();
     let rule = LineStyle::none().fill('─').junction('─');
-    table.load_style(TableStyle::new().header_separator(rule)).set_content_arrangement(ContentArrangement::Disabled);
+    table
+        .load_style(TableStyle::new().header_separator(rule))
+        .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header).add_rows(rows);
     for (index, column) in table.column_iter_mut().enumerate() {
         // With the rule's joint, two columns between neighbours.
@@ -137,7 +155,10 @@ mod tests {
             caption: "Numbers".into(),
             corner: "ε".into(),
             columns: (0..columns).map(|column| format!("0.{column}")).collect(),
-            groups: vec![Group { title: "On test".into(), rows: vec![("accuracy, %".into(), vec![Cell::new(97.123, Some(0.5), 2); columns])] }],
+            groups: vec![Group {
+                title: "On test".into(),
+                rows: vec![("accuracy, %".into(), vec![Cell::new(97.123, Some(0.5), 2); columns])],
+            }],
         }
     }
 
@@ -155,7 +176,11 @@ mod tests {
             assert!(text.lines().all(|line| line.chars().count() <= width), "{width}:\n{text}");
             assert_eq!(text.matches("97.12 ±0.50").count(), 12);
         }
-        assert_eq!(table(3).to_text(10).matches("97.12 ±0.50").count(), 3, "a terminal too narrow for anything still gets all numbers");
+        assert_eq!(
+            table(3).to_text(10).matches("97.12 ±0.50").count(),
+            3,
+            "a terminal too narrow for anything still gets all numbers"
+        );
     }
 
     #[test]
@@ -164,6 +189,9 @@ mod tests {
         table.columns[0] = "<b>".into();
         let html = table.to_html().into_string();
         assert!(html.contains("<th scope=\"col\">&lt;b&gt;</th>"), "{html}");
-        assert!(html.contains("<th scope=\"row\">accuracy, %</th><td>97.12 <small>±0.50</small></td>"), "{html}");
+        assert!(
+            html.contains("<th scope=\"row\">accuracy, %</th><td>97.12 <small>±0.50</small></td>"),
+            "{html}"
+        );
     }
 }

@@ -26,14 +26,34 @@ pub struct Versions {
 impl Versions {
     /// The versions of this build.
     pub fn of_this_build() -> Self {
-        let candle = built::DEPENDENCIES.iter().find(|(name, _)| *name == "candle-core").map_or("unknown", |(_, version)| version);
-        let target = format!("{} ({}/{}, {} build)", built::TARGET, built::CFG_OS, built::CFG_TARGET_ARCH, built::PROFILE);
-        Self { xent: built::PKG_VERSION, candle, rustc: built::RUSTC_VERSION, target, build: built::PROFILE }
+        let candle = built::DEPENDENCIES
+            .iter()
+            .find(|(name, _)| *name == "candle-core")
+            .map_or("unknown", |(_, version)| version);
+        let target = format!(
+            "{} ({}/{}, {} build)",
+            built::TARGET,
+            built::CFG_OS,
+            built::CFG_TARGET_ARCH,
+            built::PROFILE
+        );
+        Self {
+            xent: built::PKG_VERSION,
+            candle,
+            rustc: built::RUSTC_VERSION,
+            target,
+            build: built::PROFILE,
+        }
     }
 
     /// Each version with its name.
     pub fn lines(&self) -> [(&'static str, &str); 4] {
-        [("xent", self.xent), ("candle", self.candle), ("compiler", self.rustc), ("target", &self.target)]
+        [
+            ("xent", self.xent),
+            ("candle", self.candle),
+            ("compiler", self.rustc),
+            ("target", &self.target),
+        ]
     }
 }
 

@@ -33,10 +33,19 @@ pub fn sweep(options: &SweepOptions) -> Result<()> {
     store::clean(&folder)?;
     let checksum = store::checksum(&dataset);
 
-    let arms = || experiments.iter().flat_map(|experiment| experiment.epsilon.iter().map(move |epsilon| (experiment, *epsilon)));
-    let grid: Vec<_> = arms().flat_map(|(experiment, epsilon)| (0..options.seeds as u64).map(move |seed| (experiment, epsilon, seed))).collect();
+    let arms = || {
+        experiments.iter().flat_map(|experiment| {
+            experiment.epsilon.iter().map(move |epsilon| (experiment, *epsilon))
+        })
+    };
+    let grid: Vec<_> = arms()
+        .flat_map(|(experiment, epsilon)| {
+            (0..options.seeds as u64).map(move |seed| (experiment, epsilon, seed))
+        })
+        .collect();
     let key = |index: usize| Key::new(grid[index].0, checksum, grid[index].1, grid[index].2);
-    let mut runs: Vec<Option<Finished>> = (0..grid.len()).map(|index| key(index).finished(&folder)).collect::<Result<_>>()?;
+    let mut runs: Vec<Option<Finished>> =
+        (0..grid.len()).map(|index| key(index).finished(&folder)).collect::<Result<_>>()?;
     // Seed by seed, so that the runs that are finished after a while can be compared.
     let mut jobs: Vec<usize> = (0..grid.len()).filter(|index| runs[*index].is_none()).collect();
     jobs.sort_by_key(|index| (grid[*index].2, *index));
@@ -47,7 +56,11 @@ pub fn sweep(options: &SweepOptions) -> Result<()> {
     let done = in_parallel(&jobs, options.threads.unwrap_or_else(cores), &bar, &|index| {
         let (experiment, epsilon, seed) = grid[*index];
         let run = run(experiment, &dataset, epsilon, seed, None, &|| bar.inc(1))?;
-        key(*index).finish(&folder, run.rows, Measure::ALL.iter().filter_map(|measure| (measure.facts().of)(&run)).collect())
+        key(*index).finish(
+            &folder,
+            run.rows,
+            Measure::ALL.iter().filter_map(|measure| (measure.facts().of)(&run)).collect(),
+        )
     });
     bar.finish_and_clear();
     for (index, finished) in jobs.iter().zip(done?) {
@@ -62,6 +75,14 @@ pub fn sweep(options: &SweepOptions) -> Result<()> {
     if options.quiet {
         return Ok(());
     }
-    let resumed = if resumed > 0 { format!("; {resumed} of {} runs were there already", runs.len()) } else { String::new() };
-    print(&format!("{}\n\n{files}\n{:.1} s{resumed}", report.to_text(), started.elapsed().as_secs_f64()))
+    let resumed = if resumed > 0 {
+        format!("; {resumed} of {} runs were there already", runs.len())
+    } else {
+        String::new()
+    };
+    print(&format!(
+        "{}\n\n{files}\n{:.1} s{resumed}",
+        report.to_text(),
+        started.elapsed().as_secs_f64()
+    ))
 }

@@ -48,7 +48,12 @@ impl SweepOptions {
         let experiment = |(index, prior): (usize, &UniformPrior)| Experiment {
             data: self.data.clone(),
             // Without smoothing priors do not differ: ε = 0 comes once.
-            epsilon: self.epsilon.iter().copied().filter(|epsilon| *epsilon > 0.0 || index == 0).collect(),
+            epsilon: self
+                .epsilon
+                .iter()
+                .copied()
+                .filter(|epsilon| *epsilon > 0.0 || index == 0)
+                .collect(),
             prior: *prior,
             network: self.network.clone(),
             seeds: self.seeds,

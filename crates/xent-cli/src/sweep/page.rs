@@ -8,19 +8,32 @@ use super::measure::Measure;
 use super::summary::{Difference, SweepArm, SweepSummary};
 use crate::data::Source;
 use crate::error::Result;
-use crate::report::{Axis, Cell, Chart, Finding, Group, Ink, Mark, Report, Section, Stroke, Table, Versions, how_it_was_made, key, small_multiples};
+use crate::report::{
+    Axis, Cell, Chart, Finding, Group, Ink, Mark, Report, Section, Stroke, Table, Versions,
+    how_it_was_made, key, small_multiples,
+};
 use crate::spread::Spread;
 use crate::train::{Experiment, Facts};
 
 /// The measures that have charts.
-const CHARTED: [Measure; 5] = [Measure::Accuracy, Measure::ScaledNll, Measure::Ece, Measure::ScaledEce, Measure::Aurc];
+const CHARTED: [Measure; 5] =
+    [Measure::Accuracy, Measure::ScaledNll, Measure::Ece, Measure::ScaledEce, Measure::Aurc];
 
 fn headline(summary: &SweepSummary, data: &Source) -> String {
-    format!("{data}: {} amounts of smoothing, {} seeds each, {} test rows.", summary.arms.len(), summary.seeds, summary.rows.test)
+    format!(
+        "{data}: {} amounts of smoothing, {} seeds each, {} test rows.",
+        summary.arms.len(),
+        summary.seeds,
+        summary.rows.test
+    )
 }
 
 fn name(prior: UniformPrior, epsilon: f64, priors: bool) -> String {
-    if priors && epsilon > 0.0 { format!("{epsilon}, {}", prior.kind()) } else { epsilon.to_string() }
+    if priors && epsilon > 0.0 {
+        format!("{epsilon}, {}", prior.kind())
+    } else {
+        epsilon.to_string()
+    }
 }
 
 fn both_priors(summary: &SweepSummary) -> bool {
@@ -34,12 +47,16 @@ fn table(summary: &SweepSummary) -> Table {
         let Facts { name, factor, decimals, .. } = measure.facts();
         let differences = summary.differences(*measure);
         let starred = |arm: &SweepArm| {
-            let found = differences.iter().find(|difference| (difference.epsilon, difference.prior) == (arm.epsilon, arm.prior));
-            Measure::JUDGED.contains(measure) && found.is_some_and(|difference| difference.more_than_noise)
+            let found = differences.iter().find(|difference| {
+                (difference.epsilon, difference.prior) == (arm.epsilon, arm.prior)
+            });
+            Measure::JUDGED.contains(measure)
+                && found.is_some_and(|difference| difference.more_than_noise)
         };
         let cell = |arm: &SweepArm| {
             let spread = arm.spread(*measure);
-            let mut cell = Cell::new(factor * spread.mean, spread.sd.map(|sd| factor * sd), decimals);
+            let mut cell =
+                Cell::new(factor * spread.mean, spread.sd.map(|sd| factor * sd), decimals);
             if starred(arm) {
                 cell.main.push('*');
             }
@@ -55,7 +72,10 @@ fn table(summary: &SweepSummary) -> Table {
         ),
         corner: "label smoothing ε".to_string(),
         columns: summary.arms.iter().map(|arm| name(arm.prior, arm.epsilon, priors)).collect(),
-        groups: vec![Group { title: "Test part".to_string(), rows: Measure::ALL.iter().map(row).collect() }],
+        groups: vec![Group {
+            title: "Test part".to_string(),
+            rows: Measure::ALL.iter().map(row).collect(),
+        }],
     }
 }
 
@@ -67,30 +87,60 @@ fn findings(summary: &SweepSummary) -> Vec<Finding> {
         let Facts { name: measured, factor, decimals, .. } = measure.facts();
         let differences = summary.differences(*measure);
         let say = |difference: &Difference| {
-            let p = difference.p.map_or(String::new(), |p| if p < 0.0005 { ", p\u{a0}<\u{a0}0.0005".to_string() } else { format!(", p\u{a0}=\u{a0}{p:.3}") });
-            let change = format!("{:+.decimals$}", factor * difference.difference.mean).replace('-', "−");
+            let p = difference.p.map_or(String::new(), |p| {
+                if p < 0.0005 {
+                    ", p\u{a0}<\u{a0}0.0005".to_string()
+                } else {
+                    format!(", p\u{a0}=\u{a0}{p:.3}")
+                }
+            });
+            let change =
+                format!("{:+.decimals$}", factor * difference.difference.mean).replace('-', "−");
             let unit = if *measure == Measure::Accuracy { " points" } else { "" };
-            format!("{change}{unit} at ε = {}{p}", name(difference.prior, difference.epsilon, priors))
+            format!(
+                "{change}{unit} at ε = {}{p}",
+                name(difference.prior, difference.epsilon, priors)
+            )
         };
-        let (beyond, within): (Vec<&Difference>, Vec<&Difference>) = differences.iter().partition(|difference| difference.more_than_noise);
-        let list = |differences: &[&Difference]| differences.iter().map(|difference| say(difference)).collect::<Vec<_>>().join("; ");
+        let (beyond, within): (Vec<&Difference>, Vec<&Difference>) =
+            differences.iter().partition(|difference| difference.more_than_noise);
+        let list = |differences: &[&Difference]| {
+            differences.iter().map(|difference| say(difference)).collect::<Vec<_>>().join("; ")
+        };
         let text = match (beyond.is_empty(), within.is_empty()) {
             (true, true) => return None,
-            (true, false) => format!("No difference from ε = {reference} exceeds the seeds' noise: {}.", list(&within)),
-            (false, true) => format!("Every difference from ε = {reference} exceeds the seeds' noise: {}.", list(&beyond)),
-            (false, false) => format!("Differences from ε = {reference} that exceed the seeds' noise: {}. Others: {}.", list(&beyond), list(&within)),
+            (true, false) => format!(
+                "No difference from ε = {reference} exceeds the seeds' noise: {}.",
+                list(&within)
+            ),
+            (false, true) => format!(
+                "Every difference from ε = {reference} exceeds the seeds' noise: {}.",
+                list(&beyond)
+            ),
+            (false, false) => format!(
+                "Differences from ε = {reference} that exceed the seeds' noise: {}. Others: {}.",
+                list(&beyond),
+                list(&within)
+            ),
         };
         Some(Finding {
             topic: measured.trim_end_matches(", %"),
             text,
-            brief: matches!(measure, Measure::Accuracy | Measure::ScaledNll | Measure::ScaledEce | Measure::Aurc),
+            brief: matches!(
+                measure,
+                Measure::Accuracy | Measure::ScaledNll | Measure::ScaledEce | Measure::Aurc
+            ),
         })
     };
     let mut findings: Vec<Finding> = Measure::JUDGED.iter().filter_map(about).collect();
     let noise = if summary.seeds == 1 {
-        "One seed has no spread: no difference can be distinguished from noise; use --seeds 8.".to_string()
+        "One seed has no spread: no difference can be distinguished from noise; use --seeds 8."
+            .to_string()
     } else {
-        format!("By {}, at 5 % for each measure. A difference within the noise may still exist: more seeds would show it.", summary.test())
+        format!(
+            "By {}, at 5 % for each measure. A difference within the noise may still exist: more seeds would show it.",
+            summary.test()
+        )
     };
     findings.push(Finding {
         topic: "The test",
@@ -109,23 +159,44 @@ fn charts(summary: &SweepSummary) -> Vec<Chart> {
             .arms
             .iter()
             .map(|arm| arm.spread(measure))
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), spread| (low.min(spread.low()), high.max(spread.high())));
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), spread| {
+                (low.min(spread.low()), high.max(spread.high()))
+            });
         let margin = 0.05 * (high - low).max(1e-6);
         let last = summary.arms.iter().map(|arm| arm.epsilon).fold(0.01, f64::max);
         let mut marks = Vec::new();
-        for (prior, ink) in [(UniformPrior::WrongClasses, Ink::Second), (UniformPrior::Uniform, Ink::First)] {
+        for (prior, ink) in
+            [(UniformPrior::WrongClasses, Ink::Second), (UniformPrior::Uniform, Ink::First)]
+        {
             // Without smoothing priors do not differ, so ε = 0 belongs to both.
-            let mut arms: Vec<&SweepArm> = summary.arms.iter().filter(|arm| arm.prior == prior || arm.epsilon == 0.0).collect();
+            let mut arms: Vec<&SweepArm> = summary
+                .arms
+                .iter()
+                .filter(|arm| arm.prior == prior || arm.epsilon == 0.0)
+                .collect();
             if arms.iter().all(|arm| arm.prior != prior) {
                 continue;
             }
             arms.sort_by(|a, b| a.epsilon.total_cmp(&b.epsilon));
-            let of = |value: fn(&Spread) -> f64| arms.iter().map(move |arm| (arm.epsilon, factor * value(arm.spread(measure))));
-            marks.push(Mark::Band(ink, of(|spread| spread.low()).zip(of(|spread| spread.high())).map(|((x, low), (_, high))| (x, low, high)).collect()));
+            let of = |value: fn(&Spread) -> f64| {
+                arms.iter().map(move |arm| (arm.epsilon, factor * value(arm.spread(measure))))
+            };
+            marks.push(Mark::Band(
+                ink,
+                of(|spread| spread.low())
+                    .zip(of(|spread| spread.high()))
+                    .map(|((x, low), (_, high))| (x, low, high))
+                    .collect(),
+            ));
             marks.push(Mark::Line(ink, Stroke::Solid, of(|spread| spread.mean).collect()));
-            marks.push(Mark::Dots(ink, of(|spread| spread.mean).map(|(x, y)| (x, y, 2.5)).collect()));
+            marks.push(Mark::Dots(
+                ink,
+                of(|spread| spread.mean).map(|(x, y)| (x, y, 2.5)).collect(),
+            ));
         }
-        let means = summary.arms.iter().map(|arm| format!("{:.decimals$} at {}", factor * arm.spread(measure).mean, arm.epsilon));
+        let means = summary.arms.iter().map(|arm| {
+            format!("{:.decimals$} at {}", factor * arm.spread(measure).mean, arm.epsilon)
+        });
         Chart {
             title: name.to_string(),
             alt: format!("{name} against ε: {}.", means.collect::<Vec<_>>().join(", ")),
@@ -138,15 +209,27 @@ fn charts(summary: &SweepSummary) -> Vec<Chart> {
 }
 
 /// The whole report; the same bytes however often the sweep was interrupted.
-pub fn report(summary: &SweepSummary, about: &str, experiment: &Experiment, priors: &[UniformPrior]) -> Result<Report> {
+pub fn report(
+    summary: &SweepSummary,
+    about: &str,
+    experiment: &Experiment,
+    priors: &[UniformPrior],
+) -> Result<Report> {
     let inks = [
         (UniformPrior::Uniform, Ink::First, "uniform over all classes"),
         (UniformPrior::WrongClasses, Ink::Second, "uniform over all classes except the true one"),
     ];
-    let shown: Vec<(Ink, Stroke, &str)> =
-        inks.into_iter().filter(|(prior, ..)| summary.arms.iter().any(|arm| arm.prior == *prior)).map(|(_, ink, name)| (ink, Stroke::Solid, name)).collect();
+    let shown: Vec<(Ink, Stroke, &str)> = inks
+        .into_iter()
+        .filter(|(prior, ..)| summary.arms.iter().any(|arm| arm.prior == *prior))
+        .map(|(_, ink, name)| (ink, Stroke::Solid, name))
+        .collect();
     let rows = summary.rows;
-    let drawn = if summary.given_test { "drawn anew for each seed, except the test part." } else { "drawn anew for each seed." };
+    let drawn = if summary.given_test {
+        "drawn anew for each seed, except the test part."
+    } else {
+        "drawn anew for each seed."
+    };
     let facts = [
         ("data", about.to_string()),
         ("parts", format!("{} rows train, {} validate (the temperature), {} test; {drawn}", rows.train, rows.validation, rows.test)),
@@ -165,11 +248,16 @@ pub fn report(summary: &SweepSummary, about: &str, experiment: &Experiment, prio
         how_it_was_made(&facts, Some(&command)),
     ];
     let arm = |arm: &SweepArm| {
-        let measures: Map<String, Value> = Measure::ALL.iter().map(|measure| (measure.facts().key.to_string(), json!(arm.spread(*measure)))).collect();
+        let measures: Map<String, Value> = Measure::ALL
+            .iter()
+            .map(|measure| (measure.facts().key.to_string(), json!(arm.spread(*measure))))
+            .collect();
         json!({ "epsilon": arm.epsilon, "prior": arm.prior, "measures": measures })
     };
-    let differences: Map<String, Value> =
-        Measure::JUDGED.iter().map(|measure| (measure.facts().key.to_string(), json!(summary.differences(*measure)))).collect();
+    let differences: Map<String, Value> = Measure::JUDGED
+        .iter()
+        .map(|measure| (measure.facts().key.to_string(), json!(summary.differences(*measure))))
+        .collect();
     let findings = findings(summary);
     Ok(Report {
         title: "Label smoothing, swept",

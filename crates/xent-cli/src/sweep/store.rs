@@ -42,11 +42,24 @@ impl<'a> Key<'a> {
     /// Of a run.
     pub fn new(experiment: &'a Experiment, checksum: u32, epsilon: f64, seed: u64) -> Self {
         let Experiment { data, network, prior, .. } = experiment;
-        Self { version: env!("CARGO_PKG_VERSION"), data, checksum, network, prior: *prior, epsilon, seed }
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            data,
+            checksum,
+            network,
+            prior: *prior,
+            epsilon,
+            seed,
+        }
     }
 
     fn path(&self, folder: &Path) -> PathBuf {
-        folder.join(format!("{}-epsilon-{}-seed-{}.json", self.prior.kind(), self.epsilon, self.seed))
+        folder.join(format!(
+            "{}-epsilon-{}-seed-{}.json",
+            self.prior.kind(),
+            self.epsilon,
+            self.seed
+        ))
     }
 
     /// Reads the run, if it has been finished.
@@ -60,12 +73,17 @@ impl<'a> Key<'a> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|error| Error::reading(&path, error))?,
         };
-        let finished: Finished = serde_json::from_slice(&text).map_err(|error| Error::reading(&path, format!("not written by xent sweep: {error}")))?;
+        let finished: Finished = serde_json::from_slice(&text).map_err(|error| {
+            Error::reading(&path, format!("not written by xent sweep: {error}"))
+        })?;
         if finished.values.len() != Measure::ALL.len() || finished.rows.train == 0 {
             return Err(Error::reading(&path, "not written by xent sweep: it lacks numbers"));
         }
         if finished.key != json!(self) {
-            return Err(Error::in_file(&path, "it is from a run with other settings, data or version; choose another folder with --out or delete it"));
+            return Err(Error::in_file(
+                &path,
+                "it is from a run with other settings, data or version; choose another folder with --out or delete it",
+            ));
         }
         Ok(Some(finished))
     }
@@ -84,7 +102,9 @@ pub fn checksum(dataset: &Dataset) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     match &dataset.features {
         Features::Bytes { values, .. } => hasher.update(values),
-        Features::Reals { values, .. } => values.iter().for_each(|value| hasher.update(&value.to_le_bytes())),
+        Features::Reals { values, .. } => {
+            values.iter().for_each(|value| hasher.update(&value.to_le_bytes()))
+        }
     }
     dataset.labels.iter().for_each(|label| hasher.update(&label.to_le_bytes()));
     hasher.finalize()
@@ -95,7 +115,8 @@ pub fn clean(folder: &Path) -> Result<()> {
     let entries = std::fs::read_dir(folder).map_err(|error| Error::reading(folder, error))?;
     for entry in entries.flatten() {
         if entry.file_name().to_string_lossy().starts_with(".xent-") {
-            std::fs::remove_file(entry.path()).map_err(|error| Error::writing(&entry.path(), error))?;
+            std::fs::remove_file(entry.path())
+                .map_err(|error| Error::writing(&entry.path(), error))?;
         }
     }
     Ok(())

@@ -57,9 +57,16 @@ pub struct Difference {
 
 impl SweepSummary {
     /// From runs in the order of the arms and, within them, of the seeds.
-    pub fn new(arms: &[(UniformPrior, f64)], seeds: usize, given_test: bool, runs: &[Finished]) -> Self {
+    pub fn new(
+        arms: &[(UniformPrior, f64)],
+        seeds: usize,
+        given_test: bool,
+        runs: &[Finished],
+    ) -> Self {
         let each = arms.iter().zip(runs.chunks(seeds));
-        let spread = |runs: &[Finished], measure: Measure| Spread::new(runs.iter().map(|run| run.values[measure as usize]).collect());
+        let spread = |runs: &[Finished], measure: Measure| {
+            Spread::new(runs.iter().map(|run| run.values[measure as usize]).collect())
+        };
         let arm = |(&(prior, epsilon), runs): (&(UniformPrior, f64), &[Finished])| SweepArm {
             prior,
             epsilon,
@@ -96,11 +103,20 @@ impl SweepSummary {
             .map(|(_, arm)| {
                 let difference = arm.spread(measure).less(reference);
                 let p = difference.p_value(self.overlap());
-                Difference { epsilon: arm.epsilon, prior: arm.prior, difference, p, more_than_noise: false }
+                Difference {
+                    epsilon: arm.epsilon,
+                    prior: arm.prior,
+                    difference,
+                    p,
+                    more_than_noise: false,
+                }
             })
             .collect();
-        let mut order: Vec<usize> = (0..differences.len()).filter(|index| differences[*index].p.is_some()).collect();
-        order.sort_by(|a, b| f64::total_cmp(&differences[*a].p.unwrap_or(1.0), &differences[*b].p.unwrap_or(1.0)));
+        let mut order: Vec<usize> =
+            (0..differences.len()).filter(|index| differences[*index].p.is_some()).collect();
+        order.sort_by(|a, b| {
+            f64::total_cmp(&differences[*a].p.unwrap_or(1.0), &differences[*b].p.unwrap_or(1.0))
+        });
         let tests = order.len();
         // Holm (1979): from the smallest p up, until the first that is too large.
         for (rank, index) in order.into_iter().enumerate() {

@@ -91,8 +91,16 @@ impl Experiment {
         if *label_noise > 0.0 {
             words.push(format!("--label-noise {label_noise}"));
         }
-        words.push(format!("--epsilon {} --prior {}", list(&self.epsilon, f64::to_string), list(priors, |prior| prior.kind().to_string())));
-        words.push(format!("--hidden {} --epochs {epochs} --batch-size {batch_size} --lr {lr} --seeds {}", list(hidden, usize::to_string), self.seeds));
+        words.push(format!(
+            "--epsilon {} --prior {}",
+            list(&self.epsilon, f64::to_string),
+            list(priors, |prior| prior.kind().to_string())
+        ));
+        words.push(format!(
+            "--hidden {} --epochs {epochs} --batch-size {batch_size} --lr {lr} --seeds {}",
+            list(hidden, usize::to_string),
+            self.seeds
+        ));
         words.join(" ")
     }
 }
@@ -104,7 +112,11 @@ fn list<T>(values: &[T], name: impl Fn(&T) -> String) -> String {
 /// In quotation marks if a shell needs them.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+=:".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.to_string() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_string()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 #[cfg(test)]
@@ -121,31 +133,70 @@ mod tests {
 
     /// As the program does.
     fn parse(arguments: &[&str]) -> std::result::Result<Experiment, String> {
-        Cli::try_parse_from([&["xent"], arguments].concat()).map(|cli| cli.experiment).map_err(|error| error.to_string())
+        Cli::try_parse_from([&["xent"], arguments].concat())
+            .map(|cli| cli.experiment)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn numbers_out_of_range_are_rejected() {
         for epsilon in ["1.01", "-0.1", "nan", "inf", "0.1,2", "", "0.1,,0.2", "ten"] {
             let message = parse(&[&format!("--epsilon={epsilon}")]).unwrap_err();
-            assert!(message.contains("--epsilon") && message.contains("expected a number from 0 to 1"), "{epsilon}: {message}");
+            assert!(
+                message.contains("--epsilon") && message.contains("expected a number from 0 to 1"),
+                "{epsilon}: {message}"
+            );
         }
-        for (option, value) in [("epochs", "0"), ("batch-size", "-1"), ("seeds", "0"), ("seeds", "1.5"), ("hidden", "128,0"), ("epochs", "1000001")] {
+        for (option, value) in [
+            ("epochs", "0"),
+            ("batch-size", "-1"),
+            ("seeds", "0"),
+            ("seeds", "1.5"),
+            ("hidden", "128,0"),
+            ("epochs", "1000001"),
+        ] {
             let message = parse(&[&format!("--{option}={value}")]).unwrap_err();
-            assert!(message.contains(option) && message.contains("expected a whole number from 1 to 1000000"), "{message}");
+            assert!(
+                message.contains(option)
+                    && message.contains("expected a whole number from 1 to 1000000"),
+                "{message}"
+            );
         }
         for rate in ["0", "-1", "nan", "inf"] {
-            assert!(parse(&[&format!("--lr={rate}")]).unwrap_err().contains("expected a finite number above 0"));
+            assert!(
+                parse(&[&format!("--lr={rate}")])
+                    .unwrap_err()
+                    .contains("expected a finite number above 0")
+            );
         }
         assert!(parse(&["--label-noise=1.5"]).is_err());
-        assert!(parse(&["--prior=none"]).unwrap_err().contains("[possible values: uniform, wrong_classes]"));
-        assert!(parse(&["--data=nowhere.csv"]).unwrap_err().contains("expected digits, mixture, a CSV file or a folder with IDX files"));
-        assert_eq!(parse(&["--epsilon=0,0.1,-0"]).unwrap().check().unwrap_err().to_string(), "--epsilon names 0 twice");
+        assert!(
+            parse(&["--prior=none"])
+                .unwrap_err()
+                .contains("[possible values: uniform, wrong_classes]")
+        );
+        assert!(
+            parse(&["--data=nowhere.csv"])
+                .unwrap_err()
+                .contains("expected digits, mixture, a CSV file or a folder with IDX files")
+        );
+        assert_eq!(
+            parse(&["--epsilon=0,0.1,-0"]).unwrap().check().unwrap_err().to_string(),
+            "--epsilon names 0 twice"
+        );
     }
 
     #[test]
     fn the_command_gives_the_experiment_again() {
-        let experiment = parse(&["--epsilon=0.3,0", "--prior=others", "--hidden=32,16", "--lr=0.01", "--label-noise=0.2", "--seeds=2"]).unwrap();
+        let experiment = parse(&[
+            "--epsilon=0.3,0",
+            "--prior=others",
+            "--hidden=32,16",
+            "--lr=0.01",
+            "--label-noise=0.2",
+            "--seeds=2",
+        ])
+        .unwrap();
         experiment.check().unwrap();
         let command = experiment.command("train", &[experiment.prior]);
         let words: Vec<&str> = command.split(' ').skip(2).collect();

@@ -9,14 +9,24 @@ use crate::spread::Spread;
 /// All findings, the most certain first.
 pub fn findings(summary: &Summary) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut say = |brief, topic, text: Option<String>| findings.extend(text.map(|text| Finding { topic, text, brief }));
+    let mut say = |brief, topic, text: Option<String>| {
+        findings.extend(text.map(|text| Finding { topic, text, brief }))
+    };
     say(true, "Diverged", diverged(summary));
     say(true, "Logit gap", logit_gap(summary));
     say(true, "Training loss", training_loss(summary));
     say(false, "Overfitting", overfitting(summary));
     say(true, "Accuracy", accuracy(summary));
-    say(true, "Raw probabilities", compare_probabilities(summary, Measure::Nll, Measure::Ece, Measure::Kl));
-    say(true, "After temperature scaling", compare_probabilities(summary, Measure::ScaledNll, Measure::ScaledEce, Measure::ScaledKl));
+    say(
+        true,
+        "Raw probabilities",
+        compare_probabilities(summary, Measure::Nll, Measure::Ece, Measure::Kl),
+    );
+    say(
+        true,
+        "After temperature scaling",
+        compare_probabilities(summary, Measure::ScaledNll, Measure::ScaledEce, Measure::ScaledKl),
+    );
     say(false, "Temperature", temperature(summary));
     say(false, "Calibration against chance", against_chance(summary));
     say(true, "Best possible", best_possible(summary));
@@ -27,7 +37,8 @@ pub fn findings(summary: &Summary) -> Vec<Finding> {
 /// Runs whose loss ended higher than it began: their other numbers say nothing about smoothing.
 fn diverged(summary: &Summary) -> Option<String> {
     let of_arm = |arm: &Arm| {
-        let up = arm.runs.iter().filter(|run| run.end().train_loss > run.curve[0].train_loss).count();
+        let up =
+            arm.runs.iter().filter(|run| run.end().train_loss > run.curve[0].train_loss).count();
         (up > 0).then(|| format!("at ε = {} on {up} of {}", arm.epsilon, seeds(arm.runs.len())))
     };
     let arms: Vec<String> = summary.arms.iter().filter_map(of_arm).collect();
@@ -40,12 +51,18 @@ fn diverged(summary: &Summary) -> Option<String> {
 
 fn logit_gap(summary: &Summary) -> Option<String> {
     // With fewer than 10 epochs the last tenth is the last epoch.
-    let late = if summary.experiment.network.epochs < 10 { "in the last epoch" } else { "in the last tenth of the epochs" };
+    let late = if summary.experiment.network.epochs < 10 {
+        "in the last epoch"
+    } else {
+        "in the last tenth of the epochs"
+    };
     let mut sentences = Vec::new();
     if let Some(plain) = summary.plain() {
         let (gap, growth) = (plain.spread(Measure::TrainGap)?, plain.spread(Measure::LateGrowth)?);
         let still = match growth.signs() {
-            (up, _) if up == growth.values.len() => format!("was still growing, by {} {late}", show(&growth, 1.0, 2)),
+            (up, _) if up == growth.values.len() => {
+                format!("was still growing, by {} {late}", show(&growth, 1.0, 2))
+            }
             (0, _) => format!("no longer grew {late}"),
             (up, _) => format!("grew {late} on {up} of {}", seeds(growth.values.len())),
         };
@@ -55,7 +72,11 @@ fn logit_gap(summary: &Summary) -> Option<String> {
         .smoothed()
         .filter_map(|arm| {
             let (gap, optimum) = (arm.spread(Measure::TrainGap)?, arm.optimum.gap?);
-            let off = if optimum > 0.0 { format!(" ({:+.1} %)", 100.0 * (gap.mean / optimum - 1.0)).replace('-', "−") } else { String::new() };
+            let off = if optimum > 0.0 {
+                format!(" ({:+.1} %)", 100.0 * (gap.mean / optimum - 1.0)).replace('-', "−")
+            } else {
+                String::new()
+            };
             Some(format!("{} against {optimum:.2}{off} at ε = {}", show(&gap, 1.0, 2), arm.epsilon))
         })
         .collect();
@@ -70,14 +91,23 @@ fn training_loss(summary: &Summary) -> Option<String> {
         .smoothed()
         .filter_map(|arm| {
             let loss = arm.spread(Measure::TrainLoss)?;
-            (arm.optimum.floor > 0.0)
-                .then(|| format!("{:.1} % above its floor of {:.3} at ε = {}", 100.0 * (loss.mean / arm.optimum.floor - 1.0), arm.optimum.floor, arm.epsilon))
+            (arm.optimum.floor > 0.0).then(|| {
+                format!(
+                    "{:.1} % above its floor of {:.3} at ε = {}",
+                    100.0 * (loss.mean / arm.optimum.floor - 1.0),
+                    arm.optimum.floor,
+                    arm.epsilon
+                )
+            })
         })
         .collect();
     if ends.is_empty() {
         return None;
     }
-    Some(format!("A smoothed loss cannot reach 0: it ended {}. Losses with different ε are therefore not comparable; NLLs are.", list(&ends)))
+    Some(format!(
+        "A smoothed loss cannot reach 0: it ended {}. Losses with different ε are therefore not comparable; NLLs are.",
+        list(&ends)
+    ))
 }
 
 fn accuracy(summary: &Summary) -> Option<String> {
@@ -87,15 +117,31 @@ fn accuracy(summary: &Summary) -> Option<String> {
 
 fn overfitting(summary: &Summary) -> Option<String> {
     let ends = summary.arms.iter().map(|arm| {
-        let (train, test, rise) = (arm.spread(Measure::TrainNll)?, arm.spread(Measure::Nll)?, arm.spread(Measure::Rise)?);
-        Some(format!("{:.3} and {:.3} at ε = {} (test {:.3} above its lowest)", train.mean, test.mean, arm.epsilon, rise.mean))
+        let (train, test, rise) =
+            (arm.spread(Measure::TrainNll)?, arm.spread(Measure::Nll)?, arm.spread(Measure::Rise)?);
+        Some(format!(
+            "{:.3} and {:.3} at ε = {} (test {:.3} above its lowest)",
+            train.mean, test.mean, arm.epsilon, rise.mean
+        ))
     });
-    Some(format!("At the end, NLL on the training part and on the test part is {}.", list(&ends.collect::<Option<Vec<_>>>()?)))
+    Some(format!(
+        "At the end, NLL on the training part and on the test part is {}.",
+        list(&ends.collect::<Option<Vec<_>>>()?)
+    ))
 }
 
-fn compare_probabilities(summary: &Summary, nll: Measure, ece: Measure, kl: Measure) -> Option<String> {
+fn compare_probabilities(
+    summary: &Summary,
+    nll: Measure,
+    ece: Measure,
+    kl: Measure,
+) -> Option<String> {
     let change = |measure| differences(summary, measure, 1.0, 3, Better::Lower, "");
-    let mut text = format!("Seed by seed against ε = 0, NLL changed by {}. ECE changed by {}.", change(nll)?, change(ece)?);
+    let mut text = format!(
+        "Seed by seed against ε = 0, NLL changed by {}. ECE changed by {}.",
+        change(nll)?,
+        change(ece)?
+    );
     if let Some(change) = change(kl) {
         text.push_str(&format!(" The KL divergence from the truth changed by {change}."));
     }
@@ -122,8 +168,19 @@ fn temperature(summary: &Summary) -> Option<String> {
     };
     part(&under, "below 1: the network is right more often than its confidence says");
     part(&over, "above 1: it is right less often than its confidence says");
-    part(&neither, if summary.experiment.seeds == 1 { "one seed" } else { "not distinguishable from 1 with these seeds" });
-    let mut text = format!("Fitted on the {} validation rows, the temperature is {}.", summary.rows.validation, parts.join("; "));
+    part(
+        &neither,
+        if summary.experiment.seeds == 1 {
+            "one seed"
+        } else {
+            "not distinguishable from 1 with these seeds"
+        },
+    );
+    let mut text = format!(
+        "Fitted on the {} validation rows, the temperature is {}.",
+        summary.rows.validation,
+        parts.join("; ")
+    );
     let capped: usize = summary.arms.iter().map(Arm::capped).sum();
     if capped > 0 {
         text.push_str(&format!(
@@ -138,9 +195,19 @@ fn against_chance(summary: &Summary) -> Option<String> {
     let describe = |probabilities: fn(&Run) -> &Probabilities| -> String {
         let of_arm = |arm: &Arm| {
             let each: Vec<&Probabilities> = arm.runs.iter().map(probabilities).collect();
-            let mean = |value: fn(&Probabilities) -> f64| each.iter().map(|it| value(it)).sum::<f64>() / each.len() as f64;
-            let beyond = each.iter().filter(|it| it.chance_ece.usual.is_some_and(|usual| it.ece > usual)).count();
-            let number = format!("{:.3} against {:.3} at ε = {}", mean(|it| it.ece), mean(|it| it.chance_ece.mean), arm.epsilon);
+            let mean = |value: fn(&Probabilities) -> f64| {
+                each.iter().map(|it| value(it)).sum::<f64>() / each.len() as f64
+            };
+            let beyond = each
+                .iter()
+                .filter(|it| it.chance_ece.usual.is_some_and(|usual| it.ece > usual))
+                .count();
+            let number = format!(
+                "{:.3} against {:.3} at ε = {}",
+                mean(|it| it.ece),
+                mean(|it| it.chance_ece.mean),
+                arm.epsilon
+            );
             (number, format!("beyond chance on {beyond} of {}", seeds(each.len())))
         };
         judged(summary.arms.iter().map(of_arm).collect())
@@ -167,7 +234,8 @@ fn best_possible(summary: &Summary) -> Option<String> {
 fn limits(summary: &Summary) -> String {
     let n = summary.experiment.seeds;
     let spread = if n == 1 {
-        "One seed has no spread: nothing above can be distinguished from chance; use --seeds 8.".to_string()
+        "One seed has no spread: nothing above can be distinguished from chance; use --seeds 8."
+            .to_string()
     } else {
         format!(
             "A change is called noise if 0 is in the 95 % t interval of the differences of the {n} seeds. The seeds draw their parts from the same rows, so these intervals are \
@@ -197,11 +265,21 @@ enum Better {
 
 /// For each ε > 0, how a measure changed against ε = 0, with a verdict. None without ε = 0, without
 /// another ε, or if the runs do not have the measure.
-fn differences(summary: &Summary, measure: Measure, factor: f64, decimals: usize, better: Better, unit: &str) -> Option<String> {
+fn differences(
+    summary: &Summary,
+    measure: Measure,
+    factor: f64,
+    decimals: usize,
+    better: Better,
+    unit: &str,
+) -> Option<String> {
     let plain = summary.plain()?.spread(measure)?;
     let of_arm = |arm: &Arm| -> Option<(String, String)> {
         let difference = arm.spread(measure)?.less(&plain);
-        Some((format!("{}{unit} at ε = {}", signed(&difference, factor, decimals), arm.epsilon), verdict(&difference, better)))
+        Some((
+            format!("{}{unit} at ε = {}", signed(&difference, factor, decimals), arm.epsilon),
+            verdict(&difference, better),
+        ))
     };
     let changes: Vec<(String, String)> = summary.smoothed().map(of_arm).collect::<Option<_>>()?;
     (!changes.is_empty()).then(|| judged(changes))
@@ -214,7 +292,12 @@ fn judged(numbers: Vec<(String, String)>) -> String {
             let judgement = format!(" (each {first})");
             list(&numbers.into_iter().map(|(number, _)| number).collect::<Vec<_>>()) + &judgement
         }
-        _ => list(&numbers.iter().map(|(number, judgement)| format!("{number} ({judgement})")).collect::<Vec<_>>()),
+        _ => list(
+            &numbers
+                .iter()
+                .map(|(number, judgement)| format!("{number} ({judgement})"))
+                .collect::<Vec<_>>(),
+        ),
     }
 }
 
@@ -222,7 +305,8 @@ fn verdict(difference: &Spread, better: Better) -> String {
     let n = difference.values.len();
     let (up, down) = difference.signs();
     let (good, bad) = if better == Better::Higher { (up, down) } else { (down, up) };
-    let word = if (difference.mean > 0.0) == (better == Better::Higher) { "better" } else { "worse" };
+    let word =
+        if (difference.mean > 0.0) == (better == Better::Higher) { "better" } else { "worse" };
     match n {
         1 if up + down == 0 => "no difference, one seed".to_string(),
         1 => format!("{word}, one seed"),
@@ -240,7 +324,12 @@ fn show(spread: &Spread, factor: f64, decimals: usize) -> String {
 fn signed(spread: &Spread, factor: f64, decimals: usize) -> String {
     let text = format!("{:+.decimals$}", factor * spread.mean);
     let nothing = text[1..].bytes().all(|byte| matches!(byte, b'0' | b'.'));
-    with_deviation(if nothing { text[1..].to_string() } else { text.replace('-', "−") }, spread, factor, decimals)
+    with_deviation(
+        if nothing { text[1..].to_string() } else { text.replace('-', "−") },
+        spread,
+        factor,
+        decimals,
+    )
 }
 
 fn with_deviation(mean: String, spread: &Spread, factor: f64, decimals: usize) -> String {
@@ -276,7 +365,10 @@ mod tests {
         assert_eq!(of(&[-0.1, -0.11, -0.12], Better::Lower), "better on all 3 seeds");
         assert_eq!(of(&[0.1, -0.11, 0.12], Better::Lower), "within the seeds' noise");
         assert_eq!(of(&[0.0, 0.0], Better::Lower), "within the seeds' noise");
-        assert_eq!(of(&[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -0.01], Better::Higher), "better on 9 of 10 seeds");
+        assert_eq!(
+            of(&[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -0.01], Better::Higher),
+            "better on 9 of 10 seeds"
+        );
         assert_eq!(of(&[-2.0, -2.1], Better::Higher), "worse on both seeds");
         assert_eq!(of(&[-2.0], Better::Higher), "worse, one seed");
     }
@@ -286,8 +378,13 @@ mod tests {
         assert_eq!(signed(&Spread::new(vec![-0.5, -0.25]), 1.0, 2), "−0.38 ±0.18");
         assert_eq!(signed(&Spread::new(vec![-0.0004]), 1.0, 3), "0.000");
         assert_eq!(show(&Spread::new(vec![0.5]), 100.0, 1), "50.0");
-        let judge = |judgements: [&str; 2]| judged(vec![("1".into(), judgements[0].into()), ("2".into(), judgements[1].into())]);
-        assert_eq!((judge(["good", "good"]), judge(["good", "bad"])), ("1 and 2 (each good)".into(), "1 (good) and 2 (bad)".into()));
+        let judge = |judgements: [&str; 2]| {
+            judged(vec![("1".into(), judgements[0].into()), ("2".into(), judgements[1].into())])
+        };
+        assert_eq!(
+            (judge(["good", "good"]), judge(["good", "bad"])),
+            ("1 and 2 (each good)".into(), "1 (good) and 2 (bad)".into())
+        );
         assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");
     }
 }

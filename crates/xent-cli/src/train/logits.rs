@@ -1,7 +1,9 @@
 //! The logits of a part, and the numbers computed from them.
 
 use xent::{Config, Criterion, Form, Output, Rows};
-use xent_metrics::{Evaluation, LabelledRows, Logits, Reader, Settings, Temperature, fit_temperature};
+use xent_metrics::{
+    Evaluation, LabelledRows, Logits, Reader, Settings, Temperature, fit_temperature,
+};
 
 use crate::error::{Error, Result};
 
@@ -47,7 +49,11 @@ impl PartLogits {
     /// KL(truth ‖ softmax(z/T)), mean over the rows, and the entropy of the truth; `truth` is
     /// `[rows, classes]`.
     pub fn kl_and_entropy(&self, truth: &[f64], temperature: f64) -> Result<(f64, f64)> {
-        let criterion = Config::new().form(Form::KlDivergence).temperature(temperature).build().map_err(Error::failed)?;
+        let criterion = Config::new()
+            .form(Form::KlDivergence)
+            .temperature(temperature)
+            .build()
+            .map_err(Error::failed)?;
         let logits = Rows::new(&self.values, self.classes).map_err(Error::failed)?;
         let truth = Rows::new(truth, self.classes).map_err(Error::failed)?;
         let output = criterion.forward(&logits, truth).map_err(Error::failed)?;
@@ -56,14 +62,24 @@ impl PartLogits {
 
     /// The temperature that fits the labels best.
     pub fn fit_temperature(&self, labels: &[u32]) -> Result<Temperature> {
-        fit_temperature(labels.len(), &|row| (self.row(row), labels[row] as usize)).ok_or_else(|| Error::failed("no rows to fit a temperature to"))
+        fit_temperature(labels.len(), &|row| (self.row(row), labels[row] as usize))
+            .ok_or_else(|| Error::failed("no rows to fit a temperature to"))
     }
 
     /// The metrics of `xent eval`, raw and at a temperature.
     pub fn evaluation(&self, labels: &[u32], temperature: f64) -> Result<Evaluation> {
-        let mut evaluation = Evaluation::new(Settings { temperature: Some(temperature), sample_logits: 1, ..Settings::new(self.classes) });
+        let mut evaluation = Evaluation::new(Settings {
+            temperature: Some(temperature),
+            sample_logits: 1,
+            ..Settings::new(self.classes)
+        });
         let labels: Vec<i64> = labels.iter().map(|label| i64::from(*label)).collect();
-        let rows = LabelledRows { source: "the part", first: 0, logits: Logits::F64(&self.values), labels: &labels };
+        let rows = LabelledRows {
+            source: "the part",
+            first: 0,
+            logits: Logits::F64(&self.values),
+            labels: &labels,
+        };
         evaluation.add(&rows).map_err(Error::failed)?;
         Ok(evaluation)
     }
@@ -71,7 +87,8 @@ impl PartLogits {
     /// The mean logit gap over the rows; NaN if there is a row without one.
     pub fn mean_gap(&self) -> f64 {
         let mut reader = Reader::default();
-        let gaps = (0..self.len()).map(|row| reader.read(self.row(row), 0, 1.0).map_or(f64::NAN, |row| row.gap));
+        let gaps = (0..self.len())
+            .map(|row| reader.read(self.row(row), 0, 1.0).map_or(f64::NAN, |row| row.gap));
         gaps.sum::<f64>() / self.len() as f64
     }
 }

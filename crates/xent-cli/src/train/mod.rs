@@ -34,10 +34,12 @@ pub fn train(options: TrainOptions) -> Result<()> {
     let weights = out.join("weights");
     make_folder(if options.save { &weights } else { &out })?;
 
-    let threads = options.threads.unwrap_or_else(cores).min(experiment.seeds * experiment.epsilon.len());
+    let threads =
+        options.threads.unwrap_or_else(cores).min(experiment.seeds * experiment.epsilon.len());
     let started = Instant::now();
     let bar = progress_bar(options.quiet);
-    let runs = schedule::run_all(&experiment, &dataset, threads, options.save.then_some(&*weights), &bar);
+    let runs =
+        schedule::run_all(&experiment, &dataset, threads, options.save.then_some(&*weights), &bar);
     bar.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
 
@@ -46,6 +48,7 @@ pub fn train(options: TrainOptions) -> Result<()> {
     if options.quiet {
         return Ok(());
     }
-    let weights = if options.save { format!("\nWeights: {}", weights.display()) } else { String::new() };
+    let weights =
+        if options.save { format!("\nWeights: {}", weights.display()) } else { String::new() };
     print(&format!("{}\n\n{files} ({seconds:.1} s){weights}", report.to_text()))
 }

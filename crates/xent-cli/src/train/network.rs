@@ -32,8 +32,12 @@ impl Network {
         for pair in widths.windows(2) {
             let (from, to) = (pair[0], pair[1]);
             let bound = (6.0 / from as f32).sqrt();
-            let weights: Vec<f32> = (0..from * to).map(|_| rng.random_range(-bound..bound)).collect();
-            layers.push((Var::from_vec(weights, (to, from), &Device::Cpu)?, Var::zeros(to, DType::F32, &Device::Cpu)?));
+            let weights: Vec<f32> =
+                (0..from * to).map(|_| rng.random_range(-bound..bound)).collect();
+            layers.push((
+                Var::from_vec(weights, (to, from), &Device::Cpu)?,
+                Var::zeros(to, DType::F32, &Device::Cpu)?,
+            ));
         }
         Ok(Self { layers, width, classes })
     }
@@ -50,7 +54,8 @@ impl Network {
             if index > 0 {
                 activations = activations.relu()?;
             }
-            activations = Linear::new(weight.as_tensor().clone(), Some(bias.as_tensor().clone())).forward(&activations)?;
+            activations = Linear::new(weight.as_tensor().clone(), Some(bias.as_tensor().clone()))
+                .forward(&activations)?;
         }
         Ok(activations)
     }
@@ -59,7 +64,8 @@ impl Network {
     pub fn logits(&self, features: &[f32]) -> Result<PartLogits> {
         let mut values = Vec::with_capacity(features.len() / self.width * self.classes);
         for rows in features.chunks(ROWS_AT_ONCE * self.width) {
-            let features = Tensor::from_slice(rows, (rows.len() / self.width, self.width), &Device::Cpu)?;
+            let features =
+                Tensor::from_slice(rows, (rows.len() / self.width, self.width), &Device::Cpu)?;
             let logits = self.forward(&features)?.flatten_all()?.to_vec1::<f32>()?;
             values.extend(logits.into_iter().map(f64::from));
         }
@@ -68,13 +74,25 @@ impl Network {
 
     /// Writes the weights as `layers.0.weight`, `layers.0.bias`, … in safetensors.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let named = |index: usize, name: &str, var: &Var| (format!("layers.{index}.{name}"), var.as_tensor().clone());
-        let tensors: HashMap<String, Tensor> =
-            self.layers.iter().enumerate().flat_map(|(index, (weight, bias))| [named(index, "weight", weight), named(index, "bias", bias)]).collect();
+        let named = |index: usize, name: &str, var: &Var| {
+            (format!("layers.{index}.{name}"), var.as_tensor().clone())
+        };
+        let tensors: HashMap<String, Tensor> = self
+            .layers
+            .iter()
+            .enumerate()
+            .flat_map(|(index, (weight, bias))| {
+                [named(index, "weight", weight), named(index, "bias", bias)]
+            })
+            .collect();
         let folder = path.parent().unwrap_or(Path::new("."));
-        let temporary = tempfile::Builder::new().prefix(".xent-").tempdir_in(folder).map_err(|error| Error::writing(path, error))?;
+        let temporary = tempfile::Builder::new()
+            .prefix(".xent-")
+            .tempdir_in(folder)
+            .map_err(|error| Error::writing(path, error))?;
         let unfinished = temporary.path().join("weights");
-        candle_core::safetensors::save(&tensors, &unfinished).map_err(|error| Error::writing(path, error))?;
+        candle_core::safetensors::save(&tensors, &unfinished)
+            .map_err(|error| Error::writing(path, error))?;
         std::fs::rename(&unfinished, path).map_err(|error| Error::writing(path, error))
     }
 }

@@ -11,7 +11,8 @@ use super::run::Point;
 use super::summary::{Arm, Summary};
 use crate::error::Result;
 use crate::report::{
-    Axis, Cell, Chart, Group, Ink, Mark, RAW_AND_SCALED, Report, Section, Stroke, Table, Versions, how_it_was_made, key, reliability_chart, small_multiples,
+    Axis, Cell, Chart, Group, Ink, Mark, RAW_AND_SCALED, Report, Section, Stroke, Table, Versions,
+    how_it_was_made, key, reliability_chart, small_multiples,
 };
 use crate::spread::Spread;
 
@@ -20,11 +21,20 @@ use crate::spread::Spread;
 fn table(summary: &Summary) -> Table {
     let measured = |measure: Measure| -> Option<(String, Vec<Cell>)> {
         let Facts { name, factor, decimals, .. } = *measure.facts();
-        let cell = |arm: &Arm| arm.spread(measure).map(|spread| Cell::new(factor * spread.mean, spread.sd.map(|sd| factor * sd), decimals));
+        let cell = |arm: &Arm| {
+            arm.spread(measure).map(|spread| {
+                Cell::new(factor * spread.mean, spread.sd.map(|sd| factor * sd), decimals)
+            })
+        };
         Some((name.to_string(), summary.arms.iter().map(cell).collect::<Option<_>>()?))
     };
-    let derived = |name: &str, cell: fn(&Arm) -> Cell| Some((name.to_string(), summary.arms.iter().map(cell).collect()));
-    let group = |title: &str, rows: Vec<Option<(String, Vec<Cell>)>>| Group { title: title.to_string(), rows: rows.into_iter().flatten().collect() };
+    let derived = |name: &str, cell: fn(&Arm) -> Cell| {
+        Some((name.to_string(), summary.arms.iter().map(cell).collect()))
+    };
+    let group = |title: &str, rows: Vec<Option<(String, Vec<Cell>)>>| Group {
+        title: title.to_string(),
+        rows: rows.into_iter().flatten().collect(),
+    };
     let capped = summary.arms.iter().any(|arm| arm.capped() > 0);
     Table {
         caption: match summary.experiment.seeds {
@@ -36,13 +46,29 @@ fn table(summary: &Summary) -> Table {
         groups: vec![
             group(
                 "Test, raw",
-                [Measure::Accuracy, Measure::BestAccuracy, Measure::Nll, Measure::BestNll, Measure::Ece, Measure::ChanceEce, Measure::Kl].map(measured).into(),
+                [
+                    Measure::Accuracy,
+                    Measure::BestAccuracy,
+                    Measure::Nll,
+                    Measure::BestNll,
+                    Measure::Ece,
+                    Measure::ChanceEce,
+                    Measure::Kl,
+                ]
+                .map(measured)
+                .into(),
             ),
             group(
                 "Test, after temperature",
                 vec![
                     measured(Measure::Temperature),
-                    if capped { derived("at end of range", |arm| Cell::text(format!("{} of {}", arm.capped(), arm.runs.len()))) } else { None },
+                    if capped {
+                        derived("at end of range", |arm| {
+                            Cell::text(format!("{} of {}", arm.capped(), arm.runs.len()))
+                        })
+                    } else {
+                        None
+                    },
                     measured(Measure::ScaledNll),
                     measured(Measure::ScaledEce),
                     measured(Measure::ScaledChanceEce),
@@ -51,11 +77,20 @@ fn table(summary: &Summary) -> Table {
             ),
             group(
                 "Logit gap",
-                vec![measured(Measure::TestGap), measured(Measure::TrainGap), derived("training, theory", theory), measured(Measure::LateGrowth)],
+                vec![
+                    measured(Measure::TestGap),
+                    measured(Measure::TrainGap),
+                    derived("training, theory", theory),
+                    measured(Measure::LateGrowth),
+                ],
             ),
             group(
                 "Training part",
-                vec![measured(Measure::TrainLoss), derived("floor of the loss", |arm| Cell::new(arm.optimum.floor, None, 3)), measured(Measure::TrainNll)],
+                vec![
+                    measured(Measure::TrainLoss),
+                    derived("floor of the loss", |arm| Cell::new(arm.optimum.floor, None, 3)),
+                    measured(Measure::TrainNll),
+                ],
             ),
         ],
     }
@@ -73,15 +108,28 @@ fn theory(arm: &Arm) -> Cell {
 fn curve(arm: &Arm, ink: Ink, value: fn(&Point) -> f64) -> [Mark; 2] {
     let points = arm.curve(value);
     [
-        Mark::Band(ink, points.iter().map(|(epoch, spread)| (*epoch as f64, spread.low(), spread.high())).collect()),
-        Mark::Line(ink, Stroke::Solid, points.iter().map(|(epoch, spread)| (*epoch as f64, spread.mean)).collect()),
+        Mark::Band(
+            ink,
+            points
+                .iter()
+                .map(|(epoch, spread)| (*epoch as f64, spread.low(), spread.high()))
+                .collect(),
+        ),
+        Mark::Line(
+            ink,
+            Stroke::Solid,
+            points.iter().map(|(epoch, spread)| (*epoch as f64, spread.mean)).collect(),
+        ),
     ]
 }
 
 /// The lowest and the highest of some values in all runs.
 fn extremes(summary: &Summary, values: fn(&Point) -> [f64; 2]) -> (f64, f64) {
-    let all = summary.arms.iter().flat_map(|arm| &arm.runs).flat_map(|run| &run.curve).flat_map(values);
-    all.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
+    let all =
+        summary.arms.iter().flat_map(|arm| &arm.runs).flat_map(|run| &run.curve).flat_map(values);
+    all.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+        (low.min(value), high.max(value))
+    })
 }
 
 fn title(arm: &Arm) -> String {
@@ -93,15 +141,27 @@ fn nll_charts(summary: &Summary) -> Vec<Chart> {
     // At most eight powers of ten; a network that fits its rows perfectly would span more.
     let y = Axis::logarithmic("NLL", low.max(high * 1e-8)..high);
     let chart = |arm: &Arm| {
-        let (first, last) = (&arm.curve(|point| point.train_nll), &arm.curve(|point| point.test_nll));
-        let ends = |curve: &[(usize, Spread)]| format!("from {:.3} to {:.3}", curve[0].1.mean, curve[curve.len() - 1].1.mean);
+        let (first, last) =
+            (&arm.curve(|point| point.train_nll), &arm.curve(|point| point.test_nll));
+        let ends = |curve: &[(usize, Spread)]| {
+            format!("from {:.3} to {:.3}", curve[0].1.mean, curve[curve.len() - 1].1.mean)
+        };
         let lowest = last.iter().map(|(_, spread)| spread.mean).fold(f64::INFINITY, f64::min);
         Chart {
             title: title(arm),
-            alt: format!("NLL over epochs at {}: training {}; test {}, lowest {lowest:.3}.", title(arm), ends(first), ends(last)),
+            alt: format!(
+                "NLL over epochs at {}: training {}; test {}, lowest {lowest:.3}.",
+                title(arm),
+                ends(first),
+                ends(last)
+            ),
             x: Axis::linear("epochs", 0.0..summary.experiment.network.epochs as f64),
             y: y.clone(),
-            marks: [curve(arm, Ink::First, |point| point.train_nll), curve(arm, Ink::Second, |point| point.test_nll)].concat(),
+            marks: [
+                curve(arm, Ink::First, |point| point.train_nll),
+                curve(arm, Ink::Second, |point| point.test_nll),
+            ]
+            .concat(),
         }
     };
     summary.arms.iter().map(chart).collect()
@@ -109,13 +169,20 @@ fn nll_charts(summary: &Summary) -> Vec<Chart> {
 
 fn gap_charts(summary: &Summary) -> Vec<Chart> {
     let (_, measured) = extremes(summary, |point| [point.train_gap, point.test_gap]);
-    let optima = summary.arms.iter().filter_map(|arm| arm.optimum.gap).filter(|gap| gap.is_finite());
+    let optima =
+        summary.arms.iter().filter_map(|arm| arm.optimum.gap).filter(|gap| gap.is_finite());
     let high = 1.05 * optima.fold(measured, f64::max);
     let chart = |arm: &Arm| {
-        let mut marks = [curve(arm, Ink::Second, |point| point.test_gap), curve(arm, Ink::First, |point| point.train_gap)].concat();
+        let mut marks = [
+            curve(arm, Ink::Second, |point| point.test_gap),
+            curve(arm, Ink::First, |point| point.train_gap),
+        ]
+        .concat();
         let epochs = summary.experiment.network.epochs as f64;
         let finite = arm.optimum.gap.filter(|gap| gap.is_finite());
-        marks.extend(finite.map(|gap| Mark::Line(Ink::Reference, Stroke::Dashed, vec![(0.0, gap), (epochs, gap)])));
+        marks.extend(finite.map(|gap| {
+            Mark::Line(Ink::Reference, Stroke::Dashed, vec![(0.0, gap), (epochs, gap)])
+        }));
         let at_end = |measure| arm.spread(measure).map_or(f64::NAN, |spread| spread.mean);
         let theory = finite.map_or("no bound".to_string(), |gap| format!("theory {gap:.2}"));
         Chart {
@@ -136,13 +203,21 @@ fn gap_charts(summary: &Summary) -> Vec<Chart> {
 }
 
 fn both_reliabilities(arm: &Arm) -> [(Ink, Reliability); 2] {
-    [(Ink::Second, arm.reliability(|run| &run.raw.reliability)), (Ink::First, arm.reliability(|run| &run.scaled.reliability))]
+    [
+        (Ink::Second, arm.reliability(|run| &run.raw.reliability)),
+        (Ink::First, arm.reliability(|run| &run.scaled.reliability)),
+    ]
 }
 
 fn reliability_charts(summary: &Summary) -> Vec<Chart> {
     let chart = |arm: &Arm| {
         let mean = |measure| arm.spread(measure).map_or(f64::NAN, |spread| spread.mean);
-        let alt = format!("Reliability at {}: mean ECE {:.3} raw, {:.3} after temperature scaling.", title(arm), mean(Measure::Ece), mean(Measure::ScaledEce));
+        let alt = format!(
+            "Reliability at {}: mean ECE {:.3} raw, {:.3} after temperature scaling.",
+            title(arm),
+            mean(Measure::Ece),
+            mean(Measure::ScaledEce)
+        );
         reliability_chart(title(arm), alt, &both_reliabilities(arm))
     };
     summary.arms.iter().map(chart).collect()
@@ -151,12 +226,16 @@ fn reliability_charts(summary: &Summary) -> Vec<Chart> {
 fn confidence_charts(summary: &Summary) -> Vec<Chart> {
     let chart = |arm: &Arm| {
         let both = both_reliabilities(arm);
-        let share = |reliability: &Reliability, bin: usize| reliability.bins[bin].rows as f64 / reliability.rows() as f64;
+        let share = |reliability: &Reliability, bin: usize| {
+            reliability.bins[bin].rows as f64 / reliability.rows() as f64
+        };
         // Two bars side by side in each bin.
         let bars = |side: usize, reliability: &Reliability| {
             let edge = |bin: usize, part: f64| (bin as f64 + part) / BINS as f64;
             let from = 0.08 + 0.42 * side as f64;
-            (0..BINS).map(|bin| (edge(bin, from), edge(bin, from + 0.42), share(reliability, bin))).collect()
+            (0..BINS)
+                .map(|bin| (edge(bin, from), edge(bin, from + 0.42), share(reliability, bin)))
+                .collect()
         };
         let in_top_bin = |reliability: &Reliability| 100.0 * share(reliability, BINS - 1);
         let (lower, upper) = (100.0 * (BINS - 1) as f64 / BINS as f64, 100.0);
@@ -170,7 +249,11 @@ fn confidence_charts(summary: &Summary) -> Vec<Chart> {
             ),
             x: Axis::linear("confidence", 0.0..1.0),
             y: Axis::linear("share of test rows", 0.0..1.0),
-            marks: both.iter().enumerate().map(|(side, (ink, reliability))| Mark::Bars(*ink, bars(side, reliability))).collect(),
+            marks: both
+                .iter()
+                .enumerate()
+                .map(|(side, (ink, reliability))| Mark::Bars(*ink, bars(side, reliability)))
+                .collect(),
         }
     };
     summary.arms.iter().map(chart).collect()
@@ -197,7 +280,8 @@ fn headline(summary: &Summary) -> String {
 /// The whole report. In its JSON everything except `environment` is the same in every run of the
 /// same command with the same build.
 pub fn report(summary: &Summary, seconds: f64, threads: usize) -> Result<Report> {
-    let training = [(Ink::First, Stroke::Solid, "training part"), (Ink::Second, Stroke::Solid, "test part")];
+    let training =
+        [(Ink::First, Stroke::Solid, "training part"), (Ink::Second, Stroke::Solid, "test part")];
     let sections = vec![
         Section::new(
             "Training against test",
@@ -261,10 +345,16 @@ fn command(experiment: &Experiment) -> String {
 fn made(summary: &Summary, seconds: f64, threads: usize) -> Section {
     let Summary { experiment, rows, .. } = summary;
     let NetworkOptions { epochs, batch_size, lr, .. } = &experiment.network;
-    let drawn = if summary.given_test { "drawn anew for each seed, except the test part, which came with the data" } else { "drawn anew for each seed" };
+    let drawn = if summary.given_test {
+        "drawn anew for each seed, except the test part, which came with the data"
+    } else {
+        "drawn anew for each seed"
+    };
     let label_noise = match experiment.data.label_noise {
         0.0 => String::new(),
-        share => format!("; a share of {share} of the training labels made wrong, uniformly over the other classes"),
+        share => format!(
+            "; a share of {share} of the training labels made wrong, uniformly over the other classes"
+        ),
     };
     let prior = match experiment.prior {
         UniformPrior::Uniform => "uniform over all classes",

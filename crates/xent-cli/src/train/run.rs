@@ -91,12 +91,21 @@ pub struct Best {
 ///
 /// All random numbers come from the seed, in streams that do not depend on ε: two runs with the
 /// same seed share their split, initial weights and batches.
-pub fn run(experiment: &Experiment, dataset: &Dataset, epsilon: f64, seed: u64, save: Option<&Path>, after_epoch: &dyn Fn()) -> Result<Run> {
+pub fn run(
+    experiment: &Experiment,
+    dataset: &Dataset,
+    epsilon: f64,
+    seed: u64,
+    save: Option<&Path>,
+    after_epoch: &dyn Fn(),
+) -> Result<Run> {
     let epochs = experiment.network.epochs;
     let parts = split(dataset, seed, experiment.data.label_noise);
-    let network = Network::new(dataset.width, &experiment.network.hidden, dataset.classes.len(), seed)?;
+    let network =
+        Network::new(dataset.width, &experiment.network.hidden, dataset.classes.len(), seed)?;
     let observe = Observer { criterion: experiment.criterion(epsilon)?, parts: &parts };
-    let mut trainer = Trainer::new(experiment, &parts.train, dataset.width, &network, epsilon, seed)?;
+    let mut trainer =
+        Trainer::new(experiment, &parts.train, dataset.width, &network, epsilon, seed)?;
 
     let mut curve = vec![observe.point(&network, 0)?];
     for epoch in 1..=epochs {
@@ -122,13 +131,27 @@ pub fn run(experiment: &Experiment, dataset: &Dataset, epsilon: f64, seed: u64, 
     let temperature = validation.fit_temperature(&parts.validation.labels)?;
     let test = network.logits(&parts.test.features)?;
     let evaluation = test.evaluation(&parts.test.labels, temperature.value)?;
-    let (raw, accuracy, aurc) = (evaluation.raw(), evaluation.raw().accuracy(), evaluation.raw().mean_risk());
+    let (raw, accuracy, aurc) =
+        (evaluation.raw(), evaluation.raw().accuracy(), evaluation.raw().mean_risk());
     let scaled = evaluation.scaled().unwrap_or(raw);
-    let kl = |temperature: f64| parts.test.truth.as_ref().map(|truth| test.kl_and_entropy(truth, temperature)).transpose();
+    let kl = |temperature: f64| {
+        parts.test.truth.as_ref().map(|truth| test.kl_and_entropy(truth, temperature)).transpose()
+    };
     let raw = probabilities(raw, kl(1.0)?, seed);
     let scaled = probabilities(scaled, kl(temperature.value)?, seed);
     let best = parts.test.truth.as_ref().map(|truth| best(&test, truth)).transpose()?;
-    Ok(Run { epsilon, seed, rows: parts.map(|part| part.labels.len()), curve, temperature, raw, scaled, accuracy, aurc, best })
+    Ok(Run {
+        epsilon,
+        seed,
+        rows: parts.map(|part| part.labels.len()),
+        curve,
+        temperature,
+        raw,
+        scaled,
+        accuracy,
+        aurc,
+        best,
+    })
 }
 
 impl Run {
@@ -139,13 +162,19 @@ impl Run {
 
     /// How far the test part's NLL rose from the lowest point of its curve to the last.
     pub fn rise(&self) -> f64 {
-        self.end().test_nll - self.curve.iter().map(|point| point.test_nll).fold(f64::INFINITY, f64::min)
+        self.end().test_nll
+            - self.curve.iter().map(|point| point.test_nll).fold(f64::INFINITY, f64::min)
     }
 
     /// How much the training rows' mean logit gap grew in the last tenth of the epochs.
     pub fn late_growth(&self) -> f64 {
         let end = self.end();
-        let before = self.curve.iter().rev().find(|point| 10 * point.epoch <= 9 * end.epoch).unwrap_or(&self.curve[0]);
+        let before = self
+            .curve
+            .iter()
+            .rev()
+            .find(|point| 10 * point.epoch <= 9 * end.epoch)
+            .unwrap_or(&self.curve[0]);
         end.train_gap - before.train_gap
     }
 }
@@ -161,11 +190,23 @@ struct Trainer {
 }
 
 impl Trainer {
-    fn new(experiment: &Experiment, train: &Part, width: usize, network: &Network, epsilon: f64, seed: u64) -> Result<Self> {
+    fn new(
+        experiment: &Experiment,
+        train: &Part,
+        width: usize,
+        network: &Network,
+        epsilon: f64,
+        seed: u64,
+    ) -> Result<Self> {
         // Without weight decay AdamW is Adam.
-        let adam = ParamsAdamW { lr: experiment.network.lr, weight_decay: 0.0, ..ParamsAdamW::default() };
+        let adam =
+            ParamsAdamW { lr: experiment.network.lr, weight_decay: 0.0, ..ParamsAdamW::default() };
         Ok(Self {
-            features: Tensor::from_slice(&train.features, (train.labels.len(), width), &Device::Cpu)?,
+            features: Tensor::from_slice(
+                &train.features,
+                (train.labels.len(), width),
+                &Device::Cpu,
+            )?,
             labels: train.labels.clone(),
             criterion: CrossEntropy::new(experiment.loss(epsilon)).map_err(Error::failed)?,
             optimizer: AdamW::new(network.variables(), adam)?,
@@ -213,12 +254,19 @@ impl Observer<'_> {
 
 fn probabilities(tally: &Tally, kl: Option<(f64, f64)>, seed: u64) -> Probabilities {
     let reliability = tally.reliability();
-    Probabilities { nll: tally.mean_nll(), ece: reliability.ece(), chance_ece: tally.chance_ece(seed), reliability, kl: kl.map(|(kl, _)| kl) }
+    Probabilities {
+        nll: tally.mean_nll(),
+        ece: reliability.ece(),
+        chance_ece: tally.chance_ece(seed),
+        reliability,
+        kl: kl.map(|(kl, _)| kl),
+    }
 }
 
 fn best(logits: &PartLogits, truth: &[f64]) -> Result<Best> {
     let (_, nll) = logits.kl_and_entropy(truth, 1.0)?;
-    let largest = truth.chunks_exact(logits.classes()).map(|row| row.iter().copied().fold(0.0, f64::max));
+    let largest =
+        truth.chunks_exact(logits.classes()).map(|row| row.iter().copied().fold(0.0, f64::max));
     Ok(Best { nll, accuracy: largest.sum::<f64>() / logits.len() as f64 })
 }
 
@@ -241,14 +289,20 @@ mod tests {
             seeds: 1,
         };
         let parts = split(dataset, 0, 0.0);
-        let network = Network::new(dataset.width, &experiment.network.hidden, dataset.classes.len(), 0).unwrap();
-        let mut trainer = Trainer::new(&experiment, &parts.train, dataset.width, &network, epsilon, 0).unwrap();
+        let network =
+            Network::new(dataset.width, &experiment.network.hidden, dataset.classes.len(), 0)
+                .unwrap();
+        let mut trainer =
+            Trainer::new(&experiment, &parts.train, dataset.width, &network, epsilon, 0).unwrap();
         for _ in 0..experiment.network.epochs {
             trainer.epoch(&network).unwrap();
         }
         [&parts.train, &parts.validation].map(|part| {
             let logits = network.logits(&part.features).unwrap();
-            estimate_epsilon(&logits.evaluation(&part.labels, 1.0).unwrap().raw().scored().gap, logits.classes())
+            estimate_epsilon(
+                &logits.evaluation(&part.labels, 1.0).unwrap().raw().scored().gap,
+                logits.classes(),
+            )
         })
     }
 
@@ -263,14 +317,24 @@ mod tests {
                 scope.spawn(move || {
                     let [train, validation] = estimates(dataset, epsilon);
                     let train = train.unwrap();
-                    assert!((epsilon / 1.4..epsilon * 1.4).contains(&train.value), "ε = {epsilon}: {train:?}");
+                    assert!(
+                        (epsilon / 1.4..epsilon * 1.4).contains(&train.value),
+                        "ε = {epsilon}: {train:?}"
+                    );
                     // Other rows scatter more, and may not lie close enough together.
                     for found in [Some(train), validation].into_iter().flatten() {
-                        assert!(found.low < epsilon && epsilon < found.high, "ε = {epsilon}: {found:?}");
+                        assert!(
+                            found.low < epsilon && epsilon < found.high,
+                            "ε = {epsilon}: {found:?}"
+                        );
                     }
                 });
             }
-            assert_eq!(estimates(&dataset, 0.0), [None, None], "without smoothing there is nothing to find");
+            assert_eq!(
+                estimates(&dataset, 0.0),
+                [None, None],
+                "without smoothing there is nothing to find"
+            );
         });
     }
 }

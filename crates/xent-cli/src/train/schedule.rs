@@ -17,8 +17,16 @@ use crate::terminal;
 ///
 /// # Errors
 /// The first failure in the order of the runs; runs that have not started by then are skipped.
-pub fn run_all(experiment: &Experiment, dataset: &Dataset, threads: usize, weights: Option<&Path>, bar: &ProgressBar) -> Result<Vec<Run>> {
-    let jobs: Vec<(f64, u64)> = (0..experiment.seeds as u64).flat_map(|seed| experiment.epsilon.iter().map(move |&epsilon| (epsilon, seed))).collect();
+pub fn run_all(
+    experiment: &Experiment,
+    dataset: &Dataset,
+    threads: usize,
+    weights: Option<&Path>,
+    bar: &ProgressBar,
+) -> Result<Vec<Run>> {
+    let jobs: Vec<(f64, u64)> = (0..experiment.seeds as u64)
+        .flat_map(|seed| experiment.epsilon.iter().map(move |&epsilon| (epsilon, seed)))
+        .collect();
     bar.set_length((jobs.len() * experiment.network.epochs) as u64);
     let mut runs = in_parallel(&jobs, threads, bar, &|&(epsilon, seed)| {
         let save = weights.map(|folder| weights_path(folder, epsilon, seed));
@@ -33,7 +41,12 @@ pub fn run_all(experiment: &Experiment, dataset: &Dataset, threads: usize, weigh
 ///
 /// # Errors
 /// The first failure in the order of the jobs; jobs that have not started by then are skipped.
-pub fn in_parallel<J: Sync, R: Send>(jobs: &[J], threads: usize, bar: &ProgressBar, job: &(dyn Fn(&J) -> Result<R> + Sync)) -> Result<Vec<R>> {
+pub fn in_parallel<J: Sync, R: Send>(
+    jobs: &[J],
+    threads: usize,
+    bar: &ProgressBar,
+    job: &(dyn Fn(&J) -> Result<R> + Sync),
+) -> Result<Vec<R>> {
     let next = AtomicUsize::new(0);
     let done = AtomicUsize::new(0);
     let outcomes: Mutex<Vec<(usize, Result<R>)>> = Mutex::new(Vec::with_capacity(jobs.len()));

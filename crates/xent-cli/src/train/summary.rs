@@ -50,12 +50,21 @@ impl Summary {
             .map(|&epsilon| {
                 Ok(Arm {
                     epsilon,
-                    optimum: Optimum::new(experiment.prior, epsilon, classes).map_err(Error::failed)?,
+                    optimum: Optimum::new(experiment.prior, epsilon, classes)
+                        .map_err(Error::failed)?,
                     runs: runs.by_ref().take(experiment.seeds).collect(),
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Self { about: dataset.about.clone(), given_test: dataset.given_test.is_some(), width: dataset.width, classes, rows, arms, experiment })
+        Ok(Self {
+            about: dataset.about.clone(),
+            given_test: dataset.given_test.is_some(),
+            width: dataset.width,
+            classes,
+            rows,
+            arms,
+            experiment,
+        })
     }
 
     /// The runs without smoothing, if there are any.
@@ -70,7 +79,9 @@ impl Summary {
 
     /// Layer widths, `64→128→10`.
     pub fn layers(&self) -> String {
-        let widths = std::iter::once(self.width).chain(self.experiment.network.hidden.iter().copied()).chain([self.classes]);
+        let widths = std::iter::once(self.width)
+            .chain(self.experiment.network.hidden.iter().copied())
+            .chain([self.classes]);
         widths.map(|width| width.to_string()).collect::<Vec<_>>().join("→")
     }
 }
@@ -88,7 +99,11 @@ impl Arm {
     /// A curve over the seeds: epochs, and the spread at each.
     pub fn curve(&self, value: fn(&Point) -> f64) -> Vec<(usize, Spread)> {
         let points = self.runs[0].curve.iter().map(|point| point.epoch).enumerate();
-        points.map(|(index, epoch)| (epoch, Spread::new(self.runs.iter().map(|run| value(&run.curve[index])).collect()))).collect()
+        points
+            .map(|(index, epoch)| {
+                (epoch, Spread::new(self.runs.iter().map(|run| value(&run.curve[index])).collect()))
+            })
+            .collect()
     }
 
     /// The bins of all seeds together, before or after the temperature.
@@ -105,7 +120,10 @@ impl Arm {
 
     /// As JSON: every measure with its value for each seed, curves, bins.
     pub fn to_json(&self) -> Value {
-        let measures: Map<String, Value> = MEASURES.iter().filter_map(|facts| Some((facts.key.to_string(), json!(self.spread_of(facts)?)))).collect();
+        let measures: Map<String, Value> = MEASURES
+            .iter()
+            .filter_map(|facts| Some((facts.key.to_string(), json!(self.spread_of(facts)?))))
+            .collect();
         json!({
             "epsilon": self.epsilon,
             "optimum": self.optimum,

@@ -7,7 +7,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The logits of SEMANTICS.md's known answers.
-pub static Z: [f64; 16] = [2.0, -1.0, 0.5, 0.0, 0.0, 1.0, -2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 1.0, 0.0, 0.0, -1.0];
+pub static Z: [f64; 16] =
+    [2.0, -1.0, 0.5, 0.0, 0.0, 1.0, -2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 1.0, 0.0, 0.0, -1.0];
 /// Its targets, row 2 to be ignored.
 pub const Y: [i64; 4] = [0, 3, -100, 1];
 
@@ -25,10 +26,16 @@ pub struct Run {
 /// A `.npy` file put together by hand.
 pub fn npy(descr: &str, fortran_order: bool, shape: &[usize], entries: &[u8]) -> Vec<u8> {
     let shape: String = shape.iter().map(|length| format!("{length}, ")).collect();
-    let shape = if shape.matches(',').count() > 1 { shape.trim_end_matches(", ").to_owned() } else { shape };
+    let shape = if shape.matches(',').count() > 1 {
+        shape.trim_end_matches(", ").to_owned()
+    } else {
+        shape
+    };
     let order = if fortran_order { "True" } else { "False" };
-    let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': ({shape}), }}\n");
-    [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), entries].concat()
+    let header =
+        format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': ({shape}), }}\n");
+    [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), entries]
+        .concat()
 }
 
 impl ArrayFolder {
@@ -67,7 +74,13 @@ impl ArrayFolder {
     }
 
     fn files(&self) -> Vec<String> {
-        let mut files: Vec<String> = self.folder.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut files: Vec<String> = self
+            .folder
+            .path()
+            .read_dir()
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         files.sort();
         files
     }
@@ -75,7 +88,12 @@ impl ArrayFolder {
     /// `xent loss` with these options.
     pub fn run(&self, options: &str) -> Run {
         let before = self.files();
-        let output = Command::new(env!("CARGO_BIN_EXE_xent")).arg("loss").args(options.split_whitespace()).current_dir(&self.folder).output().unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_xent"))
+            .arg("loss")
+            .args(options.split_whitespace())
+            .current_dir(&self.folder)
+            .output()
+            .unwrap();
         Run { output, files: self.files(), before }
     }
 
@@ -100,7 +118,10 @@ impl ArrayFolder {
         let (header, entries) = file[10..].split_at(length);
         let header = str::from_utf8(header).unwrap();
         assert!(header.ends_with('\n'));
-        assert_eq!(header.trim_end(), format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}"));
+        assert_eq!(
+            header.trim_end(),
+            format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}")
+        );
         entries.to_vec()
     }
 }
@@ -122,7 +143,8 @@ impl Run {
     /// The object that was printed.
     pub fn json(self) -> Value {
         let run = self.succeeded();
-        serde_json::from_str(run.stdout()).unwrap_or_else(|error| panic!("{error}: {}", run.stdout()))
+        serde_json::from_str(run.stdout())
+            .unwrap_or_else(|error| panic!("{error}: {}", run.stdout()))
     }
 
     /// Refused as bad input: exit code 2, `error: …` with all of these parts, nothing printed or
@@ -156,7 +178,11 @@ pub fn close(found: &Value, expected: &[f64]) {
 
 #[track_caller]
 pub fn all_close(found: &[f64], expected: &[f64], tolerance: f64) {
-    let close = found.len() == expected.len() && found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() <= tolerance);
+    let close = found.len() == expected.len()
+        && found
+            .iter()
+            .zip(expected)
+            .all(|(found, expected)| (found - expected).abs() <= tolerance);
     assert!(close, "found {found:?}\nexpected {expected:?} within {tolerance}");
 }
 

@@ -11,7 +11,11 @@ const OPTIONS: &str = "--ignore-index -100 --epsilon 0.1 --reduction none --grad
 fn gradient() -> Vec<f64> {
     let row = |i: usize| -> Vec<f64> {
         let p = softmax(&Z[4 * i..][..4]);
-        (0..4).map(|k| if Y[i] < 0 { 0.0 } else { p[k] - 0.025 - if Y[i] == k as i64 { 0.9 } else { 0.0 } }).collect()
+        (0..4)
+            .map(|k| {
+                if Y[i] < 0 { 0.0 } else { p[k] - 0.025 - if Y[i] == k as i64 { 0.9 } else { 0.0 } }
+            })
+            .collect()
     };
     (0..4).flat_map(row).collect()
 }
@@ -20,7 +24,9 @@ fn gradient() -> Vec<f64> {
 fn gradients_of_each_reduction() {
     let place = ArrayFolder::new();
     for (reduction, scale) in [("none", 1.0), ("sum", 1.0), ("mean", 1.0 / 3.0)] {
-        place.json(&format!("--ignore-index -100 --epsilon 0.1 --reduction {reduction} --grad g.npy"));
+        place.json(&format!(
+            "--ignore-index -100 --epsilon 0.1 --reduction {reduction} --grad g.npy"
+        ));
         let expected: Vec<f64> = gradient().iter().map(|entry| entry * scale).collect();
         let found = place.read_f64("g", "(4, 4)");
         all_close(&found, &expected, 1e-15);
@@ -32,7 +38,10 @@ fn gradients_of_each_reduction() {
 fn the_loss_is_the_same_with_and_without_gradient() {
     let place = ArrayFolder::new();
     let without = place.json("--ignore-index -100 --epsilon 0.1 --class-weights w.npy");
-    assert_eq!(place.json("--ignore-index -100 --epsilon 0.1 --class-weights w.npy --grad g.npy"), without);
+    assert_eq!(
+        place.json("--ignore-index -100 --epsilon 0.1 --class-weights w.npy --grad g.npy"),
+        without
+    );
 }
 
 #[test]
@@ -59,7 +68,8 @@ fn logits_of_every_type() {
         let entries: Vec<u8> = Z.iter().flat_map(|&z| encode(z)).collect();
         let place = ArrayFolder::new().bytes("z", &npy(descr, false, &[4, 4], &entries));
         let found = place.json(OPTIONS);
-        let loss: Vec<f64> = found["loss"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect();
+        let loss: Vec<f64> =
+            found["loss"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect();
         all_close(&loss, &LOSS, if written == "<f8" { 1e-9 } else { 2e-7 });
         let bytes = place.read("g", written, "(4, 4)");
         let size = bytes.len() / 16;
@@ -87,7 +97,9 @@ fn bfloat16_as_ml_dtypes_saves_it() {
 
 #[test]
 fn class_indices_of_every_type() {
-    for (descr, bytes) in [("i1", 1), ("i2", 2), ("i4", 4), ("i8", 8), ("u1", 1), ("u2", 2), ("u4", 4), ("u8", 8)] {
+    for (descr, bytes) in
+        [("i1", 1), ("i2", 2), ("i4", 4), ("i8", 8), ("u1", 1), ("u2", 2), ("u4", 4), ("u8", 8)]
+    {
         let signed = descr.starts_with('i');
         let ignore: i64 = if signed { -100 } else { 255 };
         for big in [false, true] {
@@ -100,16 +112,23 @@ fn class_indices_of_every_type() {
             };
             let entries: Vec<u8> = [0, 3, ignore, 1].into_iter().flat_map(entry).collect();
             let order = if big { '>' } else { '<' };
-            let place = ArrayFolder::new().bytes("y", &npy(&format!("{order}{descr}"), false, &[4], &entries));
-            close(&place.json(&format!("--ignore-index {ignore} --epsilon 0.1 --reduction none"))["loss"], &LOSS);
+            let place = ArrayFolder::new()
+                .bytes("y", &npy(&format!("{order}{descr}"), false, &[4], &entries));
+            close(
+                &place.json(&format!("--ignore-index {ignore} --epsilon 0.1 --reduction none"))["loss"],
+                &LOSS,
+            );
         }
     }
 }
 
 #[test]
 fn probabilities_of_every_float_type() {
-    let soft = [0.5, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.125, 0.125, 0.25, 0.5];
-    let expected = ArrayFolder::new().f64("y", &[4, 4], &soft).json("--epsilon 0.1 --reduction none")["loss"].clone();
+    let soft =
+        [0.5, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.125, 0.125, 0.25, 0.5];
+    let expected =
+        ArrayFolder::new().f64("y", &[4, 4], &soft).json("--epsilon 0.1 --reduction none")["loss"]
+            .clone();
     let f32s: Vec<u8> = soft.iter().flat_map(|&q| (q as f32).to_le_bytes()).collect();
     let f16s: Vec<u8> = soft.iter().flat_map(|&q| f16::from_f64(q).to_le_bytes()).collect();
     let bf16s: Vec<u8> = soft.iter().flat_map(|&q| bf16::from_f64(q).to_le_bytes()).collect();
@@ -131,10 +150,16 @@ fn fortran_order() {
     close(&place.json(OPTIONS)["loss"], &LOSS);
     all_close(&place.read_f64("g", "(4, 4)"), &gradient(), 1e-15);
 
-    let soft = [0.5, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.125, 0.125, 0.25, 0.5];
+    let soft =
+        [0.5, 0.25, 0.25, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.125, 0.125, 0.25, 0.5];
     let entries: Vec<u8> = transposed(&soft).iter().flat_map(|q: &f64| q.to_le_bytes()).collect();
     let as_c = ArrayFolder::new().f64("y", &[4, 4], &soft).json("--reduction none");
-    assert_eq!(ArrayFolder::new().bytes("y", &npy("<f8", true, &[4, 4], &entries)).json("--reduction none"), as_c);
+    assert_eq!(
+        ArrayFolder::new()
+            .bytes("y", &npy("<f8", true, &[4, 4], &entries))
+            .json("--reduction none"),
+        as_c
+    );
 }
 
 #[test]
@@ -152,23 +177,30 @@ fn the_class_axis_anywhere() {
 /// file in either order.
 #[test]
 fn more_axes() {
-    let images = ArrayFolder::empty().f64("z", &[1, 4, 2, 2], &transposed(&Z)).i64("y", &[1, 2, 2], &Y);
+    let images =
+        ArrayFolder::empty().f64("z", &[1, 4, 2, 2], &transposed(&Z)).i64("y", &[1, 2, 2], &Y);
     let found = images.json(&format!("{OPTIONS} --axis 1"));
     close(&found["loss"], &LOSS);
     assert_eq!((&found["rows"], &found["classes"]), (&4.into(), &4.into()));
     all_close(&images.read_f64("g", "(1, 4, 2, 2)"), &transposed(&gradient()), 1e-15);
 
     // In Fortran order of (height, width) rows 1 and 2 change places in the file.
-    let swapped: Vec<u8> = [Y[0], Y[2], Y[1], Y[3]].iter().flat_map(|label| label.to_le_bytes()).collect();
+    let swapped: Vec<u8> =
+        [Y[0], Y[2], Y[1], Y[3]].iter().flat_map(|label| label.to_le_bytes()).collect();
     let images = images.bytes("y", &npy("<i8", true, &[1, 2, 2], &swapped));
     close(&images.json(&format!("{OPTIONS} --axis 1"))["loss"], &LOSS);
 
     // An allowed-class mask in the logits' shape means the same rows as one for [rows, classes].
     let mut allowed = [true; 16];
     (allowed[1], allowed[2], allowed[4], allowed[14]) = (false, false, false, false);
-    let matrix = ArrayFolder::new().bool("a", &[4, 4], &allowed).json("--ignore-index -100 --allowed-classes a.npy --reduction none");
+    let matrix = ArrayFolder::new()
+        .bool("a", &[4, 4], &allowed)
+        .json("--ignore-index -100 --allowed-classes a.npy --reduction none");
     let images = images.bool("a", &[1, 4, 2, 2], &transposed(&allowed));
-    assert_eq!(images.json("--ignore-index -100 --allowed-classes a.npy --reduction none --axis 1"), matrix);
+    assert_eq!(
+        images.json("--ignore-index -100 --allowed-classes a.npy --reduction none --axis 1"),
+        matrix
+    );
 }
 
 #[test]
@@ -195,7 +227,10 @@ fn one_class() {
 fn no_rows() {
     let place = ArrayFolder::empty().f64("z", &[0, 4], &[]).i64("y", &[0], &[]);
     let found = place.json("--epsilon 0.1 --grad g.npy");
-    assert_eq!((&found["loss"], &found["rows"], &found["classes"]), (&"NaN".into(), &0.into(), &4.into()));
+    assert_eq!(
+        (&found["loss"], &found["rows"], &found["classes"]),
+        (&"NaN".into(), &0.into(), &4.into())
+    );
     assert!(place.read_f64("g", "(0, 4)").is_empty());
     close(&place.json("--reduction sum")["loss"], &[0.0]);
     close(&place.json("--reduction none")["loss"], &[]);

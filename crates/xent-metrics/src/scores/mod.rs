@@ -140,8 +140,11 @@ impl Evaluation {
         let (temperature, scaled) = match (tallies.settings.temperature, &tallies.scaled) {
             (Some(value), Some(scaled)) => (Some(Temperature::known(value)), Some(scaled.scored())),
             _ => {
-                let temperature = fit_temperature(self.sample.len(), &|place| self.sample.row(place));
-                let scaled = temperature.map(|temperature| self.sample.tally(temperature.value, tallies.settings.binning).scored());
+                let temperature =
+                    fit_temperature(self.sample.len(), &|place| self.sample.row(place));
+                let scaled = temperature.map(|temperature| {
+                    self.sample.tally(temperature.value, tallies.settings.binning).scored()
+                });
                 (temperature, scaled)
             }
         };
@@ -193,9 +196,16 @@ impl Tally {
         let frequencies = || self.classes.counts().iter().map(|counts| counts.rows as f64 / n);
         let mut by_frequency: Vec<f64> = frequencies().collect();
         by_frequency.sort_by(|a, b| b.total_cmp(a));
-        let entropy = frequencies().filter(|share| *share > 0.0).map(|share| -share * share.ln()).sum::<f64>();
+        let entropy = frequencies()
+            .filter(|share| *share > 0.0)
+            .map(|share| -share * share.ln())
+            .sum::<f64>();
         let fixed = |mean: f64| Some(Chance { mean, usual: None });
-        let estimate = |value: f64, chance, draws: &resample::Draws, range| Estimate { value, chance, interval: draws.interval(value, range) };
+        let estimate = |value: f64, chance, draws: &resample::Draws, range| Estimate {
+            value,
+            chance,
+            interval: draws.interval(value, range),
+        };
         let share = self.correct as f64 / n;
         let aurc = sorted::aurc(&cells);
         let errors = self.classes.errors();
@@ -203,19 +213,42 @@ impl Tally {
         Scored {
             rows: self.rows,
             accuracy: estimate(share, fixed(by_frequency[0]), &resampled.accuracy, (0.0, 1.0)),
-            top5: (k > TOP).then(|| estimate(self.top as f64 / n, fixed(by_frequency[..TOP].iter().sum()), &resampled.top, (0.0, 1.0))),
+            top5: (k > TOP).then(|| {
+                estimate(
+                    self.top as f64 / n,
+                    fixed(by_frequency[..TOP].iter().sum()),
+                    &resampled.top,
+                    (0.0, 1.0),
+                )
+            }),
             nll: estimate(self.mean_nll(), fixed(entropy), &resampled.nll, (0.0, f64::INFINITY)),
-            brier: estimate(self.brier.value() / n, fixed(1.0 - frequencies().map(|share| share * share).sum::<f64>()), &resampled.brier, (0.0, 2.0)),
+            brier: estimate(
+                self.brier.value() / n,
+                fixed(1.0 - frequencies().map(|share| share * share).sum::<f64>()),
+                &resampled.brier,
+                (0.0, 2.0),
+            ),
             ece: estimate(reliability.ece(), Some(resampled.ece.1), &resampled.ece.0, (0.0, 1.0)),
-            ece_equal_mass: estimate(sorted::equal_mass_error(&cells), Some(resampled.equal_mass.1), &resampled.equal_mass.0, (0.0, 1.0)),
-            ece_classwise: estimate(errors.iter().sum::<f64>() / k as f64, Some(resampled.classwise.1), &resampled.classwise.0, (0.0, 1.0)),
+            ece_equal_mass: estimate(
+                sorted::equal_mass_error(&cells),
+                Some(resampled.equal_mass.1),
+                &resampled.equal_mass.0,
+                (0.0, 1.0),
+            ),
+            ece_classwise: estimate(
+                errors.iter().sum::<f64>() / k as f64,
+                Some(resampled.classwise.1),
+                &resampled.classwise.0,
+                (0.0, 1.0),
+            ),
             mce: estimate(reliability.mce(), Some(resampled.mce.1), &resampled.mce.0, (0.0, 1.0)),
             aurc: estimate(aurc, fixed(1.0 - share), &resampled.aurc, (0.0, 1.0)),
             uniform_nll: self.uniform.value() / n,
             gap: Gaps {
                 mean: self.gap.value() / n,
                 plain_mean: self.plain_gap.value() / n,
-                quantiles: sorted::quantiles(&self.gap_cells, [0.05, 0.25, 0.5, 0.75, 0.95]).map(Extended),
+                quantiles: sorted::quantiles(&self.gap_cells, [0.05, 0.25, 0.5, 0.75, 0.95])
+                    .map(Extended),
             },
             gap_histogram: sorted::histogram(&self.gap_cells),
             risk_coverage: sorted::risk_coverage(&cells),

@@ -81,8 +81,13 @@ impl Draws {
     /// The basic interval: twice the estimate less the quantiles. Resampling repeats the estimate's
     /// upward bias, and this removes it from the interval.
     pub fn interval(&self, value: f64, (low, high): (f64, f64)) -> Option<(f64, f64)> {
-        let at = |share: f64| self.sorted[((share * self.sorted.len() as f64) as usize).min(self.sorted.len() - 1)];
-        let finite = value.is_finite() && self.observed.is_finite() && self.sorted.first()?.is_finite() && self.sorted.last()?.is_finite();
+        let at = |share: f64| {
+            self.sorted[((share * self.sorted.len() as f64) as usize).min(self.sorted.len() - 1)]
+        };
+        let finite = value.is_finite()
+            && self.observed.is_finite()
+            && self.sorted.first()?.is_finite()
+            && self.sorted.last()?.is_finite();
         let shift = value + self.observed;
         finite.then(|| ((shift - at(0.975)).clamp(low, high), (shift - at(0.025)).clamp(low, high)))
     }
@@ -117,16 +122,23 @@ impl Binned {
         }
         let n: f64 = bins.iter().map(|bin| bin.0).sum();
         let errors = bins.iter().filter(|bin| bin.0 > 0.0);
-        (errors.clone().map(|bin| bin.1.abs()).sum::<f64>() / n, errors.map(|bin| bin.1.abs() / bin.0).fold(0.0, f64::max))
+        (
+            errors.clone().map(|bin| bin.1.abs()).sum::<f64>() / n,
+            errors.map(|bin| bin.1.abs() / bin.0).fold(0.0, f64::max),
+        )
     }
 
     fn by_chance(&self, rng: &mut impl Rng) -> Vec<Counted> {
-        self.cells.iter().map(|cell| Counted { correct: binomial(rng, cell.rows as u64, cell.value), ..*cell }).collect()
+        self.cells
+            .iter()
+            .map(|cell| Counted { correct: binomial(rng, cell.rows as u64, cell.value), ..*cell })
+            .collect()
     }
 
     fn redrawn(&self, rng: &mut impl Rng) -> Vec<Counted> {
         let redraw = |cell: &Counted| {
-            let (right, wrong) = (poisson(rng, cell.correct), poisson(rng, cell.rows - cell.correct));
+            let (right, wrong) =
+                (poisson(rng, cell.correct), poisson(rng, cell.rows - cell.correct));
             Counted { value: cell.value, rows: right + wrong, correct: right }
         };
         self.cells.iter().map(redraw).collect()
@@ -136,7 +148,9 @@ impl Binned {
 /// See [`Tally::chance_ece`].
 pub fn chance_ece(tally: &Tally, seed: u64) -> Chance {
     let binned = Binned::new(tally);
-    let draws = (0..DRAWS).into_par_iter().map(|draw| binned.errors(&binned.by_chance(&mut stream(seed, Purpose::Chance, draw))).0);
+    let draws = (0..DRAWS)
+        .into_par_iter()
+        .map(|draw| binned.errors(&binned.by_chance(&mut stream(seed, Purpose::Chance, draw))).0);
     Draws::new(draws.collect(), 0.0).chance()
 }
 
@@ -151,11 +165,15 @@ impl Resampled {
                 [ece, mce, equal_mass_error(&cells)]
             })
             .collect();
-        let (nll, brier) = (counted(&tally.nll_cells.coarsened(CELLS)), counted(&tally.brier_cells.coarsened(CELLS)));
+        let (nll, brier) = (
+            counted(&tally.nll_cells.coarsened(CELLS)),
+            counted(&tally.brier_cells.coarsened(CELLS)),
+        );
         let top = [tally.top as f64, (tally.rows - tally.top) as f64];
         let statistics = |cells: &[Counted]| {
             let (ece, mce) = binned.errors(cells);
-            let share = cells.iter().map(|cell| cell.correct).sum::<f64>() / cells.iter().map(|cell| cell.rows).sum::<f64>();
+            let share = cells.iter().map(|cell| cell.correct).sum::<f64>()
+                / cells.iter().map(|cell| cell.rows).sum::<f64>();
             [share, ece, mce, equal_mass_error(cells), aurc(cells)]
         };
         let redrawn: Vec<[f64; 8]> = (0..DRAWS)
@@ -164,12 +182,25 @@ impl Resampled {
                 let rng = &mut stream(0, Purpose::Rows, draw);
                 let [share, ece, mce, mass, risk] = statistics(&binned.redrawn(rng));
                 let [found, missed] = top.map(|rows| poisson(rng, rows));
-                [share, ece, mce, mass, risk, found / (found + missed), redrawn_mean(&nll, rng), redrawn_mean(&brier, rng)]
+                [
+                    share,
+                    ece,
+                    mce,
+                    mass,
+                    risk,
+                    found / (found + missed),
+                    redrawn_mean(&nll, rng),
+                    redrawn_mean(&brier, rng),
+                ]
             })
             .collect();
         let [share, ece, mce, mass, risk] = statistics(&binned.cells);
-        let rows = |which: usize, observed: f64| Draws::new(redrawn.iter().map(|draw| draw[which]).collect(), observed);
-        let chance = |which: usize| Draws::new(by_chance.iter().map(|draw| draw[which]).collect(), 0.0).chance();
+        let rows = |which: usize, observed: f64| {
+            Draws::new(redrawn.iter().map(|draw| draw[which]).collect(), observed)
+        };
+        let chance = |which: usize| {
+            Draws::new(by_chance.iter().map(|draw| draw[which]).collect(), 0.0).chance()
+        };
         Self {
             accuracy: rows(0, share),
             ece: (rows(1, ece), chance(0)),
@@ -185,7 +216,8 @@ impl Resampled {
 }
 
 fn mean(cells: &[Counted]) -> f64 {
-    cells.iter().map(|cell| cell.rows * cell.value).sum::<f64>() / cells.iter().map(|cell| cell.rows).sum::<f64>()
+    cells.iter().map(|cell| cell.rows * cell.value).sum::<f64>()
+        / cells.iter().map(|cell| cell.rows).sum::<f64>()
 }
 
 fn redrawn_mean(cells: &[Counted], rng: &mut impl Rng) -> f64 {
@@ -206,7 +238,9 @@ fn classwise(tally: &Tally) -> (Draws, Chance) {
     let error = |gaps: f64, rows: f64| gaps / (rows * k);
     let by_chance = (0..draws).into_par_iter().map(|draw| {
         let rng = &mut stream(0, Purpose::ClassChance, draw);
-        let gap = |bin: &Bin| (binomial(rng, bin.rows, bin.mean_confidence()) - bin.confidence.value()).abs();
+        let gap = |bin: &Bin| {
+            (binomial(rng, bin.rows, bin.mean_confidence()) - bin.confidence.value()).abs()
+        };
         error(cells.iter().map(|(_, bin)| bin).map(gap).sum(), tally.rows as f64)
     });
     let by_chance = Draws::new(by_chance.collect(), 0.0).chance();
@@ -214,7 +248,8 @@ fn classwise(tally: &Tally) -> (Draws, Chance) {
         let rng = &mut stream(0, Purpose::ClassRows, draw);
         let (mut gaps, mut rows) = (0.0, 0.0);
         for (_, bin) in &cells {
-            let (right, wrong) = (poisson(rng, bin.correct as f64), poisson(rng, (bin.rows - bin.correct) as f64));
+            let (right, wrong) =
+                (poisson(rng, bin.correct as f64), poisson(rng, (bin.rows - bin.correct) as f64));
             gaps += f64::abs(right - (right + wrong) * bin.mean_confidence());
             rows += right + wrong;
         }
@@ -237,7 +272,11 @@ fn binomial(rng: &mut impl Rng, n: u64, p: f64) -> f64 {
 
 /// A Poisson number with this mean.
 fn poisson(rng: &mut impl Rng, mean: f64) -> f64 {
-    if mean > 0.0 { Poisson::new(mean).map_or(f64::NAN, |poisson| poisson.sample(rng)) } else { 0.0 }
+    if mean > 0.0 {
+        Poisson::new(mean).map_or(f64::NAN, |poisson| poisson.sample(rng))
+    } else {
+        0.0
+    }
 }
 
 #[cfg(test)]
@@ -262,12 +301,21 @@ mod tests {
         let rows = 1000;
         let chance = chance_ece(&tally(&vec![[0.0; 2]; rows], &vec![0; rows]), 1);
         let expected = (1.0 / (2.0 * std::f64::consts::PI * rows as f64)).sqrt();
-        assert!((chance.mean / expected - 1.0).abs() < 0.2, "{chance:?}, expected about {expected}");
+        assert!(
+            (chance.mean / expected - 1.0).abs() < 0.2,
+            "{chance:?}, expected about {expected}"
+        );
         // 95 % of a normal distribution lie within 1.96 deviations, whose mean size is 0.798
         // deviations.
-        assert!((chance.usual.unwrap() / chance.mean / (1.96 / 0.798) - 1.0).abs() < 0.2, "{chance:?}");
+        assert!(
+            (chance.usual.unwrap() / chance.mean / (1.96 / 0.798) - 1.0).abs() < 0.2,
+            "{chance:?}"
+        );
         // Certain rows leave nothing to chance.
-        assert_eq!(chance_ece(&tally(&[[800.0, 0.0]; 10], &[0; 10]), 1), Chance { mean: 0.0, usual: Some(0.0) });
+        assert_eq!(
+            chance_ece(&tally(&[[800.0, 0.0]; 10], &[0; 10]), 1),
+            Chance { mean: 0.0, usual: Some(0.0) }
+        );
     }
 
     #[test]
@@ -276,7 +324,10 @@ mod tests {
         let labels: Vec<usize> = (0..400).map(|row| usize::from(row % 4 == 0)).collect();
         let scored = tally(&vec![[1.0, 0.0]; 400], &labels).scored();
         let (low, high) = scored.accuracy.interval.unwrap();
-        assert!(low < 0.75 && 0.75 < high && ((high - low) / (2.0 * 1.96 * 0.02165) - 1.0).abs() < 0.15, "{low} {high}");
+        assert!(
+            low < 0.75 && 0.75 < high && ((high - low) / (2.0 * 1.96 * 0.02165) - 1.0).abs() < 0.15,
+            "{low} {high}"
+        );
         // The NLL is ln(1+e^−1) or 1 + that: the same sd.
         let (low, high) = scored.nll.interval.unwrap();
         assert!(((high - low) / (2.0 * 1.96 * 0.02165) - 1.0).abs() < 0.15, "{low} {high}");
@@ -285,7 +336,9 @@ mod tests {
     #[test]
     fn redrawn_means_scatter_around_the_mean() {
         let cells = [1.0, 2.0, 6.0].map(|value| Counted { value, rows: 1.0, correct: 0.0 });
-        let mean_of = (0..4000).map(|draw| redrawn_mean(&cells, &mut stream(3, Purpose::Rows, draw))).filter(|mean| mean.is_finite());
+        let mean_of = (0..4000)
+            .map(|draw| redrawn_mean(&cells, &mut stream(3, Purpose::Rows, draw)))
+            .filter(|mean| mean.is_finite());
         let (count, sum) = mean_of.fold((0.0, 0.0), |(count, sum), mean| (count + 1.0, sum + mean));
         assert!((sum / count - 3.0).abs() < 0.1, "{}", sum / count);
         assert_eq!(mean(&cells), 3.0);

@@ -15,7 +15,15 @@ pub struct Counted {
 
 /// The cells from low to high.
 pub fn counted(cells: &Cells) -> Vec<Counted> {
-    cells.sorted().into_iter().map(|cell| Counted { value: cell.value, rows: cell.rows as f64, correct: cell.correct as f64 }).collect()
+    cells
+        .sorted()
+        .into_iter()
+        .map(|cell| Counted {
+            value: cell.value,
+            rows: cell.rows as f64,
+            correct: cell.correct as f64,
+        })
+        .collect()
 }
 
 /// The share of wrong rows among the most confident.
@@ -74,7 +82,8 @@ fn reciprocals(a: f64, n: f64) -> f64 {
     }
     if from < to {
         // H(x) = ln x + γ + 1/2x − 1/12x² + 1/120x⁴ − 1/252x⁶ + …
-        let tail = |x: f64| (0.5 - (1.0 / 12.0 - (1.0 / 120.0 - 1.0 / (252.0 * x * x)) / (x * x)) / x) / x;
+        let tail =
+            |x: f64| (0.5 - (1.0 / 12.0 - (1.0 / 120.0 - 1.0 / (252.0 * x * x)) / (x * x)) / x) / x;
         sum += ((to - from) / from).ln_1p() + (tail(to) - tail(from));
     }
     sum
@@ -86,7 +95,8 @@ pub fn risk_coverage(cells: &[Counted]) -> RiskCoverage {
     let n: f64 = cells.iter().map(|cell| cell.rows).sum();
     let coverage: Vec<f64> = (1..=100).map(|percent| f64::from(percent) / 100.0).collect();
     let mut cells = cells.iter().rev();
-    let (mut rows, mut wrong, mut cell) = (0.0, 0.0, Counted { value: 1.0, rows: 0.0, correct: 0.0 });
+    let (mut rows, mut wrong, mut cell) =
+        (0.0, 0.0, Counted { value: 1.0, rows: 0.0, correct: 0.0 });
     let mut risk_at = |share: f64| {
         // The next whole row.
         let wanted = (share * n).ceil().min(n);
@@ -137,7 +147,9 @@ pub fn histogram(cells: &Cells) -> (f64, Vec<f64>) {
         below += cell.rows;
         below >= 0.995 * n
     });
-    let Some(end) = end.map(|cell| cell.value).filter(|end| *end > 0.0) else { return (0.0, Vec::new()) };
+    let Some(end) = end.map(|cell| cell.value).filter(|end| *end > 0.0) else {
+        return (0.0, Vec::new());
+    };
     let width = end / (BARS - 1) as f64;
     let mut bars = vec![0.0; BARS];
     finite().for_each(|cell| bars[((cell.value / width) as usize).min(BARS - 1)] += cell.rows / n);
@@ -171,7 +183,11 @@ mod tests {
     fn harmonic_numbers_are_right_near_and_far() {
         for (a, n) in [(0.0, 1000.0), (5.0, 100.0), (40.0, 33.0), (1e6, 1e5)] {
             let direct: f64 = (1..=n as u64).map(|j| 1.0 / (a + j as f64)).sum();
-            assert!((reciprocals(a, n) - direct).abs() < 1e-12 * direct.max(1.0), "{a} {n}: {} {direct}", reciprocals(a, n));
+            assert!(
+                (reciprocals(a, n) - direct).abs() < 1e-12 * direct.max(1.0),
+                "{a} {n}: {} {direct}",
+                reciprocals(a, n)
+            );
         }
     }
 

@@ -30,17 +30,25 @@ class Keywords(Options, total=False):
 
     class_axis: Annotated[int, -1, "the axis of the classes"]
     class_weights: Annotated[Any, None, "one per class, finite and ≥ 0"]
-    second_targets: Annotated[Any, None, "second class indices, for two-label mixes as in mixup and cutmix"]
+    second_targets: Annotated[
+        Any, None, "second class indices, for two-label mixes as in mixup and cutmix"
+    ]
     lam: Annotated[Any, None, "λ in [0, 1], the share of the first label: a number or one per row"]
     row_weights: Annotated[Any, None, "one per row, finite and ≥ 0; not in the denominator"]
-    ignored_rows: Annotated[Any, None, "bools, one per row: rows to ignore in addition to those of ignore_index"]
+    ignored_rows: Annotated[
+        Any, None, "bools, one per row: rows to ignore in addition to those of ignore_index"
+    ]
     allowed_classes: Annotated[
         Any,
         None,
         "bools [K] or in the logits' shape: the other classes count as masked, with gradients of exactly 0",
     ]
     return_stats: Annotated[bool, False, "returns (…, :class:`Stats`)"]
-    threads: Annotated[int | None, None, "how many; all available ones, or as many as RAYON_NUM_THREADS says, if None"]
+    threads: Annotated[
+        int | None,
+        None,
+        "how many; all available ones, or as many as RAYON_NUM_THREADS says, if None",
+    ]
 
 
 class Stats(NamedTuple):
@@ -88,17 +96,23 @@ def cross_entropy(logits: Any, targets: Any, **options: Unpack[Keywords]) -> Any
 
 
 @documented(Keywords)
-def cross_entropy_with_grad(logits: Any, targets: Any, *, upstream: Any = 1.0, **options: Unpack[Keywords]) -> Any:
+def cross_entropy_with_grad(
+    logits: Any, targets: Any, *, upstream: Any = 1.0, **options: Unpack[Keywords]
+) -> Any:
     """(loss, gradient), or (loss, gradient, stats), from one pass over the logits.
 
     The gradient is dL/dlogits times ``upstream``, an array of the logits' shape and type; ``upstream`` is
     a number or, for reduction "none", one per row. Otherwise as :func:`cross_entropy`.
     """
-    loss, gradient, stats = _call("cross_entropy_with_grad", logits, targets, True, upstream, options)
+    loss, gradient, stats = _call(
+        "cross_entropy_with_grad", logits, targets, True, upstream, options
+    )
     return (loss, gradient) if stats is None else (loss, gradient, stats)
 
 
-def _call(name: str, logits: Any, targets: Any, want_gradient: bool, upstream: Any, given: Keywords) -> tuple[Any, np.ndarray | None, Stats | None]:
+def _call(
+    name: str, logits: Any, targets: Any, want_gradient: bool, upstream: Any, given: Keywords
+) -> tuple[Any, np.ndarray | None, Stats | None]:
     expect_known(name, given, Keywords)
     logits = _array(logits)
     axis = given.get("class_axis", -1)
@@ -106,15 +120,32 @@ def _call(name: str, logits: Any, targets: Any, want_gradient: bool, upstream: A
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}, expected at least 1")
     denominator: Any
-    epsilon, prior, denominator = given.get("label_smoothing"), given.get("prior", "uniform"), given.get("denominator", "pytorch")
+    epsilon, prior, denominator = (
+        given.get("label_smoothing"),
+        given.get("prior", "uniform"),
+        given.get("denominator", "pytorch"),
+    )
     number = _number(epsilon)
     plain = {name: value for name, value in given.items() if name in Options.__annotations__}
     options = complete(**plain | {"label_smoothing": 0.0 if number is None else number})
     # What other frameworks lend tells its dtype as a view of numpy's does; bfloat16 alone is not numpy's.
     view = logits if isinstance(logits, np.ndarray) else _as_numpy(logits)
     gradient = np.empty_like(view) if want_gradient else None
-    arrays = {name: given.get(name) for name in ("class_weights", "second_targets", "row_weights", "ignored_rows", "allowed_classes")}
-    arrays |= {"label_smoothing": None if number is not None else epsilon, "prior": None if isinstance(prior, str) else prior, "gradient": gradient}
+    arrays = {
+        name: given.get(name)
+        for name in (
+            "class_weights",
+            "second_targets",
+            "row_weights",
+            "ignored_rows",
+            "allowed_classes",
+        )
+    }
+    arrays |= {
+        "label_smoothing": None if number is not None else epsilon,
+        "prior": None if isinstance(prior, str) else prior,
+        "gradient": gradient,
+    }
     numbers = {"lam": given.get("lam"), "upstream": upstream}
     output = criterion(options).call(
         _exported(logits),
@@ -123,7 +154,11 @@ def _call(name: str, logits: Any, targets: Any, want_gradient: bool, upstream: A
         denominator=None if isinstance(denominator, str) else float(denominator),
         threads=threads or 0,
         **{name: _exported(_array(value)) for name, value in arrays.items() if value is not None},
-        **{name: _exported(_array(value)) if _number(value) is None else _number(value) for name, value in numbers.items() if value is not None},
+        **{
+            name: _exported(_array(value)) if _number(value) is None else _number(value)
+            for name, value in numbers.items()
+            if value is not None
+        },
     )
     rows = tuple(logits.shape)
     rows = rows[:axis] + rows[axis:][1:]
@@ -131,8 +166,16 @@ def _call(name: str, logits: Any, targets: Any, want_gradient: bool, upstream: A
     loss = _part(output, "loss", rows, dtype)
     if not given.get("return_stats"):
         return loss, gradient, None
-    nll, smoothing, z_loss, floor, lse = (_part(output, name, rows, dtype) for name in Stats._fields[:5])
-    counts = output.correct, output.denominator, output.ignored, output.non_finite, output.first_non_finite
+    nll, smoothing, z_loss, floor, lse = (
+        _part(output, name, rows, dtype) for name in Stats._fields[:5]
+    )
+    counts = (
+        output.correct,
+        output.denominator,
+        output.ignored,
+        output.non_finite,
+        output.first_non_finite,
+    )
     return loss, gradient, Stats(nll, smoothing, z_loss, floor, lse, *counts)
 
 
@@ -163,7 +206,11 @@ def _number(value: Any) -> float | None:
 
 def _exported(value: Any) -> Any:
     """bfloat16 is passed as its bits: numpy cannot export it otherwise."""
-    return (value.view(np.uint16), "bfloat16") if isinstance(value, np.ndarray) and value.dtype.name == "bfloat16" else value
+    return (
+        (value.view(np.uint16), "bfloat16")
+        if isinstance(value, np.ndarray) and value.dtype.name == "bfloat16"
+        else value
+    )
 
 
 def _as_numpy(array: Any) -> np.ndarray:

@@ -28,7 +28,9 @@ Indices = int | Sequence[int] | None
 class Basic(TypedDict, total=False):
     """The options that PyTorch's loss has, too."""
 
-    reduction: Annotated[Reduction, "mean", '"mean", "sum" or "none", which returns one loss per row']
+    reduction: Annotated[
+        Reduction, "mean", '"mean", "sum" or "none", which returns one loss per row'
+    ]
     label_smoothing: Annotated[float | Array, 0.0, "ε in [0, 1], or an array with one per row"]
     ignore_index: Annotated[
         Indices,
@@ -47,7 +49,11 @@ class Additional(TypedDict, total=False):
         """where smoothing puts its mass: "uniform" (ε/K on all classes); "wrong_classes" (ε/(K−1) on
         all except the true class); an array [K] that sums to 1; or [K, K], one row per true class""",
     ]
-    exclude: Annotated[Indices, None, "classes, such as padding, that smoothing gives no mass, in addition to the true class"]
+    exclude: Annotated[
+        Indices,
+        None,
+        "classes, such as padding, that smoothing gives no mass, in addition to the true class",
+    ]
     weighting: Annotated[
         Literal["per_class", "per_row"],
         "per_class",
@@ -66,7 +72,11 @@ class Additional(TypedDict, total=False):
         """what a mean divides by: "pytorch" (the kept rows' class weights, or their number); "kept_rows";
         "rows" (ignored ones too); or a number > 0""",
     ]
-    empty_mean: Annotated[Literal["nan", "zero", "error"], "nan", 'what the mean over no rows is: "nan", "zero" or an "error"']
+    empty_mean: Annotated[
+        Literal["nan", "zero", "error"],
+        "nan",
+        'what the mean over no rows is: "nan", "zero" or an "error"',
+    ]
     form: Annotated[
         Literal["cross_entropy", "kl_divergence", "kl"],
         "cross_entropy",
@@ -123,9 +133,18 @@ def check(options: Options, traced: bool) -> None:
         criterion(options)
         return
     # torch.compile cannot follow into Rust. It runs again uncompiled what raises, so that the caller sees Rust's message.
-    numbers = {name: value for name, value in options.items() if name not in WORDS and name not in _INTEGERS and value is not None}
+    numbers = {
+        name: value
+        for name, value in options.items()
+        if name not in WORDS and name not in _INTEGERS and value is not None
+    }
     ranges = all(0.0 <= cast(float, number) < float("inf") for number in numbers.values())
-    if not (ranges and numbers["label_smoothing"] <= 1.0 and numbers["temperature"] > 0.0 and numbers.get("softcap") != 0.0):  # type: ignore[operator]
+    if not (
+        ranges
+        and numbers["label_smoothing"] <= 1.0
+        and numbers["temperature"] > 0.0
+        and numbers.get("softcap") != 0.0
+    ):  # type: ignore[operator]
         raise ValueError(f"an option is outside its range, expected finite numbers ≥ 0: {numbers}")
 
 
@@ -142,7 +161,11 @@ def _criterion(values: tuple[Any, ...]) -> Criterion:
 def integers(name: str, value: int | Iterable[int], lowest: int) -> tuple[int, ...]:
     """One integer or several, as a tuple."""
     try:
-        indices = tuple(index(entry) for entry in value) if isinstance(value, Iterable) else (index(value),)
+        indices = (
+            tuple(index(entry) for entry in value)
+            if isinstance(value, Iterable)
+            else (index(value),)
+        )
     except TypeError:
         raise TypeError(f"{name} is {value!r}, expected an integer, several or None") from None
     for entry in indices:
@@ -159,15 +182,32 @@ def documented(keywords: type) -> Callable[[Function], Function]:
 
     def spell_out(function: Function) -> Function:
         signature = inspect.signature(function)
-        parameters = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        parameters = [
+            parameter
+            for parameter in signature.parameters.values()
+            if parameter.kind is not parameter.VAR_KEYWORD
+        ]
         lines = []
         for name, field in fields(keywords).items():
             default, what = field.__metadata__
-            parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=field.__origin__))
-            text = f"{name}: {' '.join(what.split())}." + ("" if default is None else f" Default: {default!r}.")
-            lines.append(textwrap.fill(text, 100, initial_indent=" " * 4, subsequent_indent=" " * 8))
+            parameters.append(
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=default,
+                    annotation=field.__origin__,
+                )
+            )
+            text = f"{name}: {' '.join(what.split())}." + (
+                "" if default is None else f" Default: {default!r}."
+            )
+            lines.append(
+                textwrap.fill(text, 100, initial_indent=" " * 4, subsequent_indent=" " * 8)
+            )
         function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace("    {options}", "\n".join(lines))
+        function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace(
+            "    {options}", "\n".join(lines)
+        )
         return function
 
     return spell_out

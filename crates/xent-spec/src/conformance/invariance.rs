@@ -17,8 +17,14 @@ fn batch(dtype: Dtype, rows: usize, classes: usize) -> Case {
         dtype,
         shape: vec![rows, classes],
         axis: 1,
-        logits: (0..rows).flat_map(|_| Family::Normal { scale: 4.0, offset: 0.0 }.row(&mut rng, dtype, classes, 0)).collect(),
-        targets: Targets::classes(&(0..rows).map(|row| (row * 7 % classes) as i64).collect::<Vec<_>>()),
+        logits: (0..rows)
+            .flat_map(|_| {
+                Family::Normal { scale: 4.0, offset: 0.0 }.row(&mut rng, dtype, classes, 0)
+            })
+            .collect(),
+        targets: Targets::classes(
+            &(0..rows).map(|row| (row * 7 % classes) as i64).collect::<Vec<_>>(),
+        ),
         epsilon: RowValue::Shared(0.1),
         reduction: Reduction::None,
         z_loss: 1e-4,
@@ -29,7 +35,15 @@ fn batch(dtype: Dtype, rows: usize, classes: usize) -> Case {
 /// Every number of one value a row or a class.
 fn lists(answer: &Answer) -> [(&'static str, &[f64]); 7] {
     let Answer { loss, nll, smoothing, floor, z_loss, lse, grad, .. } = answer;
-    [("loss", loss), ("nll", nll), ("smoothing", smoothing), ("floor", floor), ("z-loss", z_loss), ("lse", lse), ("gradient", grad)]
+    [
+        ("loss", loss),
+        ("nll", nll),
+        ("smoothing", smoothing),
+        ("floor", floor),
+        ("z-loss", z_loss),
+        ("lse", lse),
+        ("gradient", grad),
+    ]
 }
 
 fn same(case: &Case, how: &str, got: &Answer, expected: &Answer) -> Result<(), String> {
@@ -48,11 +62,21 @@ pub(super) fn row_alone(candidate: &Candidate) -> Result<(), String> {
             let Some(together) = ask(candidate, &all)? else { continue };
             for row in [0, 1, ROWS / 2, ROWS - 1] {
                 let Targets::Classes { labels, .. } = &all.targets else { continue };
-                let one = Case { shape: vec![1, classes], logits: all.row(row), targets: Targets::classes(&labels[row..=row]), ..all.clone() };
+                let one = Case {
+                    shape: vec![1, classes],
+                    logits: all.row(row),
+                    targets: Targets::classes(&labels[row..=row]),
+                    ..all.clone()
+                };
                 let alone = run(candidate, &one)?;
-                for ((what, got), (_, expected)) in lists(&alone).into_iter().zip(lists(&together)) {
+                for ((what, got), (_, expected)) in lists(&alone).into_iter().zip(lists(&together))
+                {
                     let expected = &expected[row * got.len()..][..got.len()];
-                    equal_bits(&format!("case {:?}, row {row} alone: {what}", all.name), got, expected)?;
+                    equal_bits(
+                        &format!("case {:?}, row {row} alone: {what}", all.name),
+                        got,
+                        expected,
+                    )?;
                 }
             }
         }
@@ -69,7 +93,12 @@ pub(super) fn any_offset(candidate: &Candidate) -> Result<(), String> {
             for offset in 0..=16 {
                 let moved = Case { layout: Layout { offset, ..Layout::default() }, ..case.clone() };
                 if candidate.supports(&moved) {
-                    same(&case, &format!("{offset} elements further"), &run(candidate, &moved)?, &first)?;
+                    same(
+                        &case,
+                        &format!("{offset} elements further"),
+                        &run(candidate, &moved)?,
+                        &first,
+                    )?;
                 }
             }
         }
@@ -86,8 +115,19 @@ pub(super) fn any_layout(candidate: &Candidate) -> Result<(), String> {
                 let mut shape = vec![3, 5];
                 shape.insert(axis, 19);
                 let flat = batch(dtype, 15, 19);
-                let layout = Layout { order: order.to_vec(), offset: number, gap: number % 2, padding: number };
-                let mut case = Case { name: format!("{dtype:?}, {shape:?}, {layout:?}"), shape, axis, layout, ..flat.clone() };
+                let layout = Layout {
+                    order: order.to_vec(),
+                    offset: number,
+                    gap: number % 2,
+                    padding: number,
+                };
+                let mut case = Case {
+                    name: format!("{dtype:?}, {shape:?}, {layout:?}"),
+                    shape,
+                    axis,
+                    layout,
+                    ..flat.clone()
+                };
                 for row in 0..15 {
                     for class in 0..19 {
                         let position = case.position(row, class);
@@ -111,11 +151,18 @@ pub(super) fn any_label_dtype(candidate: &Candidate) -> Result<(), String> {
         for two in [false, true] {
             let with = |dtype: IndexDtype| {
                 let (a, b, lambda) = (labels.clone(), turned.clone(), RowValue::Shared(0.25));
-                let targets = if two { Targets::TwoLabels { dtype, a, b, lambda } } else { Targets::Classes { dtype, labels: a } };
+                let targets = if two {
+                    Targets::TwoLabels { dtype, a, b, lambda }
+                } else {
+                    Targets::Classes { dtype, labels: a }
+                };
                 Case { targets, ..one.clone() }
             };
             let Some(expected) = ask(candidate, &with(IndexDtype::I64))? else { continue };
-            for dtype in IndexDtype::ALL.into_iter().filter(|dtype| labels.iter().all(|&label| dtype.holds(label))) {
+            for dtype in IndexDtype::ALL
+                .into_iter()
+                .filter(|dtype| labels.iter().all(|&label| dtype.holds(label)))
+            {
                 if let Some(got) = ask(candidate, &with(dtype))? {
                     same(&one, &format!("labels in {dtype:?}, two: {two}"), &got, &expected)?;
                 }
@@ -131,10 +178,21 @@ pub(super) fn upstream(candidate: &Candidate) -> Result<(), String> {
     for dtype in Dtype::ALL {
         let case = batch(dtype, 5, 33);
         let each = Upstream(RowValue::Each(vec![1.0, -2.0, 0.0, 0.125, 100.0]));
-        judge(candidate, &Case { name: format!("upstream a row, {dtype:?}"), upstream: each, ..case.clone() })?;
+        judge(
+            candidate,
+            &Case { name: format!("upstream a row, {dtype:?}"), upstream: each, ..case.clone() },
+        )?;
         for reduction in [Reduction::None, Reduction::Sum, Reduction::Mean] {
             let shared = Upstream(RowValue::Shared(-3.0));
-            judge(candidate, &Case { name: format!("upstream, {dtype:?}, {reduction:?}"), upstream: shared, reduction, ..case.clone() })?;
+            judge(
+                candidate,
+                &Case {
+                    name: format!("upstream, {dtype:?}, {reduction:?}"),
+                    upstream: shared,
+                    reduction,
+                    ..case.clone()
+                },
+            )?;
         }
     }
     Ok(())

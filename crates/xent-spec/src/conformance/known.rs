@@ -3,7 +3,8 @@
 use super::{Candidate, run};
 use crate::case::{Case, ClassWeighting, Denominator, Form, Prior, Reduction, RowValue, Targets};
 
-const LOGITS: [[f64; 4]; 4] = [[2.0, -1.0, 0.5, 0.0], [0.0, 1.0, -2.0, 3.0], [5.0; 4], [1.0, 0.0, 0.0, -1.0]];
+const LOGITS: [[f64; 4]; 4] =
+    [[2.0, -1.0, 0.5, 0.0], [0.0, 1.0, -2.0, 3.0], [5.0; 4], [1.0, 0.0, 0.0, -1.0]];
 const IGNORED: i64 = -100;
 const LABELS: [i64; 4] = [0, 3, IGNORED, 1];
 
@@ -12,7 +13,12 @@ const RELATIVE: f64 = 1e-9;
 
 fn example(name: &str, epsilon: f64) -> Case {
     let rows: Vec<&[f64]> = LOGITS.iter().map(|row| row.as_slice()).collect();
-    Case { name: name.into(), epsilon: RowValue::Shared(epsilon), ignore_index: vec![IGNORED], ..Case::rows(&rows, &LABELS) }
+    Case {
+        name: name.into(),
+        epsilon: RowValue::Shared(epsilon),
+        ignore_index: vec![IGNORED],
+        ..Case::rows(&rows, &LABELS)
+    }
 }
 
 fn with(name: &str, prior: Prior, reduction: Reduction) -> Case {
@@ -40,21 +46,39 @@ fn cases() -> Vec<(Case, Vec<f64>)> {
     let kl = |case: Case| Case { form: Form::KlDivergence, ..case };
     let third = 1.6265233750;
     vec![
-        (Case { reduction: None, ..example("nll", 0.0) }, vec![0.3423495824, 0.1755153626, 0.0, third]),
+        (
+            Case { reduction: None, ..example("nll", 0.0) },
+            vec![0.3423495824, 0.1755153626, 0.0, third],
+        ),
         (with("Uniform", Prior::Uniform, None), vec![0.5048495824, 0.4255153626, 0.0, third]),
         (with("Uniform", Prior::Uniform, Sum), vec![2.5568883200]),
         (with("Uniform", Prior::Uniform, Mean), vec![0.8522961067]),
-        (with("WrongClasses", Prior::WrongClasses, None), vec![0.5590162491, 0.5088486960, 0.0, third]),
+        (
+            with("WrongClasses", Prior::WrongClasses, None),
+            vec![0.5590162491, 0.5088486960, 0.0, third],
+        ),
         (with("WrongClasses", Prior::WrongClasses, Sum), vec![2.6943883200]),
         (with("WrongClasses", Prior::WrongClasses, Mean), vec![0.8981294400]),
-        (kl(Case { denominator: Denominator::Rows, ..with("WrongClasses, KL, over Rows", Prior::WrongClasses, Mean) }), vec![0.3473889283]),
+        (
+            kl(Case {
+                denominator: Denominator::Rows,
+                ..with("WrongClasses, KL, over Rows", Prior::WrongClasses, Mean)
+            }),
+            vec![0.3473889283],
+        ),
         (with("Excluding({2})", excluding(), None), vec![0.5923495824, 0.4255153626, 0.0, third]),
         (with("Excluding({2})", excluding(), Sum), vec![2.6443883200]),
         (kl(with("Excluding({2}), KL", excluding(), Sum)), vec![1.4611952457]),
         (weighted("Uniform, class weights", Sum), vec![4.6644612803]),
         (weighted("Uniform, class weights", Mean), vec![0.7774102134]),
         (as_probabilities(), vec![1.5548204268]),
-        (Case { class_weighting: ClassWeighting::PerRow, ..weighted("whole rows weighted", Mean) }, vec![0.8390737367]),
+        (
+            Case {
+                class_weighting: ClassWeighting::PerRow,
+                ..weighted("whole rows weighted", Mean)
+            },
+            vec![0.8390737367],
+        ),
     ]
 }
 
@@ -75,7 +99,10 @@ pub(super) fn known_answers(candidate: &Candidate) -> Result<(), String> {
         };
         near(&case, "denominator", &[answer.denominator], &[denominator])?;
         if (answer.ignored, answer.correct, answer.non_finite) != (1, 2, 0) {
-            return Err(format!("case {:?}: ignored, correct and not finite are {answer:?}, expected 1, 2 and 0", case.name));
+            return Err(format!(
+                "case {:?}: ignored, correct and not finite are {answer:?}, expected 1, 2 and 0",
+                case.name
+            ));
         }
     }
     Ok(())

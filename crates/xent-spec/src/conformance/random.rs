@@ -16,11 +16,19 @@ const LEAST_SUPPORT: f64 = 0.05;
 /// Always the same cases, however many.
 pub(super) fn random_cases(candidate: &Candidate) -> Result<(), String> {
     let cases_wanted = match std::env::var("XENT_SPEC_CASES") {
-        Ok(text) => text.parse().map_err(|error| format!("XENT_SPEC_CASES is {text:?}: {error}"))?,
+        Ok(text) => {
+            text.parse().map_err(|error| format!("XENT_SPEC_CASES is {text:?}: {error}"))?
+        }
         Err(_) => CASES,
     };
-    let config = Config { cases: cases_wanted, failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let config = Config {
+        cases: cases_wanted,
+        failure_persistence: None,
+        max_shrink_iters: 500,
+        ..Config::default()
+    };
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let supported = Cell::new(0);
     let outcome = runner.run(&cases(), |case| {
         supported.set(supported.get() + u32::from(candidate.supports(&case)));
@@ -28,13 +36,18 @@ pub(super) fn random_cases(candidate: &Candidate) -> Result<(), String> {
     });
     match outcome {
         Ok(()) if f64::from(supported.get()) < LEAST_SUPPORT * f64::from(cases_wanted) => {
-            Err(format!("supports {} of {cases_wanted} random cases: too few to be judged by", supported.get()))
+            Err(format!(
+                "supports {} of {cases_wanted} random cases: too few to be judged by",
+                supported.get()
+            ))
         }
         Ok(()) => Ok(()),
         Err(TestError::Fail(why, case)) => {
             let mut json = serde_json::to_string(&case).map_err(|error| error.to_string())?;
             if json.len() > 4000 {
-                json.truncate((0..=4000).rev().find(|&end| json.is_char_boundary(end)).unwrap_or(0));
+                json.truncate(
+                    (0..=4000).rev().find(|&end| json.is_char_boundary(end)).unwrap_or(0),
+                );
                 json.push('…');
             }
             Err(format!("{why}\nthe simplest such case: {json}"))

@@ -52,7 +52,10 @@ pub(super) fn halves_lose_nothing(candidate: &Candidate) -> Result<(), String> {
                 let (got, expected) = (run(candidate, &half)?.loss, run(candidate, &single)?.loss);
                 for (row, (got, expected)) in got.iter().zip(&expected).enumerate() {
                     if (got - expected).abs() > 2.0 * unit(dtype) * expected {
-                        return Err(format!("case {:?}: the loss of row {row} is {got:e}, in f32 {expected:e}", half.name));
+                        return Err(format!(
+                            "case {:?}: the loss of row {row} is {got:e}, in f32 {expected:e}",
+                            half.name
+                        ));
                     }
                 }
             }
@@ -65,7 +68,9 @@ pub(super) fn halves_lose_nothing(candidate: &Candidate) -> Result<(), String> {
 pub(super) fn many_rows(candidate: &Candidate) -> Result<(), String> {
     const ROWS: usize = 20_000;
     let mut rng = super::rng(3);
-    let logits: Vec<f64> = (0..ROWS).flat_map(|_| Family::Normal { scale: 1.0, offset: 0.0 }.row(&mut rng, Dtype::F32, 3, 0)).collect();
+    let logits: Vec<f64> = (0..ROWS)
+        .flat_map(|_| Family::Normal { scale: 1.0, offset: 0.0 }.row(&mut rng, Dtype::F32, 3, 0))
+        .collect();
     for reduction in [Reduction::Mean, Reduction::Sum] {
         judge(
             candidate,

@@ -16,7 +16,11 @@ pub(super) struct Buffer<E> {
 impl<E: Copy> Buffer<E> {
     pub(super) fn new(len: usize, value: E) -> Self {
         let memory = vec![value; if len == 0 { 0 } else { len + LINE / size_of::<E>() }];
-        let start = if len == 0 { 0 } else { memory.as_ptr().align_offset(LINE).min(LINE / size_of::<E>()) };
+        let start = if len == 0 {
+            0
+        } else {
+            memory.as_ptr().align_offset(LINE).min(LINE / size_of::<E>())
+        };
         Self { memory, start, len }
     }
 }

@@ -38,12 +38,23 @@ pub(super) enum PriorVector<R> {
 impl<'a, T: Logit> Call<'a, T> {
     /// # Panics
     /// If the plan or its dense target is of another shape than the memory.
-    pub(super) fn new(plan: &'a Plan<'a>, memory: &Memory<'_, T>, factors: GradientFactors<'a>) -> Self {
+    pub(super) fn new(
+        plan: &'a Plan<'a>,
+        memory: &Memory<'_, T>,
+        factors: GradientFactors<'a>,
+    ) -> Self {
         let shape = (memory.rows(), memory.classes());
-        assert_eq!((plan.rows(), plan.classes()), shape, "internal error: a plan of another shape than its logits");
+        assert_eq!(
+            (plan.rows(), plan.classes()),
+            shape,
+            "internal error: a plan of another shape than its logits"
+        );
         if let Some(probabilities) = plan.probabilities() {
             let target = with_probabilities!(probabilities, rows => (rows.rows(), rows.classes()));
-            assert_eq!(target, shape, "internal error: dense targets of another shape than their logits");
+            assert_eq!(
+                target, shape,
+                "internal error: dense targets of another shape than their logits"
+            );
         }
         let weights = plan.table().class_weights();
         let vector = |value: &dyn Fn(usize) -> f64| {
@@ -52,9 +63,10 @@ impl<'a, T: Logit> Call<'a, T> {
             buffer
         };
         let shared = |v: &dyn Fn(usize) -> f64| match weights {
-            Some(weights) => {
-                PriorVector::Shared { weighted: vector(&|class| v(class) * weights[class]), plain: plan.table().renormalises().then(|| vector(v)) }
-            }
+            Some(weights) => PriorVector::Shared {
+                weighted: vector(&|class| v(class) * weights[class]),
+                plain: plan.table().renormalises().then(|| vector(v)),
+            },
             None => PriorVector::Shared { weighted: vector(v), plain: None },
         };
         let prior = match plan.table().prior() {
@@ -63,9 +75,18 @@ impl<'a, T: Logit> Call<'a, T> {
             SharedPrior::Vector(v) => shared(&|class| v[class]),
             SharedPrior::PerRow => PriorVector::PerRow,
         };
-        let weights = weights.filter(|_| plan.dense_targets()).map(|weights| vector(&|class| weights[class]));
+        let weights =
+            weights.filter(|_| plan.dense_targets()).map(|weights| vector(&|class| weights[class]));
         let target = plan.probabilities().and_then(T::Real::own);
-        Self { plan, has_gradient: memory.has_gradient(), factors, transform: plan.transform(), prior, target, weights }
+        Self {
+            plan,
+            has_gradient: memory.has_gradient(),
+            factors,
+            transform: plan.transform(),
+            prior,
+            target,
+            weights,
+        }
     }
 
     pub(super) fn classes(&self) -> usize {
@@ -81,7 +102,9 @@ impl<'a, T: Logit> Call<'a, T> {
     /// need no widening and have no weights.
     #[inline(always)]
     pub(super) fn target(&self, row: usize, start: usize, len: usize) -> Option<&[T::Real]> {
-        let target = self.target.filter(|target| self.weights.is_none() && target.layout().class_stride == 1)?;
+        let target = self
+            .target
+            .filter(|target| self.weights.is_none() && target.layout().class_stride == 1)?;
         let first = target.layout().row_start(row) + start as isize;
         Some(&target.data()[first as usize..][..len])
     }
@@ -90,7 +113,9 @@ impl<'a, T: Logit> Call<'a, T> {
     /// type that is computed with.
     #[inline(always)]
     pub(super) fn target_ahead(&self, row: usize, start: usize, len: usize) -> Ahead<T::Real> {
-        self.target.map_or(Ahead::NOTHING, |target| Ahead::new(target.data().as_ptr(), target.layout(), row, start, len))
+        self.target.map_or(Ahead::NOTHING, |target| {
+            Ahead::new(target.data().as_ptr(), target.layout(), row, start, len)
+        })
     }
 }
 

@@ -2,11 +2,11 @@
 
 use fearless_simd::Level;
 
-/// An instruction set that xent has kernels for. The best that the processor has is used unless
-/// [`Config::instructions`](crate::Config::instructions) names one.
+/// An instruction set for which xent has kernels. Default: the best one that the processor
+/// supports; [`Config::instructions`](crate::Config::instructions) selects another.
 ///
-/// Results differ between them only in whether a product and a sum are rounded once or twice (a few
-/// units in the last place).
+/// Their results differ by a few units in the last place only, because some round a product and a
+/// sum once and others twice.
 ///
 /// ```
 /// use xent::{Config, Instructions};
@@ -17,8 +17,8 @@ use fearless_simd::Level;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Instructions {
-    /// What every processor of the target has: SSE2 on x86-64, NEON on AArch64, SIMD128 on
-    /// WebAssembly where it is compiled in, else scalar code.
+    /// What every processor of the target supports: SSE2 on x86-64, NEON on AArch64, SIMD128 on
+    /// WebAssembly if it is enabled in the build, otherwise scalar code.
     Portable,
     /// x86-64-v3: AVX2 and fused multiply-add.
     Avx2,
@@ -27,18 +27,21 @@ pub enum Instructions {
 }
 
 impl Instructions {
-    /// What this processor has, best first.
+    /// The instruction sets that this processor supports, best first.
     pub fn available() -> Vec<Self> {
-        [Self::Avx512, Self::Avx2, Self::Portable].into_iter().filter(|instructions| instructions.is_available()).collect()
+        [Self::Avx512, Self::Avx2, Self::Portable]
+            .into_iter()
+            .filter(|instructions| instructions.is_available())
+            .collect()
     }
 
-    /// The best that this processor has.
+    /// The best instruction set that this processor supports.
     pub fn best() -> Self {
         Self::available()[0]
     }
 
-    /// Its name, as `Display` prints it, on this target: `avx512`, `avx2`, `sse2`, `neon`,
-    /// `simd128` or `scalar`.
+    /// The name on this target, which `Display` prints: `avx512`, `avx2`, `sse2`, `neon`, `simd128`
+    /// or `scalar`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Avx512 => "avx512",

@@ -80,7 +80,13 @@ pub(super) trait DenseTarget: Lane {
     fn own<'a>(probabilities: &'a Probabilities<'_>) -> Option<&'a Rows<'a, Self>>;
     /// Classes `start..start + out.len()` of a row's target before class weights; `false`, and
     /// nothing is read, if they have to be narrowed from f64.
-    fn read<S: Simd>(simd: S, probabilities: &Probabilities<'_>, row: usize, start: usize, out: &mut [Self]) -> bool;
+    fn read<S: Simd>(
+        simd: S,
+        probabilities: &Probabilities<'_>,
+        row: usize,
+        start: usize,
+        out: &mut [Self],
+    ) -> bool;
 }
 
 macro_rules! dense_target {
@@ -110,12 +116,20 @@ dense_target!(f64, F64: F64);
 
 /// Widens classes `start..start + out.len()` of a row.
 #[inline(always)]
-fn read_row<S: Simd, P: Logit>(simd: S, rows: &Rows<'_, P>, row: usize, start: usize, out: &mut [P::Real]) {
+fn read_row<S: Simd, P: Logit>(
+    simd: S,
+    rows: &Rows<'_, P>,
+    row: usize,
+    start: usize,
+    out: &mut [P::Real],
+) {
     let (data, stride) = (rows.data(), rows.layout().class_stride);
     let first = rows.layout().row_start(row) + start as isize * stride;
     if stride == 1 {
         P::widen(simd, &data[first as usize..][..out.len()], out);
     } else {
-        out.iter_mut().enumerate().for_each(|(k, out)| *out = data[(first + k as isize * stride) as usize].to_real());
+        out.iter_mut()
+            .enumerate()
+            .for_each(|(k, out)| *out = data[(first + k as isize * stride) as usize].to_real());
     }
 }

@@ -22,12 +22,12 @@
 //! | z | the logits of a row, transformed |
 //! | m, R | the largest of them; ln(1 + rest), so that m + R is the log-sum-exp |
 //! | p | the softmax, e^(z − m) / (1 + rest) |
-//! | v | the prior before its share ε, a number per class: 1 everywhere, shared by all rows, or a row's own |
+//! | v | the prior before its share ε, per class: 1 everywhere, the same for all rows, or a row's own |
 //! | t | a dense target: probabilities, a number per class |
 //! | hot | the one or two classes that a class index or a mix of two labels names |
 //! | α, τ, γ, β | what the rules put on p, t, v and the hot classes |
 //! | masked, open | whose logit is −∞, and the others |
-//! | e | e^(z − reference), the reference being m or, while m is not yet known, the largest logit so far |
+//! | e | e^(z − reference); the reference is m or, before m is known, the largest logit so far |
 //!
 //! # Two families of kernels
 //!
@@ -77,14 +77,20 @@ use logit::Logit;
 ///
 /// # Errors
 /// [`InputError`] naming the row, what came and what was expected; nothing has been written then.
-pub(crate) fn run<T: Element>(criterion: &Criterion, memory: Memory<'_, T>, batch: &Batch<'_>, upstream: &Upstream<'_>) -> Result<Output<T::Real>, InputError> {
+pub(crate) fn run<T: Element>(
+    criterion: &Criterion,
+    memory: Memory<'_, T>,
+    batch: &Batch<'_>,
+    upstream: &Upstream<'_>,
+) -> Result<Output<T::Real>, InputError> {
     let plan = Plan::new(criterion, batch, memory.rows(), memory.classes())?;
     let factors = plan.gradient_factors(upstream)?;
     let instructions = criterion.config.instructions.unwrap_or_else(Instructions::best);
     Ok(plan.finish(T::call::<Engine<'_>>((instructions, &plan, memory, factors))))
 }
 
-/// The engine for each type of logits: compiled with this crate, and not again in every crate that calls it.
+/// The engine for each type of logits: compiled with this crate, and not again in every crate that
+/// calls it.
 struct Engine<'a>(PhantomData<&'a ()>);
 
 impl<'a> ForEachType for Engine<'a> {
@@ -108,7 +114,9 @@ impl<'a> ForEachType for Engine<'a> {
     }
 }
 
-fn rows<'a, T: Logit>((instructions, plan, mut memory, factors): <Engine<'a> as ForEachType>::Input<T>) -> Parts<T::Real> {
+fn rows<'a, T: Logit>(
+    (instructions, plan, mut memory, factors): <Engine<'a> as ForEachType>::Input<T>,
+) -> Parts<T::Real> {
     let call = Call::new(plan, &memory, factors);
     rows::run(instructions, &call, &mut memory)
 }

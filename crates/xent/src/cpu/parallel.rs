@@ -36,7 +36,11 @@ pub(super) fn for_each_chunk<T: Logit, W>(
     if threads == 1 || rows <= per_task {
         return run(&mut worker(), claim, parts.all());
     }
-    let chunks: Vec<_> = parts.chunks_mut(per_task).into_iter().map(|parts| (claim.split_front(parts.rows().len()), parts)).collect();
+    let chunks: Vec<_> = parts
+        .chunks_mut(per_task)
+        .into_iter()
+        .map(|parts| (claim.split_front(parts.rows().len()), parts))
+        .collect();
     let workers = threads.min(chunks.len());
     let queue = Mutex::new(chunks.into_iter());
     rayon::scope(|scope| {
@@ -67,14 +71,22 @@ pub(super) fn for_each_chunk<T: Logit, W>(
 
 /// `map` of the items, in order, over threads, each with what `worker` made for its thread.
 #[cfg(feature = "rayon")]
-pub(super) fn map<I: Send, W, O: Send>(items: Vec<I>, worker: impl Fn() -> W + Sync + Send, map: impl Fn(&mut W, I) -> O + Sync + Send) -> Vec<O> {
+pub(super) fn map<I: Send, W, O: Send>(
+    items: Vec<I>,
+    worker: impl Fn() -> W + Sync + Send,
+    map: impl Fn(&mut W, I) -> O + Sync + Send,
+) -> Vec<O> {
     use rayon::prelude::*;
     items.into_par_iter().map_init(worker, map).collect()
 }
 
 /// `map` of the items, in order, with what `worker` made.
 #[cfg(not(feature = "rayon"))]
-pub(super) fn map<I, W, O>(items: Vec<I>, worker: impl Fn() -> W, map: impl Fn(&mut W, I) -> O) -> Vec<O> {
+pub(super) fn map<I, W, O>(
+    items: Vec<I>,
+    worker: impl Fn() -> W,
+    map: impl Fn(&mut W, I) -> O,
+) -> Vec<O> {
     let mut worker = worker();
     items.into_iter().map(|item| map(&mut worker, item)).collect()
 }

@@ -12,46 +12,75 @@ use super::tile::{self, TileWorker};
 use crate::rules::{FloorMemo, Parts, RowGradient, RowParts, RowPlan, RowStats};
 
 /// The parts of all rows and, where the memory has a place for it, their gradient.
-pub(super) fn run<T: Logit>(instructions: Instructions, call: &Call<'_, T>, memory: &mut Memory<'_, T>) -> Parts<T::Real> {
+pub(super) fn run<T: Logit>(
+    instructions: Instructions,
+    call: &Call<'_, T>,
+    memory: &mut Memory<'_, T>,
+) -> Parts<T::Real> {
     on_level!(instructions.level_or_baseline(), simd => rows(simd, call, memory))
 }
 
-fn rows<S: Simd, T: Logit>(simd: S, call: &Call<'_, T>, memory: &mut Memory<'_, T>) -> Parts<T::Real> {
+fn rows<S: Simd, T: Logit>(
+    simd: S,
+    call: &Call<'_, T>,
+    memory: &mut Memory<'_, T>,
+) -> Parts<T::Real> {
     let mut parts = call.plan.parts();
     let (rows, classes) = (call.plan.rows(), call.classes());
     if tile::suits(call, memory.logits_layout()) {
         let worker = || (TileWorker::new(simd, call), call.plan.floor_memo());
-        parallel::for_each_chunk(&mut parts, memory.claim(), classes, worker, |(worker, memo), mut claim, mut parts| {
-            simd.vectorize(
-                #[inline(always)]
-                || worker.run(&mut claim, &mut parts, memo),
-            );
-        });
+        parallel::for_each_chunk(
+            &mut parts,
+            memory.claim(),
+            classes,
+            worker,
+            |(worker, memo), mut claim, mut parts| {
+                simd.vectorize(
+                    #[inline(always)]
+                    || worker.run(&mut claim, &mut parts, memo),
+                );
+            },
+        );
         return parts;
     }
     if classes > PIECE && rows < 2 * threads() {
-        let (mut saved, mut memo) = (call.has_gradient.then(|| SavedRow::new(call)), call.plan.floor_memo());
+        let (mut saved, mut memo) =
+            (call.has_gradient.then(|| SavedRow::new(call)), call.plan.floor_memo());
         let (mut all, mut claim) = (parts.all(), memory.claim());
         while let Some(mut row) = claim.next_row() {
             all.push(shared_row(simd, call, &mut row, saved.as_mut(), &mut memo));
         }
         return parts;
     }
-    let worker = || (RowWorker::new(simd, call), call.has_gradient.then(|| SavedRow::new(call)), call.plan.floor_memo());
-    parallel::for_each_chunk(&mut parts, memory.claim(), classes, worker, |(worker, saved, memo), mut claim, mut parts| {
-        simd.vectorize(
-            #[inline(always)]
-            || {
-                let mut plan = RowPlan::default();
-                while let Some(mut row) = claim.next_row() {
-                    parts.push(match saved {
-                        Some(saved) => worker.forward_backward(&mut row, &mut plan, saved, memo),
-                        None => worker.forward(&mut row, &mut plan, memo),
-                    });
-                }
-            },
-        );
-    });
+    let worker = || {
+        (
+            RowWorker::new(simd, call),
+            call.has_gradient.then(|| SavedRow::new(call)),
+            call.plan.floor_memo(),
+        )
+    };
+    parallel::for_each_chunk(
+        &mut parts,
+        memory.claim(),
+        classes,
+        worker,
+        |(worker, saved, memo), mut claim, mut parts| {
+            simd.vectorize(
+                #[inline(always)]
+                || {
+                    let mut plan = RowPlan::default();
+                    while let Some(mut row) = claim.next_row() {
+                        parts.push(match saved {
+                            Some(saved) => {
+                                worker.forward_backward(&mut row, &mut plan, saved, memo)
+                            }
+                            None => worker.forward(&mut row, &mut plan, memo),
+                        });
+                    }
+                },
+            );
+        },
+    );
     parts
 }
 
@@ -70,10 +99,16 @@ fn shared_row<S: Simd, T: Logit>(
     };
     let pieces = row.shared_pieces(PIECE);
     let running: Vec<RowStats> = match &mut saved {
-        Some(saved) => parallel::map(pieces.zip(saved.pieces()).collect(), worker, |worker, (piece, mut saved)| {
-            worker.statistics_of_piece(&plan, &piece.classes, Some(&mut saved))
+        Some(saved) => parallel::map(
+            pieces.zip(saved.pieces()).collect(),
+            worker,
+            |worker, (piece, mut saved)| {
+                worker.statistics_of_piece(&plan, &piece.classes, Some(&mut saved))
+            },
+        ),
+        None => parallel::map(pieces.collect(), worker, |worker, piece| {
+            worker.statistics_of_piece(&plan, &piece.classes, None)
         }),
-        None => parallel::map(pieces.collect(), worker, |worker, piece| worker.statistics_of_piece(&plan, &piece.classes, None)),
     };
     let stats = running.into_iter().fold(RowStats::EMPTY, RowStats::merge);
     let folded = call.plan.fold(&plan, &stats, memo);
@@ -81,11 +116,17 @@ fn shared_row<S: Simd, T: Logit>(
     if let Some(saved) = saved {
         match RowGradient::new(&plan, &stats, &folded, call.factors.of(row.row()), call.transform) {
             Ok(gradient) => {
-                parallel::map(row.shared_pieces(PIECE).zip(saved.pieces()).collect(), worker, |worker, (mut piece, saved)| {
-                    worker.gradient_of_piece(&gradient, &mut piece.classes, &saved);
-                });
+                parallel::map(
+                    row.shared_pieces(PIECE).zip(saved.pieces()).collect(),
+                    worker,
+                    |worker, (mut piece, saved)| {
+                        worker.gradient_of_piece(&gradient, &mut piece.classes, &saved);
+                    },
+                );
             }
-            Err(value) => worker().fill(row, value, call.plan.allowed(row.row()).filter(|_| value.is_nan())),
+            Err(value) => {
+                worker().fill(row, value, call.plan.allowed(row.row()).filter(|_| value.is_nan()))
+            }
         }
     }
     Some(parts)

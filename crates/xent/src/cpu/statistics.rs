@@ -3,7 +3,8 @@
 use super::kernels::block::ExpSums;
 use crate::rules::{Functional, RowStats};
 
-/// Adds a block of `len` classes against v ≡ 1, from what the exponentials' kernel counted. Masked classes count, unless masks renormalise the prior.
+/// Adds a block of `len` classes against v ≡ 1, from what the exponentials' kernel counted. Masked
+/// classes count, unless masks renormalise the prior.
 #[inline(always)]
 pub(super) fn add_uniform(stats: &mut RowStats, sums: &ExpSums, len: usize, renormalises: bool) {
     let (open, masked) = (sums.open as f64, len - sums.open);

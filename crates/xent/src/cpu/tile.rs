@@ -11,8 +11,8 @@
 //! 2. `columns::statistics`: each row's statistics, and e^(z − m) for all classes. Meanwhile the
 //!    next tile is fetched.
 //! 3. The rules make coefficients of the statistics. Where only their classes and statistics tell
-//!    rows apart, that is done for all rows of the tile at once (`fold_classes`); where it is not so,
-//!    or something is masked or extreme, row by row (`fold`).
+//!    rows apart, that is done for all rows of the tile at once (`fold_classes`); where it is not
+//!    so, or something is masked or extreme, row by row (`fold`).
 //! 4. `gradient`: a column at a time from the exponentials, then what is not of that form:
 //!    softcap's slope, masks, ignored rows and rows of NaN, hot classes that were not asked for.
 //!
@@ -72,7 +72,8 @@ pub(super) struct TileWorker<'a, S: Simd, T: Logit> {
 
 /// Whether tiles take the call: its layout is one for them, and no row has a vector of its own.
 pub(super) fn suits<T: Logit>(call: &Call<'_, T>, layout: &Layout) -> bool {
-    let shape = call.classes() <= FEW_CLASSES || (layout.class_stride != 1 && layout.run(0).stride == 1);
+    let shape =
+        call.classes() <= FEW_CLASSES || (layout.class_stride != 1 && layout.run(0).stride == 1);
     let prior = match &call.prior {
         PriorVector::Uniform => true,
         PriorVector::Shared { .. } => !call.plan.table().renormalises(),
@@ -98,7 +99,9 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
             flat: tile(),
             rounded,
             columns: Columns::new(width),
-            class_fold_rows: class_fold.as_ref().map_or_else(ClassFoldRows::default, |(class_fold, _)| class_fold.rows(width)),
+            class_fold_rows: class_fold
+                .as_ref()
+                .map_or_else(ClassFoldRows::default, |(class_fold, _)| class_fold.rows(width)),
             class_fold,
             classes: vec![-1; width],
             factors: Factors { on_exp: column(), on_prior: column(), at_class: column() },
@@ -110,7 +113,12 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
     /// The parts of some rows, which `parts` waits for, and their gradients, if there are to be
     /// any.
     #[inline(always)]
-    pub(super) fn run(&mut self, claim: &mut ClaimedRows<'_, T>, parts: &mut PartsMut<'_, T::Real>, memo: &mut FloorMemo) {
+    pub(super) fn run(
+        &mut self,
+        claim: &mut ClaimedRows<'_, T>,
+        parts: &mut PartsMut<'_, T::Real>,
+        memo: &mut FloorMemo,
+    ) {
         while let Some(mut tile) = claim.next_tile(self.width) {
             let rows = tile.rows();
             self.load(&tile);
@@ -120,7 +128,15 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
             }
             let v = prior(self.call);
             let next = tile.next_ahead(self.width);
-            let masked = columns::statistics(self.simd, &self.z, self.width, v, &mut self.e, &mut self.columns, |column| next.column(column));
+            let masked = columns::statistics(
+                self.simd,
+                &self.z,
+                self.width,
+                v,
+                &mut self.e,
+                &mut self.columns,
+                |column| next.column(column),
+            );
             self.hot_entries.clear();
             self.constant.clear();
             if masked || !self.fold_classes(rows.len(), parts) {
@@ -144,7 +160,12 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
             self.z.chunks_exact_mut(self.width).for_each(|z| z[len..].fill(T::Real::ZERO));
         }
         if !call.transform.is_identity() {
-            block::transform(self.simd, &mut self.z, call.transform.temperature, call.transform.softcap);
+            block::transform(
+                self.simd,
+                &mut self.z,
+                call.transform.temperature,
+                call.transform.softcap,
+            );
         }
         overwrite_masked(call, &mut self.z, self.width, start, len, T::Real::NEG_INFINITY);
     }
@@ -153,7 +174,10 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
     /// `false` where it has to be row by row.
     #[inline(always)]
     fn fold_classes(&mut self, n: usize, parts: &mut PartsMut<'_, T::Real>) -> bool {
-        let (Some((class_fold, factor)), rows) = (&self.class_fold, &mut self.class_fold_rows) else { return false };
+        let (Some((class_fold, factor)), rows) = (&self.class_fold, &mut self.class_fold_rows)
+        else {
+            return false;
+        };
         self.columns.copy_to(rows);
         if !rows.are_tame(n) {
             return false;
@@ -168,15 +192,21 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
             return true;
         }
         let (rests, factors) = (self.columns.rests(), &mut self.factors);
-        for ((on_exp, on_prior), ((alpha, gamma), rest)) in
-            factors.on_exp.iter_mut().zip(factors.on_prior.iter_mut()).zip(rows.alpha.iter().zip(&rows.gamma).zip(rests))
+        for ((on_exp, on_prior), ((alpha, gamma), rest)) in factors
+            .on_exp
+            .iter_mut()
+            .zip(factors.on_prior.iter_mut())
+            .zip(rows.alpha.iter().zip(&rows.gamma).zip(rests))
         {
             *on_exp = T::Real::from_f64(alpha * factor / (1.0 + rest));
             *on_prior = T::Real::from_f64(gamma * factor);
         }
         let taken = rows.gamma_v.iter().zip(&rows.beta);
-        for ((entry, e), ((alpha, rest), (gamma_v, beta))) in
-            factors.at_class.iter_mut().zip(self.columns.exp_at_class()).zip(rows.alpha.iter().zip(rests).zip(taken))
+        for ((entry, e), ((alpha, rest), (gamma_v, beta))) in factors
+            .at_class
+            .iter_mut()
+            .zip(self.columns.exp_at_class())
+            .zip(rows.alpha.iter().zip(rests).zip(taken))
         {
             let p = e.to_f64() / (1.0 + rest);
             *entry = T::to_be_rounded((alpha * p - gamma_v - beta) * factor);
@@ -191,7 +221,13 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
 
     /// A row's parts from its statistics, and what its gradient needs.
     #[inline(always)]
-    fn fold(&mut self, row: usize, lane: usize, parts: &mut PartsMut<'_, T::Real>, memo: &mut FloorMemo) {
+    fn fold(
+        &mut self,
+        row: usize,
+        lane: usize,
+        parts: &mut PartsMut<'_, T::Real>,
+        memo: &mut FloorMemo,
+    ) {
         let call = self.call;
         (self.factors.on_exp[lane], self.factors.on_prior[lane]) = (T::Real::ZERO, T::Real::ZERO);
         let Some(plan) = call.plan.row(row) else {
@@ -206,7 +242,8 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         }
         match RowGradient::new(&plan, &stats, &folded, call.factors.of(row), call.transform) {
             Ok(gradient) => {
-                (self.factors.on_exp[lane], self.factors.on_prior[lane]) = (T::Real::from_f64(gradient.on_exp()), T::Real::from_f64(gradient.on_prior()));
+                (self.factors.on_exp[lane], self.factors.on_prior[lane]) =
+                    (T::Real::from_f64(gradient.on_exp()), T::Real::from_f64(gradient.on_prior()));
                 for (j, hot) in plan.hot().iter().enumerate() {
                     let entry = hot.class * self.width + lane;
                     let p = self.e[entry].to_f64() / (1.0 + stats.rest);
@@ -245,8 +282,15 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
     #[cold]
     fn shifted_wide(&self, lane: usize, max: f64) -> f64 {
         let v = prior(self.call);
-        let terms = self.z.chunks_exact(self.width).enumerate().map(|(k, z)| (v.map_or(1.0, |v| v[k].to_f64()), z[lane]));
-        terms.filter(|(v, z)| *v != 0.0 && *z != T::Real::NEG_INFINITY).map(|(v, z)| v * (max - z.to_f64())).sum()
+        let terms = self
+            .z
+            .chunks_exact(self.width)
+            .enumerate()
+            .map(|(k, z)| (v.map_or(1.0, |v| v[k].to_f64()), z[lane]));
+        terms
+            .filter(|(v, z)| *v != 0.0 && *z != T::Real::NEG_INFINITY)
+            .map(|(v, z)| v * (max - z.to_f64()))
+            .sum()
     }
 
     #[inline(always)]
@@ -262,7 +306,14 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         for &(lane, value) in &self.constant {
             self.e.chunks_exact_mut(width).for_each(|e| e[lane] = value);
         }
-        overwrite_masked(call, &mut self.e, width, tile.rows().start, tile.rows().len(), T::Real::ZERO);
+        overwrite_masked(
+            call,
+            &mut self.e,
+            width,
+            tile.rows().start,
+            tile.rows().len(),
+            T::Real::ZERO,
+        );
         for &(entry, value) in &self.hot_entries {
             self.e[entry] = value;
         }
@@ -274,7 +325,11 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
 /// statistics tell them apart.
 fn class_fold<T: Logit>(call: &Call<'_, T>) -> Option<(ClassFold, f64)> {
     let factor = if call.has_gradient { call.factors.shared()? } else { 0.0 };
-    let class_fold = if call.transform.softcap.is_some() { None } else { call.plan.class_fold(prior(call).map_or(call.classes() as f64, columns::mass)) };
+    let class_fold = if call.transform.softcap.is_some() {
+        None
+    } else {
+        call.plan.class_fold(prior(call).map_or(call.classes() as f64, columns::mass))
+    };
     class_fold.map(|class_fold| (class_fold, factor / call.transform.temperature))
 }
 
@@ -289,9 +344,19 @@ fn prior<'c, T: Logit>(call: &'c Call<'_, T>) -> Option<&'c [T::Real]> {
 
 /// Puts `value` on the classes that the masks of `len` rows from `start` on do not allow.
 #[inline(always)]
-fn overwrite_masked<T: Logit>(call: &Call<'_, T>, tile: &mut [T::Real], width: usize, start: usize, len: usize, value: T::Real) {
+fn overwrite_masked<T: Logit>(
+    call: &Call<'_, T>,
+    tile: &mut [T::Real],
+    width: usize,
+    start: usize,
+    len: usize,
+    value: T::Real,
+) {
     for lane in 0..len {
         let Some(allowed) = call.plan.allowed(start + lane) else { return };
-        tile.chunks_exact_mut(width).zip(allowed).filter(|(_, allowed)| !**allowed).for_each(|(tile, _)| tile[lane] = value);
+        tile.chunks_exact_mut(width)
+            .zip(allowed)
+            .filter(|(_, allowed)| !**allowed)
+            .for_each(|(tile, _)| tile[lane] = value);
     }
 }

@@ -1,11 +1,11 @@
-//! Lengths, shapes and combinations of a batch: what can be wrong of it as a whole.
+//! Checks of a batch as a whole: lengths, shapes and combinations of options.
 
 use super::labels::RowLabels;
 use crate::targets::{Lambda, with_probabilities};
 use crate::{AllowedClasses, InputError, Targets};
 
 impl RowLabels<'_> {
-    /// Lengths, shapes and the options that go together.
+    /// Checks lengths, shapes, and that the options are compatible.
     pub(super) fn check_lengths(&self) -> Result<(), InputError> {
         let (rows, classes) = (self.rows, self.classes);
         let a_row = |name, len: usize| length(name, len, rows, "one per row");
@@ -21,7 +21,8 @@ impl RowLabels<'_> {
                 }
             }
             Targets::Probabilities(probabilities) => {
-                let shape = with_probabilities!(probabilities, rows => (rows.rows(), rows.classes()));
+                let shape =
+                    with_probabilities!(probabilities, rows => (rows.rows(), rows.classes()));
                 if shape != (rows, classes) {
                     let (rows, classes) = shape;
                     return Err(InputError::Shape {
@@ -49,22 +50,37 @@ impl RowLabels<'_> {
             a_row("the mask of ignored rows", ignored.len())?;
         }
         match self.batch.allowed {
-            Some(AllowedClasses::Shared(allowed)) => a_class("the mask of allowed classes", allowed.len())?,
+            Some(AllowedClasses::Shared(allowed)) => {
+                a_class("the mask of allowed classes", allowed.len())?
+            }
             Some(AllowedClasses::PerRow(allowed)) => {
-                // Rows and classes are those of a view that exists, but a broadcast one may have more positions than there are elements.
-                length("the mask of allowed classes", allowed.len(), rows.saturating_mul(classes), "one per row and class")?;
+                // Rows and classes are those of a view that exists, but a broadcast one may have
+                // more positions than there are elements.
+                length(
+                    "the mask of allowed classes",
+                    allowed.len(),
+                    rows.saturating_mul(classes),
+                    "one per row and class",
+                )?;
             }
             None => {}
         }
         match self.batch.denominator {
-            Some(given) if !(given.is_finite() && given > 0.0) => {
-                Err(InputError::Number { name: "the given denominator", value: given, expected: "a finite number > 0" })
-            }
+            Some(given) if !(given.is_finite() && given > 0.0) => Err(InputError::Number {
+                name: "the given denominator",
+                value: given,
+                expected: "a finite number > 0",
+            }),
             _ => Ok(()),
         }
     }
 }
 
-fn length(name: &'static str, len: usize, expected: usize, what: &'static str) -> Result<(), InputError> {
+fn length(
+    name: &'static str,
+    len: usize,
+    expected: usize,
+    what: &'static str,
+) -> Result<(), InputError> {
     if len == expected { Ok(()) } else { Err(InputError::Length { name, len, expected, what }) }
 }

@@ -1,22 +1,33 @@
-//! What is given a row: checked in passes over one slice at a time, which find that nothing is wrong. If something may be, a slow walk by rows says what.
+//! Checks of per-row options. Fast passes over one slice at a time find that nothing is wrong. If
+//! something may be wrong, a slow walk by rows finds out what.
 
 use super::labels::RowLabels;
 use crate::targets::{ClassIndices, Lambda};
 use crate::{InputError, RowOption, Targets};
 
-/// Rows whose labels are looked at together.
+/// The number of rows whose labels are checked together.
 const BLOCK: usize = 256;
 
 impl RowLabels<'_> {
-    /// What is given a row, for the rows that are kept. Counts those that are not.
+    /// Checks the per-row options of the kept rows, and counts the ignored rows.
     pub(super) fn check_rows(&mut self) -> Result<(), InputError> {
         let labels = self.check_labels();
-        let within = |values: Option<&[f64]>, max: f64| values.is_none_or(|values| values.iter().fold(true, |good, &v| good & (v >= 0.0) & (v <= max)));
-        if !(labels && within(self.epsilons, 1.0) && within(self.row_weights, f64::MAX) && within(self.lambdas, 1.0)) {
+        let within = |values: Option<&[f64]>, max: f64| {
+            values.is_none_or(|values| {
+                values.iter().fold(true, |good, &v| good & (v >= 0.0) & (v <= max))
+            })
+        };
+        if !(labels
+            && within(self.epsilons, 1.0)
+            && within(self.row_weights, f64::MAX)
+            && within(self.lambdas, 1.0))
+        {
             (0..self.rows).try_for_each(|row| self.check_row(row))?;
         }
         match &self.batch.targets {
-            Targets::Mix { lambda: Lambda::Scalar(lambda), .. } if !(0.0..=1.0).contains(lambda) => {
+            Targets::Mix { lambda: Lambda::Scalar(lambda), .. }
+                if !(0.0..=1.0).contains(lambda) =>
+            {
                 Err(InputError::Number { name: "λ", value: *lambda, expected: "0 ≤ λ ≤ 1" })
             }
             Targets::Probabilities(probabilities) => self.check_probabilities(probabilities),
@@ -24,7 +35,8 @@ impl RowLabels<'_> {
         }
     }
 
-    /// Whether every label that is looked at is surely a class or an ignore index. Counts the ignored rows.
+    /// Whether every label that is read is certainly a class or an ignore index. Counts the ignored
+    /// rows.
     fn check_labels(&mut self) -> bool {
         let (ignore, mask) = (self.ignore, self.batch.ignored);
         let labels: [Option<&ClassIndices<'_>>; 2] = match &self.batch.targets {
@@ -45,9 +57,14 @@ impl RowLabels<'_> {
         good
     }
 
-    /// [`check_labels`](Self::check_labels) beside masks and ignore indices: whether all is well, and how many rows are ignored.
+    /// [`check_labels`](Self::check_labels) with masks and ignore indices: whether all labels are
+    /// valid, and how many rows are ignored.
     #[inline]
-    fn check_blocks<'l>(&self, labels: impl Iterator<Item = &'l ClassIndices<'l>> + Clone, ignore: impl Fn(i64) -> bool) -> (bool, usize) {
+    fn check_blocks<'l>(
+        &self,
+        labels: impl Iterator<Item = &'l ClassIndices<'l>> + Clone,
+        ignore: impl Fn(i64) -> bool,
+    ) -> (bool, usize) {
         let (mut unknown, mut ignored) = (false, 0);
         let mut label = [0; BLOCK];
         for start in (0..self.rows).step_by(BLOCK) {
@@ -72,18 +89,25 @@ impl RowLabels<'_> {
         (!unknown, ignored)
     }
 
-    /// One row, all that is given it.
+    /// Checks all per-row options of one row.
     fn check_row(&self, row: usize) -> Result<(), InputError> {
         self.check_row_labels(row)?;
         if self.is_ignored(row) {
             return Ok(());
         }
-        let value = |option, value: f64, good: bool, expected| if good { Ok(()) } else { Err(InputError::RowValue { option, row, value, expected }) };
+        let value = |option, value: f64, good: bool, expected| {
+            if good { Ok(()) } else { Err(InputError::RowValue { option, row, value, expected }) }
+        };
         if let Some(epsilon) = self.epsilons.map(|epsilon| epsilon[row]) {
             value(RowOption::LabelSmoothing, epsilon, (0.0..=1.0).contains(&epsilon), "0 ≤ ε ≤ 1")?;
         }
         if let Some(weight) = self.row_weights.map(|weights| weights[row]) {
-            value(RowOption::Weight, weight, weight.is_finite() && weight >= 0.0, "a finite number ≥ 0")?;
+            value(
+                RowOption::Weight,
+                weight,
+                weight.is_finite() && weight >= 0.0,
+                "a finite number ≥ 0",
+            )?;
         }
         if let Some(lambda) = self.lambdas {
             value(RowOption::Lambda, lambda[row], (0.0..=1.0).contains(&lambda[row]), "0 ≤ λ ≤ 1")?;
@@ -97,8 +121,13 @@ impl RowLabels<'_> {
         }
         let check = |indices: &ClassIndices<'_>| {
             let value = indices.get(row);
-            let known = usize::try_from(value).is_ok_and(|class| class < self.classes) || self.ignore.contains(&value);
-            if known { Ok(()) } else { Err(InputError::Class { row, value, classes: self.classes }) }
+            let known = usize::try_from(value).is_ok_and(|class| class < self.classes)
+                || self.ignore.contains(&value);
+            if known {
+                Ok(())
+            } else {
+                Err(InputError::Class { row, value, classes: self.classes })
+            }
         };
         match &self.batch.targets {
             Targets::Classes(indices) => check(indices),
@@ -108,7 +137,10 @@ impl RowLabels<'_> {
     }
 }
 
-/// How many are true: a byte each, added up as bytes.
+/// The number of `true` entries, summed as bytes.
 fn count(flags: &[bool]) -> usize {
-    flags.chunks(255).map(|flags| usize::from(flags.iter().fold(0u8, |count, &flag| count + u8::from(flag)))).sum()
+    flags
+        .chunks(255)
+        .map(|flags| usize::from(flags.iter().fold(0u8, |count, &flag| count + u8::from(flag))))
+        .sum()
 }

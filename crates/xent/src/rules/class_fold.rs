@@ -1,15 +1,16 @@
-//! Many rows at once, where only their classes and statistics tell them apart: one class each, one ε, nothing masked.
+//! Folds many rows at once, if they differ only in class and statistics: one class per row, one ε,
+//! nothing masked.
 //!
-//! [`Plan::fold`] on arrays, operation by operation, so that a row has the same bits whichever of the
-//! two it goes through. What a class contributes is read from a table: the [`ClassTable`](super::ClassTable)'s columns and
-//! what follows from them and the criterion's ε.
+//! It performs the operations of [`Plan::fold`] on arrays, one by one, so both give the same bits.
+//! What a class contributes is read from a table: the [`ClassTable`](super::ClassTable)'s columns
+//! and what follows from them and the criterion's ε.
 
 use super::floor::FloorMemo;
 use super::plan::Plan;
 use super::stats::RowStats;
 use crate::Form;
 
-/// Rows for which it pays to know every class's terms.
+/// The number of rows per class from which on it pays to compute the terms of every class.
 const ROWS_PER_CLASS: usize = 4;
 
 /// What the rows of such a batch have in common.
@@ -21,20 +22,21 @@ pub(crate) struct ClassFold {
     prior_scale: f64,
     /// The mass of v.
     mass: f64,
-    /// One a class, or one for all.
+    /// One per class, or one for all.
     terms: Vec<Terms>,
 }
 
-/// What follows from a row's class.
+/// What follows from the class of a row.
 #[derive(Clone, Copy, Default)]
 struct Terms {
-    /// The class weight where it is one on terms, and where it is one on rows.
+    /// The class weight on terms, and the one on whole rows.
     weight: f64,
     class_scale: f64,
-    /// Of the prior, beyond v.
+    /// The correction of the prior at the class.
     prior: f64,
     floor: f64,
-    /// Of the gradient: on softmax without z-loss, on v, and what is taken off at the class.
+    /// Coefficients of the gradient: of softmax without z-loss, of v, and what is subtracted at the
+    /// class.
     alpha: f64,
     gamma: f64,
     gamma_v: f64,
@@ -67,41 +69,64 @@ pub(crate) struct ClassFoldRows {
 }
 
 impl ClassFoldRows {
-    /// Whether the first `n` are so far from f64's ends that all parts will be finite.
+    /// Whether the first `n` are far enough from the limits of f64 for all parts to be finite.
     #[inline(always)]
     pub(crate) fn are_tame(&self, n: usize) -> bool {
         const TAME: f64 = 1e100;
-        let tame = |values: &[f64]| values[..n].iter().fold(true, |tame, value| tame & (value.abs() < TAME));
+        let tame = |values: &[f64]| {
+            values[..n].iter().fold(true, |tame, value| tame & (value.abs() < TAME))
+        };
         tame(&self.max) & tame(&self.log1p_rest) & tame(&self.below) & tame(&self.shifted)
     }
 
-    /// Leaves nothing of an ignored row.
+    /// Clears an ignored row.
     pub(crate) fn ignore(&mut self, row: usize) {
-        for part in [&mut self.loss, &mut self.nll, &mut self.smoothing, &mut self.z_loss, &mut self.floor, &mut self.lse] {
+        for part in [
+            &mut self.loss,
+            &mut self.nll,
+            &mut self.smoothing,
+            &mut self.z_loss,
+            &mut self.floor,
+            &mut self.lse,
+        ] {
             part[row] = 0.0;
         }
     }
 }
 
 impl Plan<'_> {
-    /// What rows have in common, where that is all but their classes and statistics; `v_mass` is the mass of v as backends sum it.
+    /// What rows have in common, if they differ only in class and statistics. `v_mass` is the mass
+    /// of v as backends sum it.
     pub(crate) fn class_fold(&self, v_mass: f64) -> Option<ClassFold> {
         let config = self.table.config();
-        let given = self.labels.epsilons.is_some() || self.labels.row_weights.is_some() || self.labels.batch.allowed.is_some();
+        let given = self.labels.epsilons.is_some()
+            || self.labels.row_weights.is_some()
+            || self.labels.batch.allowed.is_some();
         let by_label = self.labels.single.is_some() && self.labels.keeps_every_class();
         if !by_label || given || self.table.renormalises() || !self.table.excluded().is_empty() {
             return None;
         }
-        let classes = if config.class_weights.is_none() && self.table.is_uniform() { 1 } else { self.classes() };
+        let classes = if config.class_weights.is_none() && self.table.is_uniform() {
+            1
+        } else {
+            self.classes()
+        };
         if classes > 1 && self.rows() / ROWS_PER_CLASS < classes {
             return None;
         }
         let terms = (0..classes).map(|class| self.terms(class, v_mass)).collect::<Option<_>>()?;
         let prior_scale = self.source().of_class(0).prior_scale.unwrap_or(0.0);
-        Some(ClassFold { epsilon: config.label_smoothing, z_loss: self.z_loss, form: config.form, prior_scale, mass: v_mass, terms })
+        Some(ClassFold {
+            epsilon: config.label_smoothing,
+            z_loss: self.z_loss,
+            form: config.form,
+            prior_scale,
+            mass: v_mass,
+            terms,
+        })
     }
 
-    /// The fold of any row of a class says what such rows share.
+    /// The fold of any row of a class contains what all rows of the class share.
     fn terms(&self, class: usize, v_mass: f64) -> Option<Terms> {
         let plan = self.source().of_class(class);
         let mut stats = RowStats::new(0.0, 0, 0.0).with_hot(0, 0.0);
@@ -116,7 +141,7 @@ impl Plan<'_> {
             class_scale: plan.class_scale,
             prior: hot.prior * hot.weight,
             floor: folded.floor?,
-            // At lse = 0 z-loss has no part in it.
+            // At lse = 0 the z-loss contributes nothing.
             alpha: coefficients.alpha,
             gamma: coefficients.gamma,
             gamma_v: coefficients.gamma * v[0] * hot.weight,
@@ -152,7 +177,8 @@ impl ClassFold {
         }
     }
 
-    /// The parts of rows of these classes (negative: ignored, and of no meaning) from their statistics.
+    /// The parts of rows of these classes from their statistics. A negative class is an ignored
+    /// row, whose parts are meaningless.
     #[inline(always)]
     pub(crate) fn fold(&self, classes: &[i32], rows: &mut ClassFoldRows) {
         if let [terms] = self.terms[..] {
@@ -161,10 +187,18 @@ impl ClassFold {
             self.put_terms(classes, rows);
         }
         let n = rows.max.len();
-        let (max, log1p_rest, below, shifted) = (&rows.max[..n], &rows.log1p_rest[..n], &rows.below[..n], &rows.shifted[..n]);
-        let (weight, class_scale, prior, floor) = (&rows.weight[..n], &rows.class_scale[..n], &rows.prior[..n], &rows.floor[..n]);
-        let (loss, nll, smoothing, z_loss) = (&mut rows.loss[..n], &mut rows.nll[..n], &mut rows.smoothing[..n], &mut rows.z_loss[..n]);
-        let (lse, alpha, alpha_without) = (&mut rows.lse[..n], &mut rows.alpha[..n], &rows.alpha_without_z_loss[..n]);
+        let (max, log1p_rest, below, shifted) =
+            (&rows.max[..n], &rows.log1p_rest[..n], &rows.below[..n], &rows.shifted[..n]);
+        let (weight, class_scale, prior, floor) =
+            (&rows.weight[..n], &rows.class_scale[..n], &rows.prior[..n], &rows.floor[..n]);
+        let (loss, nll, smoothing, z_loss) = (
+            &mut rows.loss[..n],
+            &mut rows.nll[..n],
+            &mut rows.smoothing[..n],
+            &mut rows.z_loss[..n],
+        );
+        let (lse, alpha, alpha_without) =
+            (&mut rows.lse[..n], &mut rows.alpha[..n], &rows.alpha_without_z_loss[..n]);
         let mass = self.prior_scale * self.mass;
         let smooth = if self.epsilon == 0.0 { 0.0 } else { 1.0 };
         let hard = if self.epsilon == 1.0 { 0.0 } else { 1.0 - self.epsilon };
@@ -173,7 +207,8 @@ impl ClassFold {
             let r = log1p_rest[i];
             lse[i] = max[i] + r;
             nll[i] = class_scale[i] * (weight[i] * r + weight[i] * below[i]);
-            let cross_entropy = (mass + prior[i]) * r + (self.prior_scale * shifted[i] + prior[i] * below[i]);
+            let cross_entropy =
+                (mass + prior[i]) * r + (self.prior_scale * shifted[i] + prior[i] * below[i]);
             smoothing[i] = smooth * (class_scale[i] * (self.epsilon * cross_entropy));
             z_loss[i] = self.z_loss * lse[i] * lse[i];
             loss[i] = (hard * nll[i] + smoothing[i] + z_loss[i]) - floors * floor[i];
@@ -184,12 +219,26 @@ impl ClassFold {
     /// Where classes differ, each row's terms.
     #[inline(always)]
     fn put_terms(&self, classes: &[i32], rows: &mut ClassFoldRows) {
-        let first = rows.weight.iter_mut().zip(&mut rows.class_scale).zip(&mut rows.prior).zip(&mut rows.floor);
-        let second = rows.alpha_without_z_loss.iter_mut().zip(&mut rows.gamma).zip(&mut rows.gamma_v).zip(&mut rows.beta);
-        for ((class, (((weight, class_scale), prior), floor)), (((alpha, gamma), gamma_v), beta)) in classes.iter().zip(first).zip(second) {
+        let first = rows
+            .weight
+            .iter_mut()
+            .zip(&mut rows.class_scale)
+            .zip(&mut rows.prior)
+            .zip(&mut rows.floor);
+        let second = rows
+            .alpha_without_z_loss
+            .iter_mut()
+            .zip(&mut rows.gamma)
+            .zip(&mut rows.gamma_v)
+            .zip(&mut rows.beta);
+        for ((class, (((weight, class_scale), prior), floor)), (((alpha, gamma), gamma_v), beta)) in
+            classes.iter().zip(first).zip(second)
+        {
             let terms = self.terms[(*class).max(0) as usize];
-            (*weight, *class_scale, *prior, *floor) = (terms.weight, terms.class_scale, terms.prior, terms.floor);
-            (*alpha, *gamma, *gamma_v, *beta) = (terms.alpha, terms.gamma, terms.gamma_v, terms.beta);
+            (*weight, *class_scale, *prior, *floor) =
+                (terms.weight, terms.class_scale, terms.prior, terms.floor);
+            (*alpha, *gamma, *gamma_v, *beta) =
+                (terms.alpha, terms.gamma, terms.gamma_v, terms.beta);
         }
     }
 }

@@ -6,12 +6,13 @@ use super::sum::Sum;
 use super::table::ClassTable;
 use crate::{ClassWeighting, Denominator, Reduction};
 
-/// What means divide by.
+/// The denominators of means.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Denominators {
-    /// D, of everything but z-loss.
+    /// D, for everything except the z-loss.
     pub(super) loss: f64,
-    /// That of z-loss: class weights do not enter z-loss, so neither do they enter what it is divided by.
+    /// D_z, for the z-loss. Class weights do not enter the z-loss, so they do not enter its
+    /// denominator either.
     pub(super) z_loss: f64,
 }
 
@@ -21,17 +22,23 @@ impl Denominators {
         let config = table.config();
         let kept = (labels.rows - labels.ignored) as f64;
         let dense = labels.probabilities().is_some();
-        let weights = config.class_weights.as_deref().filter(|_| !dense || config.class_weighting == ClassWeighting::PerRow);
+        let weights = config
+            .class_weights
+            .as_deref()
+            .filter(|_| !dense || config.class_weighting == ClassWeighting::PerRow);
         let same = |loss| Self { loss, z_loss: loss };
         match (labels.batch.denominator, config.denominator, weights) {
             (Some(given), _, _) => same(given),
             (None, Denominator::Rows, _) => same(labels.rows as f64),
-            (None, Denominator::PyTorch, Some(weights)) => Self { loss: kept_weight(labels, weights), z_loss: kept },
+            (None, Denominator::PyTorch, Some(weights)) => {
+                Self { loss: kept_weight(labels, weights), z_loss: kept }
+            }
             (None, Denominator::PyTorch | Denominator::KeptRows, _) => same(kept),
         }
     }
 
-    /// λ as rows use it: all of a mean is divided by [`loss`](Self::loss), so that z-loss brings what it is divided by instead.
+    /// λ as rows use it, λ·D/D_z: later everything is divided by D ([`loss`](Self::loss)), the
+    /// z-loss included.
     pub(super) fn z_loss(&self, lambda: f64, reduction: Reduction) -> f64 {
         let apart = reduction == Reduction::Mean && self.loss != self.z_loss && self.loss != 0.0;
         if apart { lambda * (self.loss / self.z_loss) } else { lambda }
@@ -42,8 +49,12 @@ impl Denominators {
 fn kept_weight(labels: &RowLabels<'_>, weights: &[f64]) -> f64 {
     let mut sum = Sum::default();
     match labels.single {
-        Some(_) => (0..labels.rows).filter_map(|row| labels.kept_class(row)).for_each(|class| sum.add(weights[class])),
-        None => (0..labels.rows).filter(|&row| !labels.is_ignored(row)).for_each(|row| sum.add(mean_weight(labels, row, weights))),
+        Some(_) => (0..labels.rows)
+            .filter_map(|row| labels.kept_class(row))
+            .for_each(|class| sum.add(weights[class])),
+        None => (0..labels.rows)
+            .filter(|&row| !labels.is_ignored(row))
+            .for_each(|row| sum.add(mean_weight(labels, row, weights))),
     }
     sum.total()
 }

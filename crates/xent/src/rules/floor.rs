@@ -1,23 +1,25 @@
-//! The entropy floor of a row from scalars (SEMANTICS.md S4.3), and a memo, because rows tend to have the same one and logarithms are dear.
+//! The entropy floor of a row from scalars (SEMANTICS.md S4.3), and a cache of floors, because many
+//! rows share a floor and logarithms are expensive.
 
 use super::row::Hot;
 use super::stats::RowStats;
 use super::table::{ClassTable, SharedPrior};
 
-/// Entries of a memo where rows of different classes have different floors.
+/// The number of entries of a memo if rows of different classes have different floors.
 const SLOTS: usize = 64;
 
-/// Floors that [`Plan::fold`] has computed, by their inputs to the last bit: what it returns does not depend on what is in here. One for each worker.
+/// A cache of the floors that [`Plan::fold`](super::Plan::fold) has computed, by their inputs to
+/// the last bit. It does not change any result. One per worker.
 #[derive(Debug, Clone)]
 pub struct FloorMemo {
     /// A power of two.
     slots: Vec<(Inputs, f64)>,
 }
 
-/// All that a floor depends on.
+/// The inputs of a floor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Inputs {
-    /// γ, and what the smoothed target has on the hot classes: γ·v, and β beside it.
+    /// γ, and the smoothed target on the hot classes: γ·v and β.
     gamma: f64,
     prior: [f64; 2],
     beta: [f64; 2],
@@ -32,12 +34,16 @@ impl Inputs {
     #[inline]
     fn differ(&self, other: &Self) -> bool {
         let differ = |a: f64, b: f64| a.to_bits() ^ b.to_bits();
-        let first = differ(self.gamma, other.gamma) | differ(self.total, other.total) | differ(self.mass, other.mass) | differ(self.xlogx, other.xlogx);
-        let hot = |j: usize| differ(self.prior[j], other.prior[j]) | differ(self.beta[j], other.beta[j]);
+        let first = differ(self.gamma, other.gamma)
+            | differ(self.total, other.total)
+            | differ(self.mass, other.mass)
+            | differ(self.xlogx, other.xlogx);
+        let hot =
+            |j: usize| differ(self.prior[j], other.prior[j]) | differ(self.beta[j], other.beta[j]);
         first | hot(0) | hot(1) != 0
     }
 
-    /// Σ over v in closed form, then the hot classes exchanged for what they really are.
+    /// The sum over v in closed form, then corrected at the hot classes.
     fn floor(&self) -> f64 {
         if self.total == 0.0 {
             return 0.0;
@@ -56,13 +62,21 @@ impl Inputs {
 
 impl FloorMemo {
     pub(super) fn of(table: &ClassTable<'_>) -> Self {
-        let same = table.config().class_weights.is_none() && matches!(table.prior(), SharedPrior::Uniform);
+        let same =
+            table.config().class_weights.is_none() && matches!(table.prior(), SharedPrior::Uniform);
         Self::new(if same { 1 } else { SLOTS })
     }
 
     pub(super) fn new(slots: usize) -> Self {
         // No row has NaN for a mass.
-        let nothing = Inputs { gamma: f64::NAN, prior: [f64::NAN; 2], beta: [f64::NAN; 2], total: f64::NAN, mass: f64::NAN, xlogx: f64::NAN };
+        let nothing = Inputs {
+            gamma: f64::NAN,
+            prior: [f64::NAN; 2],
+            beta: [f64::NAN; 2],
+            total: f64::NAN,
+            mass: f64::NAN,
+            xlogx: f64::NAN,
+        };
         Self { slots: vec![(nothing, f64::NAN); slots] }
     }
 
@@ -80,7 +94,7 @@ fn renew(known: &mut Inputs, floor: &mut f64, inputs: Inputs) -> f64 {
     *floor
 }
 
-/// What the floor is of: the smoothed target `γ·v + Σ β_j δ_j` and its mass Y.
+/// The smoothed target `γ·v + Σ β_j δ_j` and its mass Y.
 #[derive(Clone, Copy)]
 pub(super) struct FloorOf {
     pub(super) gamma: f64,

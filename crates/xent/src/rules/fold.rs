@@ -1,6 +1,7 @@
 //! From a row's statistics to its loss, its parts and the coefficients of its gradient.
 //!
 //! With m = max z, R = ln(1 + rest) and the coefficients of [`RowPlan`], SEMANTICS.md S4 becomes
+//! (S13.4, v after class weights)
 //!
 //! ```text
 //! nll       = W·[Σ hard_j·R + Σ hard_j (m − z_j)]
@@ -8,8 +9,8 @@
 //! loss      = (1−ε)·nll + smoothing + λ·lse²
 //! ```
 //!
-//! Every sum has terms ≥ 0 only, but for the corrections π_j of priors over the wrong classes, so
-//! that nothing cancels. 0·∞ is 0 (S1).
+//! Every sum has terms ≥ 0 only, except for the corrections π_j of priors over the wrong classes,
+//! so nothing cancels. 0·∞ is 0 (S1).
 
 use super::floor::{FloorMemo, FloorOf, closed_floor};
 use super::plan::Plan;
@@ -18,7 +19,7 @@ use super::stats::RowStats;
 use super::table::ClassTable;
 use crate::Form;
 
-/// A row's contribution to the batch, row weight included.
+/// The contribution of a row to the batch, including the row weight.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RowParts {
     /// L.
@@ -31,14 +32,15 @@ pub struct RowParts {
     pub z_loss: f64,
     /// The lowest cross-entropy.
     pub floor: f64,
-    /// ln Σ e^z; without the row weight.
+    /// ln Σ e^z, without the row weight.
     pub lse: f64,
     /// Whether the largest logit is the target's largest class.
     pub correct: bool,
 }
 
-/// The gradient with respect to the transformed logits, before the row weight: `α·p_k − y_k` with `y_k = τ·t_k + γ·v_k + Σ_j β_j·[k = hot_j]`.
-/// [`RowGradient`](super::RowGradient) is the whole formula.
+/// The gradient with respect to the transformed logits, before the row weight: `α·p_k − y_k` with
+/// `y_k = τ·t_k + γ·v_k + Σ_j β_j·[k = hot_j]`. [`RowGradient`](super::RowGradient) is the whole
+/// formula.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Coefficients {
@@ -52,12 +54,14 @@ pub struct Coefficients {
     pub beta: [f64; 2],
 }
 
-/// What [`Plan::fold`] makes of a row.
+/// The result of [`Plan::fold`] for a row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Folded {
-    /// The gradient's coefficients; all NaN for a row that holds NaN or +∞, or only masked classes.
+    /// The coefficients of the gradient. All are NaN for a row with NaN or +∞, or with only masked
+    /// classes.
     pub coefficients: Coefficients,
-    /// The floor, where it follows from scalars. Where it does not, it is Σ −y_k ln(y_k/Y) with y of [`Coefficients`] and Y from [`target_mass`](Self::target_mass).
+    /// The floor, if it follows from scalars. Otherwise it is Σ −y_k ln(y_k/Y) with y of
+    /// [`Coefficients`] and Y from [`target_mass`](Self::target_mass).
     pub floor: Option<f64>,
     parts: RowParts,
     form: Form,
@@ -71,7 +75,7 @@ impl Folded {
         self.target_mass
     }
 
-    /// The row's parts, given its floor.
+    /// The parts of the row, given its floor.
     #[inline]
     pub fn parts(&self, floor: f64) -> RowParts {
         let part = self.parts;
@@ -97,7 +101,8 @@ impl Folded {
     }
 }
 
-/// A prior after its masks: cross-entropy to it, its (weighted) mass, and what the gradient subtracts.
+/// A prior after its masks: cross-entropy to it, its (weighted) mass, and what the gradient
+/// subtracts.
 struct FoldedPrior {
     cross_entropy: f64,
     mass: f64,
@@ -106,7 +111,8 @@ struct FoldedPrior {
 }
 
 impl Plan<'_> {
-    /// Folds a kept row's statistics, which are of all of its classes. `memo` only saves logarithms.
+    /// Combines the coefficients of a kept row with the statistics of all its classes. `memo` is a
+    /// cache of floors and does not change the result.
     #[inline]
     pub fn fold(&self, row: &RowPlan, stats: &RowStats, memo: &mut FloorMemo) -> Folded {
         self.fold_with(row, stats, stats.rest.ln_1p(), memo)
@@ -114,13 +120,20 @@ impl Plan<'_> {
 
     /// [`fold`](Self::fold) where ln(1 + rest) is known.
     #[inline]
-    pub(crate) fn fold_with(&self, row: &RowPlan, stats: &RowStats, log1p_rest: f64, memo: &mut FloorMemo) -> Folded {
+    pub(crate) fn fold_with(
+        &self,
+        row: &RowPlan,
+        stats: &RowStats,
+        log1p_rest: f64,
+        memo: &mut FloorMemo,
+    ) -> Folded {
         let folder = self.folder();
         if row.hot().len() == 1 && stats.max.is_finite() && !stats.rest.is_nan() {
             return folder.fold_hot::<1>(row, stats, log1p_rest, memo);
         }
-        // Taken apart and put together again: a row of one class then stays in registers.
-        let Folded { coefficients, floor, parts, form, scale, target_mass } = folder.fold_other(row, stats, log1p_rest, memo);
+        // Taken apart and reassembled, so that a row of one class stays in registers.
+        let Folded { coefficients, floor, parts, form, scale, target_mass } =
+            folder.fold_other(row, stats, log1p_rest, memo);
         Folded { coefficients, floor, parts, form, scale, target_mass }
     }
 
@@ -130,17 +143,23 @@ impl Plan<'_> {
     }
 }
 
-/// What a fold asks of the criterion.
+/// What a fold needs of the criterion.
 #[derive(Clone, Copy)]
 struct Folder<'p> {
     table: &'p ClassTable<'p>,
-    /// λ, by [`Denominators`](super::denominator::Denominators).
+    /// λ as scaled by [`Denominators::z_loss`](super::denominator::Denominators::z_loss).
     z_loss: f64,
 }
 
 impl Folder<'_> {
     #[inline(never)]
-    fn fold_other(self, row: &RowPlan, stats: &RowStats, log1p_rest: f64, memo: &mut FloorMemo) -> Folded {
+    fn fold_other(
+        self,
+        row: &RowPlan,
+        stats: &RowStats,
+        log1p_rest: f64,
+        memo: &mut FloorMemo,
+    ) -> Folded {
         if !stats.max.is_finite() || stats.rest.is_nan() {
             return self.fold_nan(row);
         }
@@ -151,9 +170,15 @@ impl Folder<'_> {
         }
     }
 
-    /// Of a row with so many hot classes; dense targets have none.
+    /// Folds a row with `HOT` hot classes; dense targets have none.
     #[inline(always)]
-    fn fold_hot<const HOT: usize>(self, row: &RowPlan, stats: &RowStats, r: f64, memo: &mut FloorMemo) -> Folded {
+    fn fold_hot<const HOT: usize>(
+        self,
+        row: &RowPlan,
+        stats: &RowStats,
+        r: f64,
+        memo: &mut FloorMemo,
+    ) -> Folded {
         let hots: &[Hot; HOT] = row.hots();
         let lse = stats.max + r;
         let epsilon = row.epsilon;
@@ -161,7 +186,8 @@ impl Folder<'_> {
         let (mut target_mass, mut target_shifted) = (0.0, 0.0);
         if HOT == 0 {
             target_mass = stats.target.mass + stats.target.masked_mass;
-            target_shifted = if stats.target.masked > 0 { f64::INFINITY } else { stats.target.shifted };
+            target_shifted =
+                if stats.target.masked > 0 { f64::INFINITY } else { stats.target.shifted };
         }
         for (hot, z) in hots.iter().zip(stats.hot) {
             let mass = hot.share * hot.weight;
@@ -172,7 +198,10 @@ impl Folder<'_> {
 
         let (tau, prior) = match self.fold_prior(row, hots, stats, r) {
             Some(prior) => (1.0 - epsilon, prior),
-            None => (1.0, FoldedPrior { cross_entropy: nll, mass: target_mass, gamma: 0.0, hot: [0.0; 2] }),
+            None => (
+                1.0,
+                FoldedPrior { cross_entropy: nll, mass: target_mass, gamma: 0.0, hot: [0.0; 2] },
+            ),
         };
         let class_scale = row.class_scale;
         let mut beta = [0.0; 2];
@@ -192,7 +221,13 @@ impl Folder<'_> {
         };
         Folded {
             coefficients,
-            floor: closed_floor(self.table, hots, stats, FloorOf { gamma: coefficients.gamma, beta, total: mass }, memo),
+            floor: closed_floor(
+                self.table,
+                hots,
+                stats,
+                FloorOf { gamma: coefficients.gamma, beta, total: mass },
+                memo,
+            ),
             parts: RowParts {
                 loss: times(1.0 - epsilon, nll) + smoothing + z_loss,
                 nll,
@@ -208,9 +243,15 @@ impl Folder<'_> {
         }
     }
 
-    /// `None` where the prior is the target itself: ε = 0, or nowhere to go.
+    /// `None` if the prior is the target itself: ε = 0, or nowhere to go.
     #[inline(always)]
-    fn fold_prior<const HOT: usize>(self, row: &RowPlan, hots: &[Hot; HOT], stats: &RowStats, r: f64) -> Option<FoldedPrior> {
+    fn fold_prior<const HOT: usize>(
+        self,
+        row: &RowPlan,
+        hots: &[Hot; HOT],
+        stats: &RowStats,
+        r: f64,
+    ) -> Option<FoldedPrior> {
         if row.epsilon == 0.0 {
             return None;
         }
@@ -233,16 +274,22 @@ impl Folder<'_> {
                 shifted += prior * (stats.max - z);
             }
         }
-        let factor = if self.table.renormalises() { renormalisation(row, stats, scale)? } else { 1.0 };
+        let factor =
+            if self.table.renormalises() { renormalisation(row, stats, scale)? } else { 1.0 };
         if infinite > 0 {
             shifted = f64::INFINITY;
         }
         let on_hot = on_hot.map(|prior| factor * prior);
-        Some(FoldedPrior { cross_entropy: factor * (mass * r + shifted), mass: factor * mass, gamma: factor * scale, hot: on_hot })
+        Some(FoldedPrior {
+            cross_entropy: factor * (mass * r + shifted),
+            mass: factor * mass,
+            gamma: factor * scale,
+            hot: on_hot,
+        })
     }
 
-    /// How many masked classes the prior puts mass on, the correction on a hot one counted: it may take off again what v puts there, and what it adds
-    /// without v is its own.
+    /// The number of masked classes with mass of the prior, after the correction at a hot class:
+    /// that may cancel the mass of v there, or add mass where v has none.
     #[cold]
     fn masked_correction(self, scale: f64, hot: &Hot, infinite: usize) -> usize {
         let (v, prior) = (self.table.prior_at(hot.class), hot.prior * hot.weight);
@@ -260,7 +307,15 @@ impl Folder<'_> {
         Folded {
             coefficients: Coefficients { alpha: nan, tau: nan, gamma: nan, beta: [nan; 2] },
             floor: Some(nan),
-            parts: RowParts { loss: nan, nll: nan, smoothing: nan, z_loss: nan, floor: nan, lse: nan, correct: false },
+            parts: RowParts {
+                loss: nan,
+                nll: nan,
+                smoothing: nan,
+                z_loss: nan,
+                floor: nan,
+                lse: nan,
+                correct: false,
+            },
             form: self.table.config().form,
             scale: row.scale,
             target_mass: nan,
@@ -274,10 +329,12 @@ fn largest(hots: &[Hot]) -> Option<usize> {
     hots.iter().reduce(|a, b| if b.share > a.share { b } else { a }).map(|hot| hot.class)
 }
 
-/// The prior's mass over what is left of it beside the masked classes; `None` if that is nothing.
+/// The mass of the prior divided by its mass on the classes that are not masked; `None` if that is
+/// 0.
 #[inline(never)]
 fn renormalisation(row: &RowPlan, stats: &RowStats, scale: f64) -> Option<f64> {
-    let (mut open, mut all) = (scale * stats.open_prior, scale * (stats.open_prior + stats.closed_prior));
+    let (mut open, mut all) =
+        (scale * stats.open_prior, scale * (stats.open_prior + stats.closed_prior));
     for (hot, z) in row.hot().iter().zip(stats.hot) {
         all += hot.prior;
         open += if z == f64::NEG_INFINITY { 0.0 } else { hot.prior };

@@ -2,14 +2,16 @@
 
 use std::ops::Range;
 
-use crate::targets::{ClassIndices, Index, Lambda, Probabilities, with_indices, with_probabilities};
+use crate::targets::{
+    ClassIndices, Index, Lambda, Probabilities, with_indices, with_probabilities,
+};
 use crate::{AllowedClasses, Batch, Config, Element, Real, Rows, Targets};
 
-/// A batch's targets and masks, row by row. `classes` is K.
+/// The targets and masks of a batch, row by row. `classes` is K.
 #[derive(Debug)]
 pub(super) struct RowLabels<'a> {
     pub(super) batch: &'a Batch<'a>,
-    /// What the batch gives per row, as slices: ε, weights, λ.
+    /// The per-row options of the batch as slices: ε, weights, λ.
     pub(super) epsilons: Option<&'a [f64]>,
     pub(super) row_weights: Option<&'a [f64]>,
     pub(super) lambdas: Option<&'a [f64]>,
@@ -25,7 +27,12 @@ pub(super) struct RowLabels<'a> {
 }
 
 impl<'a> RowLabels<'a> {
-    pub(super) fn new(config: &'a Config, batch: &'a Batch<'a>, rows: usize, classes: usize) -> Self {
+    pub(super) fn new(
+        config: &'a Config,
+        batch: &'a Batch<'a>,
+        rows: usize,
+        classes: usize,
+    ) -> Self {
         let is_class = |&index: &i64| usize::try_from(index).ok().filter(|&class| class < classes);
         let single = match batch.targets {
             Targets::Classes(labels) => Some(labels),
@@ -48,7 +55,7 @@ impl<'a> RowLabels<'a> {
         }
     }
 
-    /// The targets, where they are probabilities.
+    /// The targets, if they are probabilities.
     pub(super) fn probabilities(&self) -> Option<&'a Probabilities<'a>> {
         match &self.batch.targets {
             Targets::Probabilities(probabilities) => Some(probabilities),
@@ -56,15 +63,17 @@ impl<'a> RowLabels<'a> {
         }
     }
 
-    /// Whether nothing but its label says that a row is ignored, and no label that is a class does.
+    /// Whether every row whose label is a class is kept: there is no row mask, and no ignore index
+    /// is a class.
     pub(super) fn keeps_every_class(&self) -> bool {
         self.batch.ignored.is_none() && self.ignored_classes.is_empty()
     }
 
-    /// Whether a row with a class for its index is kept.
+    /// Whether a row whose label is a class is kept.
     #[inline]
     pub(super) fn keeps(&self, row: usize, class: usize) -> bool {
-        !self.batch.ignored.is_some_and(|ignored| ignored[row]) && (self.ignored_classes.is_empty() || !self.ignored_classes.contains(&class))
+        !self.batch.ignored.is_some_and(|ignored| ignored[row])
+            && (self.ignored_classes.is_empty() || !self.ignored_classes.contains(&class))
     }
 
     /// The class of a row with a class index; `None` if it is ignored.
@@ -73,7 +82,7 @@ impl<'a> RowLabels<'a> {
         self.single.as_ref()?.class(row, self.classes).filter(|&class| self.keeps(row, class))
     }
 
-    /// The classes of some rows, −1 where the index is none. There are no more classes than i32 holds.
+    /// The classes of some rows, −1 where the index is not a class. The number of classes fits i32.
     #[inline]
     pub(super) fn classes_of(&self, rows: Range<usize>, out: &mut [i32]) {
         if let Some(labels) = &self.single {
@@ -82,7 +91,9 @@ impl<'a> RowLabels<'a> {
     }
 
     pub(super) fn is_ignored(&self, row: usize) -> bool {
-        let by_index = |indices: &ClassIndices<'_>| !self.ignore.is_empty() && self.ignore.contains(&indices.get(row));
+        let by_index = |indices: &ClassIndices<'_>| {
+            !self.ignore.is_empty() && self.ignore.contains(&indices.get(row))
+        };
         self.batch.ignored.is_some_and(|ignored| ignored[row])
             || match &self.batch.targets {
                 Targets::Classes(indices) => by_index(indices),
@@ -135,7 +146,7 @@ impl<'a> RowLabels<'a> {
         }
     }
 
-    /// The allowed classes of a row, one entry per class; `None` where all are.
+    /// The allowed classes of a row, one entry per class; `None` if all are allowed.
     pub(super) fn allowed(&self, row: usize) -> Option<&'a [bool]> {
         match self.batch.allowed? {
             AllowedClasses::Shared(allowed) => Some(allowed),

@@ -1,22 +1,28 @@
-//! The rules: what a loss is, said once for every backend, in terms of targets and row statistics.
+//! The rules: the loss, stated once for every backend, in terms of targets and row statistics.
 //!
-//! A loss here is a function of a few statistics of each row, and its gradient is `α·p − γ·v − τ·t − Σ β_j δ_j` with coefficients
-//! that follow from them. So a backend computes [`RowStats`], asks [`Plan::fold`] for the coefficients, and forms the gradient by one
-//! formula ([`RowGradient`]); it never meets ε, a prior, a weight, a reduction or a label convention.
+//! **Exempt from the stability promise**: this module grows with the backends of this repository,
+//! in any version.
+//!
+//! The loss of a row is a function of a few statistics of its logits and a few coefficients of its
+//! target, and its gradient is `α·p − γ·v − τ·t − Σ β_j δ_j`. So a backend computes [`RowStats`],
+//! calls [`Plan::fold`] for the coefficients, and forms the gradient by one formula
+//! ([`RowGradient`]). It never handles ε, a prior, a weight, a reduction or a label convention.
+//! SEMANTICS.md S13 states the formulas.
 //!
 //! ```text
-//! ClassTable::new(criterion, K)          what the criterion says of a class: a line of four numbers, and the prior's v
-//! Plan::new(criterion, batch, N, K)      a batch under it: everything is checked; nothing of the logits is read
+//! ClassTable::new(criterion, K)          what the criterion means for each class: four numbers, and the prior's v
+//! Plan::new(criterion, batch, N, K)      a batch under it: checks everything, reads no logits
 //!   .row(i)            -> RowPlan        a row's coefficients; None for an ignored row. Engines reuse one: row_into
 //!   the backend        -> RowStats       max, Σ e^(z−max), z at the hot classes, sums against t and v; pieces merge
 //!   .fold(row, stats)  -> Folded         the row's parts and its gradient's coefficients; a task has one FloorMemo
 //!   RowGradient        -> entries        one formula and its exceptions
-//!   .parts()           -> Parts          takes the parts in, row by row, from as many tasks as there are
+//!   .parts()           -> Parts          collects the parts of all rows, from any number of tasks
 //!   .finish(parts)     -> Output         reduced
 //! ```
 //!
-//! `examples/backend.rs` is a whole backend in a hundred lines. A backend whose numbers stay on a device uploads the [`ClassTable`]
-//! and says the formulas of [`RowPlan`] and [`Plan::fold`] in its own operations, on columns of one number per row.
+//! `examples/backend.rs` is a whole backend in a hundred lines. A backend whose numbers stay on a
+//! device uploads the [`ClassTable`], and computes the formulas of [`RowPlan`] and [`Plan::fold`]
+//! with its own operations, on columns of one number per row.
 //!
 //! # Glossary
 //!
@@ -24,15 +30,13 @@
 //! |---|---|
 //! | z, m, p | transformed logits (SEMANTICS.md S1), their maximum, softmax(z) |
 //! | t, u, y | a row's target before smoothing, the prior, and `y = (1−ε)·t + ε·U(t)` |
-//! | v | the part of the prior that rows share, before class weights: 1 on every class for a uniform one |
-//! | hot class | a class on which the target, or a correction to the prior, puts mass of its own: a label |
+//! | v | the part of the prior that rows share, before class weights: 1 on every class for a uniform prior |
+//! | hot class | a class that the target names: there the target, and a correction of the prior, put mass |
 //! | term, whole, sigma, pi | the columns of [`ClassTable`] |
 //! | rest, R | Σ e^(z−m) without the largest term; R = ln(1 + rest) = lse − m |
-//! | S | Σ v_k (m − z_k): the shifted sum of a [`Functional`] |
-//! | W, Y | class weight of a whole row; mass Σ y of its weighted target |
+//! | S | Σ v_k (m − z_k), with v after class weights: the shifted sum of a [`Functional`] |
+//! | W, Y | the class weight of a whole row; the mass Σ y' of its weighted, smoothed target |
 //! | α, β, γ, τ | coefficients on p, on the hot classes, on v and on a dense target: [`Coefficients`] |
-//!
-//! This module is exempt from the promise of stability that the rest of the crate makes: it grows with the backends.
 
 mod check;
 mod check_rows;

@@ -1,4 +1,4 @@
-//! What rows contribute to a batch, gathered by several tasks in one order.
+//! What rows contribute to a batch, collected by several tasks in one order.
 
 use std::mem::take;
 use std::ops::Range;
@@ -9,19 +9,22 @@ use crate::{Real, Reduction};
 
 /// Loss, nll, smoothing, z-loss, floor.
 pub(super) const COLUMNS: usize = 5;
-/// Rows that are summed together. Few enough for a plain sum of theirs to be as good as exact; a task is given whole groups.
+/// The number of rows that are summed together: few enough for a plain sum to be as good as exact.
+/// A task gets whole groups.
 const GROUP: usize = 16;
-/// Classes from which on each row is a group: a task may then be a single row.
+/// From this number of classes on, each row is a group, so that a task may be a single row.
 const LONG: usize = 2048;
 
-/// What the rows of a batch contribute: room for [`Plan::finish`] to reduce. Made by [`Plan::parts`] with every row ignored, filled through [`PartsMut`].
+/// What the rows of a batch contribute, for [`Plan::finish`](super::Plan::finish) to reduce. Made
+/// by [`Plan::parts`](super::Plan::parts) with every row ignored, and filled through [`PartsMut`].
 ///
-/// Under sum and mean a row leaves nothing but its lse, for its parts go into the sum of a group of rows. Where a group begins follows from the batch's shape, so sums have the
-/// same bits however the rows are shared out.
+/// Under sum and mean only the lse of a row is stored, and its other parts are added to the sum of
+/// a group of rows. Where a group begins follows from the shape of the batch, so the bits of sums
+/// do not depend on how rows are assigned to tasks.
 #[derive(Debug, Clone)]
 pub struct Parts<F> {
     pub(super) lse: Vec<F>,
-    /// One a row where nothing is reduced; else empty.
+    /// One per row if nothing is reduced, otherwise empty.
     pub(super) columns: [Vec<F>; COLUMNS],
     pub(super) groups: Vec<Group>,
     group: usize,
@@ -35,7 +38,7 @@ pub(super) struct Group {
     pub(super) first_non_finite: usize,
 }
 
-/// Some neighbouring rows of [`Parts`], to be filled in the rows' order.
+/// A range of rows of [`Parts`], to be filled in order.
 #[derive(Debug)]
 pub struct PartsMut<'a, F> {
     /// The row that comes next, and the one after the last.
@@ -53,10 +56,15 @@ impl<F: Real> Parts<F> {
     pub(super) fn new(rows: usize, classes: usize, reduction: Reduction) -> Self {
         let group = if classes < LONG { GROUP } else { 1 };
         let column = || vec![F::ZERO; if reduction == Reduction::None { rows } else { 0 }];
-        Self { lse: vec![F::ZERO; rows], columns: std::array::from_fn(|_| column()), groups: vec![Group::default(); rows.div_ceil(group)], group }
+        Self {
+            lse: vec![F::ZERO; rows],
+            columns: std::array::from_fn(|_| column()),
+            groups: vec![Group::default(); rows.div_ceil(group)],
+            group,
+        }
     }
 
-    /// All rows, to be filled one after the other.
+    /// All rows, to be filled in order.
     pub fn all(&mut self) -> PartsMut<'_, F> {
         PartsMut {
             next: 0,
@@ -69,7 +77,8 @@ impl<F: Real> Parts<F> {
         }
     }
 
-    /// The rows in pieces, one for each task: of `rows` rows or a few more, for a group is never split. The last may be shorter.
+    /// Splits the rows into chunks, one per task, of `rows` rows or a few more, because a group is
+    /// never split. The last may be shorter.
     pub fn chunks_mut(&mut self, rows: usize) -> Vec<PartsMut<'_, F>> {
         let (all, groups) = (self.lse.len(), rows.div_ceil(self.group).max(1));
         let rows = groups.saturating_mul(self.group);
@@ -106,12 +115,13 @@ impl<'a, F: Real> PartsMut<'a, F> {
         front
     }
 
-    /// The rows that are still to come, as the batch numbers them.
+    /// The rows that remain, by their index in the batch.
     pub fn rows(&self) -> Range<usize> {
         self.next..self.end
     }
 
-    /// Takes in the next row, `None` if it is ignored. To be called no more often than there are [`rows`](Self::rows).
+    /// Adds the next row, `None` if it is ignored. Call it at most once per remaining row
+    /// ([`rows`](Self::rows)).
     #[inline]
     pub fn push(&mut self, row: Option<RowParts>) {
         let number = self.next;
@@ -124,7 +134,10 @@ impl<'a, F: Real> PartsMut<'a, F> {
         if self.columns[0].is_empty() {
             group.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
         } else {
-            self.columns.iter_mut().zip(values).for_each(|(column, value)| column[i] = F::from_f64(value));
+            self.columns
+                .iter_mut()
+                .zip(values)
+                .for_each(|(column, value)| column[i] = F::from_f64(value));
         }
         group.correct += u32::from(row.correct);
         if !row.loss.is_finite() {
@@ -137,13 +150,20 @@ impl<'a, F: Real> PartsMut<'a, F> {
 }
 
 impl<F: Real> PartsMut<'_, F> {
-    /// Takes in the first `len` of `rows`, of which all losses are finite and `correct` are correct.
+    /// Adds the first `len` of `rows`. All of their losses are finite, and `correct` of them are
+    /// correct.
     #[inline(always)]
     pub(crate) fn push_class_fold(&mut self, rows: &ClassFoldRows, len: usize, correct: u32) {
-        let columns: [&[f64]; COLUMNS] = [&rows.loss, &rows.nll, &rows.smoothing, &rows.z_loss, &rows.floor];
+        let columns: [&[f64]; COLUMNS] =
+            [&rows.loss, &rows.nll, &rows.smoothing, &rows.z_loss, &rows.floor];
         let first = self.next - self.first;
         self.next += len;
-        let narrow = |out: &mut [F], values: &[f64]| out[first..][..len].iter_mut().zip(values).for_each(|(out, value)| *out = F::from_f64(*value));
+        let narrow = |out: &mut [F], values: &[f64]| {
+            out[first..][..len]
+                .iter_mut()
+                .zip(values)
+                .for_each(|(out, value)| *out = F::from_f64(*value))
+        };
         narrow(self.lse, &rows.lse);
         if self.columns[0].is_empty() {
             let mut done = 0;

@@ -1,4 +1,4 @@
-//! A batch under a criterion: what the other rooms of the rules work on.
+//! A batch under a criterion, on which the other modules of the rules work.
 
 use std::ops::Range;
 
@@ -12,14 +12,14 @@ use super::transform::Transform;
 use crate::targets::Probabilities;
 use crate::{Batch, Criterion, EmptyMean, InputError, Reduction};
 
-/// A batch under a criterion: checked, with everything that is shared between rows worked out.
+/// A batch under a criterion: checked, with everything computed that rows share.
 #[derive(Debug)]
 pub struct Plan<'a> {
     pub(super) table: ClassTable<'a>,
     pub(super) labels: RowLabels<'a>,
     template: RowTemplate,
     pub(super) denominators: Denominators,
-    /// λ of z-loss, by its denominator.
+    /// λ of the z-loss, scaled by D/D_z for a mean.
     pub(super) z_loss: f64,
 }
 
@@ -27,8 +27,13 @@ impl<'a> Plan<'a> {
     /// Checks a batch against a criterion and logits of `rows` rows and `classes` ≥ 1 classes.
     ///
     /// # Errors
-    /// [`InputError`]: the first thing found, by kind and then by row, that does not fit.
-    pub fn new(criterion: &'a Criterion, batch: &'a Batch<'a>, rows: usize, classes: usize) -> Result<Self, InputError> {
+    /// [`InputError`]: the first one found, by kind and then by row.
+    pub fn new(
+        criterion: &'a Criterion,
+        batch: &'a Batch<'a>,
+        rows: usize,
+        classes: usize,
+    ) -> Result<Self, InputError> {
         let config = &criterion.config;
         let mut labels = RowLabels::new(config, batch, rows, classes);
         let kind = labels.probabilities().map_or(TargetKind::Labels, |_| TargetKind::Probabilities);
@@ -37,7 +42,10 @@ impl<'a> Plan<'a> {
         labels.check_rows()?;
         let template = RowTemplate::new(&table, &labels);
         let denominators = Denominators::new(&table, &labels);
-        if config.reduction == Reduction::Mean && denominators.loss == 0.0 && config.empty_mean == EmptyMean::Error {
+        if config.reduction == Reduction::Mean
+            && denominators.loss == 0.0
+            && config.empty_mean == EmptyMean::Error
+        {
             return Err(InputError::EmptyMean { rows, ignored: labels.ignored });
         }
         let z_loss = denominators.z_loss(config.z_loss, config.reduction);
@@ -59,38 +67,40 @@ impl<'a> Plan<'a> {
         self.labels.ignored
     }
 
-    /// What a mean divides by.
+    /// D, the denominator of a mean.
     pub fn denominator(&self) -> f64 {
         self.denominators.loss
     }
 
-    /// What the criterion says of each class.
+    /// The table by class.
     pub fn table(&self) -> &ClassTable<'a> {
         &self.table
     }
 
-    /// Whether the targets are probabilities: a dense vector t for each row, see [`fill_target`](Self::fill_target).
+    /// Whether the targets are probabilities: a dense vector t for each row, see
+    /// [`fill_target`](Self::fill_target).
     pub fn dense_targets(&self) -> bool {
         self.labels.probabilities().is_some()
     }
 
-    /// The targets, where they are probabilities.
+    /// The targets, if they are probabilities.
     pub(crate) fn probabilities(&self) -> Option<&'a Probabilities<'a>> {
         self.labels.probabilities()
     }
 
-    /// The logits' transformation (SEMANTICS.md S1).
+    /// The transformation of the logits (SEMANTICS.md S1).
     pub fn transform(&self) -> Transform {
         let config = self.table.config();
         Transform { temperature: config.temperature, softcap: config.softcap }
     }
 
-    /// The allowed classes of a row, one entry per class; `None` where all are.
+    /// The allowed classes of a row, one entry per class; `None` if all are allowed.
     pub fn allowed(&self, row: usize) -> Option<&'a [bool]> {
         self.labels.allowed(row)
     }
 
-    /// Whether the allowed mask forbids a class in a row. Both are less than [`classes`](Self::classes) and [`rows`](Self::rows).
+    /// Whether the allowed-class mask forbids a class in a row. Both are less than
+    /// [`classes`](Self::classes) and [`rows`](Self::rows).
     #[inline(always)]
     pub fn forbids(&self, row: usize, class: usize) -> bool {
         self.allowed(row).is_some_and(|allowed| !allowed[class])
@@ -103,7 +113,8 @@ impl<'a> Plan<'a> {
         self.row_into(row, &mut plan).then_some(plan)
     }
 
-    /// [`row`](Self::row) written over `plan`: moving one costs more than making it. `false` if the row is ignored; `plan` means nothing then.
+    /// [`row`](Self::row) written in place, because moving a plan costs more than making it.
+    /// Returns `false` if the row is ignored; `plan` is then meaningless.
     #[inline]
     pub fn row_into(&self, row: usize, plan: &mut RowPlan) -> bool {
         self.source().row_into(row, plan)
@@ -114,12 +125,13 @@ impl<'a> Plan<'a> {
         RowSource { table: &self.table, labels: &self.labels, template: &self.template }
     }
 
-    /// An empty memo, as large as this batch can use.
+    /// An empty memo of the size that this batch can use.
     pub fn floor_memo(&self) -> FloorMemo {
         FloorMemo::of(&self.table)
     }
 
-    /// The classes of rows that [`class_fold`](Self::class_fold) says are told apart by nothing else; −1 for ignored ones.
+    /// The classes of rows that differ in nothing else, as [`class_fold`](Self::class_fold)
+    /// reports; −1 for ignored ones.
     #[inline]
     pub(crate) fn kept_classes(&self, rows: Range<usize>, out: &mut [i32]) {
         self.labels.classes_of(rows, out);

@@ -1,22 +1,27 @@
-//! Probability targets: whether each is a finite number ≥ 0. They are as many as the logits, so this has to run at the memory's speed.
+//! Checks that each target probability is a finite number ≥ 0. There are as many as logits, so the
+//! check must run at memory speed.
 
 use super::labels::RowLabels;
 use crate::targets::{Probabilities, with_probabilities};
 use crate::{Element, InputError, Rows};
 
-/// Elements that are worth a task of their own.
+/// The number of elements that are worth a task.
 const GRAIN: usize = 1 << 15;
 
 impl RowLabels<'_> {
-    pub(super) fn check_probabilities(&self, probabilities: &Probabilities<'_>) -> Result<(), InputError> {
+    pub(super) fn check_probabilities(
+        &self,
+        probabilities: &Probabilities<'_>,
+    ) -> Result<(), InputError> {
         let good = with_probabilities!(probabilities, rows => self.are_probabilities(rows));
         if good { Ok(()) } else { self.find_bad_probability() }
     }
 
-    /// Whether all probabilities of kept rows are surely good.
+    /// Whether all probabilities of kept rows are certainly valid.
     fn are_probabilities<P: Element>(&self, rows: &Rows<'_, P>) -> bool {
         let (data, layout) = (rows.data(), rows.layout());
-        // The usual view is the whole of its buffer, in whatever order. What else may lie in a buffer that turns out to be bad is not asked here.
+        // Most views cover their whole buffer, in some order. If the buffer has an invalid element,
+        // it may lie outside the view or in an ignored row: that is not decided here.
         if self.batch.ignored.is_none() && data.len() == self.rows.saturating_mul(self.classes) {
             return all(data.len(), GRAIN, |elements| all_good(&data[elements]));
         }
@@ -25,13 +30,15 @@ impl RowLabels<'_> {
                 let start = layout.row_start(row);
                 match layout.class_stride {
                     1 => all_good(&data[start as usize..][..self.classes]),
-                    stride => (0..self.classes as isize).fold(true, |good, k| good & data[(start + k * stride) as usize].is_probability()),
+                    stride => (0..self.classes as isize).fold(true, |good, k| {
+                        good & data[(start + k * stride) as usize].is_probability()
+                    }),
                 }
             })
         })
     }
 
-    /// The first row's first bad class, if there is one.
+    /// The first invalid class of the first row that has one.
     fn find_bad_probability(&self) -> Result<(), InputError> {
         for row in (0..self.rows).filter(|&row| !self.is_ignored(row)) {
             let mut bad = None;
@@ -48,9 +55,12 @@ impl RowLabels<'_> {
     }
 }
 
-/// Piece by piece without a branch inside, so that it is vectorised, and yet a bad element ends it soon.
+/// Checks piece by piece. A piece has no branch, so it is vectorised, and an invalid element still
+/// ends the check early.
 fn all_good<P: Element>(values: &[P]) -> bool {
-    values.chunks(1024).all(|values| values.iter().fold(true, |good, value| good & value.is_probability()))
+    values
+        .chunks(1024)
+        .all(|values| values.iter().fold(true, |good, value| good & value.is_probability()))
 }
 
 /// Whether `check` holds for ranges of `grain` that cover `0..len`.

@@ -7,28 +7,34 @@ use crate::output::Reduced;
 use crate::{EmptyMean, Output, Real, Reduction};
 
 impl Plan<'_> {
-    /// Room for what the rows contribute.
+    /// Empty parts, with room for all rows.
     pub fn parts<F: Real>(&self) -> Parts<F> {
         Parts::new(self.rows(), self.classes(), self.table.config().reduction)
     }
 
-    /// Reduces the rows' parts. The order of summation follows from the batch's shape alone.
+    /// Reduces the parts of the rows. The order of summation follows from the shape of the batch
+    /// only.
     pub fn finish<F: Real>(&self, parts: Parts<F>) -> Output<F> {
         let config = self.table.config();
         let mut sums = [Sum::default(); COLUMNS];
         for group in &parts.groups {
             sums.iter_mut().zip(group.sums).for_each(|(sum, group)| sum.add(group));
         }
-        let scalar = |sum: Sum| match (config.reduction, self.denominators.loss == 0.0, config.empty_mean) {
-            (Reduction::Mean, true, EmptyMean::Zero) => 0.0,
-            (Reduction::Mean, true, _) => f64::NAN,
-            (Reduction::Mean, false, _) => sum.total() / self.denominators.loss,
-            _ => sum.total(),
-        };
+        let scalar =
+            |sum: Sum| match (config.reduction, self.denominators.loss == 0.0, config.empty_mean) {
+                (Reduction::Mean, true, EmptyMean::Zero) => 0.0,
+                (Reduction::Mean, true, _) => f64::NAN,
+                (Reduction::Mean, false, _) => sum.total() / self.denominators.loss,
+                _ => sum.total(),
+            };
         let mut columns = parts.columns.into_iter().zip(sums);
         let mut reduce = || {
             let (rows, sum) = columns.next().unwrap_or_default();
-            if config.reduction == Reduction::None { Reduced::Rows(rows) } else { Reduced::Scalar(F::from_f64(scalar(sum))) }
+            if config.reduction == Reduction::None {
+                Reduced::Rows(rows)
+            } else {
+                Reduced::Scalar(F::from_f64(scalar(sum)))
+            }
         };
         Output {
             loss: reduce(),
@@ -42,7 +48,11 @@ impl Plan<'_> {
             rows: self.rows(),
             ignored: self.ignored(),
             non_finite: parts.groups.iter().map(|group| group.non_finite as usize).sum(),
-            first_non_finite: parts.groups.iter().find(|group| group.non_finite > 0).map(|group| group.first_non_finite),
+            first_non_finite: parts
+                .groups
+                .iter()
+                .find(|group| group.non_finite > 0)
+                .map(|group| group.first_non_finite),
         }
     }
 }

@@ -1,10 +1,11 @@
-//! A row's coefficients before its logits are read: its line of the table, and what the batch gives it.
+//! The coefficients of a row before its logits are read: its line of the table, and its per-row
+//! options.
 
 use super::labels::RowLabels;
 use super::table::ClassTable;
 use crate::Prior;
 
-/// What is known of a kept row before its logits are read. See [`ClassTable`] for the formulas.
+/// What is known of a kept row before its logits are read. [`ClassTable`] has the formulas.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct RowPlan {
@@ -12,19 +13,22 @@ pub struct RowPlan {
     pub row: usize,
     /// ε.
     pub epsilon: f64,
-    /// r, the row weight: multiplies everything.
+    /// r, the row weight, which multiplies everything.
     pub scale: f64,
-    /// W, the class weight of the whole row: multiplies the target, and so the cross-entropy and its floor. 1 where weights act class by class.
+    /// W, the class weight of the whole row. It multiplies the target, and so the cross-entropy and
+    /// its floor. 1 if weights act on terms.
     pub class_scale: f64,
-    /// σ, what v is multiplied by; `None` where the row has no term in v.
+    /// σ, the factor of v; `None` if the row has no term in v.
     pub prior_scale: Option<f64>,
     pub(super) hot: [Hot; 2],
     pub(super) hot_len: usize,
-    /// Target probability on classes that `Excluding` leaves in, and on those it takes out; for dense targets only.
+    /// The target probability on the classes that `Excluding` keeps, and on those that it excludes;
+    /// for dense targets only.
     pub(super) target_mass: [f64; 2],
 }
 
-/// A hot class: one on which the target, or a correction to the prior, puts mass of its own.
+/// A hot class: one that the target names. There the target, and a correction of the prior, put
+/// mass.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Hot {
@@ -34,18 +38,19 @@ pub struct Hot {
     pub share: f64,
     /// Its class weight ([`ClassTable::term`]).
     pub weight: f64,
-    /// What the prior puts on it beyond σ·v, before the class weight: s·[`pi`](ClassTable::pi).
+    /// The correction of the prior there, before the class weight: s·[`pi`](ClassTable::pi).
     pub prior: f64,
 }
 
 impl RowPlan {
-    /// The hot classes, none twice: one for a class index, up to two for a mix, none for dense targets.
+    /// The hot classes, each once: one for a class index, up to two for a mix, none for dense
+    /// targets.
     #[inline]
     pub fn hot(&self) -> &[Hot] {
         &self.hot[..self.hot_len]
     }
 
-    /// [`hot`](Self::hot), of which there are `HOT`.
+    /// [`hot`](Self::hot), if there are `HOT` of them.
     #[inline(always)]
     pub(super) fn hots<const HOT: usize>(&self) -> &[Hot; HOT] {
         self.hot.first_chunk().unwrap_or(&[Hot::NONE; HOT])
@@ -75,18 +80,23 @@ impl Hot {
     const NONE: Self = Self { class: 0, share: 0.0, weight: 0.0, prior: 0.0 };
 }
 
-/// What rows have in common, from which each row's coefficients start.
+/// What all rows have in common, from which the coefficients of each row start.
 #[derive(Debug)]
 pub(super) struct RowTemplate {
     plan: RowPlan,
-    /// Whether anything but the class is particular to a row of class indices.
+    /// Whether rows of the same class can differ.
     rows_differ: bool,
 }
 
 impl RowTemplate {
     pub(super) fn new(table: &ClassTable<'_>, labels: &RowLabels<'_>) -> Self {
         let config = table.config();
-        let mut plan = RowPlan { epsilon: config.label_smoothing, scale: 1.0, class_scale: 1.0, ..RowPlan::default() };
+        let mut plan = RowPlan {
+            epsilon: config.label_smoothing,
+            scale: 1.0,
+            class_scale: 1.0,
+            ..RowPlan::default()
+        };
         if labels.single.is_some() {
             plan.hot[0] = Hot { class: 0, share: 1.0, weight: 1.0, prior: 0.0 };
             plan.hot_len = 1;
@@ -95,18 +105,21 @@ impl RowTemplate {
             }
         }
         let given = labels.epsilons.is_some() || labels.row_weights.is_some();
-        let rows_differ = given || config.class_weights.is_some() || !table.excluded().is_empty() || !labels.keeps_every_class();
+        let rows_differ = given
+            || config.class_weights.is_some()
+            || !table.excluded().is_empty()
+            || !labels.keeps_every_class();
         Self { plan, rows_differ }
     }
 
-    /// The template as the plan of a row of one class, with none of what is particular to it.
+    /// The template as the plan of a row, without what is particular to the row.
     #[inline]
     fn start(&self, row: usize) -> RowPlan {
         RowPlan { row, ..self.plan }
     }
 }
 
-/// Everything that a row's plan is made from.
+/// The sources of a row's plan.
 #[derive(Clone, Copy)]
 pub(super) struct RowSource<'p, 'a> {
     pub(super) table: &'p ClassTable<'a>,
@@ -115,18 +128,20 @@ pub(super) struct RowSource<'p, 'a> {
 }
 
 impl RowSource<'_, '_> {
-    /// Writes the plan of a row over `plan`. `false` if the row is ignored; `plan` means nothing then.
+    /// Writes the plan of a row to `plan`. Returns `false` if the row is ignored; `plan` is then
+    /// meaningless.
     #[inline]
     pub(super) fn row_into(self, row: usize, plan: &mut RowPlan) -> bool {
         let Some(labels) = &self.labels.single else { return self.put_shares(row, plan) };
-        // Outside the classes, an index of a checked batch can only be one to ignore.
+        // In a checked batch, an index outside the classes is an ignore index.
         let Some(class) = labels.class(row, self.labels.classes) else { return false };
         *plan = self.template.start(row);
         plan.hot[0].class = class;
-        !self.template.rows_differ || (self.labels.keeps(row, class) && self.put_options(plan, class))
+        !self.template.rows_differ
+            || (self.labels.keeps(row, class) && self.put_options(plan, class))
     }
 
-    /// The plan of a row that is told apart from others by its class alone.
+    /// The plan of a row that differs from others in its class only.
     pub(super) fn of_class(self, class: usize) -> RowPlan {
         let mut plan = self.template.start(0);
         plan.hot[0].class = class;
@@ -134,7 +149,7 @@ impl RowSource<'_, '_> {
         plan
     }
 
-    /// What is particular to a kept row of one class. Returns `true`.
+    /// Writes what is particular to a kept row of one class. Returns `true`.
     #[inline]
     fn put_options(self, plan: &mut RowPlan, class: usize) -> bool {
         if let Some(weights) = self.table.class_weights() {
@@ -161,7 +176,7 @@ impl RowSource<'_, '_> {
         }
     }
 
-    /// [`row_into`](Self::row_into) where not every target is one class.
+    /// [`row_into`](Self::row_into) if targets are not one class per row.
     #[inline(never)]
     fn put_shares(self, row: usize, plan: &mut RowPlan) -> bool {
         if self.labels.ignored > 0 && self.labels.is_ignored(row) {
@@ -181,22 +196,24 @@ impl RowSource<'_, '_> {
         true
     }
 
-    /// W of a kept row: the target's average of its class weights where they act on whole rows.
+    /// W of a kept row: the mean of the class weights under its target, if they act on whole rows.
     fn class_scale(self, row: usize) -> f64 {
         self.table.row_class_weights().map_or(1.0, |weights| mean_weight(self.labels, row, weights))
     }
 }
 
-/// w̄ of a kept row: the target's average of the class weights.
+/// w̄ of a kept row: the mean of the class weights under its target.
 pub(super) fn mean_weight(labels: &RowLabels<'_>, row: usize, weights: &[f64]) -> f64 {
     let mut sum = labels.mean_of(row, weights);
     labels.for_each_probability(row, |class, probability| sum += probability * weights[class]);
     sum
 }
 
-/// A dense target's mass on the classes that the prior leaves in, and on those that it excludes.
+/// The mass of a dense target on the classes that the prior keeps, and on those that it excludes.
 fn target_mass(table: &ClassTable<'_>, labels: &RowLabels<'_>, row: usize) -> [f64; 2] {
     let mut mass = [0.0; 2];
-    labels.for_each_probability(row, |class, probability| mass[usize::from(table.is_excluded(class))] += probability);
+    labels.for_each_probability(row, |class, probability| {
+        mass[usize::from(table.is_excluded(class))] += probability
+    });
     mass
 }

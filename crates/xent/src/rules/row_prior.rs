@@ -1,4 +1,5 @@
-//! v of rows that do not share it: the prior by true class, or one over the wrong classes of a dense target.
+//! v of rows that do not share it: the prior by true class, or a prior over the wrong classes of a
+//! dense target.
 
 use super::labels::RowLabels;
 use super::row::RowPlan;
@@ -6,7 +7,13 @@ use super::table::ClassTable;
 use crate::Prior;
 
 /// Writes v of classes `start..` of a kept row, before class weights.
-pub(super) fn fill(table: &ClassTable<'_>, labels: &RowLabels<'_>, plan: &RowPlan, start: usize, out: &mut [f64]) {
+pub(super) fn fill(
+    table: &ClassTable<'_>,
+    labels: &RowLabels<'_>,
+    plan: &RowPlan,
+    start: usize,
+    out: &mut [f64],
+) {
     if let Prior::ByTrueClass(matrix) = &table.config().prior {
         out.fill(0.0);
         let mut add = |class: usize, share: f64| {
@@ -27,7 +34,8 @@ pub(super) fn fill(table: &ClassTable<'_>, labels: &RowLabels<'_>, plan: &RowPla
             (true, 0) => target,
             (true, _) => 0.0,
             (false, _) => {
-                let from_open = if for_open > 0 { (open - target).max(0.0) / for_open as f64 } else { target };
+                let from_open =
+                    if for_open > 0 { (open - target).max(0.0) / for_open as f64 } else { target };
                 from_open + if excluded > 0.0 { excluded / for_excluded as f64 } else { 0.0 }
             }
         };

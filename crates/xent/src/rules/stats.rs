@@ -1,6 +1,8 @@
-//! What a backend reads off a row of logits, or off a piece of one: statistics of pieces merge.
+//! What a backend computes from a row of logits, or from a piece of one. Statistics of pieces
+//! merge.
 
-/// Sums over a row against a vector v (the prior or a dense target, weighted): all ≥ 0, so that nothing cancels.
+/// Sums over a row weighted by a vector v: the prior or a dense target, after class weights. All
+/// terms are ≥ 0, so nothing cancels.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Functional {
@@ -8,14 +10,14 @@ pub struct Functional {
     pub shifted: f64,
     /// Σ v_k over the classes that are not masked.
     pub mass: f64,
-    /// Σ v_k over the masked classes; left out where masks renormalise the prior.
+    /// Σ v_k over the masked classes; 0 for a prior that masks renormalise.
     pub masked_mass: f64,
-    /// How many masked classes have v_k > 0; 0 where masks renormalise the prior.
+    /// The number of masked classes with v_k > 0; 0 for a prior that masks renormalise.
     pub masked: usize,
 }
 
 impl Functional {
-    /// Adds the sums of other classes, taken against the same maximum.
+    /// Adds the sums of other classes, relative to the same maximum.
     #[inline(always)]
     pub fn add(&mut self, part: Self) {
         self.shifted += part.shifted;
@@ -24,7 +26,7 @@ impl Functional {
         self.masked += part.masked;
     }
 
-    /// The maximum rises.
+    /// Raises the maximum.
     #[inline(always)]
     fn raise(&mut self, by: f64) {
         if self.mass > 0.0 {
@@ -33,10 +35,11 @@ impl Functional {
     }
 }
 
-/// What a backend reads off a row of transformed logits z, or off some of its classes.
+/// What a backend computes from a row of transformed logits z, or from some of its classes.
 ///
-/// Statistics of pieces of a row, whoever computed them, [`merge`](Self::merge) into those of the
-/// row. Sums are plain f64: of terms ≥ 0, a few dozen blocks and then a few pieces.
+/// Statistics of pieces of a row [`merge`](Self::merge) into those of the row, wherever they were
+/// computed. Sums are plain f64, because they have terms ≥ 0 only, and few: some dozens of blocks,
+/// then a few pieces.
 ///
 /// ```
 /// use xent::rules::RowStats;
@@ -49,32 +52,34 @@ impl Functional {
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct RowStats {
-    /// max z; −∞ where every class is masked, or there is none.
+    /// max z; −∞ if every class is masked, or if there is none.
     pub max: f64,
     /// The first class that reaches it.
     pub argmax: usize,
     /// Σ e^(z_k − max) over all classes but `argmax`. NaN if there is a NaN in the row.
     pub rest: f64,
-    /// z at [`RowPlan::hot`](super::RowPlan::hot)'s classes; of those in another piece, nothing.
+    /// z at the classes of [`RowPlan::hot`](super::RowPlan::hot); meaningless for those in another
+    /// piece.
     pub hot: [f64; 2],
     /// Which of the hot classes are in this piece.
     pub has_hot: [bool; 2],
-    /// Against the prior's v.
+    /// Sums weighted by v of the prior.
     pub prior: Functional,
-    /// Σ of v before class weights over the classes that are not masked, and over those that are; only looked at where masks renormalise the prior.
+    /// Σ v before class weights over the classes that are not masked, and over those that are. Read
+    /// only if masks renormalise the prior.
     pub open_prior: f64,
     /// See `open_prior`.
     pub closed_prior: f64,
-    /// Against a dense target, weighted.
+    /// Sums weighted by a dense target, after class weights.
     pub target: Functional,
-    /// The largest entry of a dense target before class weights; −∞ where there is none.
+    /// The largest entry of a dense target before class weights; −∞ if there is none.
     pub target_max: f64,
     /// The first class that has it.
     pub target_argmax: usize,
 }
 
 impl RowStats {
-    /// Of no classes at all: merging it changes nothing.
+    /// The statistics of no classes, the neutral element of [`merge`](Self::merge).
     pub const EMPTY: Self = Self {
         max: f64::NEG_INFINITY,
         argmax: 0,
@@ -89,31 +94,32 @@ impl RowStats {
         target_argmax: 0,
     };
 
-    /// Statistics of which only these are known so far.
+    /// Statistics with only these known so far.
     pub fn new(max: f64, argmax: usize, rest: f64) -> Self {
         Self { max, argmax, rest, ..Self::EMPTY }
     }
 
-    /// With z at the j-th hot class. `j` is 0 or 1.
+    /// Sets z at the j-th hot class. `j` is 0 or 1.
     #[must_use]
     pub fn with_hot(mut self, j: usize, z: f64) -> Self {
         self.put_hot(j, z);
         self
     }
 
-    /// z at the j-th hot class, which is in this piece.
+    /// Sets z at the j-th hot class, which is in this piece.
     #[inline(always)]
     pub(crate) fn put_hot(&mut self, j: usize, z: f64) {
         (self.hot[j], self.has_hot[j]) = (z, true);
     }
 
-    /// Of the same classes, numbered from `first` on: for a piece of a row whose backend counts from 0.
+    /// Shifts class indices by `first`, for a backend that numbers the classes of a piece from 0.
     #[must_use]
     pub fn offset_classes(self, first: usize) -> Self {
         Self { argmax: self.argmax + first, target_argmax: self.target_argmax + first, ..self }
     }
 
-    /// A new largest logit. Comes before the sums of its block, which are taken against it.
+    /// Sets a new largest logit. Call it before adding the sums of its block, which are relative to
+    /// it.
     #[inline(always)]
     pub fn raise(&mut self, max: f64, argmax: usize) {
         if self.max > f64::NEG_INFINITY {
@@ -125,7 +131,7 @@ impl RowStats {
         (self.max, self.argmax) = (max, argmax);
     }
 
-    /// The largest entry of a block of a dense target, and its class.
+    /// Updates the largest entry of a dense target, and its class.
     #[inline(always)]
     pub(crate) fn raise_target(&mut self, value: f64, class: impl Fn() -> usize) {
         if value > self.target_max {
@@ -133,8 +139,8 @@ impl RowStats {
         }
     }
 
-    /// With the statistics of the classes that follow. Bits depend on how a row is cut and on the
-    /// order of merging, so both have to follow from K alone.
+    /// Merges the statistics of the classes that follow. The bits depend on how a row is divided
+    /// and on the order of merging, so both must follow from K alone.
     #[must_use]
     #[inline(always)]
     pub fn merge(mut self, mut next: Self) -> Self {

@@ -1,6 +1,7 @@
 //! Sums whose error does not grow with the number of terms.
 
-/// What each addition rounds away is summed beside it (Knuth's TwoSum). The order matters to the last bit, so callers keep theirs fixed.
+/// The rounding error of each addition is summed separately (Knuth's TwoSum). The last bit depends
+/// on the order, so callers keep a fixed order.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sum {
     sum: f64,
@@ -16,7 +17,7 @@ impl Sum {
         self.sum = sum;
     }
 
-    /// An infinite sum has no compensation to speak of: ∞ − ∞.
+    /// An infinite sum has no finite compensation: ∞ − ∞.
     pub(crate) fn total(self) -> f64 {
         if self.compensation.is_finite() { self.sum + self.compensation } else { self.sum }
     }

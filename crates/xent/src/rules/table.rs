@@ -1,8 +1,10 @@
-//! The table by class: all that a criterion says of a class before any logits or labels are seen.
+//! The table by class: what a criterion means for each class, before any logits or labels are
+//! known.
 //!
 //! A row's label selects a line of it, and the row's coefficients follow by gathers and sums of one
-//! number per row. So a backend whose numbers stay on a device uploads these columns once for each
-//! criterion and number of classes, and meets neither ε's prior by name nor a weighting rule.
+//! number per row. So a backend whose numbers stay on a device uploads these columns once per
+//! criterion and number of classes, and depends neither on the kind of prior nor on the weighting
+//! rule. SEMANTICS.md S13.1.
 
 use std::borrow::Cow;
 
@@ -16,8 +18,8 @@ pub enum SharedPrior<'a> {
     Uniform,
     /// One number per class.
     Vector(Cow<'a, [f64]>),
-    /// Nothing is shared: the prior by true class, or one over the wrong classes of a dense target.
-    /// [`Plan::fill_prior`](super::Plan::fill_prior) gives it row by row.
+    /// Rows share no v: the prior by true class, or a prior over the wrong classes of a dense
+    /// target. [`Plan::fill_prior`](super::Plan::fill_prior) computes it row by row.
     PerRow,
 }
 
@@ -40,7 +42,7 @@ impl Column<'_> {
     }
 }
 
-/// What the rows' targets are: it decides how a prior over the wrong classes is expressed.
+/// The kind of targets, which decides how a prior over the wrong classes is expressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TargetKind {
     /// One or two class indices per row.
@@ -49,7 +51,7 @@ pub enum TargetKind {
     Probabilities,
 }
 
-/// What a criterion says of each of K classes. See SEMANTICS.md S3 and S4.2.
+/// What a criterion means for each of K classes. See SEMANTICS.md S3, S4.2 and S13.
 ///
 /// A row with shares s_j on the classes c_j, smoothing ε and row weight r has
 ///
@@ -75,19 +77,19 @@ pub struct ClassTable<'c> {
     config: &'c Config,
     classes: usize,
     kind: TargetKind,
-    /// `Excluding`'s classes, once each, in order.
+    /// The classes of `Excluding`, each once, in order.
     excluded: Vec<usize>,
     prior: SharedPrior<'c>,
-    /// Whether v is 1 on every class, after class weights too.
+    /// Whether v is 1 on every class, also after class weights.
     uniform: bool,
-    /// For a true class that the prior leaves in, and for one that it excludes.
+    /// For a true class that the prior keeps, and for one that it excludes.
     spread: [Spread; 2],
     /// Σ v and Σ v ln v after class weights; not summed where v is 1.
     mass: f64,
     xlogx: f64,
 }
 
-/// What a label's share is multiplied by: on v, and on the label's own class.
+/// The factors of a label's share: on v, and at the class of the label.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Spread {
     pub(super) sigma: f64,
@@ -98,8 +100,13 @@ impl<'c> ClassTable<'c> {
     /// The table of a criterion for logits of `classes` ≥ 1 classes.
     ///
     /// # Errors
-    /// [`InputError`] if the criterion's class weights or prior are of another number of classes.
-    pub fn new(criterion: &'c Criterion, classes: usize, kind: TargetKind) -> Result<Self, InputError> {
+    /// [`InputError`] if the class weights or the prior of the criterion have another number of
+    /// classes.
+    pub fn new(
+        criterion: &'c Criterion,
+        classes: usize,
+        kind: TargetKind,
+    ) -> Result<Self, InputError> {
         let config = &criterion.config;
         let excluded = check(config, classes)?;
         let mut table = Self {
@@ -114,7 +121,8 @@ impl<'c> ClassTable<'c> {
             xlogx: 0.0,
         };
         table.bind_prior();
-        table.uniform = matches!(table.prior, SharedPrior::Uniform) && table.class_weights().is_none();
+        table.uniform =
+            matches!(table.prior, SharedPrior::Uniform) && table.class_weights().is_none();
         if !table.uniform {
             table.sum_prior();
         }
@@ -125,7 +133,9 @@ impl<'c> ClassTable<'c> {
         let wrong = [self.spreads_over(false), self.spreads_over(true)];
         let dense = self.kind == TargetKind::Probabilities;
         match &self.config.prior {
-            Prior::Uniform => self.spread = [Spread { sigma: 1.0 / self.classes as f64, pi: 0.0 }; 2],
+            Prior::Uniform => {
+                self.spread = [Spread { sigma: 1.0 / self.classes as f64, pi: 0.0 }; 2]
+            }
             Prior::Fixed(u) => self.prior = SharedPrior::Vector(u.as_slice().into()),
             Prior::ByTrueClass(_) => self.prior = SharedPrior::PerRow,
             Prior::WrongClasses | Prior::Excluding(_) if dense => self.prior = SharedPrior::PerRow,
@@ -134,7 +144,10 @@ impl<'c> ClassTable<'c> {
                 let mut open = vec![1.0; self.classes];
                 self.excluded.iter().for_each(|&class| open[class] = 0.0);
                 self.prior = SharedPrior::Vector(open.into());
-                self.spread = [Spread::over_wrong_classes(wrong[0], false), Spread::over_wrong_classes(wrong[1], true)];
+                self.spread = [
+                    Spread::over_wrong_classes(wrong[0], false),
+                    Spread::over_wrong_classes(wrong[1], true),
+                ];
             }
         }
     }
@@ -156,12 +169,14 @@ impl<'c> ClassTable<'c> {
         self.classes
     }
 
-    /// What a class weight multiplies its own terms with; 1 where weights act on whole rows.
+    /// The factor by which class weights multiply a term of each class; 1 if they act on whole
+    /// rows.
     pub fn term(&self) -> Column<'c> {
         self.class_weights().map_or(Column::Same(1.0), |weights| Column::Each(weights.into()))
     }
 
-    /// What a class weight multiplies the whole of a row of its class with; 1 where weights act on terms.
+    /// The factor by which class weights multiply a whole row of each true class; 1 if they act on
+    /// terms.
     pub fn whole(&self) -> Column<'c> {
         self.row_class_weights().map_or(Column::Same(1.0), |weights| Column::Each(weights.into()))
     }
@@ -171,8 +186,8 @@ impl<'c> ClassTable<'c> {
         self.column(|spread| spread.sigma)
     }
 
-    /// What a row of each true class gets on that class beside v, before [`term`](Self::term):
-    /// −1/(K−1) takes off again what v puts there; 1 where the prior has nowhere else to go.
+    /// The correction of the prior at the true class, before [`term`](Self::term): −1/(K−1) cancels
+    /// what v puts there; 1 if the prior has nowhere else to go.
     pub fn pi(&self) -> Column<'static> {
         self.column(|spread| spread.pi)
     }
@@ -192,18 +207,18 @@ impl<'c> ClassTable<'c> {
         &self.prior
     }
 
-    /// Whether v is 1 on every class, after class weights too, and needs no memory.
+    /// Whether v is 1 on every class, also after class weights, and so needs no memory.
     #[inline]
     pub fn is_uniform(&self) -> bool {
         self.uniform
     }
 
-    /// Σ v over all classes, after class weights; 0 where rows share no v.
+    /// Σ v over all classes, after class weights; 0 if rows share no v.
     pub fn prior_mass(&self) -> f64 {
         if self.is_uniform() { self.classes as f64 } else { self.mass }
     }
 
-    /// v of a class, after class weights; 0 where rows share no v. `class` is less than K.
+    /// v of a class, after class weights; 0 if rows share no v. `class` is less than K.
     #[inline]
     pub fn prior_at(&self, class: usize) -> f64 {
         let v = match &self.prior {
@@ -214,50 +229,58 @@ impl<'c> ClassTable<'c> {
         v * self.class_weights().map_or(1.0, |weights| weights[class])
     }
 
-    /// The weights of terms, class by class; `None` where there are none or they act on whole rows.
+    /// The class weights, if they act on terms.
     pub fn class_weights(&self) -> Option<&'c [f64]> {
-        self.config.class_weights.as_deref().filter(|_| self.config.class_weighting == ClassWeighting::PerClass)
+        self.config
+            .class_weights
+            .as_deref()
+            .filter(|_| self.config.class_weighting == ClassWeighting::PerClass)
     }
 
-    /// The weights of whole rows, by their class; `None` where there are none or they act on terms.
+    /// The class weights, if they act on whole rows.
     pub fn row_class_weights(&self) -> Option<&'c [f64]> {
-        self.config.class_weights.as_deref().filter(|_| self.config.class_weighting == ClassWeighting::PerRow)
+        self.config
+            .class_weights
+            .as_deref()
+            .filter(|_| self.config.class_weighting == ClassWeighting::PerRow)
     }
 
-    /// The classes that [`Prior::Excluding`] names, once each, in order.
+    /// The classes that [`Prior::Excluding`] names, each once, in order.
     pub fn excluded(&self) -> &[usize] {
         &self.excluded
     }
 
-    /// How many classes a prior over the wrong classes spreads its mass over, for a true class that
-    /// is itself excluded or not; 0 means that there is nowhere to go (SEMANTICS.md S3.6).
+    /// The number of classes over which a prior over the wrong classes spreads its mass, for a true
+    /// class that is itself `excluded` or not. 0 means nowhere to go (SEMANTICS.md S3.6).
     pub fn spreads_over(&self, excluded: bool) -> usize {
         let open = self.classes - self.excluded.len();
         if excluded { open } else { open.saturating_sub(1) }
     }
 
-    /// Whether masked classes are taken out of the prior and have gradients of exactly 0.
+    /// Whether masked classes are removed from the prior and have gradients of exactly 0.
     pub fn renormalises(&self) -> bool {
         self.config.masked == Masked::Renormalise
     }
 
-    /// Whether [`Prior::Excluding`] names the class. Where rows share v, that knows.
+    /// Whether [`Prior::Excluding`] names the class. If rows share v, v is 0 there.
     #[inline]
     pub(super) fn is_excluded(&self, class: usize) -> bool {
         !self.excluded.is_empty()
             && match &self.prior {
                 SharedPrior::Vector(open) => open[class] == 0.0,
-                SharedPrior::Uniform | SharedPrior::PerRow => self.excluded.binary_search(&class).is_ok(),
+                SharedPrior::Uniform | SharedPrior::PerRow => {
+                    self.excluded.binary_search(&class).is_ok()
+                }
             }
     }
 
-    /// A true class's line of [`sigma`](Self::sigma) and [`pi`](Self::pi).
+    /// The entries of [`sigma`](Self::sigma) and [`pi`](Self::pi) for a true class.
     #[inline]
     pub(super) fn spread(&self, class: usize) -> Spread {
         self.spread[usize::from(self.is_excluded(class))]
     }
 
-    /// σ where it does not depend on the label.
+    /// σ, if it does not depend on the label.
     #[inline]
     pub(super) fn shared_sigma(&self) -> Option<f64> {
         match self.config.prior {
@@ -271,13 +294,13 @@ impl<'c> ClassTable<'c> {
         self.config
     }
 
-    /// Σ v and Σ v ln v, after class weights, where v is not 1 on every class.
+    /// Σ v and Σ v ln v after class weights, if v is not 1 on every class.
     #[inline]
     pub(super) fn prior_sums(&self) -> (f64, f64) {
         (self.mass, self.xlogx)
     }
 
-    /// Whether the floor of a row that v has a share in follows from scalars.
+    /// Whether the floor of a row with a share of v follows from scalars.
     #[inline]
     pub(super) fn has_closed_floors(&self) -> bool {
         self.is_uniform() || !(self.renormalises() || matches!(self.prior, SharedPrior::PerRow))
@@ -296,10 +319,15 @@ impl Spread {
     }
 }
 
-/// The criterion against the number of classes: the classes that its prior excludes.
+/// Checks the criterion against the number of classes, and returns the classes that its prior
+/// excludes.
 fn check(config: &Config, classes: usize) -> Result<Vec<usize>, InputError> {
     let per_class = |name, len: usize| {
-        if len == classes { Ok(()) } else { Err(InputError::Length { name, len, expected: classes, what: "one per class" }) }
+        if len == classes {
+            Ok(())
+        } else {
+            Err(InputError::Length { name, len, expected: classes, what: "one per class" })
+        }
     };
     if let Some(weights) = &config.class_weights {
         per_class("class weights", weights.len())?;
@@ -309,7 +337,11 @@ fn check(config: &Config, classes: usize) -> Result<Vec<usize>, InputError> {
         Prior::ByTrueClass(matrix) => per_class("the prior matrix's side", matrix.classes())?,
         Prior::Excluding(excluded) => {
             if let Some(&class) = excluded.iter().find(|&&class| class >= classes) {
-                return Err(InputError::NoSuchClass { name: "the prior's list of excluded classes", class, classes });
+                return Err(InputError::NoSuchClass {
+                    name: "the prior's list of excluded classes",
+                    class,
+                    classes,
+                });
             }
             let mut excluded = excluded.clone();
             excluded.sort_unstable();

@@ -22,9 +22,16 @@ pub fn run(case: &Case, instructions: Option<Instructions>) -> Result<Answer, St
 fn run_as<T: Element>(case: &Case, instructions: Option<Instructions>) -> Result<Answer, String> {
     let mut call = Call::new(case).map_err(|error| error.to_string())?;
     if let Some(instructions) = instructions {
-        call.criterion = call.criterion.config().clone().instructions(instructions).build().map_err(|error| error.to_string())?;
+        call.criterion = call
+            .criterion
+            .config()
+            .clone()
+            .instructions(instructions)
+            .build()
+            .map_err(|error| error.to_string())?;
     }
-    let strides: Vec<isize> = case.layout.strides(&case.shape).into_iter().map(|stride| stride as isize).collect();
+    let strides: Vec<isize> =
+        case.layout.strides(&case.shape).into_iter().map(|stride| stride as isize).collect();
     let offset = case.layout.offset;
     let buffer: Vec<T> = case.buffer(f64::NAN).into_iter().map(T::from_f64).collect();
     let sentinel = T::from_f64(-77.0);
@@ -32,18 +39,32 @@ fn run_as<T: Element>(case: &Case, instructions: Option<Instructions>) -> Result
     let mut in_place = buffer.clone();
 
     let (axis, from_the_end) = (case.axis as isize, case.axis as isize - case.shape.len() as isize);
-    let logits = Rows::strided(&buffer, &case.shape, &strides, offset, axis).map_err(|error| error.to_string())?;
-    let mut grad_view = RowsMut::strided(&mut grad, &case.shape, &strides, offset, from_the_end).map_err(|error| error.to_string())?;
-    let mut in_place_view = RowsMut::strided(&mut in_place, &case.shape, &strides, offset, from_the_end).map_err(|error| error.to_string())?;
+    let logits = Rows::strided(&buffer, &case.shape, &strides, offset, axis)
+        .map_err(|error| error.to_string())?;
+    let mut grad_view = RowsMut::strided(&mut grad, &case.shape, &strides, offset, from_the_end)
+        .map_err(|error| error.to_string())?;
+    let mut in_place_view =
+        RowsMut::strided(&mut in_place, &case.shape, &strides, offset, from_the_end)
+            .map_err(|error| error.to_string())?;
 
     let batch = || call.batch().map_err(|error| error.to_string());
-    let output = call.criterion.forward_backward(&logits, batch()?, call.upstream(), &mut grad_view);
-    let over_logits = call.criterion.forward_backward_in_place(&mut in_place_view, batch()?, call.upstream());
+    let output =
+        call.criterion.forward_backward(&logits, batch()?, call.upstream(), &mut grad_view);
+    let over_logits =
+        call.criterion.forward_backward_in_place(&mut in_place_view, batch()?, call.upstream());
     let output = match output {
         Ok(output) => output,
         Err(error) => {
-            assert!(grad.iter().all(|g| same_bits(*g, sentinel)), "{}: written although refused: {error}", case.name);
-            assert!(in_place.iter().zip(&buffer).all(|(a, b)| same_bits(*a, *b)), "{}: logits changed although refused: {error}", case.name);
+            assert!(
+                grad.iter().all(|g| same_bits(*g, sentinel)),
+                "{}: written although refused: {error}",
+                case.name
+            );
+            assert!(
+                in_place.iter().zip(&buffer).all(|(a, b)| same_bits(*a, *b)),
+                "{}: logits changed although refused: {error}",
+                case.name
+            );
             assert_eq!(over_logits.unwrap_err().to_string(), error.to_string(), "{}", case.name);
             return Err(error.to_string());
         }
@@ -54,12 +75,19 @@ fn run_as<T: Element>(case: &Case, instructions: Option<Instructions>) -> Result
     assert_same_output(case, "in place", &over_logits, &output);
     assert_eq!(output.rows, case.row_count(), "{}", case.name);
     if case.upstream.is_unit() {
-        let (with_new, new) = call.criterion.loss_and_gradient(&logits, batch()?).map_err(|error| error.to_string())?;
+        let (with_new, new) = call
+            .criterion
+            .loss_and_gradient(&logits, batch()?)
+            .map_err(|error| error.to_string())?;
         assert_same_output(case, "with a new gradient", &with_new, &output);
         for (i, g) in new.iter().enumerate() {
             let (row, class) = (i / logits.classes(), i % logits.classes());
             let place = case.layout.place(&case.shape, case.position(row, class));
-            assert!(same_bits(*g, grad[place]), "{}: new gradient differs in row {row}, class {class}", case.name);
+            assert!(
+                same_bits(*g, grad[place]),
+                "{}: new gradient differs in row {row}, class {class}",
+                case.name
+            );
         }
     }
 
@@ -69,11 +97,23 @@ fn run_as<T: Element>(case: &Case, instructions: Option<Instructions>) -> Result
         let place = case.layout.place(&case.shape, position);
         in_view[place] = true;
         values.push(grad[place].to_real().to_f64());
-        assert!(same_bits(grad[place], in_place[place]), "{}: in-place gradient differs at {position}", case.name);
+        assert!(
+            same_bits(grad[place], in_place[place]),
+            "{}: in-place gradient differs at {position}",
+            case.name
+        );
     }
     for (place, _) in in_view.iter().enumerate().filter(|(_, in_view)| !**in_view) {
-        assert!(same_bits(grad[place], sentinel), "{}: element {place} beside the gradient written", case.name);
-        assert!(same_bits(in_place[place], buffer[place]), "{}: element {place} beside the logits written", case.name);
+        assert!(
+            same_bits(grad[place], sentinel),
+            "{}: element {place} beside the gradient written",
+            case.name
+        );
+        assert!(
+            same_bits(in_place[place], buffer[place]),
+            "{}: element {place} beside the logits written",
+            case.name
+        );
     }
     Ok(answer(&output, values))
 }
@@ -93,7 +133,8 @@ fn assert_same_output<F: Real>(case: &Case, way: &str, a: &xent::Output<F>, b: &
 pub fn noise(len: usize) -> impl Iterator<Item = f64> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     (0..len).map(move |_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     })
 }

@@ -45,7 +45,14 @@ fn what_is_written_is_read() {
         Values::U32(vec![0, 1, u32::MAX, 3, 4, 5]),
         Values::U64(vec![0, 1, u64::MAX, 3, 4, 5]),
         Values::F16(vec![half(0.0), half(-1.5), f16::MAX, f16::INFINITY, half(4.0), half(5.0)]),
-        Values::Bf16(vec![bf16::ZERO, bf16::from_f32(-1.5), bf16::MAX, bf16::NEG_INFINITY, bf16::ONE, bf16::EPSILON]),
+        Values::Bf16(vec![
+            bf16::ZERO,
+            bf16::from_f32(-1.5),
+            bf16::MAX,
+            bf16::NEG_INFINITY,
+            bf16::ONE,
+            bf16::EPSILON,
+        ]),
         Values::F32(vec![0.0, -1.5, f32::MAX, f32::INFINITY, 4.0, 5.0]),
         Values::F64(vec![0.0, -1.5, f64::MAX, f64::NEG_INFINITY, 4.0, 5.0]),
     ];
@@ -56,7 +63,10 @@ fn what_is_written_is_read() {
         assert_eq!(read_bytes(&file).unwrap(), array);
     }
     let transposed = Array::new(vec![2, 3], true, Values::U8(vec![0, 1, 2, 3, 4, 5]));
-    assert_eq!(read_bytes(&encode(transposed)).unwrap(), Array::new(vec![2, 3], false, Values::U8(vec![0, 2, 4, 1, 3, 5])));
+    assert_eq!(
+        read_bytes(&encode(transposed)).unwrap(),
+        Array::new(vec![2, 3], false, Values::U8(vec![0, 2, 4, 1, 3, 5]))
+    );
 }
 
 #[test]
@@ -171,8 +181,13 @@ fn malformed_headers_are_refused() {
         (format!("{{'descr': '\u{1b}[31m', {F}, {S}}}"), "'\\x1b', expected printable"),
     ];
     for (header, message) in cases {
-        let error = read_bytes(&framed(2, header.as_bytes(), &[0; 24])).expect_err(&header).to_string();
-        assert!(error.contains(message), "{:.200}\n  {error}\n  should say: {message}", header.escape_debug().to_string());
+        let error =
+            read_bytes(&framed(2, header.as_bytes(), &[0; 24])).expect_err(&header).to_string();
+        assert!(
+            error.contains(message),
+            "{:.200}\n  {error}\n  should say: {message}",
+            header.escape_debug().to_string()
+        );
         assert!(error.len() < 300 && error.chars().all(|c| !c.is_control()), "{error}");
     }
 }
@@ -200,12 +215,30 @@ fn malformed_frames_are_refused() {
     refused(&changed(8, whole.len() as u8 - 24 - 9), "expected nothing but white space");
     refused(&changed(9, 40), "a header of 10300 bytes, expected at most 10000");
     refused(&framed(3, &[b' '; 10_001], &[]), "a header of 10001 bytes, expected at most 10000");
-    refused(&[&MAGIC[..], &[2, 0], &u32::MAX.to_le_bytes()].concat(), "a header of 4294967295 bytes");
-    refused(&[good(), vec![0]].concat(), "shape (2, 3) of float32 has 24 bytes, but 25 follow the header");
-    refused(&framed(1, b"{'descr': '<f8', 'fortran_order': False, 'shape': ()}", &[]), "shape () of float64 has 8 bytes, but 0 follow");
-    refused(&framed(1, b"{'descr': '<f8', 'fortran_order': False, 'shape': (0, 4)}", &[0]), "shape (0, 4) of float64 has 0 bytes, but 1 follow");
-    refused(&framed(1, b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}", &[0; 8]), "8000000000000 bytes, but 8 follow");
-    refused(&framed(1, b"{'descr': '|b1', 'fortran_order': False, 'shape': (3,)}", &[0, 1, 2]), "entry 2 of the bool array is byte 2");
+    refused(
+        &[&MAGIC[..], &[2, 0], &u32::MAX.to_le_bytes()].concat(),
+        "a header of 4294967295 bytes",
+    );
+    refused(
+        &[good(), vec![0]].concat(),
+        "shape (2, 3) of float32 has 24 bytes, but 25 follow the header",
+    );
+    refused(
+        &framed(1, b"{'descr': '<f8', 'fortran_order': False, 'shape': ()}", &[]),
+        "shape () of float64 has 8 bytes, but 0 follow",
+    );
+    refused(
+        &framed(1, b"{'descr': '<f8', 'fortran_order': False, 'shape': (0, 4)}", &[0]),
+        "shape (0, 4) of float64 has 0 bytes, but 1 follow",
+    );
+    refused(
+        &framed(1, b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,)}", &[0; 8]),
+        "8000000000000 bytes, but 8 follow",
+    );
+    refused(
+        &framed(1, b"{'descr': '|b1', 'fortran_order': False, 'shape': (3,)}", &[0, 1, 2]),
+        "entry 2 of the bool array is byte 2",
+    );
     for length in 0..whole.len() {
         assert!(read_bytes(&whole[..length]).is_err(), "the first {length} bytes");
     }

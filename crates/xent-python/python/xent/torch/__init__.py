@@ -18,4 +18,10 @@ from xent.torch._batch import Stats
 from xent.torch._memory import keep_gradient_memory
 from xent.torch.modules import CrossEntropyLoss, SmoothLabelCriterion
 
-__all__ = ["CrossEntropyLoss", "SmoothLabelCriterion", "Stats", "functional", "keep_gradient_memory"]
+__all__ = [
+    "CrossEntropyLoss",
+    "SmoothLabelCriterion",
+    "Stats",
+    "functional",
+    "keep_gradient_memory",
+]

@@ -11,17 +11,37 @@ from torch import Tensor
 from xent._xent import Output
 from xent.options import Options, criterion
 from xent.torch import _tensors
-from xent.torch._batch import PLAIN, Batch, Stats, compute_dtype, has_tangent, is_differentiated, is_transformed, row_shape
+from xent.torch._batch import (
+    PLAIN,
+    Batch,
+    Stats,
+    compute_dtype,
+    has_tangent,
+    is_differentiated,
+    is_transformed,
+    row_shape,
+)
 from xent.torch._memory import gradient_like
 
 # How the engine calls what PyTorch's function calls otherwise.
-_ENGINES = {"target": "targets", "target_b": "second_targets", "row_weight": "row_weights", "weight": "class_weights"}
+_ENGINES = {
+    "target": "targets",
+    "target_b": "second_targets",
+    "row_weight": "row_weights",
+    "weight": "class_weights",
+}
 
 
 def sees(*tensors: Tensor | None) -> bool:
     """Whether these are plain tensors in host memory, and operations on them are neither traced nor transformed."""
     return not is_transformed() and all(
-        tensor is None or (type(tensor) in PLAIN and tensor.device.type == "cpu" and tensor.layout is torch.strided and not tensor.is_nested)
+        tensor is None
+        or (
+            type(tensor) in PLAIN
+            and tensor.device.type == "cpu"
+            and tensor.layout is torch.strided
+            and not tensor.is_nested
+        )
         for tensor in tensors
     )
 
@@ -31,20 +51,49 @@ def differentiates(logits: Tensor, batch: Batch) -> bool:
     return not (has_tangent(logits) or any(is_differentiated(tensor) for tensor in batch))
 
 
-def cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, loss_dtype: torch.dtype, want_stats: bool) -> tuple[Tensor, Stats | None]:
+def cross_entropy(
+    logits: Tensor,
+    options: Options,
+    batch: Batch,
+    axis: int,
+    loss_dtype: torch.dtype,
+    want_stats: bool,
+) -> tuple[Tensor, Stats | None]:
     if torch.is_grad_enabled() and logits.requires_grad:
         stats: list[Stats] = []
-        loss = CrossEntropy.apply(logits, options, axis, loss_dtype, stats if want_stats else None, *batch)
+        loss = CrossEntropy.apply(
+            logits, options, axis, loss_dtype, stats if want_stats else None, *batch
+        )
         return loss, stats[0] if want_stats else None
     output = run(logits, options, batch, axis)
-    return _part(output, "loss", logits, axis, loss_dtype), _stats(output, logits, axis) if want_stats else None
+    return _part(output, "loss", logits, axis, loss_dtype), _stats(
+        output, logits, axis
+    ) if want_stats else None
 
 
-def run(logits: Tensor, options: Options, batch: Batch, axis: int, gradient: Tensor | None = None, upstream: Tensor | float | None = None) -> Output:
-    arrays: dict[str, Any] = {_ENGINES.get(name, name): _exported(tensor) for name, tensor in batch._asdict().items() if tensor is not None}
+def run(
+    logits: Tensor,
+    options: Options,
+    batch: Batch,
+    axis: int,
+    gradient: Tensor | None = None,
+    upstream: Tensor | float | None = None,
+) -> Output:
+    arrays: dict[str, Any] = {
+        _ENGINES.get(name, name): _exported(tensor)
+        for name, tensor in batch._asdict().items()
+        if tensor is not None
+    }
     if batch.denominator is not None:
         arrays["denominator"] = batch.denominator.item()
-    return criterion(options).call(_exported(logits), axis, gradient=gradient, upstream=upstream, threads=torch.get_num_threads(), **arrays)
+    return criterion(options).call(
+        _exported(logits),
+        axis,
+        gradient=gradient,
+        upstream=upstream,
+        threads=torch.get_num_threads(),
+        **arrays,
+    )
 
 
 def _exported(tensor: Tensor) -> Tensor:
@@ -63,20 +112,42 @@ def _part(output: Output, name: str, logits: Tensor, axis: int, dtype: torch.dty
 
 def _stats(output: Output, logits: Tensor, axis: int) -> Stats:
     dtype = compute_dtype(logits)
-    nll, smoothing, z_loss, floor, lse = (_part(output, name, logits, axis, dtype) for name in Stats._fields[:5])
+    nll, smoothing, z_loss, floor, lse = (
+        _part(output, name, logits, axis, dtype) for name in Stats._fields[:5]
+    )
     first = -1 if output.first_non_finite is None else output.first_non_finite
     correct, ignored, non_finite, first_non_finite = (
-        torch.tensor(count, dtype=torch.int64, device="cpu") for count in (output.correct, output.ignored, output.non_finite, first)
+        torch.tensor(count, dtype=torch.int64, device="cpu")
+        for count in (output.correct, output.ignored, output.non_finite, first)
     )
     denominator = torch.tensor(output.denominator, dtype=dtype, device="cpu")
-    return Stats(nll, smoothing, z_loss, floor, lse, correct, denominator, ignored, non_finite, first_non_finite)
+    return Stats(
+        nll,
+        smoothing,
+        z_loss,
+        floor,
+        lse,
+        correct,
+        denominator,
+        ignored,
+        non_finite,
+        first_non_finite,
+    )
 
 
 class CrossEntropy(torch.autograd.Function):
     """A reduced loss almost always meets backward, and its gradient comes from the same pass. Per-row losses wait for their upstream gradient."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, options: Options, axis: int, loss_dtype: torch.dtype, stats: list[Stats] | None, *tensors: Tensor | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        options: Options,
+        axis: int,
+        loss_dtype: torch.dtype,
+        stats: list[Stats] | None,
+        *tensors: Tensor | None,
+    ) -> Tensor:
         batch = Batch(*tensors)  # type: ignore[arg-type]
         gradient = None if options["reduction"] == "none" else gradient_like(logits)
         output = run(logits, options, batch, axis, gradient)
@@ -98,7 +169,9 @@ def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
     if torch.is_grad_enabled() or not sees(upstream):
         logits, *tensors = ctx.saved_tensors
         with torch.enable_grad():
-            loss, _ = _tensors.cross_entropy(logits, options, Batch(*tensors), axis, loss_dtype, False)
+            loss, _ = _tensors.cross_entropy(
+                logits, options, Batch(*tensors), axis, loss_dtype, False
+            )
             second: Tensor = torch.autograd.grad(loss, logits, upstream, create_graph=True)[0]
             return second
     gradient: Tensor | None = ctx.gradient

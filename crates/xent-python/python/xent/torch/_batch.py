@@ -13,10 +13,22 @@ PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 class PerBatch(TypedDict, total=False):
     """Keywords that change with every batch; annotated as those of :mod:`xent.options`."""
 
-    target_b: Annotated[Tensor | None, None, "second class indices, for two-label mixes as in mixup and cutmix"]
-    lam: Annotated[float | Tensor | None, None, "λ in [0, 1], the share of the first label: a number or one per row"]
-    row_weight: Annotated[Tensor | None, None, "one weight per row, finite and ≥ 0; not in the denominator"]
-    ignored_rows: Annotated[Tensor | None, None, "bools, one per row: rows to ignore in addition to those of ignore_index"]
+    target_b: Annotated[
+        Tensor | None, None, "second class indices, for two-label mixes as in mixup and cutmix"
+    ]
+    lam: Annotated[
+        float | Tensor | None,
+        None,
+        "λ in [0, 1], the share of the first label: a number or one per row",
+    ]
+    row_weight: Annotated[
+        Tensor | None, None, "one weight per row, finite and ≥ 0; not in the denominator"
+    ]
+    ignored_rows: Annotated[
+        Tensor | None,
+        None,
+        "bools, one per row: rows to ignore in addition to those of ignore_index",
+    ]
     allowed_classes: Annotated[
         Tensor | None,
         None,
@@ -121,7 +133,9 @@ def check_shapes(logits: Tensor, batch: Batch, axis: int) -> None:
     if classes == 0:
         raise ValueError("the class axis has length 0, expected at least 1 class")
     if (batch.target_b is None) != (batch.lam is None):
-        raise TypeError("a two-label mix needs both target_b and lam, the share of the first label; one of them is missing")
+        raise TypeError(
+            "a two-label mix needs both target_b and lam, the share of the first label; one of them is missing"
+        )
     shapes = {
         "target": (logits.shape if batch.has_probabilities() else rows,),
         "allowed_classes": ((classes,), logits.shape),
@@ -130,9 +144,21 @@ def check_shapes(logits: Tensor, batch: Batch, axis: int) -> None:
     }
     for name, tensor in batch._asdict().items():
         expected = shapes.get(name, (rows,))
-        if tensor is not None and name != "denominator" and tuple(tensor.shape) not in [tuple(shape) for shape in expected]:
+        if (
+            tensor is not None
+            and name != "denominator"
+            and tuple(tensor.shape) not in [tuple(shape) for shape in expected]
+        ):
             words = " or ".join(str(list(shape)) for shape in expected)
-            raise ValueError(f"{name} has shape {list(tensor.shape)}, expected {words}, for logits of shape {list(logits.shape)} with the class axis {axis}")
+            raise ValueError(
+                f"{name} has shape {list(tensor.shape)}, expected {words}, for logits of shape {list(logits.shape)} with the class axis {axis}"
+            )
     for name, tensor in (("target", batch.target), ("target_b", batch.target_b)):
-        if tensor is not None and (tensor.dtype is torch.bool or tensor.dtype.is_complex or (tensor.dtype.is_floating_point and not batch.has_probabilities())):
-            raise TypeError(f"{name} has dtype {tensor.dtype}, expected integers, or probabilities of a floating-point dtype")
+        if tensor is not None and (
+            tensor.dtype is torch.bool
+            or tensor.dtype.is_complex
+            or (tensor.dtype.is_floating_point and not batch.has_probabilities())
+        ):
+            raise TypeError(
+                f"{name} has dtype {tensor.dtype}, expected integers, or probabilities of a floating-point dtype"
+            )

@@ -32,7 +32,9 @@ def gradient_like(logits: Tensor) -> Tensor:
     storage = _kept.pop() if _kept else None
     if storage is not None and storage.nbytes() == size and _nobody_has(storage):
         strides = torch.empty_like(logits, device="meta").stride()
-        gradient = torch.empty(0, dtype=logits.dtype, device="cpu").set_(storage, 0, logits.shape, strides)
+        gradient = torch.empty(0, dtype=logits.dtype, device="cpu").set_(
+            storage, 0, logits.shape, strides
+        )
     else:
         del storage  # first, so that there is never more than one
         gradient = torch.empty_like(logits)
@@ -42,7 +44,11 @@ def gradient_like(logits: Tensor) -> Tensor:
 
 def _nobody_has(storage: UntypedStorage) -> bool:
     """Neither a tensor, a view, an array that was made of one, another process, nor who asked a tensor for its storage."""
-    return torch._C._storage_Use_Count(storage._cdata) == 1 and not storage.is_shared() and getrefcount(storage) == _OURS
+    return (
+        torch._C._storage_Use_Count(storage._cdata) == 1
+        and not storage.is_shared()
+        and getrefcount(storage) == _OURS
+    )
 
 
 def _references_of_ours() -> int:

@@ -26,16 +26,27 @@ from xent.torch._batch import Batch, Stats, check_shapes, compute_dtype, is_auto
 from xent.torch._rules import Number, Rows, at, per_row
 
 
-def cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, loss_dtype: torch.dtype, want_stats: bool) -> tuple[Tensor, Stats | None]:
+def cross_entropy(
+    logits: Tensor,
+    options: Options,
+    batch: Batch,
+    axis: int,
+    loss_dtype: torch.dtype,
+    want_stats: bool,
+) -> tuple[Tensor, Stats | None]:
     check(options, traced=torch.compiler.is_compiling())
     check_shapes(logits, batch, axis)
     # Half precision is widened; autocast must not narrow it again.
-    with torch.autocast(logits.device.type, enabled=False) if is_autocast(logits) else nullcontext():
+    with (
+        torch.autocast(logits.device.type, enabled=False) if is_autocast(logits) else nullcontext()
+    ):
         loss, stats = _cross_entropy(logits, options, batch, axis, want_stats)
     return loss.to(loss_dtype), stats
 
 
-def _cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, want_stats: bool) -> tuple[Tensor, Stats | None]:
+def _cross_entropy(
+    logits: Tensor, options: Options, batch: Batch, axis: int, want_stats: bool
+) -> tuple[Tensor, Stats | None]:
     z = logits.to(compute_dtype(logits)).movedim(axis, -1)
     ignored = ignored_rows(options, batch, z)
     table = _rules.table(options, batch, z.shape[-1], z.dtype, z.device)
@@ -59,7 +70,9 @@ def _cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, wa
         _expect_not_empty(denominators[0])
     z_loss = reduced(parts.z_loss, options, denominators[1], denominators[0])
     loss = reduced(parts.cross_entropy, options, denominators[0], denominators[0]) + z_loss
-    return loss, _stats(label, read, parts, z_loss, ignored, options, denominators[0]) if want_stats else None
+    return loss, _stats(
+        label, read, parts, z_loss, ignored, options, denominators[0]
+    ) if want_stats else None
 
 
 def ignored_rows(options: Options, batch: Batch, z: Tensor) -> Tensor:
@@ -69,7 +82,9 @@ def ignored_rows(options: Options, batch: Batch, z: Tensor) -> Tensor:
         ignored = batch.ignored_rows.to(z.device, torch.bool)
     for label in () if batch.has_probabilities() else (batch.target, batch.target_b):
         for ignore in cast(tuple[int, ...], options["ignore_index"] or ()):
-            ignored = ignored if label is None else ignored | (label.to(z.device, torch.int64) == ignore)
+            ignored = (
+                ignored if label is None else ignored | (label.to(z.device, torch.int64) == ignore)
+            )
     return ignored
 
 
@@ -92,14 +107,25 @@ def transformed(z: Tensor, ignored: Tensor, options: Options, batch: Batch, axis
     return z if forbidden is None else z.masked_fill(forbidden, -torch.inf)
 
 
-def _stats(label: Tensor | None, read: Statistics, parts: Parts, z_loss: Tensor, ignored: Tensor, options: Options, denominator: Tensor) -> Stats:
+def _stats(
+    label: Tensor | None,
+    read: Statistics,
+    parts: Parts,
+    z_loss: Tensor,
+    ignored: Tensor,
+    options: Options,
+    denominator: Tensor,
+) -> Stats:
     lse = read.max + read.log1p_rest
     finite = torch.isfinite(read.max)
     wrong = ~ignored & ~torch.isfinite(parts.cross_entropy + parts.z_loss)
     first = torch.full((), -1, dtype=torch.int64, device=ignored.device)
     if wrong.numel() > 0:
         first = torch.where(wrong.any(), wrong.flatten().to(torch.uint8).argmax(), first)
-    nll, smoothing, floor = (reduced(part, options, denominator, denominator).detach() for part in (parts.nll, parts.smoothing, parts.floor))
+    nll, smoothing, floor = (
+        reduced(part, options, denominator, denominator).detach()
+        for part in (parts.nll, parts.smoothing, parts.floor)
+    )
     return Stats(
         nll,
         smoothing,
@@ -171,7 +197,11 @@ class Parts(NamedTuple):
 
 def fold(rows: Rows, read: Statistics, options: Options, want_stats: bool) -> Parts:
     rest, zero = read.log1p_rest, torch.zeros_like(read.log1p_rest)
-    of_target = [times(hot.share, below) for hot, below in zip(rows.hot, read.below)] if read.target is None else [read.target]
+    of_target = (
+        [times(hot.share, below) for hot, below in zip(rows.hot, read.below)]
+        if read.target is None
+        else [read.target]
+    )
     nll = sum(of_target, rows.mass * rest)
     smoothing = zero
     if smooths(rows):
@@ -183,7 +213,13 @@ def fold(rows: Rows, read: Statistics, options: Options, want_stats: bool) -> Pa
     if options["form"] == "kl_divergence":
         cross_entropy = cross_entropy - floor
     z_loss = options["z_loss"] * (read.max + rest).square() if options["z_loss"] else zero
-    return Parts(rows.whole * cross_entropy, rows.whole * nll, rows.whole * smoothing, z_loss, rows.whole * floor)
+    return Parts(
+        rows.whole * cross_entropy,
+        rows.whole * nll,
+        rows.whole * smoothing,
+        z_loss,
+        rows.whole * floor,
+    )
 
 
 def entropy_floor(rows: Rows, zero: Tensor) -> Tensor:
@@ -194,7 +230,9 @@ def entropy_floor(rows: Rows, zero: Tensor) -> Tensor:
     if rows.target is not None:
         y = hard.unsqueeze(-1) * rows.target + gamma.unsqueeze(-1) * v
         return _h(total) - _h(y).sum(-1)
-    mass, entropy = (v.sum(-1), _h(v).sum(-1)) if isinstance(v, Tensor) else (float(rows.classes), zero)
+    mass, entropy = (
+        (v.sum(-1), _h(v).sum(-1)) if isinstance(v, Tensor) else (float(rows.classes), zero)
+    )
     of_hot = zero
     for hot in rows.hot:
         on_v = zero + at(v, hot.label)
@@ -208,7 +246,9 @@ def _h(x: Tensor) -> Tensor:
     return torch.xlogy(x, x)
 
 
-def _denominators(rows: Rows, ignored: Tensor, options: Options, batch: Batch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _denominators(
+    rows: Rows, ignored: Tensor, options: Options, batch: Batch, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """S6: of the cross-entropy, and of z-loss, whose mean does not depend on the scale of class weights."""
     if batch.denominator is not None:
         given = batch.denominator.to(ignored.device, dtype).reshape(())
@@ -237,6 +277,8 @@ def reduced(rows: Tensor, options: Options, denominator: Tensor, of_mean: Tensor
 
 def _expect_not_empty(denominator: Tensor) -> None:
     if denominator.device.type == "meta" or is_transformed():
-        raise ValueError("empty_mean='error' reads a value, which cannot be done under torch.compile or torch.func or on meta tensors; use 'nan' or 'zero'")
+        raise ValueError(
+            "empty_mean='error' reads a value, which cannot be done under torch.compile or torch.func or on meta tensors; use 'nan' or 'zero'"
+        )
     if denominator.item() == 0.0:
         raise ValueError("the denominator of the mean is 0: every row is ignored or has weight 0")

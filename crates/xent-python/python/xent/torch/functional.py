@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, overload
 
 import torch
 from torch import Tensor
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class ModuleOptions(Additional, total=False):
     """Keywords of :class:`~xent.torch.CrossEntropyLoss` that PyTorch's does not have."""
 
-    class_axis: Annotated[int | None, None, "the axis of the classes; if None, where PyTorch has it"]
+    class_axis: Annotated[
+        int | None, None, "the axis of the classes; if None, where PyTorch has it"
+    ]
 
 
 class Keywords(ModuleOptions, PerBatch, total=False):
@@ -109,9 +111,20 @@ def cross_entropy(
     row NaN. SEMANTICS.md in the repository has every formula.
     """
     if has_torch_function_variadic(input, target, weight):
-        arguments: Any = (input, target, weight, size_average, ignore_index, reduce, reduction, label_smoothing)
+        arguments: Any = (
+            input,
+            target,
+            weight,
+            size_average,
+            ignore_index,
+            reduce,
+            reduction,
+            label_smoothing,
+        )
         function: Any = cross_entropy
-        result: Tensor | tuple[Tensor, Stats] = handle_torch_function(function, (input, target, weight), *arguments, return_stats=return_stats, **keywords)
+        result: Tensor | tuple[Tensor, Stats] = handle_torch_function(
+            function, (input, target, weight), *arguments, return_stats=return_stats, **keywords
+        )
         return result
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)  # type: ignore[assignment]
@@ -122,7 +135,9 @@ def cross_entropy(
     prior, denominator = keywords.pop("prior", "uniform"), keywords.pop("denominator", "pytorch")
     batch = Batch(
         target,
-        label_smoothing=_per_row(label_smoothing, input, axis) if isinstance(label_smoothing, Tensor) else None,
+        label_smoothing=_per_row(label_smoothing, input, axis)
+        if isinstance(label_smoothing, Tensor)
+        else None,
         denominator=None if isinstance(denominator, str) else _number(denominator, input),
         weight=weight,
         prior=None if isinstance(prior, str) else prior,
@@ -143,16 +158,29 @@ def cross_entropy(
     return loss if stats is None else (loss, stats)
 
 
-def _cross_entropy(logits: Tensor, options: Options, batch: Batch, axis: int, want_stats: bool) -> tuple[Tensor, Stats | None]:
+def _cross_entropy(
+    logits: Tensor, options: Options, batch: Batch, axis: int, want_stats: bool
+) -> tuple[Tensor, Stats | None]:
     dtype = loss_dtype(logits, batch)
     if not _autograd.sees(logits, *batch):
         return _tensors.cross_entropy(logits, options, batch, axis, dtype, want_stats)
     # Negative weights have no meaning, but PyTorch takes them, and its own tests do.
-    negative = batch.weight is not None and batch.weight.numel() == logits.shape[axis] and bool((batch.weight < 0.0).any())
+    negative = (
+        batch.weight is not None
+        and batch.weight.numel() == logits.shape[axis]
+        and bool((batch.weight < 0.0).any())
+    )
     if not negative and _autograd.differentiates(logits, batch):
         return _autograd.cross_entropy(logits, options, batch, axis, dtype, want_stats)
     # The engine names what is wrong; PyTorch's operations would continue with it.
-    _autograd.run(logits, options, batch._replace(weight=batch.weight.abs()) if negative and batch.weight is not None else batch, axis)
+    _autograd.run(
+        logits,
+        options,
+        batch._replace(weight=batch.weight.abs())
+        if negative and batch.weight is not None
+        else batch,
+        axis,
+    )
     return _tensors.cross_entropy(logits, options, batch, axis, dtype, want_stats)
 
 
@@ -160,11 +188,15 @@ def _class_axis(logits: Tensor, class_axis: int | None) -> int:
     if not isinstance(logits, Tensor):
         raise TypeError(f"input is {type(logits).__name__}, expected a tensor")
     if logits.dtype not in _FLOATS:
-        raise TypeError(f"input has dtype {logits.dtype}, expected float32, float64, float16 or bfloat16")
+        raise TypeError(
+            f"input has dtype {logits.dtype}, expected float32, float64, float16 or bfloat16"
+        )
     rank = logits.dim()
     axis = (0 if rank == 1 else 1) if class_axis is None else class_axis
     if not -rank <= axis < rank:
-        raise ValueError(f"input of shape {tuple(logits.shape)} with class axis {axis}, expected an axis that it has")
+        raise ValueError(
+            f"input of shape {tuple(logits.shape)} with class axis {axis}, expected an axis that it has"
+        )
     return axis % rank
 
 
@@ -187,7 +219,9 @@ def _without_indices(options: Options, batch: Batch) -> Options:
     """No ignore index is meant for probabilities. PyTorch's default is negative, so that only others tell of a mistake."""
     if not batch.has_probabilities():
         return options
-    ignored = options["ignore_index"]
-    if any(index >= 0 for index in ignored or ()):  # type: ignore[union-attr]
-        raise ValueError(f"ignore_index is {ignored!r} with target probabilities, which have no index to ignore; ignored_rows takes a mask")
+    for index in cast(tuple[int, ...], options["ignore_index"] or ()):
+        if index >= 0:
+            raise ValueError(
+                f"ignore_index is {index} with target probabilities, which have no index to ignore; ignored_rows takes a mask"
+            )
     return {**options, "ignore_index": None}

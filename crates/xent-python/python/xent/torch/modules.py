@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from torch import Tensor
 
-from xent.options import Indices, Options, Reduction, complete, criterion, defaults, documented, expect_known
+from xent.options import (
+    Indices,
+    Options,
+    Reduction,
+    complete,
+    criterion,
+    defaults,
+    documented,
+    expect_known,
+)
 from xent.torch import functional as F
 from xent.torch._batch import PerBatch, Stats
 
@@ -18,11 +27,17 @@ if TYPE_CHECKING:
 class ForBatch(PerBatch, total=False):
     """Keywords of a module's call."""
 
-    label_smoothing: Annotated[float | Tensor | None, None, "for this batch, in place of the module's"]
+    label_smoothing: Annotated[
+        float | Tensor | None, None, "for this batch, in place of the module's"
+    ]
     denominator: Annotated[float | Tensor | None, None, "for this batch, in place of the module's"]
 
 
-_DEFAULTS = {**defaults(Options), **defaults(F.ModuleOptions), "ignore_index": -100}  # as in PyTorch
+_DEFAULTS = {
+    **defaults(Options),
+    **defaults(F.ModuleOptions),
+    "ignore_index": -100,
+}  # as in PyTorch
 
 
 class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
@@ -74,7 +89,9 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         criterion(complete(**{name: getattr(self, name) for name in Options.__annotations__}))
 
     @documented(ForBatch)
-    def forward(self, input: Tensor, target: Tensor, **batch: Unpack[ForBatch]) -> Tensor | tuple[Tensor, Stats]:  # type: ignore[override]
+    def forward(
+        self, input: Tensor, target: Tensor, **batch: Unpack[ForBatch]
+    ) -> Tensor | tuple[Tensor, Stats]:  # type: ignore[override]
         """The loss of a batch; ``(loss, stats)`` if the module was made with ``return_stats``.
 
         Keywords:
@@ -82,14 +99,27 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         """
         keywords: Any = {name: getattr(self, name) for name in _DEFAULTS}
         keywords.update((name, value) for name, value in batch.items() if value is not None)
-        result: Tensor | tuple[Tensor, Stats] = F.cross_entropy(input, target, self.weight, return_stats=self.return_stats, **keywords)  # type: ignore[call-overload]
+        result: Tensor | tuple[Tensor, Stats] = F.cross_entropy(
+            input, target, self.weight, return_stats=self.return_stats, **keywords
+        )  # type: ignore[call-overload]
         return result
 
     def extra_repr(self) -> str:
         """What differs from the defaults."""
         values = {name: getattr(self, name) for name in _DEFAULTS}
-        words = [f"{name}={value!r}" for name, value in values.items() if not isinstance(value, Tensor) and value != _DEFAULTS[name]]
-        return ", ".join(words + [f"{name}={list(value.shape)}" for name, value in values.items() if isinstance(value, Tensor)])
+        words = [
+            f"{name}={value!r}"
+            for name, value in values.items()
+            if not isinstance(value, Tensor) and value != _DEFAULTS[name]
+        ]
+        return ", ".join(
+            words
+            + [
+                f"{name}={list(value.shape)}"
+                for name, value in values.items()
+                if isinstance(value, Tensor)
+            ]
+        )
 
 
 class SmoothLabelCriterion(CrossEntropyLoss):
@@ -105,4 +135,10 @@ class SmoothLabelCriterion(CrossEntropyLoss):
     """
 
     def __init__(self, label_smoothing: float = 0.1, ignore_index: Indices = None) -> None:
-        super().__init__(label_smoothing=label_smoothing, ignore_index=ignore_index, prior="wrong_classes", form="kl_divergence", denominator="rows")
+        super().__init__(
+            label_smoothing=label_smoothing,
+            ignore_index=ignore_index,
+            prior="wrong_classes",
+            form="kl_divergence",
+            denominator="rows",
+        )

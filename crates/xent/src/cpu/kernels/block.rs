@@ -5,11 +5,12 @@
 //!
 //! ```text
 //! extremes        max z, min z
-//! exponentials    e_k = e^(z_k − reference), and of them Σ e_k but for the peak's, Σ (reference − z_k), how many are open
+//! exponentials    e_k = e^(z_k − reference); Σ e_k but for the peak's, Σ (reference − z_k) and the
+//!                 number of open classes
 //! against         Σ v_k (reference − z_k), Σ v_k over the open and over the masked classes
 //! entropy         Σ −y_k ln(y_k/Y) of y = a·x + b
 //! scaled          g = a·e + b
-//! add_scaled, multiply, softcap_slope, clear_masked, transform      what else makes a gradient or a logit
+//! add_scaled, multiply, softcap_slope, clear_masked, transform    what else gradients and logits need
 //! ```
 //!
 //! # How a block is cut
@@ -114,7 +115,8 @@ pub(in crate::cpu) fn position<S: Simd, R: Lane>(simd: S, z: &[R], value: R) -> 
         #[inline(always)]
         || {
             let value = V::<S, R>::splat(simd, value);
-            z.chunks_exact(lanes).position(|z| V::<S, R>::from_slice(simd, z).simd_eq(value).any_true())
+            z.chunks_exact(lanes)
+                .position(|z| V::<S, R>::from_slice(simd, z).simd_eq(value).any_true())
         },
     );
     let start = chunk.map_or(z.len() / lanes * lanes, |chunk| chunk * lanes);
@@ -142,12 +144,17 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Lane>(
             let segment = DEPTH * lanes;
             let reference = V::<S, R>::splat(simd, reference);
             let whole = z.len() / lanes * lanes;
-            let mut sums = ExpLanes { rest: Wide::zero(simd), shifted: Wide::zero(simd), open: Wide::zero(simd) };
+            let mut sums = ExpLanes {
+                rest: Wide::zero(simd),
+                shifted: Wide::zero(simd),
+                open: Wide::zero(simd),
+            };
             let mut open = 0;
             for (i, (z, e)) in z[..whole].chunks(segment).zip(e.chunks_mut(segment)).enumerate() {
                 let start = i * segment;
                 ahead(start, segment);
-                let peak = peak.and_then(|peak| peak.checked_sub(start)).filter(|&peak| peak < z.len());
+                let peak =
+                    peak.and_then(|peak| peak.checked_sub(start)).filter(|&peak| peak < z.len());
                 if peak.is_some() {
                     exp_special(simd, z, reference, e, peak, 0, &mut sums);
                 } else if masked {
@@ -161,14 +168,26 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Lane>(
                 let start = z.len().saturating_sub(lanes);
                 let peak = peak.and_then(|peak| peak.checked_sub(start));
                 if let Some(z) = z.get(start..start + lanes) {
-                    exp_special(simd, z, reference, &mut e[start..], peak, whole - start, &mut sums);
+                    exp_special(
+                        simd,
+                        z,
+                        reference,
+                        &mut e[start..],
+                        peak,
+                        whole - start,
+                        &mut sums,
+                    );
                 } else {
                     let mut own = [R::NEG_INFINITY; 16];
                     own[..z.len()].copy_from_slice(z);
                     exp_special(simd, &own[..lanes], reference, e, peak, 0, &mut sums);
                 }
             }
-            ExpSums { rest: sums.rest.total(), shifted: sums.shifted.total(), open: open + sums.open.total() as usize }
+            ExpSums {
+                rest: sums.rest.total(),
+                shifted: sums.shifted.total(),
+                open: open + sums.open.total() as usize,
+            }
         },
     )
 }
@@ -183,7 +202,13 @@ struct ExpLanes<S: Simd> {
 /// A segment in which every class counts, but for the masked ones, which `MASKED` says there may
 /// be.
 #[inline(always)]
-fn exp_segment<S: Simd, R: Lane, const MASKED: bool>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], sums: &mut ExpLanes<S>) {
+fn exp_segment<S: Simd, R: Lane, const MASKED: bool>(
+    simd: S,
+    z: &[R],
+    reference: V<S, R>,
+    e: &mut [R],
+    sums: &mut ExpLanes<S>,
+) {
     let (zero, one) = (V::<S, R>::splat(simd, R::ZERO), V::<S, R>::splat(simd, R::ONE));
     let (mut exps, mut below, mut open) = (zero, zero, zero);
     for (z, e) in z.chunks_exact(V::<S, R>::LEN).zip(e.chunks_exact_mut(V::<S, R>::LEN)) {
@@ -210,7 +235,15 @@ fn exp_segment<S: Simd, R: Lane, const MASKED: bool>(simd: S, z: &[R], reference
 /// A segment that has the peak, or a vector of which the first `counted` lanes count elsewhere.
 /// There may be masked classes.
 #[inline(always)]
-fn exp_special<S: Simd, R: Lane>(simd: S, z: &[R], reference: V<S, R>, e: &mut [R], peak: Option<usize>, counted: usize, sums: &mut ExpLanes<S>) {
+fn exp_special<S: Simd, R: Lane>(
+    simd: S,
+    z: &[R],
+    reference: V<S, R>,
+    e: &mut [R],
+    peak: Option<usize>,
+    counted: usize,
+    sums: &mut ExpLanes<S>,
+) {
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one) = (of(R::ZERO), of(R::ONE));
     let lanes = V::<S, R>::LEN;
@@ -241,10 +274,22 @@ fn exp_special<S: Simd, R: Lane>(simd: S, z: &[R], reference: V<S, R>, e: &mut [
 /// `masked` only. `v` goes on with zeros to the end of its last chunk. `masked` says whether there
 /// may be −∞ in z.
 #[inline(always)]
-pub(in crate::cpu) fn against<S: Simd, R: Lane>(simd: S, z: &[R], v: &[R], reference: R, masked: bool) -> Functional {
+pub(in crate::cpu) fn against<S: Simd, R: Lane>(
+    simd: S,
+    z: &[R],
+    v: &[R],
+    reference: R,
+    masked: bool,
+) -> Functional {
     let [mut shifted, mass, masked_mass, closed] = simd.vectorize(
         #[inline(always)]
-        || if masked { against_lanes::<S, R, true>(simd, z, v, reference) } else { against_lanes::<S, R, false>(simd, z, v, reference) },
+        || {
+            if masked {
+                against_lanes::<S, R, true>(simd, z, v, reference)
+            } else {
+                against_lanes::<S, R, false>(simd, z, v, reference)
+            }
+        },
     );
     if !shifted.is_finite() {
         shifted = shifted_wide(z, |i| v[i].to_f64(), reference);
@@ -253,7 +298,12 @@ pub(in crate::cpu) fn against<S: Simd, R: Lane>(simd: S, z: &[R], v: &[R], refer
 }
 
 #[inline(always)]
-fn against_lanes<S: Simd, R: Lane, const MASKED: bool>(simd: S, z: &[R], v: &[R], reference: R) -> [f64; 4] {
+fn against_lanes<S: Simd, R: Lane, const MASKED: bool>(
+    simd: S,
+    z: &[R],
+    v: &[R],
+    reference: R,
+) -> [f64; 4] {
     let mut own = [reference; SEGMENT];
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one, reference) = (of(R::ZERO), of(R::ONE), of(reference));
@@ -282,7 +332,11 @@ fn against_lanes<S: Simd, R: Lane, const MASKED: bool>(simd: S, z: &[R], v: &[R]
                 lanes[1] += v;
             }
         }
-        lanes.into_iter().zip(&mut sums).take(if MASKED { 4 } else { 2 }).for_each(|(lanes, sum)| lanes.add_to(sum));
+        lanes
+            .into_iter()
+            .zip(&mut sums)
+            .take(if MASKED { 4 } else { 2 })
+            .for_each(|(lanes, sum)| lanes.add_to(sum));
     }
     sums.map(Wide::total)
 }
@@ -290,7 +344,11 @@ fn against_lanes<S: Simd, R: Lane, const MASKED: bool>(simd: S, z: &[R], v: &[R]
 /// Σ v_k·(reference − z_k) in f64, for logits so far apart that differences or their sum leave f32:
 /// some use −3e38 as a mask of their own.
 #[cold]
-pub(in crate::cpu) fn shifted_wide<R: Lane>(z: &[R], v: impl Fn(usize) -> f64, reference: R) -> f64 {
+pub(in crate::cpu) fn shifted_wide<R: Lane>(
+    z: &[R],
+    v: impl Fn(usize) -> f64,
+    reference: R,
+) -> f64 {
     let terms = z.iter().enumerate().filter(|&(i, z)| *z != R::NEG_INFINITY && v(i) != 0.0);
     terms.map(|(i, z)| v(i) * (reference.to_f64() - z.to_f64())).sum()
 }
@@ -307,14 +365,16 @@ pub(in crate::cpu) fn entropy<S: Simd, R: Lane>(simd: S, x: &[R], a: R, b: R, to
             // its logarithm 0.
             let first = R::from_f64(1.0 / total);
             let second = R::from_f64((-total).mul_add(first.to_f64(), 1.0) / total);
-            let [a, b, first, second] = [a, b, first, second].map(|scalar| V::<S, R>::splat(simd, scalar));
+            let [a, b, first, second] =
+                [a, b, first, second].map(|scalar| V::<S, R>::splat(simd, scalar));
             let segment = DEPTH * V::<S, R>::LEN;
             let mut sum = Wide::zero(simd);
             for x in x.chunks(segment) {
                 let mut lanes = zero;
                 for x in x.chunks_exact(V::<S, R>::LEN) {
                     let y = V::<S, R>::from_slice(simd, x).mul_add(a, b);
-                    let share = y.simd_gt(R::SMALLEST_NORMAL).select(y.mul_add(first, y * second), one);
+                    let share =
+                        y.simd_gt(R::SMALLEST_NORMAL).select(y.mul_add(first, y * second), one);
                     lanes -= y * share.ln();
                 }
                 lanes.add_to(&mut sum);
@@ -326,13 +386,21 @@ pub(in crate::cpu) fn entropy<S: Simd, R: Lane>(simd: S, x: &[R], a: R, b: R, to
 
 /// out ← a·x + b.
 #[inline(always)]
-pub(in crate::cpu) fn scaled<S: Simd, R: Lane>(simd: S, x: &[R], a: R, b: R, out: &mut [R], ahead: impl Fn(usize, usize)) {
+pub(in crate::cpu) fn scaled<S: Simd, R: Lane>(
+    simd: S,
+    x: &[R],
+    a: R,
+    b: R,
+    out: &mut [R],
+    ahead: impl Fn(usize, usize),
+) {
     simd.vectorize(
         #[inline(always)]
         || {
             let lanes = V::<S, R>::LEN;
             let (a, b) = (V::<S, R>::splat(simd, a), V::<S, R>::splat(simd, b));
-            for (i, (x, out)) in x.chunks_exact(lanes).zip(out.chunks_exact_mut(lanes)).enumerate() {
+            for (i, (x, out)) in x.chunks_exact(lanes).zip(out.chunks_exact_mut(lanes)).enumerate()
+            {
                 ahead(i * lanes, lanes);
                 V::<S, R>::from_slice(simd, x).mul_add(a, b).store_slice(out);
             }
@@ -342,7 +410,12 @@ pub(in crate::cpu) fn scaled<S: Simd, R: Lane>(simd: S, x: &[R], a: R, b: R, out
 
 /// out ← f(out, x), vector by vector.
 #[inline(always)]
-fn combine<S: Simd, R: Lane>(simd: S, out: &mut [R], x: &[R], f: impl Fn(V<S, R>, V<S, R>) -> V<S, R>) {
+fn combine<S: Simd, R: Lane>(
+    simd: S,
+    out: &mut [R],
+    x: &[R],
+    f: impl Fn(V<S, R>, V<S, R>) -> V<S, R>,
+) {
     for (out, x) in out.chunks_exact_mut(V::<S, R>::LEN).zip(x.chunks_exact(V::<S, R>::LEN)) {
         f(V::<S, R>::from_slice(simd, out), V::<S, R>::from_slice(simd, x)).store_slice(out);
     }
@@ -425,7 +498,12 @@ pub(in crate::cpu) fn clear_masked<S: Simd, R: Lane>(simd: S, g: &mut [R], z: &[
 
 /// z ← cap·tanh(z/(temperature·cap)), or z/temperature without a cap; −∞ stays −∞.
 #[inline(always)]
-pub(in crate::cpu) fn transform<S: Simd, R: Lane>(simd: S, z: &mut [R], temperature: f64, cap: Option<f64>) {
+pub(in crate::cpu) fn transform<S: Simd, R: Lane>(
+    simd: S,
+    z: &mut [R],
+    temperature: f64,
+    cap: Option<f64>,
+) {
     let factor = R::from_f64(cap.map_or(1.0, |cap| 2.0 / cap) / temperature);
     if !factor.is_normal() {
         return transform_wide(z, temperature, cap);
@@ -435,7 +513,9 @@ pub(in crate::cpu) fn transform<S: Simd, R: Lane>(simd: S, z: &mut [R], temperat
         || {
             let factor = V::<S, R>::splat(simd, factor);
             let Some(cap) = cap else {
-                return z.chunks_exact_mut(V::<S, R>::LEN).for_each(|z| (V::<S, R>::from_slice(simd, z) * factor).store_slice(z));
+                return z
+                    .chunks_exact_mut(V::<S, R>::LEN)
+                    .for_each(|z| (V::<S, R>::from_slice(simd, z) * factor).store_slice(z));
             };
             let cap = V::<S, R>::splat(simd, R::from_f64(cap));
             for z in z.chunks_exact_mut(V::<S, R>::LEN) {

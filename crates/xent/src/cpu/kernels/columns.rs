@@ -3,8 +3,8 @@
 //! ```text
 //!            rows →
 //!            |<-- column -->|
-//! class 0    z z z z z z z z z z z z … width        a column: as many neighbouring rows as a vector has lanes
-//! class 1    z z z z z z z z z z z z                width:    a multiple of 16, so whole columns
+//! class 0    z z z z z z z z z z z z … width     column: as many rows as a vector has lanes
+//! class 1    z z z z z z z z z z z z             width:  a multiple of 16, so whole columns
 //!   ⋮
 //! class K−1  z z z z z z z z z z z z
 //! ```
@@ -74,7 +74,11 @@ impl<R: Lane> Columns<R> {
     /// How many of the first rows have the largest logit at the class that was asked for.
     #[inline(always)]
     pub(in crate::cpu) fn correct(&self, rows: usize) -> u32 {
-        self.argmax[..rows].iter().zip(&self.class).map(|(argmax, class)| u32::from(argmax == class)).sum()
+        self.argmax[..rows]
+            .iter()
+            .zip(&self.class)
+            .map(|(argmax, class)| u32::from(argmax == class))
+            .sum()
     }
 
     /// e^(z − max) at the classes that were asked for.
@@ -86,7 +90,9 @@ impl<R: Lane> Columns<R> {
     /// What rows that are class_fold are folded from.
     #[inline(always)]
     pub(in crate::cpu) fn copy_to(&self, rows: &mut ClassFoldRows) {
-        for ((out, below), (max, at_class)) in rows.max.iter_mut().zip(&mut rows.below).zip(self.max.iter().zip(&self.at_class)) {
+        for ((out, below), (max, at_class)) in
+            rows.max.iter_mut().zip(&mut rows.below).zip(self.max.iter().zip(&self.at_class))
+        {
             *out = max.to_f64();
             *below = *out - at_class.to_f64();
         }
@@ -142,12 +148,16 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Lane, A: FnMut()>(
                 let masked = peak(simd, z, width, column, columns, ahead(column));
                 any_masked |= masked;
                 match (v, masked) {
-                    (None, false) => sums::<S, R, false>(simd, z, width, column, None, mass, e, columns),
+                    (None, false) => {
+                        sums::<S, R, false>(simd, z, width, column, None, mass, e, columns)
+                    }
                     (_, false) => sums::<S, R, false>(simd, z, width, column, v, mass, e, columns),
                     (_, true) => sums::<S, R, true>(simd, z, width, column, v, mass, e, columns),
                 }
             }
-            for (log, rest) in columns.log1p_rest.chunks_exact_mut(8).zip(columns.rest.chunks_exact(8)) {
+            for (log, rest) in
+                columns.log1p_rest.chunks_exact_mut(8).zip(columns.rest.chunks_exact(8))
+            {
                 f64x8::from_slice(simd, rest).ln_1p().store_slice(log);
             }
             any_masked
@@ -158,7 +168,14 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Lane, A: FnMut()>(
 /// The largest logits of a column's rows and the first classes that have them; returns whether any
 /// logit is −∞.
 #[inline(always)]
-fn peak<S: Simd, R: Lane>(simd: S, z: &[R], width: usize, column: usize, columns: &mut Columns<R>, mut ahead: impl FnMut()) -> bool {
+fn peak<S: Simd, R: Lane>(
+    simd: S,
+    z: &[R],
+    width: usize,
+    column: usize,
+    columns: &mut Columns<R>,
+    mut ahead: impl FnMut(),
+) -> bool {
     let len = V::<S, R>::LEN;
     let first = V::<S, R>::from_slice(simd, &z[column..][..len]);
     let zero = V::<S, R>::splat(simd, R::ZERO);
@@ -193,7 +210,8 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one) = (of(R::ZERO), of(R::ONE));
     let of_rows = |values: &[R]| V::<S, R>::from_slice(simd, &values[column..][..len]);
-    let (max, argmax, asked) = (of_rows(&columns.max), of_rows(&columns.argmax), of_rows(&columns.class));
+    let (max, argmax, asked) =
+        (of_rows(&columns.max), of_rows(&columns.argmax), of_rows(&columns.class));
     // Where a whole row is masked any finite reference serves.
     let reference = max.simd_eq(R::NEG_INFINITY).select(zero, max);
     let (mut rest, mut functional) = (Wide::zero(simd), [Wide::zero(simd); 4]);
@@ -257,7 +275,13 @@ pub(in crate::cpu) struct Factors<R> {
 /// e ← on_exp·e − on_prior·v, but for the classes that were asked for; v is a number per class,
 /// without one 1 everywhere.
 #[inline(always)]
-pub(in crate::cpu) fn gradient<S: Simd, R: Lane>(simd: S, e: &mut [R], columns: &Columns<R>, factors: &Factors<R>, v: Option<&[R]>) {
+pub(in crate::cpu) fn gradient<S: Simd, R: Lane>(
+    simd: S,
+    e: &mut [R],
+    columns: &Columns<R>,
+    factors: &Factors<R>,
+    v: Option<&[R]>,
+) {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -267,8 +291,11 @@ pub(in crate::cpu) fn gradient<S: Simd, R: Lane>(simd: S, e: &mut [R], columns: 
                 let v = v.map_or(R::ONE, |v| v[k]);
                 let rows = factors.on_exp.chunks_exact(len).zip(factors.on_prior.chunks_exact(len));
                 let asked = factors.at_class.chunks_exact(len).zip(columns.class.chunks_exact(len));
-                for (e, ((on_exp, on_prior), (at_class, asked))) in e.chunks_exact_mut(len).zip(rows.zip(asked)) {
-                    let [on_exp, on_prior, at_class, asked] = [on_exp, on_prior, at_class, asked].map(|values| V::<S, R>::from_slice(simd, values));
+                for (e, ((on_exp, on_prior), (at_class, asked))) in
+                    e.chunks_exact_mut(len).zip(rows.zip(asked))
+                {
+                    let [on_exp, on_prior, at_class, asked] = [on_exp, on_prior, at_class, asked]
+                        .map(|values| V::<S, R>::from_slice(simd, values));
                     let entry = V::<S, R>::from_slice(simd, e).mul_add(on_exp, -(on_prior * v));
                     class.simd_eq(asked).select(at_class, entry).store_slice(e);
                 }

@@ -1,6 +1,8 @@
 //! f16 and bf16 to f32 and back in registers, thirty-two at a time, on any instruction set.
 
-use fearless_simd::{ExtractToken, Select, Simd, SimdBase, SimdFloat, SimdNarrow, SimdWiden, f32x16, u16x32, u32x16};
+use fearless_simd::{
+    ExtractToken, Select, Simd, SimdBase, SimdFloat, SimdNarrow, SimdWiden, f32x16, u16x32, u32x16,
+};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
@@ -17,7 +19,12 @@ pub(in crate::cpu) trait Half: Sized + Copy {
 
 /// Widens whole chunks; exact.
 #[inline(always)]
-pub(in crate::cpu) fn widen<S: Simd, H: Half>(simd: S, from: &[H], to: &mut [f32], one: impl Fn(H) -> f32) {
+pub(in crate::cpu) fn widen<S: Simd, H: Half>(
+    simd: S,
+    from: &[H],
+    to: &mut [f32],
+    one: impl Fn(H) -> f32,
+) {
     let bits = H::bits(from);
     let whole = from.len() / CHUNK * CHUNK;
     simd.vectorize(
@@ -35,13 +42,19 @@ pub(in crate::cpu) fn widen<S: Simd, H: Half>(simd: S, from: &[H], to: &mut [f32
 
 /// Rounds whole chunks.
 #[inline(always)]
-pub(in crate::cpu) fn narrow<S: Simd, H: Half>(simd: S, from: &[f32], to: &mut [H], one: impl Fn(f32) -> H) {
+pub(in crate::cpu) fn narrow<S: Simd, H: Half>(
+    simd: S,
+    from: &[f32],
+    to: &mut [H],
+    one: impl Fn(f32) -> H,
+) {
     let whole = from.len() / CHUNK * CHUNK;
     let bits = H::bits_mut(to);
     simd.vectorize(
         #[inline(always)]
         || {
-            for (from, bits) in from.chunks_exact(CHUNK).zip(bits[..whole].chunks_exact_mut(CHUNK)) {
+            for (from, bits) in from.chunks_exact(CHUNK).zip(bits[..whole].chunks_exact_mut(CHUNK))
+            {
                 let low = H::narrow(f32x16::from_slice(simd, &from[..16]));
                 let high = H::narrow(f32x16::from_slice(simd, &from[16..]));
                 low.narrow(high).store_slice(bits);

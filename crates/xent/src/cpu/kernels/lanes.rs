@@ -4,7 +4,10 @@
 //! so that sums are taken in the same order everywhere; instruction sets differ only in whether a
 //! product and a sum are rounded once or twice.
 
-use fearless_simd::{Bytes, Select, Simd, SimdBase, SimdFloat, SimdFloatElement, SimdInt, SimdWiden, f32x16, f64x8, i32x16};
+use fearless_simd::{
+    Bytes, Select, Simd, SimdBase, SimdFloat, SimdFloatElement, SimdInt, SimdWiden, f32x16, f64x8,
+    i32x16,
+};
 
 use crate::Real;
 
@@ -82,7 +85,11 @@ pub(in crate::cpu) trait Lanes<S: Simd>: SimdFloat<S> {
         let end = Self::splat(self.token(), end);
         // In this order of operands x86 hands a NaN through, and NEON and WebAssembly do in any;
         // scalar code takes the number, relaxed WebAssembly what it likes.
-        if self.token().level().is_fallback() || cfg!(target_feature = "relaxed-simd") { self.simd_lt(end).select(end, self) } else { end.max(self) }
+        if self.token().level().is_fallback() || cfg!(target_feature = "relaxed-simd") {
+            self.simd_lt(end).select(end, self)
+        } else {
+            end.max(self)
+        }
     }
 
     /// e^r − 1 and 2^n times a power of two that the rounding constant `round` brings in, for x ≤
@@ -162,7 +169,8 @@ impl<S: Simd> Lanes<S> for f32x16<S> {
     const TANH_ENDS: f32 = -20.0;
     /// Minimax on |r| ≤ ½ ln 2, the cubic term a few last places lower: the largest errors, where r
     /// is near −½ ln 2, then stay within 1 ulp with and without fused products.
-    const EXP_SERIES: &'static [f32] = &[1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666e-1, 5e-1];
+    const EXP_SERIES: &'static [f32] =
+        &[1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666e-1, 5e-1];
     const ARTANH_SERIES: &'static [f32] = &[1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0];
 
     #[inline(always)]
@@ -208,7 +216,18 @@ impl<S: Simd> Lanes<S> for f64x8<S> {
         1.0 / 6.0,
         1.0 / 2.0,
     ];
-    const ARTANH_SERIES: &'static [f64] = &[1.0 / 21.0, 1.0 / 19.0, 1.0 / 17.0, 1.0 / 15.0, 1.0 / 13.0, 1.0 / 11.0, 1.0 / 9.0, 1.0 / 7.0, 1.0 / 5.0, 1.0 / 3.0];
+    const ARTANH_SERIES: &'static [f64] = &[
+        1.0 / 21.0,
+        1.0 / 19.0,
+        1.0 / 17.0,
+        1.0 / 15.0,
+        1.0 / 13.0,
+        1.0 / 11.0,
+        1.0 / 9.0,
+        1.0 / 7.0,
+        1.0 / 5.0,
+        1.0 / 3.0,
+    ];
 
     #[inline(always)]
     fn split(self) -> (Self, Self) {
@@ -217,7 +236,8 @@ impl<S: Simd> Lanes<S> for f64x8<S> {
         /// instruction sets have.
         const INTEGER: f64 = 4_503_599_627_370_496.0;
         let bits = self.to_bits() - ROOT;
-        let k = Self::from_bits(((bits + (1024 << 52)) >> 52) | INTEGER.to_bits()) - (INTEGER + 1024.0);
+        let k =
+            Self::from_bits(((bits + (1024 << 52)) >> 52) | INTEGER.to_bits()) - (INTEGER + 1024.0);
         let mantissa = Self::from_bits((bits & 0x000f_ffff_ffff_ffff) + ROOT);
         (k, mantissa - 1.0)
     }
@@ -247,7 +267,8 @@ impl<S: Simd> Wide<S> {
     #[inline(always)]
     pub(super) fn total(self) -> f64 {
         let lanes = (self.0[0] + self.0[1]).to_array();
-        let [a, b, c, d] = [lanes[0] + lanes[4], lanes[1] + lanes[5], lanes[2] + lanes[6], lanes[3] + lanes[7]];
+        let [a, b, c, d] =
+            [lanes[0] + lanes[4], lanes[1] + lanes[5], lanes[2] + lanes[6], lanes[3] + lanes[7]];
         (a + c) + (b + d)
     }
 }

@@ -83,8 +83,16 @@ impl Worst {
     }
 
     fn check(self, function: &str, instructions: Instructions, bar: f64) {
-        println!("{function} on {instructions}: at most {:.4} ulp off, at {:e}", self.ulps, self.at);
-        assert!(self.ulps <= bar, "{function} on {instructions}: {} ulp off at {:e}, bar {bar}", self.ulps, self.at);
+        println!(
+            "{function} on {instructions}: at most {:.4} ulp off, at {:e}",
+            self.ulps, self.at
+        );
+        assert!(
+            self.ulps <= bar,
+            "{function} on {instructions}: {} ulp off at {:e}, bar {bar}",
+            self.ulps,
+            self.at
+        );
     }
 }
 

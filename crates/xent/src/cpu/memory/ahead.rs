@@ -14,12 +14,21 @@ impl<T> Ahead<T> {
 
     /// Of a buffer that starts at `first`, classes `start..` of a row, up to `len`; those of the
     /// next row from the last class on; nothing where classes are not neighbours.
-    pub(in crate::cpu) fn new(first: *const T, layout: &Layout, row: usize, start: usize, len: usize) -> Self {
+    pub(in crate::cpu) fn new(
+        first: *const T,
+        layout: &Layout,
+        row: usize,
+        start: usize,
+        len: usize,
+    ) -> Self {
         let (row, start) = if start < layout.classes { (row, start) } else { (row + 1, 0) };
         if row >= layout.rows || layout.class_stride != 1 {
             return Self::NOTHING;
         }
-        Self { first: first.wrapping_offset(layout.row_start(row) + start as isize), len: len.min(layout.classes - start) }
+        Self {
+            first: first.wrapping_offset(layout.row_start(row) + start as isize),
+            len: len.min(layout.classes - start),
+        }
     }
 
     /// Fetches elements `start..start + len` as far as there are any.
@@ -27,7 +36,8 @@ impl<T> Ahead<T> {
     pub(in crate::cpu) fn fetch(&self, start: usize, len: usize) {
         if cfg!(target_arch = "x86_64") && start < self.len {
             let first = self.first.wrapping_add(start);
-            (0..(len * size_of::<T>()).div_ceil(LINE)).for_each(|line| prefetch(first.wrapping_byte_add(line * LINE).cast()));
+            (0..(len * size_of::<T>()).div_ceil(LINE))
+                .for_each(|line| prefetch(first.wrapping_byte_add(line * LINE).cast()));
         }
     }
 }
@@ -45,7 +55,8 @@ impl<T> TileAhead<T> {
     /// Of a buffer that starts at `first`, the tile of up to `rows` rows from `row` on; nothing
     /// where it is neither rows side by side nor one after another.
     pub(super) fn new(first: *const T, layout: &Layout, row: usize, rows: usize) -> Self {
-        let (classes, nothing) = (layout.classes, Self { first, class_stride: 0, classes: 0, len: 0 });
+        let (classes, nothing) =
+            (layout.classes, Self { first, class_stride: 0, classes: 0, len: 0 });
         if row >= layout.rows {
             return nothing;
         }
@@ -53,7 +64,9 @@ impl<T> TileAhead<T> {
         let (first, rows) = (first.wrapping_offset(run.start), rows.min(run.len));
         match (run.stride, layout.class_stride) {
             (1, class_stride) => Self { first, class_stride, classes, len: rows },
-            (stride, 1) if stride == classes as isize => Self { first, class_stride: 0, classes, len: rows * classes },
+            (stride, 1) if stride == classes as isize => {
+                Self { first, class_stride: 0, classes, len: rows * classes }
+            }
             _ => nothing,
         }
     }

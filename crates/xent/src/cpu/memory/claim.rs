@@ -34,7 +34,10 @@ impl<'a, T: Element> Memory<'a, T> {
     ///
     /// # Errors
     /// [`InputError::Shape`] where these are of two shapes.
-    pub(crate) fn with_gradient(logits: &'a Rows<'_, T>, gradient: &'a mut RowsMut<'_, T>) -> Result<Self, InputError> {
+    pub(crate) fn with_gradient(
+        logits: &'a Rows<'_, T>,
+        gradient: &'a mut RowsMut<'_, T>,
+    ) -> Result<Self, InputError> {
         if (gradient.rows(), gradient.classes()) != (logits.rows(), logits.classes()) {
             return Err(InputError::Shape {
                 name: "the gradient",
@@ -140,7 +143,13 @@ impl<T: Logit> ClaimedTile<'_, T> {
     /// Widens all logits, class by class: class k of the i-th row goes to `out[k·width + i]`.
     /// `flat` is room for as many.
     #[inline(always)]
-    pub(in crate::cpu) fn read<S: Simd>(&self, simd: S, width: usize, flat: &mut [T::Real], out: &mut [T::Real]) {
+    pub(in crate::cpu) fn read<S: Simd>(
+        &self,
+        simd: S,
+        width: usize,
+        flat: &mut [T::Real],
+        out: &mut [T::Real],
+    ) {
         // SAFETY: a claim's rows are rows of the memory, and nobody else has them.
         unsafe { self.memory.logits.read_tile(simd, self.rows(), width, flat, out) };
     }
@@ -148,7 +157,14 @@ impl<T: Logit> ClaimedTile<'_, T> {
     /// Rounds and writes the gradient from where [`read`](Self::read) puts logits, if there is to
     /// be one. `flat` and `rounded` are room for as many.
     #[inline(always)]
-    pub(in crate::cpu) fn write<S: Simd>(&mut self, simd: S, width: usize, values: &[T::Real], flat: &mut [T::Real], rounded: &mut [T]) {
+    pub(in crate::cpu) fn write<S: Simd>(
+        &mut self,
+        simd: S,
+        width: usize,
+        values: &[T::Real],
+        flat: &mut [T::Real],
+        rounded: &mut [T],
+    ) {
         if let Some(gradient) = &self.memory.gradient {
             // SAFETY: a claim's rows are rows of the memory, nobody else has them, and no reference
             // into them outlives a call of `read`.
@@ -184,21 +200,31 @@ impl<T: Logit> ClaimedClasses<'_, T> {
 
     /// As several claims of `len` classes each; the last may have fewer.
     #[inline(always)]
-    pub(in crate::cpu) fn pieces(&mut self, len: usize) -> impl Iterator<Item = ClaimedClasses<'_, T>> {
+    pub(in crate::cpu) fn pieces(
+        &mut self,
+        len: usize,
+    ) -> impl Iterator<Item = ClaimedClasses<'_, T>> {
         let (memory, row, mut left) = (self.memory, self.row, self.classes());
         std::iter::from_fn(
             #[inline(always)]
             move || {
                 let start = left.start;
                 left.start += len.min(left.len());
-                (start < left.start).then_some(ClaimedClasses { memory, row, classes: start..left.start })
+                (start < left.start).then_some(ClaimedClasses {
+                    memory,
+                    row,
+                    classes: start..left.start,
+                })
             },
         )
     }
 
     /// As [`pieces`](Self::pieces), each for a task of its own: what that wrote is visible to
     /// whomever its thread tells next, once its piece is dropped.
-    pub(in crate::cpu) fn shared_pieces(&mut self, len: usize) -> impl Iterator<Item = SharedPiece<'_, T>> {
+    pub(in crate::cpu) fn shared_pieces(
+        &mut self,
+        len: usize,
+    ) -> impl Iterator<Item = SharedPiece<'_, T>> {
         let memory = self.memory;
         self.pieces(len).map(move |classes| SharedPiece { classes, _fence: memory.fence() })
     }
@@ -233,7 +259,13 @@ impl<T: Logit> ClaimedClasses<'_, T> {
     /// # Panics
     /// If these are not all the claim's.
     #[inline(always)]
-    pub(in crate::cpu) fn write<S: Simd>(&mut self, simd: S, start: usize, values: &[T::Real], rounded: &mut [T]) {
+    pub(in crate::cpu) fn write<S: Simd>(
+        &mut self,
+        simd: S,
+        start: usize,
+        values: &[T::Real],
+        rounded: &mut [T],
+    ) {
         self.check(start, values.len());
         if let Some(gradient) = &self.memory.gradient {
             // SAFETY: a claim's row and classes are those of the memory, nobody else has them, and
@@ -258,7 +290,9 @@ impl<T: Logit> ClaimedClasses<'_, T> {
     ) -> bool {
         self.check(start, len);
         // SAFETY: as in `write`.
-        self.memory.gradient.as_ref().is_some_and(|gradient| unsafe { gradient.write_scaled(simd, self.row, start..start + len, entries, ahead) })
+        self.memory.gradient.as_ref().is_some_and(|gradient| unsafe {
+            gradient.write_scaled(simd, self.row, start..start + len, entries, ahead)
+        })
     }
 
     /// Logits of classes `start..` of any row, to be fetched ahead of time: see [`Ahead::new`].
@@ -268,7 +302,11 @@ impl<T: Logit> ClaimedClasses<'_, T> {
 
     #[inline(always)]
     fn check(&self, start: usize, len: usize) {
-        assert!(self.classes.start <= start && start <= self.classes.end && len <= self.classes.end - start);
+        assert!(
+            self.classes.start <= start
+                && start <= self.classes.end
+                && len <= self.classes.end - start
+        );
     }
 }
 
@@ -327,7 +365,10 @@ mod tests {
         all.next_row().unwrap();
         let mut row = all.next_row().unwrap();
         let mut pieces: Vec<_> = row.pieces(2).collect();
-        assert_eq!(pieces.iter().map(ClaimedClasses::classes).collect::<Vec<_>>(), [0..2, 2..4, 4..5]);
+        assert_eq!(
+            pieces.iter().map(ClaimedClasses::classes).collect::<Vec<_>>(),
+            [0..2, 2..4, 4..5]
+        );
         assert_eq!(pieces[1].logits(2, 2), Some(&[7.0, 8.0][..]));
         with_simd!(simd => pieces[1].write(simd, 3, &[-1.0], &mut [0.0]));
         assert_eq!(pieces[1].logits(2, 2), Some(&[7.0, -1.0][..]));
@@ -346,7 +387,8 @@ mod tests {
         let mut all = memory.claim();
         let mut row = all.next_row().unwrap();
         let mut piece = row.pieces(2).nth(1).unwrap();
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| access(&mut piece, start, len))).is_err()
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| access(&mut piece, start, len)))
+            .is_err()
     }
 
     #[test]
@@ -358,14 +400,23 @@ mod tests {
         let logits: Access = |piece, start, len| {
             piece.logits(start, len);
         };
-        let read: Access = |piece, start, len| with_simd!(simd => piece.read(simd, start, &mut [0.0; 8][..len]));
+        let read: Access =
+            |piece, start, len| with_simd!(simd => piece.read(simd, start, &mut [0.0; 8][..len]));
         let write: Access = |piece, start, len| with_simd!(simd => piece.write(simd, start, &[0.0; 8][..len], &mut [0.0; 8]));
-        for (name, access) in [("write_scaled", scaled), ("logits", logits), ("read", read), ("write", write)] {
+        for (name, access) in
+            [("write_scaled", scaled), ("logits", logits), ("read", read), ("write", write)]
+        {
             for (start, len) in [(2, 2), (2, 0), (4, 0), (3, 1)] {
-                assert!(!is_refused(access, start, len), "{name} of {len} classes from {start} on is refused");
+                assert!(
+                    !is_refused(access, start, len),
+                    "{name} of {len} classes from {start} on is refused"
+                );
             }
             for (start, len) in [(1, 1), (1, 2), (2, 3), (3, 2), (4, 1), (5, 0)] {
-                assert!(is_refused(access, start, len), "{name} of {len} classes from {start} on is not refused");
+                assert!(
+                    is_refused(access, start, len),
+                    "{name} of {len} classes from {start} on is not refused"
+                );
             }
         }
         assert!(is_refused(logits, 2, usize::MAX));
@@ -377,7 +428,10 @@ mod tests {
         let logits = Rows::new(&logits, 4).unwrap();
         for classes in [3, 6, 1] {
             let mut gradient = RowsMut::new(&mut gradient, classes).unwrap();
-            assert!(matches!(Memory::with_gradient(&logits, &mut gradient), Err(InputError::Shape { .. })));
+            assert!(matches!(
+                Memory::with_gradient(&logits, &mut gradient),
+                Err(InputError::Shape { .. })
+            ));
         }
     }
 }

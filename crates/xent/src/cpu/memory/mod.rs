@@ -6,15 +6,17 @@
 //! and none outside its buffer, goes three steps, each in the types:
 //!
 //! ```text
-//! Rows, RowsMut      a layout never leaves its buffer, and one for writing has no element at two places     view.rs
+//! Rows, RowsMut       a layout never leaves its buffer; one for writing has no element twice
 //!    │
-//! Memory             logits and gradient have one shape; nothing can be read or written through it          claim.rs
+//! Memory              logits and gradient have one shape; nothing is read or written through it
 //!    │ claim()
-//! ClaimedRows        rows that one task has for itself; split, never copied
-//!    │ next_tile()          │ next_row()
-//! ClaimedTile        ClaimedClasses         some rows, or some classes of one row: read by &self, written by &mut self
-//!                           │ pieces(), shared_pieces()
-//!                    ClaimedClasses         of some of these classes
+//! ClaimedRows         rows that one task has for itself; split, never copied
+//!    ├─ next_tile()
+//!    │  ClaimedTile       some of them             ┐ read by &self,
+//!    └─ next_row()                                 │ written by &mut self
+//!       ClaimedClasses    classes of one of them   ┘
+//!          └─ pieces(), shared_pieces()
+//!             ClaimedClasses    some of these classes
 //! ```
 //!
 //! A claim is made from a larger one that it borrows from, or that is smaller by it afterwards, as

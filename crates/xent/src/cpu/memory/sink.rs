@@ -53,7 +53,14 @@ impl<T: Logit> Sink<'_, T> {
     /// [streamed](Self::is_streamed), this thread makes a fence before another may look at what was
     /// written.
     #[inline(always)]
-    pub(super) unsafe fn write<S: Simd>(&self, simd: S, row: usize, start: usize, values: &[T::Real], rounded: &mut [T]) {
+    pub(super) unsafe fn write<S: Simd>(
+        &self,
+        simd: S,
+        row: usize,
+        start: usize,
+        values: &[T::Real],
+        rounded: &mut [T],
+    ) {
         debug_assert!(row < self.layout.rows && start + values.len() <= self.layout.classes);
         let stride = self.layout.class_stride;
         let first = self.layout.row_start(row) + start as isize * stride;
@@ -61,12 +68,15 @@ impl<T: Logit> Sink<'_, T> {
             for (k, &value) in values.iter().enumerate() {
                 // SAFETY: the layout's positions lie in the buffer, and no other reference to them
                 // is alive (contract).
-                unsafe { self.first.offset(first + k as isize * stride).write(T::from_real(value)) };
+                unsafe {
+                    self.first.offset(first + k as isize * stride).write(T::from_real(value))
+                };
             }
             return;
         }
         // SAFETY: as above; with stride 1 these positions are neighbours.
-        let block = unsafe { std::slice::from_raw_parts_mut(self.first.offset(first), values.len()) };
+        let block =
+            unsafe { std::slice::from_raw_parts_mut(self.first.offset(first), values.len()) };
         self.round(simd, values, block, rounded);
     }
 
@@ -92,7 +102,11 @@ impl<T: Logit> Sink<'_, T> {
         let first = self.layout.row_start(row) + classes.start as isize;
         // SAFETY: the layout's positions lie in the buffer, with stride 1 these are neighbours, and
         // no other reference to them is alive (contract).
-        let Some(out) = T::as_real_mut(unsafe { std::slice::from_raw_parts_mut(self.first.offset(first), classes.len()) }) else { return false };
+        let Some(out) = T::as_real_mut(unsafe {
+            std::slice::from_raw_parts_mut(self.first.offset(first), classes.len())
+        }) else {
+            return false;
+        };
         simd.vectorize(
             #[inline(always)]
             || write_scaled(simd, out, entries, self.streamed, ahead),
@@ -107,7 +121,15 @@ impl<T: Logit> Sink<'_, T> {
     /// The rows are rows of the layout, and no other thread reads or writes them meanwhile.
     /// Otherwise as [`write`](Self::write).
     #[inline(always)]
-    pub(super) unsafe fn write_tile<S: Simd>(&self, simd: S, rows: Range<usize>, width: usize, values: &[T::Real], flat: &mut [T::Real], rounded: &mut [T]) {
+    pub(super) unsafe fn write_tile<S: Simd>(
+        &self,
+        simd: S,
+        rows: Range<usize>,
+        width: usize,
+        values: &[T::Real],
+        flat: &mut [T::Real],
+        rounded: &mut [T],
+    ) {
         let (classes, class_stride) = (self.layout.classes, self.layout.class_stride);
         debug_assert!(rows.end <= self.layout.rows);
         assert!(rows.len() <= width && values.len() == classes * width);
@@ -119,23 +141,36 @@ impl<T: Logit> Sink<'_, T> {
                 for (k, values) in values.chunks_exact(width).enumerate() {
                     // SAFETY: the layout's positions lie in the buffer, these are neighbours, and
                     // no other reference to them is alive (contract).
-                    let out = unsafe { std::slice::from_raw_parts_mut(self.first.offset(run.start + k as isize * class_stride), len) };
+                    let out = unsafe {
+                        std::slice::from_raw_parts_mut(
+                            self.first.offset(run.start + k as isize * class_stride),
+                            len,
+                        )
+                    };
                     self.round(simd, &values[lane..][..len], out, rounded);
                 }
             } else if class_stride == 1 && run.stride == classes as isize {
                 let flat = &mut flat[..len * classes];
                 for (k, values) in values.chunks_exact(width).enumerate() {
-                    flat.chunks_exact_mut(classes).zip(&values[lane..]).for_each(|(row, value)| row[k] = *value);
+                    flat.chunks_exact_mut(classes)
+                        .zip(&values[lane..])
+                        .for_each(|(row, value)| row[k] = *value);
                 }
                 // SAFETY: as above.
-                let out = unsafe { std::slice::from_raw_parts_mut(self.first.offset(run.start), len * classes) };
+                let out = unsafe {
+                    std::slice::from_raw_parts_mut(self.first.offset(run.start), len * classes)
+                };
                 self.round(simd, flat, out, rounded);
             } else {
                 for i in 0..len {
                     let start = run.start + i as isize * run.stride;
                     for (k, values) in values.chunks_exact(width).enumerate() {
                         // SAFETY: as above, one position at a time.
-                        unsafe { self.first.offset(start + k as isize * class_stride).write(T::from_real(values[lane + i])) };
+                        unsafe {
+                            self.first
+                                .offset(start + k as isize * class_stride)
+                                .write(T::from_real(values[lane + i]))
+                        };
                     }
                 }
             }

@@ -46,7 +46,8 @@ impl<T: Logit> Source<'_, T> {
         debug_assert!(row < self.layout.rows && start + len <= self.layout.classes);
         let first = self.layout.row_start(row) + start as isize;
         // SAFETY: the layout's positions lie in the buffer, and with stride 1 these are neighbours.
-        (self.layout.class_stride == 1).then(|| unsafe { std::slice::from_raw_parts(self.first.offset(first), len) })
+        (self.layout.class_stride == 1)
+            .then(|| unsafe { std::slice::from_raw_parts(self.first.offset(first), len) })
     }
 
     /// Widens classes `start..start + out.len()` of a row.
@@ -55,7 +56,13 @@ impl<T: Logit> Source<'_, T> {
     /// `row` is less than the layout's rows, the classes are less than its classes, and no other
     /// thread writes them meanwhile.
     #[inline(always)]
-    pub(super) unsafe fn read<S: Simd>(&self, simd: S, row: usize, start: usize, out: &mut [T::Real]) {
+    pub(super) unsafe fn read<S: Simd>(
+        &self,
+        simd: S,
+        row: usize,
+        start: usize,
+        out: &mut [T::Real],
+    ) {
         debug_assert!(row < self.layout.rows && start + out.len() <= self.layout.classes);
         // SAFETY: nobody writes them meanwhile (contract), and the reference ends before this
         // thread writes them.
@@ -78,7 +85,14 @@ impl<T: Logit> Source<'_, T> {
     /// # Safety
     /// The rows are rows of the layout, and no other thread writes them meanwhile.
     #[inline(always)]
-    pub(super) unsafe fn read_tile<S: Simd>(&self, simd: S, rows: Range<usize>, width: usize, flat: &mut [T::Real], out: &mut [T::Real]) {
+    pub(super) unsafe fn read_tile<S: Simd>(
+        &self,
+        simd: S,
+        rows: Range<usize>,
+        width: usize,
+        flat: &mut [T::Real],
+        out: &mut [T::Real],
+    ) {
         let (classes, class_stride) = (self.layout.classes, self.layout.class_stride);
         debug_assert!(rows.end <= self.layout.rows);
         assert!(rows.len() <= width && out.len() == classes * width);
@@ -90,23 +104,35 @@ impl<T: Logit> Source<'_, T> {
                 for (k, out) in out.chunks_exact_mut(width).enumerate() {
                     // SAFETY: the layout's positions lie in the buffer, these are neighbours, and
                     // nobody writes them meanwhile (contract).
-                    let values = unsafe { std::slice::from_raw_parts(self.first.offset(run.start + k as isize * class_stride), len) };
+                    let values = unsafe {
+                        std::slice::from_raw_parts(
+                            self.first.offset(run.start + k as isize * class_stride),
+                            len,
+                        )
+                    };
                     T::widen(simd, values, &mut out[lane..][..len]);
                 }
             } else if class_stride == 1 && run.stride == classes as isize {
                 // SAFETY: as above.
-                let values = unsafe { std::slice::from_raw_parts(self.first.offset(run.start), len * classes) };
+                let values = unsafe {
+                    std::slice::from_raw_parts(self.first.offset(run.start), len * classes)
+                };
                 let flat = &mut flat[..len * classes];
                 T::widen(simd, values, flat);
                 for (k, out) in out.chunks_exact_mut(width).enumerate() {
-                    out[lane..][..len].iter_mut().zip(flat.chunks_exact(classes)).for_each(|(out, row)| *out = row[k]);
+                    out[lane..][..len]
+                        .iter_mut()
+                        .zip(flat.chunks_exact(classes))
+                        .for_each(|(out, row)| *out = row[k]);
                 }
             } else {
                 for i in 0..len {
                     let start = run.start + i as isize * run.stride;
                     for (k, out) in out.chunks_exact_mut(width).enumerate() {
                         // SAFETY: as above, one position at a time.
-                        out[lane + i] = unsafe { self.first.offset(start + k as isize * class_stride).read() }.to_real();
+                        out[lane + i] =
+                            unsafe { self.first.offset(start + k as isize * class_stride).read() }
+                                .to_real();
                     }
                 }
             }

@@ -18,7 +18,13 @@ pub(in crate::cpu) struct ScaledRow<'e, R> {
 
 /// Past the cache, if `streamed`: whole lines of `out` are; the ends of it go through the cache.
 #[inline(always)]
-pub(super) fn write_scaled<S: Simd, R: Lane>(simd: S, out: &mut [R], entries: ScaledRow<'_, R>, streamed: bool, ahead: impl Fn(usize, usize)) {
+pub(super) fn write_scaled<S: Simd, R: Lane>(
+    simd: S,
+    out: &mut [R],
+    entries: ScaledRow<'_, R>,
+    streamed: bool,
+    ahead: impl Fn(usize, usize),
+) {
     let ScaledRow { e, a, b, hot } = entries;
     let lanes = R::Lanes::<S>::LEN;
     let (a, b) = (R::Lanes::<S>::splat(simd, a), R::Lanes::<S>::splat(simd, b));
@@ -32,20 +38,28 @@ pub(super) fn write_scaled<S: Simd, R: Lane>(simd: S, out: &mut [R], entries: Sc
             out[from..to].copy_from_slice(&vector.as_slice()[from - start..][..to - from]);
         }
     }
-    let line_of = |hot: Option<(usize, R)>| hot.map_or(usize::MAX, |(class, _)| class.wrapping_sub(head) / lanes);
+    let line_of = |hot: Option<(usize, R)>| {
+        hot.map_or(usize::MAX, |(class, _)| class.wrapping_sub(head) / lanes)
+    };
     let special = [line_of(hot[0]), line_of(hot[1])];
-    for (i, (out, e)) in out[head..body].chunks_exact_mut(lanes).zip(e[head..].chunks_exact(lanes)).enumerate() {
+    for (i, (out, e)) in
+        out[head..body].chunks_exact_mut(lanes).zip(e[head..].chunks_exact(lanes)).enumerate()
+    {
         let from = head + i * lanes;
         ahead(from, lanes);
         let line = R::Lanes::<S>::from_slice(simd, e).mul_add(a, b);
-        let put = |line: R::Lanes<S>, out: &mut [R]| if streamed { stream_line(simd, line.as_slice(), out) } else { line.store_slice(out) };
+        let put = |line: R::Lanes<S>, out: &mut [R]| {
+            if streamed { stream_line(simd, line.as_slice(), out) } else { line.store_slice(out) }
+        };
         if i != special[0] && i != special[1] {
             put(line, out);
             continue;
         }
         let mut line = line;
         for (class, value) in hot.into_iter().flatten() {
-            if let Some(entry) = class.checked_sub(from).and_then(|k| line.as_mut_slice().get_mut(k)) {
+            if let Some(entry) =
+                class.checked_sub(from).and_then(|k| line.as_mut_slice().get_mut(k))
+            {
                 *entry = value;
             }
         }
@@ -68,7 +82,9 @@ pub(super) fn stream<S: Simd, T: Element>(simd: S, from: &[T], to: &mut [T]) {
     let tail = head + lines * per_line;
     to[..head].copy_from_slice(&from[..head]);
     to[tail..].copy_from_slice(&from[tail..]);
-    for (from, to) in from[head..tail].chunks_exact(per_line).zip(to[head..tail].chunks_exact_mut(per_line)) {
+    for (from, to) in
+        from[head..tail].chunks_exact(per_line).zip(to[head..tail].chunks_exact_mut(per_line))
+    {
         stream_line(simd, from, to);
     }
 }
@@ -108,7 +124,11 @@ struct AlignedLine([u8; LINE]);
 impl<'l> Line<'l> {
     #[inline(always)]
     fn new<T: Element>(from: &'l [T], to: &'l mut [T]) -> Self {
-        assert!(size_of_val(from) == LINE && size_of_val(to) == LINE && to.as_ptr().addr().is_multiple_of(align_of::<AlignedLine>()));
+        assert!(
+            size_of_val(from) == LINE
+                && size_of_val(to) == LINE
+                && to.as_ptr().addr().is_multiple_of(align_of::<AlignedLine>())
+        );
         // SAFETY: they have a line's length, `to` its alignment, and numbers are bytes without
         // padding, of any value.
         unsafe { Self { from: &*from.as_ptr().cast(), to: &mut *to.as_mut_ptr().cast() } }
@@ -123,7 +143,12 @@ fearless_simd::kernel!(
     fn stream_512(avx512: Avx512, line: Line<'_>) {
         use std::arch::x86_64::{_mm512_loadu_si512, _mm512_stream_si512};
         // SAFETY: both are 64 bytes, `to` at a multiple of that.
-        unsafe { _mm512_stream_si512(line.to.0.as_mut_ptr().cast(), _mm512_loadu_si512(line.from.as_ptr().cast())) };
+        unsafe {
+            _mm512_stream_si512(
+                line.to.0.as_mut_ptr().cast(),
+                _mm512_loadu_si512(line.from.as_ptr().cast()),
+            )
+        };
     }
 );
 
@@ -134,7 +159,12 @@ fearless_simd::kernel!(
         use std::arch::x86_64::{_mm256_loadu_si256, _mm256_stream_si256};
         for (from, to) in line.from.chunks_exact(32).zip(line.to.0.chunks_exact_mut(32)) {
             // SAFETY: both are 32 bytes, `to` at a multiple of that.
-            unsafe { _mm256_stream_si256(to.as_mut_ptr().cast(), _mm256_loadu_si256(from.as_ptr().cast())) };
+            unsafe {
+                _mm256_stream_si256(
+                    to.as_mut_ptr().cast(),
+                    _mm256_loadu_si256(from.as_ptr().cast()),
+                )
+            };
         }
     }
 );

@@ -21,7 +21,12 @@ use crate::{Element, Real};
 
 impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     /// The entropy floor of a row, which the claim has all classes of.
-    pub(in crate::cpu) fn floor(&mut self, plan: &RowPlan, folded: &Folded, row: &ClaimedClasses<'_, T>) -> f64 {
+    pub(in crate::cpu) fn floor(
+        &mut self,
+        plan: &RowPlan,
+        folded: &Folded,
+        row: &ClaimedClasses<'_, T>,
+    ) -> f64 {
         folded.floor.unwrap_or_else(|| {
             let mut sum = Sum::default();
             for (start, len) in blocks(row.classes()) {
@@ -36,7 +41,14 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     }
 
     /// A block's part of the floor of a dense target: y = τ·t + γ·v.
-    fn dense_floor(&mut self, plan: &RowPlan, folded: &Folded, row: &ClaimedClasses<'_, T>, start: usize, len: usize) -> f64 {
+    fn dense_floor(
+        &mut self,
+        plan: &RowPlan,
+        folded: &Folded,
+        row: &ClaimedClasses<'_, T>,
+        start: usize,
+        len: usize,
+    ) -> f64 {
         let (on, total) = (folded.coefficients, folded.target_mass());
         let (simd, whole, narrow) = (self.simd, padded(len), T::Real::from_f64);
         let t = target(simd, self.call, plan.row, start, len, &mut self.t, &mut self.wide, None);
@@ -71,13 +83,24 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
         if is_normal {
             block::entropy(simd, &self.g[..whole], T::Real::ONE, T::Real::ZERO, total)
         } else {
-            self.g[..len].iter().map(|y| -relative_entropy_term(y.to_f64(), total)).collect::<Sum>().total()
+            self.g[..len]
+                .iter()
+                .map(|y| -relative_entropy_term(y.to_f64(), total))
+                .collect::<Sum>()
+                .total()
         }
     }
 
     /// A block's part of the floor of one or two hot classes and a prior: y = γ·v + Σ β_j·[k =
     /// hot_j], in f64.
-    fn sparse_floor(&mut self, plan: &RowPlan, folded: &Folded, row: &ClaimedClasses<'_, T>, start: usize, len: usize) -> f64 {
+    fn sparse_floor(
+        &mut self,
+        plan: &RowPlan,
+        folded: &Folded,
+        row: &ClaimedClasses<'_, T>,
+        start: usize,
+        len: usize,
+    ) -> f64 {
         let (target, total) = (folded.coefficients, folded.target_mass());
         let whole = padded(len);
         self.wide[..whole].fill(0.0);
@@ -90,18 +113,27 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
             let weights = self.call.plan.table().class_weights();
             for (k, (y, z)) in self.wide[..len].iter_mut().zip(&*self.z).enumerate() {
                 let out = renormalises && *z == T::Real::NEG_INFINITY;
-                *y *= if out { 0.0 } else { target.gamma * weights.map_or(1.0, |weights| weights[start + k]) };
+                *y *= if out {
+                    0.0
+                } else {
+                    target.gamma * weights.map_or(1.0, |weights| weights[start + k])
+                };
             }
         }
         for (hot, beta) in plan.hot().iter().zip(target.beta) {
-            if let Some(y) = hot.class.checked_sub(start).and_then(|k| self.wide[..len].get_mut(k)) {
+            if let Some(y) = hot.class.checked_sub(start).and_then(|k| self.wide[..len].get_mut(k))
+            {
                 *y += beta;
             }
         }
         if (1e-200..1e200).contains(&total) {
             block::entropy(self.simd, &self.wide[..whole], 1.0, 0.0, total)
         } else {
-            self.wide[..len].iter().map(|&y| -relative_entropy_term(y, total)).collect::<Sum>().total()
+            self.wide[..len]
+                .iter()
+                .map(|&y| -relative_entropy_term(y, total))
+                .collect::<Sum>()
+                .total()
         }
     }
 }

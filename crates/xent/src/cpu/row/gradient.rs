@@ -3,11 +3,13 @@
 //! For each block, from its saved e = e^(z − reference):
 //!
 //! ```text
-//! g  ← a·e + b          a = α·factor·e^(reference − m) / (1 + rest)      b = −γ·factor where v is 1 everywhere, else 0
+//! g  ← a·e + b          a = α·factor·e^(reference − m) / (1 + rest)
+//!                       b = −γ·factor where v is 1 everywhere, else 0
 //! g  ← g − γ·factor·v   where v is not 1 everywhere
 //! g  ← g − τ·factor·t   where there is a dense target
 //! g  ← g·slope(z)       under a softcap
-//! g  ← 0                on classes that are not allowed; where masks renormalise the prior, on all masked ones
+//! g  ← 0                on classes that are not allowed, and on all masked ones where masks
+//!                       renormalise the prior
 //! g_hot ← its own entry, formed in f64 and rounded once
 //! ```
 //!
@@ -30,7 +32,12 @@ use crate::{Element, Real};
 
 impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     /// [`gradient`](Self::gradient) for a task of its own.
-    pub(in crate::cpu) fn gradient_of_piece(&mut self, row: &RowGradient<'_>, piece: &mut ClaimedClasses<'_, T>, saved: &SavedPiece<'_, T::Real>) {
+    pub(in crate::cpu) fn gradient_of_piece(
+        &mut self,
+        row: &RowGradient<'_>,
+        piece: &mut ClaimedClasses<'_, T>,
+        saved: &SavedPiece<'_, T::Real>,
+    ) {
         self.simd.vectorize(
             #[inline(always)]
             || self.gradient(row, piece, saved),
@@ -39,13 +46,23 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
 
     /// The gradient of a piece, from what was saved of it.
     #[inline(always)]
-    pub(super) fn gradient(&mut self, row: &RowGradient<'_>, piece: &mut ClaimedClasses<'_, T>, saved: &SavedPiece<'_, T::Real>) {
+    pub(super) fn gradient(
+        &mut self,
+        row: &RowGradient<'_>,
+        piece: &mut ClaimedClasses<'_, T>,
+        saved: &SavedPiece<'_, T::Real>,
+    ) {
         let RowGradient { plan, stats, .. } = *row;
         let (simd, call) = (self.simd, self.call);
         let narrow = T::Real::from_f64;
-        let (allowed, renormalises, softcap) = (call.plan.allowed(plan.row), call.plan.table().renormalises(), call.transform.softcap);
+        let (allowed, renormalises, softcap) =
+            (call.plan.allowed(plan.row), call.plan.table().renormalises(), call.transform.softcap);
         let uniform = matches!(call.prior, PriorVector::Uniform) || row.on_prior() == 0.0;
-        let plain = uniform && !renormalises && softcap.is_none() && allowed.is_none() && !call.plan.dense_targets();
+        let plain = uniform
+            && !renormalises
+            && softcap.is_none()
+            && allowed.is_none()
+            && !call.plan.dense_targets();
         let on_exp = row.on_exp();
         let hot: [Option<(usize, T::Real)>; 2] = std::array::from_fn(|j| self.hot(row, j));
         for (block, (start, len)) in blocks(piece.classes()).enumerate() {
@@ -53,7 +70,11 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
             let below = saved.references[block].to_f64() - stats.max;
             let on_block = narrow(if below == 0.0 { on_exp } else { on_exp * below.exp() });
             let everywhere = narrow(if uniform { -row.on_prior() } else { 0.0 });
-            let hot = hot.map(|hot| hot.and_then(|(class, value)| Some((class.checked_sub(start).filter(|&k| k < len)?, value))));
+            let hot = hot.map(|hot| {
+                hot.and_then(|(class, value)| {
+                    Some((class.checked_sub(start).filter(|&k| k < len)?, value))
+                })
+            });
             let next = piece.ahead(piece.row() + 1, start, BLOCK);
             let ahead = |from, len| next.fetch(from, len);
             let e = match saved.e.get(block * BLOCK..).filter(|e| !e.is_empty()) {
@@ -63,7 +84,15 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
                     &self.e[..whole]
                 }
             };
-            if plain && piece.write_scaled(simd, start, len, ScaledRow { e, a: on_block, b: everywhere, hot }, ahead) {
+            if plain
+                && piece.write_scaled(
+                    simd,
+                    start,
+                    len,
+                    ScaledRow { e, a: on_block, b: everywhere, hot },
+                    ahead,
+                )
+            {
                 continue;
             }
             block::scaled(simd, e, on_block, everywhere, &mut self.g[..whole], ahead);
@@ -71,7 +100,11 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
                 if matches!(call.prior, PriorVector::PerRow) {
                     self.load_own_prior(plan, start, len);
                 }
-                let v = if let PriorVector::Shared { weighted, .. } = &call.prior { &weighted[start..][..whole] } else { &self.v[..whole] };
+                let v = if let PriorVector::Shared { weighted, .. } = &call.prior {
+                    &weighted[start..][..whole]
+                } else {
+                    &self.v[..whole]
+                };
                 block::add_scaled(simd, &mut self.g[..whole], v, narrow(-row.on_prior()));
             }
             if call.plan.dense_targets() {
@@ -103,13 +136,27 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
 
     /// e^(z − reference) of a block into `self.e`, for rows too long to save it: to the same bits
     /// as in the first sweep.
-    fn exponentials_again(&mut self, piece: &ClaimedClasses<'_, T>, start: usize, len: usize, reference: T::Real) {
+    fn exponentials_again(
+        &mut self,
+        piece: &ClaimedClasses<'_, T>,
+        start: usize,
+        len: usize,
+        reference: T::Real,
+    ) {
         if self.e.is_empty() {
             self.e = Buffer::new(padded(BLOCK), T::Real::ZERO);
         }
         load(self.simd, self.call, piece, start, len, &mut self.z);
         let next = piece.ahead(piece.row(), start + len, BLOCK);
-        block::exponentials(self.simd, &self.z[..len], reference, &mut self.e[..padded(len)], None, true, |from, len| next.fetch(from, len));
+        block::exponentials(
+            self.simd,
+            &self.z[..len],
+            reference,
+            &mut self.e[..padded(len)],
+            None,
+            true,
+            |from, len| next.fetch(from, len),
+        );
     }
 
     /// The `j`-th hot class and its entry; `None` if there is none, or masks make it 0.
@@ -121,7 +168,12 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     }
 
     /// Writes one value to every class of a row, and 0 to those that are not allowed.
-    pub(in crate::cpu) fn fill(&mut self, row: &mut ClaimedClasses<'_, T>, value: f64, allowed: Option<&[bool]>) {
+    pub(in crate::cpu) fn fill(
+        &mut self,
+        row: &mut ClaimedClasses<'_, T>,
+        value: f64,
+        allowed: Option<&[bool]>,
+    ) {
         for (start, len) in blocks(row.classes()) {
             self.g[..len].fill(T::Real::from_f64(value));
             overwrite_masked(&mut self.g[..len], allowed, start, T::Real::ZERO);

@@ -36,10 +36,22 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
 
 /// Transformed logits of a block into `z`, which is whole chunks; beyond them, any value.
 #[inline(always)]
-pub(super) fn load<S: Simd, T: Logit>(simd: S, call: &Call<'_, T>, claim: &ClaimedClasses<'_, T>, start: usize, len: usize, z: &mut [T::Real]) {
+pub(super) fn load<S: Simd, T: Logit>(
+    simd: S,
+    call: &Call<'_, T>,
+    claim: &ClaimedClasses<'_, T>,
+    start: usize,
+    len: usize,
+    z: &mut [T::Real],
+) {
     claim.read(simd, start, &mut z[..len]);
     if !call.transform.is_identity() {
-        block::transform(simd, &mut z[..padded(len)], call.transform.temperature, call.transform.softcap);
+        block::transform(
+            simd,
+            &mut z[..padded(len)],
+            call.transform.temperature,
+            call.transform.softcap,
+        );
     }
     overwrite_masked(&mut z[..len], call.plan.allowed(claim.row()), start, T::Real::NEG_INFINITY);
 }
@@ -66,7 +78,11 @@ pub(super) fn target<'t, S: Simd, T: Logit>(
     let room = &mut room[..padded(len)];
     let (t, beyond) = room.split_at_mut(len);
     beyond.fill(T::Real::ZERO);
-    if call.plan.probabilities().is_some_and(|probabilities| T::Real::read(simd, probabilities, row, start, t)) {
+    if call
+        .plan
+        .probabilities()
+        .is_some_and(|probabilities| T::Real::read(simd, probabilities, row, start, t))
+    {
         running.into_iter().for_each(|running| target_peak(simd, t, start, running));
     } else {
         let wide = &mut wide[..len];
@@ -90,7 +106,15 @@ fn target_peak<S: Simd, R: Lane>(simd: S, t: &[R], start: usize, running: &mut R
 /// Puts `value` on the classes that the mask does not allow; `values` are those of the classes from
 /// `start` on.
 #[inline(always)]
-pub(super) fn overwrite_masked<R: Lane>(values: &mut [R], allowed: Option<&[bool]>, start: usize, value: R) {
+pub(super) fn overwrite_masked<R: Lane>(
+    values: &mut [R],
+    allowed: Option<&[bool]>,
+    start: usize,
+    value: R,
+) {
     let Some(allowed) = allowed else { return };
-    values.iter_mut().zip(&allowed[start..]).for_each(|(entry, allowed)| *entry = select_unpredictable(*allowed, *entry, value));
+    values
+        .iter_mut()
+        .zip(&allowed[start..])
+        .for_each(|(entry, allowed)| *entry = select_unpredictable(*allowed, *entry, value));
 }

@@ -4,10 +4,10 @@
 //!
 //! ```text
 //! row      K classes
-//! piece    65,536 classes      knows nothing of the others until their statistics merge: a long row's
-//!                              pieces are shared out over threads
+//! piece    65,536 classes      knows nothing of the others until their statistics merge: the
+//!                              pieces of a long row are shared out over threads
 //! block     2,048 classes      fits the first-level cache
-//! segment   8 vectors          what is added up in lanes of the logits' own type (kernels/block.rs)
+//! segment       8 vectors      is added up in lanes of the logits' own type (kernels/block.rs)
 //! ```
 //!
 //! Two sweeps, of which only the first reads the row from memory:
@@ -39,7 +39,12 @@ use crate::rules::{FloorMemo, RowGradient, RowParts, RowPlan, RowStats};
 impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     /// The loss of a row, which the claim has all classes of; `None` if it is ignored.
     #[inline(always)]
-    pub(super) fn forward(&mut self, row: &mut ClaimedClasses<'_, T>, plan: &mut RowPlan, memo: &mut FloorMemo) -> Option<RowParts> {
+    pub(super) fn forward(
+        &mut self,
+        row: &mut ClaimedClasses<'_, T>,
+        plan: &mut RowPlan,
+        memo: &mut FloorMemo,
+    ) -> Option<RowParts> {
         self.call.plan.row_into(row.row(), plan).then_some(())?;
         let mut running = RowStats::EMPTY;
         for piece in row.pieces(PIECE) {
@@ -70,9 +75,20 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
         let stats = running;
         let folded = self.call.plan.fold(plan, &stats, memo);
         let parts = folded.parts(self.floor(plan, &folded, row));
-        match RowGradient::new(plan, &stats, &folded, self.call.factors.of(row.row()), self.call.transform) {
-            Ok(gradient) => row.pieces(PIECE).zip(saved.pieces()).for_each(|(mut piece, saved)| self.gradient(&gradient, &mut piece, &saved)),
-            Err(value) => self.fill(row, value, self.call.plan.allowed(row.row()).filter(|_| value.is_nan())),
+        match RowGradient::new(
+            plan,
+            &stats,
+            &folded,
+            self.call.factors.of(row.row()),
+            self.call.transform,
+        ) {
+            Ok(gradient) => row
+                .pieces(PIECE)
+                .zip(saved.pieces())
+                .for_each(|(mut piece, saved)| self.gradient(&gradient, &mut piece, &saved)),
+            Err(value) => {
+                self.fill(row, value, self.call.plan.allowed(row.row()).filter(|_| value.is_nan()))
+            }
         }
         Some(parts)
     }

@@ -61,14 +61,27 @@ pub(in crate::cpu) struct SavedPiece<'k, R> {
 impl<R: Lane> SavedRow<R> {
     pub(in crate::cpu) fn new<T: Logit<Real = R>>(call: &Call<'_, T>) -> Self {
         let classes = call.classes();
-        let saved = |needed: bool| Buffer::new(if needed && classes <= LONGEST_SAVED { padded(classes) } else { 0 }, R::ZERO);
-        Self { e: saved(true), z: saved(call.gradient_asks_for_logits()), references: vec![R::ZERO; classes.div_ceil(BLOCK)] }
+        let saved = |needed: bool| {
+            Buffer::new(
+                if needed && classes <= LONGEST_SAVED { padded(classes) } else { 0 },
+                R::ZERO,
+            )
+        };
+        Self {
+            e: saved(true),
+            z: saved(call.gradient_asks_for_logits()),
+            references: vec![R::ZERO; classes.div_ceil(BLOCK)],
+        }
     }
 
     pub(in crate::cpu) fn pieces(&mut self) -> impl Iterator<Item = SavedPiece<'_, R>> {
         let (mut e, mut z) = (self.e.chunks_mut(PIECE), self.z.chunks_mut(PIECE));
         let references = self.references.chunks_mut(PIECE / BLOCK);
-        references.map(move |references| SavedPiece { e: e.next().unwrap_or_default(), z: z.next().unwrap_or_default(), references })
+        references.map(move |references| SavedPiece {
+            e: e.next().unwrap_or_default(),
+            z: z.next().unwrap_or_default(),
+            references,
+        })
     }
 }
 
@@ -84,7 +97,11 @@ impl<'a, S: Simd, T: Logit> RowWorker<'a, S, T> {
             g: buffer(true),
             e: Buffer::default(),
             v: buffer(own_prior),
-            plain_v: buffer(own_prior && call.plan.table().renormalises() && call.plan.table().class_weights().is_some()),
+            plain_v: buffer(
+                own_prior
+                    && call.plan.table().renormalises()
+                    && call.plan.table().class_weights().is_some(),
+            ),
             t: buffer(call.plan.dense_targets()),
             wide: Buffer::new(len, 0.0),
             rounded: Buffer::new(len, T::ZERO),

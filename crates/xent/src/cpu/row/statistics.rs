@@ -47,7 +47,12 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
 
     /// The statistics of a piece; saves what its gradient needs.
     #[inline(always)]
-    pub(super) fn statistics(&mut self, plan: &RowPlan, piece: &ClaimedClasses<'_, T>, mut saved: Option<&mut SavedPiece<'_, T::Real>>) -> RowStats {
+    pub(super) fn statistics(
+        &mut self,
+        plan: &RowPlan,
+        piece: &ClaimedClasses<'_, T>,
+        mut saved: Option<&mut SavedPiece<'_, T::Real>>,
+    ) -> RowStats {
         let (simd, call) = (self.simd, self.call);
         let mut running = RowStats::EMPTY;
         let uniform = matches!(call.prior, PriorVector::Uniform);
@@ -84,12 +89,25 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
             }
             // All classes so far are masked, or NaN. Any finite reference serves, and NaN still
             // reaches the sums.
-            let reference = if running.max == f64::NEG_INFINITY { T::Real::ZERO } else { T::Real::from_f64(running.max) };
+            let reference = if running.max == f64::NEG_INFINITY {
+                T::Real::ZERO
+            } else {
+                T::Real::from_f64(running.max)
+            };
             if plan.prior_scale.is_some() && !uniform {
                 self.add_prior(plan, z, start, reference, masked, &mut running);
             }
             if call.plan.dense_targets() {
-                let t = target(simd, call, plan.row, start, len, &mut self.t, &mut self.wide, Some(&mut running));
+                let t = target(
+                    simd,
+                    call,
+                    plan.row,
+                    start,
+                    len,
+                    &mut self.t,
+                    &mut self.wide,
+                    Some(&mut running),
+                );
                 running.target.add(block::against(simd, z, t, reference, masked));
             }
             if let Some(saved) = reference_of_block {
@@ -115,14 +133,25 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     }
 
     /// Sums a block against the prior's v.
-    fn add_prior(&mut self, plan: &RowPlan, z: &[T::Real], start: usize, reference: T::Real, masked: bool, running: &mut RowStats) {
+    fn add_prior(
+        &mut self,
+        plan: &RowPlan,
+        z: &[T::Real],
+        start: usize,
+        reference: T::Real,
+        masked: bool,
+        running: &mut RowStats,
+    ) {
         if matches!(self.call.prior, PriorVector::PerRow) {
             self.load_own_prior(plan, start, z.len());
         }
         let len = padded(z.len());
         let against = |v: &[T::Real]| block::against(self.simd, z, v, reference, masked);
         let (mut part, plain) = match &self.call.prior {
-            PriorVector::Shared { weighted, plain } => (against(&weighted[start..][..len]), plain.as_ref().map(|plain| against(&plain[start..][..len]))),
+            PriorVector::Shared { weighted, plain } => (
+                against(&weighted[start..][..len]),
+                plain.as_ref().map(|plain| against(&plain[start..][..len])),
+            ),
             _ => (against(&self.v[..len]), self.plain_v.get(..len).map(against)),
         };
         // Where masks renormalise the prior, they share it out before class weights apply.

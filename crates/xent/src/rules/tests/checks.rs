@@ -1,9 +1,17 @@
 use super::noise;
 use crate::rules::Plan;
-use crate::{Batch, ClassIndices, Config, Element, InputError, Lambda, Real, RowOption, Rows, Targets, bf16, f16};
+use crate::{
+    Batch, ClassIndices, Config, Element, InputError, Lambda, Real, RowOption, Rows, Targets, bf16,
+    f16,
+};
 
 /// The number of ignored rows, or the error.
-fn check(config: &Config, batch: Batch<'_>, rows: usize, classes: usize) -> Result<usize, InputError> {
+fn check(
+    config: &Config,
+    batch: Batch<'_>,
+    rows: usize,
+    classes: usize,
+) -> Result<usize, InputError> {
     let criterion = config.clone().build().unwrap();
     Plan::new(&criterion, &batch, rows, classes).map(|plan| plan.ignored())
 }
@@ -12,7 +20,8 @@ fn class(row: usize, value: i64, classes: usize) -> Result<usize, InputError> {
     Err(InputError::Class { row, value, classes })
 }
 
-/// `bad` in one row or another among `good` ones, with no ignore index, one or several, with and without a mask.
+/// `bad` in one row or another among `good` ones, with no ignore index, one or several, with and
+/// without a mask.
 fn one_bad_label<'a, T: Copy>(good: T, bad: T, value: i64, classes: usize, memory: &'a mut Vec<T>)
 where
     for<'b> ClassIndices<'b>: From<&'b [T]>,
@@ -24,12 +33,30 @@ where
             memory[row] = bad;
             let mask: Vec<bool> = (0..rows).map(|masked| masked == row).collect();
             for ignore in [vec![], vec![-5], vec![-5, -7, i64::MAX - 1]] {
-                let config = ignore.iter().fold(Config::new(), |config, &index| config.ignore_index(index));
+                let config =
+                    ignore.iter().fold(Config::new(), |config, &index| config.ignore_index(index));
                 let labels = || Targets::Classes(ClassIndices::from(memory.as_slice()));
-                assert_eq!(check(&config, Batch::new(labels()), rows, classes), class(row, value, classes));
-                assert_eq!(check(&config, Batch::new(labels()).ignored_rows(&vec![false; rows]), rows, classes), class(row, value, classes));
-                assert_eq!(check(&config, Batch::new(labels()).ignored_rows(&mask), rows, classes), Ok(1));
-                assert_eq!(check(&config.clone().ignore_index(value), Batch::new(labels()), rows, classes), Ok(1));
+                assert_eq!(
+                    check(&config, Batch::new(labels()), rows, classes),
+                    class(row, value, classes)
+                );
+                assert_eq!(
+                    check(
+                        &config,
+                        Batch::new(labels()).ignored_rows(&vec![false; rows]),
+                        rows,
+                        classes
+                    ),
+                    class(row, value, classes)
+                );
+                assert_eq!(
+                    check(&config, Batch::new(labels()).ignored_rows(&mask), rows, classes),
+                    Ok(1)
+                );
+                assert_eq!(
+                    check(&config.clone().ignore_index(value), Batch::new(labels()), rows, classes),
+                    Ok(1)
+                );
             }
         }
     }
@@ -80,13 +107,22 @@ fn labels_of_every_type_are_checked_at_both_ends() {
 #[test]
 fn ignore_indices_inside_and_outside_the_classes_are_counted() {
     let mut random = noise(1);
-    let labels: Vec<i64> = (0..1000).map(|_| [-100, 0, 1, 2, 3, 9][(random() * 6.0) as usize]).collect();
+    let labels: Vec<i64> =
+        (0..1000).map(|_| [-100, 0, 1, 2, 3, 9][(random() * 6.0) as usize]).collect();
     let mask: Vec<bool> = (0..1000).map(|_| random() < 0.3).collect();
-    for ignore in [vec![-100, 9], vec![9, 1, -100], vec![-100, 9, 0, 1, 2, 3, 77], vec![-100, -100, 9]] {
+    for ignore in
+        [vec![-100, 9], vec![9, 1, -100], vec![-100, 9, 0, 1, 2, 3, 77], vec![-100, -100, 9]]
+    {
         let config = ignore.iter().fold(Config::new(), |config, &index| config.ignore_index(index));
         let ignored = |row: &usize| ignore.contains(&labels[*row]);
-        assert_eq!(check(&config, Batch::new(&labels), 1000, 4), Ok((0..1000).filter(ignored).count()));
-        assert_eq!(check(&config, Batch::new(&labels).ignored_rows(&mask), 1000, 4), Ok((0..1000).filter(|row| ignored(row) || mask[*row]).count()));
+        assert_eq!(
+            check(&config, Batch::new(&labels), 1000, 4),
+            Ok((0..1000).filter(ignored).count())
+        );
+        assert_eq!(
+            check(&config, Batch::new(&labels).ignored_rows(&mask), 1000, 4),
+            Ok((0..1000).filter(|row| ignored(row) || mask[*row]).count())
+        );
     }
     assert_eq!(check(&Config::new().ignore_index(3), Batch::new(&[3u8, 1, 3, 0]), 4, 4), Ok(2));
     let (a, b) = ([0u8, 3, 1, 1], [3i64, 0, 1, 0]);
@@ -107,15 +143,22 @@ fn the_first_row_with_something_wrong_is_named_and_its_label_first() {
         values[row] = value;
         values
     };
-    let row_value = |option, row, value, expected| Err(InputError::RowValue { option, row, value, expected });
+    let row_value =
+        |option, row, value, expected| Err(InputError::RowValue { option, row, value, expected });
     let config = Config::new();
     let batch = || Batch::new(&labels);
     assert_eq!(check(&config, batch().label_smoothing_rows(&one(3, 2.0)), 5, 3), class(2, 7, 3));
     assert_eq!(check(&config, batch().label_smoothing_rows(&one(2, 2.0)), 5, 3), class(2, 7, 3));
     let epsilon = row_value(RowOption::LabelSmoothing, 1, 2.0, "0 ≤ ε ≤ 1");
-    assert_eq!(check(&config, batch().label_smoothing_rows(&one(1, 2.0)).row_weights(&one(1, -1.0)), 5, 3), epsilon);
+    assert_eq!(
+        check(&config, batch().label_smoothing_rows(&one(1, 2.0)).row_weights(&one(1, -1.0)), 5, 3),
+        epsilon
+    );
     let weight = row_value(RowOption::Weight, 0, -1.0, "a finite number ≥ 0");
-    assert_eq!(check(&config, batch().label_smoothing_rows(&one(1, 2.0)).row_weights(&one(0, -1.0)), 5, 3), weight);
+    assert_eq!(
+        check(&config, batch().label_smoothing_rows(&one(1, 2.0)).row_weights(&one(0, -1.0)), 5, 3),
+        weight
+    );
     assert_eq!(check(&config, batch().row_weights(&one(0, -0.0)), 5, 8), Ok(0));
     let infinite = check(&config, batch().row_weights(&one(4, f64::INFINITY)), 5, 8);
     assert_eq!(infinite, row_value(RowOption::Weight, 4, f64::INFINITY, "a finite number ≥ 0"));
@@ -123,9 +166,16 @@ fn the_first_row_with_something_wrong_is_named_and_its_label_first() {
     let bad = one(2, f64::NAN);
     let ignoring = Config::new().ignore_index(7);
     assert_eq!(check(&ignoring, batch().label_smoothing_rows(&bad).row_weights(&bad), 5, 3), Ok(1));
-    let mix = |lambda: &'static [f64]| Targets::Mix { a: (&labels).into(), b: (&[0u8; 5]).into(), lambda: Lambda::Rows(lambda.into()) };
+    let mix = |lambda: &'static [f64]| Targets::Mix {
+        a: (&labels).into(),
+        b: (&[0u8; 5]).into(),
+        lambda: Lambda::Rows(lambda.into()),
+    };
     assert_eq!(check(&ignoring, Batch::new(mix(&[0.5, 0.0, -1.0, 1.0, 0.1])), 5, 3), Ok(1));
-    assert_eq!(check(&ignoring, Batch::new(mix(&[0.5, 0.0, -1.0, 1.0, -0.1])), 5, 3), row_value(RowOption::Lambda, 4, -0.1, "0 ≤ λ ≤ 1"));
+    assert_eq!(
+        check(&ignoring, Batch::new(mix(&[0.5, 0.0, -1.0, 1.0, -0.1])), 5, 3),
+        row_value(RowOption::Lambda, 4, -0.1, "0 ≤ λ ≤ 1")
+    );
 }
 
 fn probabilities_are_checked<T: Element>()
@@ -138,7 +188,12 @@ where
     let check = |data: &[T], axis: isize, mask: Option<&[bool]>| {
         let shape = if axis == 1 { [rows, classes] } else { [classes, rows] };
         let batch = Batch::new(Rows::with_axis(data, &shape, axis).unwrap());
-        check(&Config::new(), mask.map_or(batch.clone(), |mask| batch.ignored_rows(mask)), rows, classes)
+        check(
+            &Config::new(),
+            mask.map_or(batch.clone(), |mask| batch.ignored_rows(mask)),
+            rows,
+            classes,
+        )
     };
     let mut mask = vec![false; rows];
     for axis in [0, 1] {
@@ -152,7 +207,10 @@ where
             data[row * classes + 20] = T::from_f64(-3.0);
         }
         let named = |row: usize| {
-            Err(format!("the target probability of class 3 in row {row} is {}, expected a finite number ≥ 0", data[row * classes + 3].to_real().to_f64()))
+            Err(format!(
+                "the target probability of class 3 in row {row} is {}, expected a finite number ≥ 0",
+                data[row * classes + 3].to_real().to_f64()
+            ))
         };
         mask.fill(false);
         assert_eq!(check(&data, 1, None).map_err(|error| error.to_string()), named(4000));
@@ -174,7 +232,8 @@ fn probabilities_of_every_type_are_checked() {
 
 #[test]
 fn only_what_a_view_of_probabilities_shows_is_checked() {
-    // Rows 0 and 1, classes 0 and 1 of a buffer whose other entries are bad; then a broadcast of one row.
+    // Rows 0 and 1, classes 0 and 1 of a buffer whose other entries are bad; then a broadcast of
+    // one row.
     let nan = f32::NAN;
     let buffer = [0.5, 0.5, nan, 0.25, 0.75, -1.0];
     let cut = Rows::strided(&buffer, &[2, 2], &[3, 1], 0, 1).unwrap();
@@ -182,8 +241,15 @@ fn only_what_a_view_of_probabilities_shows_is_checked() {
     let reversed = Rows::strided(&buffer, &[2, 2], &[3, -1], 1, 1).unwrap();
     assert_eq!(check(&Config::new(), Batch::new(reversed), 2, 2), Ok(0));
     let same = Rows::strided(&buffer, &[3, 2], &[0, 1], 0, 1).unwrap();
-    assert_eq!(check(&Config::new(), Batch::new(same), 3, 2), Ok(0), "as many entries as the buffer has, which holds bad ones elsewhere");
+    assert_eq!(
+        check(&Config::new(), Batch::new(same), 3, 2),
+        Ok(0),
+        "as many entries as the buffer has, which holds bad ones elsewhere"
+    );
     let bad = Rows::strided(&buffer, &[2, 2], &[3, 1], 1, 1).unwrap();
     let error = check(&Config::new(), Batch::new(bad), 2, 2).unwrap_err().to_string();
-    assert_eq!(error, "the target probability of class 1 in row 0 is NaN, expected a finite number ≥ 0");
+    assert_eq!(
+        error,
+        "the target probability of class 1 in row 0 is NaN, expected a finite number ≥ 0"
+    );
 }

@@ -13,15 +13,25 @@ fn stats(row: usize) -> RowStats {
     // In every fifth row a class is masked, in every seventh the hot one.
     let masked = usize::from(row.is_multiple_of(5));
     let hot = if row.is_multiple_of(7) { f64::NEG_INFINITY } else { z[0] };
-    let prior = Functional { shifted, mass: (CLASSES - masked) as f64, masked_mass: masked as f64, masked };
+    let prior =
+        Functional { shifted, mass: (CLASSES - masked) as f64, masked_mass: masked as f64, masked };
     let rest = z.iter().map(|z| (z - max).exp()).sum::<f64>() - 1.0;
-    RowStats { prior, open_prior: prior.mass, closed_prior: prior.masked_mass, ..RowStats::new(max, row % CLASSES, rest) }.with_hot(0, hot).with_hot(1, z[1])
+    RowStats {
+        prior,
+        open_prior: prior.mass,
+        closed_prior: prior.masked_mass,
+        ..RowStats::new(max, row % CLASSES, rest)
+    }
+    .with_hot(0, hot)
+    .with_hot(1, z[1])
 }
 
 fn configs() -> Vec<Config> {
     let base = || Config::new().label_smoothing(0.1);
     let weights = [0.5, 0.0, 2.0, 1.0, 1.0, 0.25, 3.0];
-    let matrix: Vec<f64> = (0..CLASSES * CLASSES).map(|i| if i % CLASSES == i / CLASSES { 0.4 } else { 0.1 }).collect();
+    let matrix: Vec<f64> = (0..CLASSES * CLASSES)
+        .map(|i| if i % CLASSES == i / CLASSES { 0.4 } else { 0.1 })
+        .collect();
     vec![
         base(),
         Config::new(),
@@ -51,14 +61,23 @@ fn what_a_memo_holds_changes_nothing() {
     let mut used: Vec<FloorMemo> = Vec::new();
     for config in configs() {
         let criterion = config.build().unwrap();
-        for batch in [Batch::new(&a), Batch::new(&a).label_smoothing_rows(&epsilon), Batch::new(Targets::mix(&a, &b, &lambda))] {
+        for batch in [
+            Batch::new(&a),
+            Batch::new(&a).label_smoothing_rows(&epsilon),
+            Batch::new(Targets::mix(&a, &b, &lambda)),
+        ] {
             let plan = Plan::new(&criterion, &batch, ROWS, CLASSES).unwrap();
             used.push(plan.floor_memo());
             for row in (0..ROWS).chain((0..ROWS).rev()) {
                 let Some(row_plan) = plan.row(row) else { continue };
-                let fresh = format!("{:?}", plan.fold(&row_plan, &stats(row), &mut plan.floor_memo()));
+                let fresh =
+                    format!("{:?}", plan.fold(&row_plan, &stats(row), &mut plan.floor_memo()));
                 for memo in used.iter_mut().rev().take(3) {
-                    assert_eq!(format!("{:?}", plan.fold(&row_plan, &stats(row), memo)), fresh, "row {row} of {criterion:?}");
+                    assert_eq!(
+                        format!("{:?}", plan.fold(&row_plan, &stats(row), memo)),
+                        fresh,
+                        "row {row} of {criterion:?}"
+                    );
                 }
             }
         }
@@ -72,7 +91,11 @@ fn a_row_is_planned_alike_into_memory_that_was_used() {
     let mut used = Default::default();
     for config in configs() {
         let criterion = config.build().unwrap();
-        for batch in [Batch::new(&a), Batch::new(&b).label_smoothing_rows(&epsilon), Batch::new(Targets::mix(&a, &b, 0.25))] {
+        for batch in [
+            Batch::new(&a),
+            Batch::new(&b).label_smoothing_rows(&epsilon),
+            Batch::new(Targets::mix(&a, &b, 0.25)),
+        ] {
             let plan = Plan::new(&criterion, &batch, ROWS, CLASSES).unwrap();
             let mut kept = 0;
             for row in 0..ROWS {
@@ -94,12 +117,30 @@ fn row_parts(row: usize) -> Option<RowParts> {
     let mut noise = noise(row as u64);
     let mut part = || noise() * 10f64.powi((row % 5) as i32);
     let loss = if row == 70 { f64::NAN } else { part() };
-    Some(RowParts { loss, nll: part(), smoothing: part(), z_loss: part(), floor: part(), lse: -part(), correct: row.is_multiple_of(3) })
+    Some(RowParts {
+        loss,
+        nll: part(),
+        smoothing: part(),
+        z_loss: part(),
+        floor: part(),
+        lse: -part(),
+        correct: row.is_multiple_of(3),
+    })
 }
 
 #[test]
 fn chunks_of_any_size_reduce_to_the_same_bits() {
-    for (rows, classes) in [(0, 10), (1, 10), (15, 10), (16, 10), (17, 10), (321, 10), (321, 2047), (40, 2048), (75, 100_000)] {
+    for (rows, classes) in [
+        (0, 10),
+        (1, 10),
+        (15, 10),
+        (16, 10),
+        (17, 10),
+        (321, 10),
+        (321, 2047),
+        (40, 2048),
+        (75, 100_000),
+    ] {
         let labels = vec![0u8; rows];
         let batch = Batch::new(&labels);
         for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
@@ -124,7 +165,11 @@ fn chunks_of_any_size_reduce_to_the_same_bits() {
                     chunk.rows().for_each(|row| chunk.push(row_parts(row)));
                 }
                 drop(chunks);
-                assert_eq!(format!("{:?}", plan.finish(parts)), whole, "{rows} rows of {classes} classes, {per_chunk} a chunk, {reduction:?}");
+                assert_eq!(
+                    format!("{:?}", plan.finish(parts)),
+                    whole,
+                    "{rows} rows of {classes} classes, {per_chunk} a chunk, {reduction:?}"
+                );
             }
         }
     }
@@ -150,10 +195,20 @@ fn a_long_sum_is_exact() {
     let value = |row: usize| 0.1 + row as f64 / (1u64 << 30) as f64;
     for row in 0..rows {
         let loss = value(row);
-        all.push(Some(RowParts { loss, nll: loss * 1e-6, smoothing: if row == 0 { 1e9 } else { 1e-7 }, z_loss: 0.0, floor: 0.0, lse: 0.0, correct: false }));
+        all.push(Some(RowParts {
+            loss,
+            nll: loss * 1e-6,
+            smoothing: if row == 0 { 1e9 } else { 1e-7 },
+            z_loss: 0.0,
+            floor: 0.0,
+            lse: 0.0,
+            correct: false,
+        }));
     }
     let output = plan.finish(parts);
-    let near = |got: Option<f64>, expected: f64| assert!((got.unwrap() / expected - 1.0).abs() < 2e-15, "{got:?}, expected {expected}");
+    let near = |got: Option<f64>, expected: f64| {
+        assert!((got.unwrap() / expected - 1.0).abs() < 2e-15, "{got:?}, expected {expected}")
+    };
     near(output.loss.scalar(), 0.1 + (rows - 1) as f64 / 2.0 / (1u64 << 30) as f64);
     near(output.nll.scalar(), 1e-6 * (0.1 + (rows - 1) as f64 / 2.0 / (1u64 << 30) as f64));
     near(output.smoothing.scalar(), (1e9 + (rows - 1) as f64 * 1e-7) / rows as f64);

@@ -1,4 +1,5 @@
-//! Fixed batches whose worst errors are reported: every dtype and number of classes, with classes last and in the middle, and each option.
+//! Fixed batches whose worst errors are reported: every dtype and number of classes, with classes
+//! last and in the middle, and each option.
 
 use xent_spec::{Allowed, Case, Dtype, Family, Layout, Subject, Targets, compare, evaluate, sweep_case};
 
@@ -7,7 +8,8 @@ use super::Cpu;
 const CLASSES: [usize; 10] = [1, 2, 3, 10, 31, 33, 100, 1000, 4097, 70_000];
 const OPTIONS: [&str; 6] = ["plain", "classes in the middle", "mask", "class weights", "dense targets", "softcap"];
 
-/// The worst errors of one dtype: of a loss relative to it, of a gradient entry relative to its batch's largest.
+/// The worst errors of one dtype: of a loss relative to it, of a gradient entry relative to its
+/// batch's largest.
 #[derive(Default)]
 struct Worst {
     loss: f64,

@@ -1,4 +1,5 @@
-//! The conformance suite as one WebAssembly module, for `run.mjs`: a module without an operating system has no test harness.
+//! The conformance suite as one WebAssembly module, for `run.mjs`: a module without an operating
+//! system has no test harness.
 
 mod batches;
 #[path = "../../../tests/common/mod.rs"]

@@ -48,7 +48,8 @@ impl Exact {
         Self { hi: scaled(self.hi, exponent), lo: scaled(self.lo, exponent) }
     }
 
-    /// Distance of `got` from this times 2^`exponent`, in ulps of f64 there; among the subnormals these are 2⁻¹⁰⁷⁴.
+    /// Distance of `got` from this times 2^`exponent`, in ulps of f64 there; among the subnormals
+    /// these are 2⁻¹⁰⁷⁴.
     pub(super) fn ulps(self, got: f64, exponent: i32) -> f64 {
         let error = ((scaled(got, -exponent) - self.hi) - self.lo).abs();
         let ulp = f64::from_bits(self.hi.to_bits() & 0x7ff0_0000_0000_0000) * f64::EPSILON;
@@ -100,7 +101,11 @@ fn log_of(f: Exact) -> Exact {
     let (m, n) = exp_parts(-y);
     let step = match n {
         0 => f.plus(m).plus(f.times(m)),
-        _ => f.plus(Exact::from(1.0)).scaled(n).times(m.plus(Exact::from(1.0))).plus(Exact::from(-1.0)),
+        _ => f
+            .plus(Exact::from(1.0))
+            .scaled(n)
+            .times(m.plus(Exact::from(1.0)))
+            .plus(Exact::from(-1.0)),
     };
     step.plus(Exact::from(y))
 }
@@ -114,7 +119,9 @@ pub(super) fn tanh(x: f64) -> Exact {
 
 #[test]
 fn known_digits() {
-    let near = |got: Exact, hi: f64, lo: f64| assert!(((got.hi - hi) + (got.lo - lo)).abs() < hi.abs() * 2f64.powi(-90), "{got:?}");
+    let near = |got: Exact, hi: f64, lo: f64| {
+        assert!(((got.hi - hi) + (got.lo - lo)).abs() < hi.abs() * 2f64.powi(-90), "{got:?}")
+    };
     // e and 1/e, ln 10 and tanh 1, each as the nearest f64 and what is left.
     let (e, n) = exp(1.0);
     near(e.scaled(n), std::f64::consts::E, 1.445_646_891_729_250_2e-16);

@@ -18,7 +18,8 @@ fn worst(start: u32, sets: &[Instructions]) -> Vec<Worst> {
     let mut got = vec![0.0f32; x.len()];
     // Most f32 are that small.
     let near_0 = x[x.len() - 1] > NEAR_0;
-    let exact: Vec<f64> = if near_0 { Vec::new() } else { x.iter().map(|&x| f64::from(x).exp()).collect() };
+    let exact: Vec<f64> =
+        if near_0 { Vec::new() } else { x.iter().map(|&x| f64::from(x).exp()).collect() };
     for (worst, &set) in worst.iter_mut().zip(sets) {
         apply::<Exp, f32>(set, &x, &mut got);
         if near_0 {
@@ -26,7 +27,8 @@ fn worst(start: u32, sets: &[Instructions]) -> Vec<Worst> {
             worst.take(if all_1 { 0.25 } else { f64::NAN }, f64::from(x[0]));
             continue;
         }
-        let off: Vec<f64> = got.iter().zip(&exact).map(|(got, exact)| ulps_f32(*got, *exact)).collect();
+        let off: Vec<f64> =
+            got.iter().zip(&exact).map(|(got, exact)| ulps_f32(*got, *exact)).collect();
         off.iter().zip(&x).for_each(|(off, x)| worst.take(*off, f64::from(*x)));
     }
     worst
@@ -62,7 +64,10 @@ fn every_f32_from_minus_104_to_0_is_within_1_ulp() {
 
 #[test]
 fn below_minus_104_all_is_0() {
-    let beyond: Vec<f32> = ((-104f32).to_bits() + 1..=f32::NEG_INFINITY.to_bits()).step_by(997).map(f32::from_bits).collect();
+    let beyond: Vec<f32> = ((-104f32).to_bits() + 1..=f32::NEG_INFINITY.to_bits())
+        .step_by(997)
+        .map(f32::from_bits)
+        .collect();
     let whole = &beyond[..beyond.len() / 16 * 16];
     for set in Instructions::available() {
         let mut got = vec![f32::NAN; whole.len()];
@@ -90,7 +95,8 @@ fn ends() {
         for x in [-746.0, -1e300, f64::MIN, f64::NEG_INFINITY] {
             assert_eq!(exp(x).to_bits(), 0, "{set}, {x:e}");
         }
-        for bits in [0x7ff8_0000_0000_0000, 0xfff8_0000_0000_0000, 0x7ff0_0000_0000_0001, u64::MAX] {
+        for bits in [0x7ff8_0000_0000_0000, 0xfff8_0000_0000_0000, 0x7ff0_0000_0000_0001, u64::MAX]
+        {
             assert!(exp(f64::from_bits(bits)).is_nan(), "{set}, NaN {bits:#x}");
         }
     }

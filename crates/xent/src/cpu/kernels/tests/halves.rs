@@ -22,19 +22,42 @@ fn around(value: f32) -> [f32; 3] {
     [value.next_down(), value, value.next_up()]
 }
 
-/// What is hard to round: every half, its midpoint with the next one, and the neighbours of both; the ends of f32; and noise.
+/// What is hard to round: every half, its midpoint with the next one, and the neighbours of both;
+/// the ends of f32; and noise.
 fn hard(halves: &[f32]) -> Vec<f32> {
-    let midpoints = halves.iter().zip(&halves[1..]).map(|(a, b)| ((f64::from(*a) + f64::from(*b)) / 2.0) as f32);
+    let midpoints = halves
+        .iter()
+        .zip(&halves[1..])
+        .map(|(a, b)| ((f64::from(*a) + f64::from(*b)) / 2.0) as f32);
     let mut hard: Vec<f32> = halves.iter().copied().chain(midpoints).flat_map(around).collect();
     // Overflow begins halfway to the number that would come next: of f16 at 65,520.
     hard.extend(
-        [65504.0, 65519.0, 65520.0, 65536.0, 3.38e38, 3.39e38, 3.395e38, f32::MAX, 1e-45, 2f32.powi(-25), 2f32.powi(-133)].into_iter().flat_map(around),
+        [
+            65504.0,
+            65519.0,
+            65520.0,
+            65536.0,
+            3.38e38,
+            3.39e38,
+            3.395e38,
+            f32::MAX,
+            1e-45,
+            2f32.powi(-25),
+            2f32.powi(-133),
+        ]
+        .into_iter()
+        .flat_map(around),
     );
-    hard.extend([f32::INFINITY, 0.0].into_iter().chain([0x7fc0_0000, 0x7f80_0001, 0x7f80_2000, 0x7fff_ffff].map(f32::from_bits)));
+    hard.extend(
+        [f32::INFINITY, 0.0]
+            .into_iter()
+            .chain([0x7fc0_0000, 0x7f80_0001, 0x7f80_2000, 0x7fff_ffff].map(f32::from_bits)),
+    );
     hard.extend(hard.clone().into_iter().map(|value| -value));
     let mut state = 1u64;
     hard.extend((0..1 << 20).map(|_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         f32::from_bits((state >> 32) as u32)
     }));
     hard
