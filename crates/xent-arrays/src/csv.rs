@@ -20,10 +20,7 @@ pub fn open_logits(path: &Path, labels: Option<&str>) -> Result<Box<dyn LogitRow
     let columns: Vec<usize> =
         (0..table.header.len()).filter(|column| Some(*column) != label).collect();
     if columns.len() < 2 {
-        return Err(Problem::Shape {
-            what: "the table".to_string(),
-            shape: format!("[rows, {}]", columns.len()),
-        });
+        return Err(Problem::shape("the table", format!("[rows, {}]", columns.len())));
     }
     Ok(Box::new(CsvLogits { table, columns }))
 }
@@ -35,9 +32,10 @@ pub fn open_labels(path: &Path, name: Option<&str>) -> Result<Box<dyn LabelRows>
         Some(name) => table.column(name)?,
         None if table.header.len() == 1 => 0,
         None => {
-            return Err(Problem::Ambiguous {
-                has: names("column", table.header.iter().map(String::as_str)),
-            });
+            return Err(Problem::ambiguous(names(
+                "column",
+                table.header.iter().map(String::as_str),
+            )));
         }
     };
     Ok(Box::new(CsvLabels { table, column }))
@@ -85,11 +83,10 @@ impl Table {
 
     fn column(&self, name: &str) -> Result<usize, Problem> {
         let has = || names("column", self.header.iter().map(String::as_str));
-        self.header.iter().position(|header| header == name).ok_or_else(|| Problem::Missing {
-            what: "column",
-            name: name.to_string(),
-            has: has(),
-        })
+        self.header
+            .iter()
+            .position(|header| header == name)
+            .ok_or_else(|| Problem::missing("column", name, has()))
     }
 
     /// Passes the next lines, at most `most`, to `each` and returns how many there were.
@@ -114,8 +111,11 @@ impl Table {
     fn next(&mut self) -> Result<bool, Problem> {
         let more = self.reader.read_byte_record(&mut self.record).map_err(problem)?;
         if more && self.record.len() != self.header.len() {
-            let found = format!("{} fields", self.record.len());
-            return Err(Problem::Ragged { row: self.row, found, expected: self.header.len() });
+            return Err(Problem::ragged(
+                self.row,
+                format!("{} fields", self.record.len()),
+                self.header.len(),
+            ));
         }
         self.bytes += self.record.as_slice().len() as u64 + self.record.len() as u64;
         self.row += u64::from(more);
@@ -133,7 +133,7 @@ impl Table {
     /// The error for a cell of the line that was just read.
     fn cell(&self, column: usize, expected: &'static str) -> Problem {
         let found = format!("'{}'", excerpt(&String::from_utf8_lossy(&self.record[column])));
-        Problem::Cell { row: self.row - 1, column: excerpt(&self.header[column]), found, expected }
+        Problem::cell(self.row - 1, &excerpt(&self.header[column]), found, expected)
     }
 }
 

@@ -3,8 +3,6 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
-use crate::npy::NpyError;
-
 /// A file, and what is wrong with it.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", file.display())]
@@ -15,158 +13,69 @@ pub struct ArrayError {
     pub problem: Problem,
 }
 
-/// What is wrong with a file. No message contains more than a few of the file's own bytes, and
-/// those escaped.
+/// What is wrong with a file, in a sentence: where in the file, what was found and what was
+/// expected. No message contains more than a few of the file's own bytes, and those escaped.
 #[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// The system reports an error.
-    #[error(transparent)]
-    Io(std::io::Error),
-    /// The `.npy` format is violated.
-    #[error(transparent)]
-    Npy(NpyError),
-    /// The file's name does not say which format it has.
-    #[error("its name ends in {0}, expected .npy, .npz, .safetensors, .csv or .parquet")]
-    Extension(String),
-    /// The named array does not exist.
-    #[error("it has no {what} '{name}'; it has {has}")]
-    Missing {
-        /// Array, tensor or column.
-        what: &'static str,
-        /// The requested name.
-        name: String,
-        /// The names that exist.
-        has: String,
-    },
-    /// Several arrays could be meant.
-    #[error("it has {has}; expected a name after the file's, FILE:NAME, to say which is meant")]
-    Ambiguous {
-        /// The names that exist.
-        has: String,
-    },
-    /// A name was given for a file that has a single array.
-    #[error("a .npy file has one array without a name, but '{0}' was requested")]
-    Nameless(String),
-    /// The array has a type that logits or labels do not have.
-    #[error("{what}: {found}, expected {expected}")]
-    Type {
-        /// The array.
-        what: String,
-        /// Its type.
-        found: String,
-        /// The types that it may have.
-        expected: &'static str,
-    },
-    /// The shape is not one of rows and classes.
-    #[error("{what}: shape {shape}, expected [rows, classes] with at least two classes")]
-    Shape {
-        /// The array.
-        what: String,
-        /// Its shape.
-        shape: String,
-    },
-    /// The array is in Fortran order, in a file that can only be read from front to back.
-    #[error(
-        "{0}: Fortran order in an archive, expected C order (numpy.ascontiguousarray makes it)"
-    )]
-    FortranOrder(String),
-    /// A label is outside of the range of class indices.
-    #[error("row {row}: the label is {found}, expected an integer of 64 bits")]
-    Label {
-        /// The row, from 0.
-        row: u64,
-        /// The label.
-        found: String,
-    },
-    /// A cell of a table is not a number, or has no value.
-    #[error("row {row}, column {column}: {found}, expected {expected}")]
-    Cell {
-        /// The row, from 0.
-        row: u64,
-        /// The column's name.
-        column: String,
-        /// The cell's contents, shortened.
-        found: String,
-        /// What it should contain.
-        expected: &'static str,
-    },
-    /// A row has another number of entries than the first row.
-    #[error("row {row} has {found}, expected {expected}")]
-    Ragged {
-        /// The row, from 0.
-        row: u64,
-        /// How many entries it has, and of what.
-        found: String,
-        /// How many it should have.
-        expected: usize,
-    },
-    /// The bytes of an archive's member are not those that were written.
-    #[error("{0}: its checksum is wrong: the file is damaged")]
-    Checksum(String),
-    /// There are more or fewer bytes than declared.
-    #[error("{what}: {found} bytes, expected {expected}")]
-    Length {
-        /// The array.
-        what: String,
-        /// Bytes that exist.
-        found: String,
-        /// Bytes that are declared.
-        expected: u64,
-    },
-    /// A Parquet page declares more than it can have.
-    #[error("column {column}, the page at byte {at}: {found}, expected {expected}")]
-    Page {
-        /// The column's name.
-        column: String,
-        /// The position of the page's header.
-        at: u64,
-        /// What the page declares.
-        found: String,
-        /// What it can have.
-        expected: String,
-    },
-    /// The file's format is violated.
-    #[error("the {what} is not readable: {why}")]
-    Unreadable {
-        /// The file, or the part of it.
-        what: &'static str,
-        /// The reason.
-        why: String,
-    },
-}
+#[error("{0}")]
+pub struct Problem(pub(crate) String);
 
 /// A reader's own problem travels through [`Read`](std::io::Read) inside of an
-/// [`io::Error`](std::io::Error).
+/// [`io::Error`](std::io::Error), which has the same message.
 impl From<std::io::Error> for Problem {
     fn from(error: std::io::Error) -> Self {
-        error.downcast().unwrap_or_else(Self::Io)
-    }
-}
-
-impl From<NpyError> for Problem {
-    fn from(error: NpyError) -> Self {
-        match error {
-            NpyError::Io(error) => error.into(),
-            other => Self::Npy(other),
-        }
+        Self(error.to_string())
     }
 }
 
 impl Problem {
-    pub(crate) fn unreadable(what: &'static str, why: impl Display) -> Self {
-        Self::Unreadable { what, why: why.to_string() }
+    /// The format is violated.
+    pub(crate) fn unreadable(what: &str, why: impl Display) -> Self {
+        Self(format!("the {what} is not readable: {why}"))
     }
 
-    pub(crate) fn logit_type(what: impl Into<String>, found: &str) -> Self {
-        Self::Type {
-            what: what.into(),
-            found: found.to_string(),
-            expected: "float16, bfloat16, float32 or float64",
-        }
+    /// The file has no array, tensor or column of this name.
+    pub(crate) fn missing(what: &str, name: &str, has: impl Display) -> Self {
+        Self(format!("it has no {what} '{name}'; it has {has}"))
     }
 
-    pub(crate) fn label_type(what: impl Into<String>, found: &str) -> Self {
-        Self::Type { what: what.into(), found: found.to_string(), expected: "integers" }
+    /// Several arrays could be meant.
+    pub(crate) fn ambiguous(has: impl Display) -> Self {
+        Self(format!(
+            "it has {has}; expected a name after the file's, FILE:NAME, to say which is meant"
+        ))
+    }
+
+    pub(crate) fn logit_type(what: &str, found: impl Display) -> Self {
+        Self(format!("{what}: {found}, expected float16, bfloat16, float32 or float64"))
+    }
+
+    pub(crate) fn label_type(what: &str, found: impl Display) -> Self {
+        Self(format!("{what}: {found}, expected integers"))
+    }
+
+    /// The shape is not one of rows and classes.
+    pub(crate) fn shape(what: &str, shape: impl Display) -> Self {
+        Self(format!("{what}: shape {shape}, expected [rows, classes] with at least two classes"))
+    }
+
+    /// A label is outside of the range of class indices.
+    pub(crate) fn label(row: u64, found: impl Display) -> Self {
+        Self(format!("row {row}: the label is {found}, expected an integer of 64 bits"))
+    }
+
+    /// A cell of a table is not a number, or has no value.
+    pub(crate) fn cell(row: u64, column: &str, found: impl Display, expected: &str) -> Self {
+        Self(format!("row {row}, column {column}: {found}, expected {expected}"))
+    }
+
+    /// A row has another number of entries than the first row.
+    pub(crate) fn ragged(row: u64, found: impl Display, expected: usize) -> Self {
+        Self(format!("row {row} has {found}, expected {expected}"))
+    }
+
+    /// There are more or fewer bytes than declared.
+    pub(crate) fn length(what: &str, found: impl Display, expected: u64) -> Self {
+        Self(format!("{what}: {found} bytes, expected {expected}"))
     }
 
     /// With the file's name.

@@ -100,11 +100,7 @@ struct Checked {
 
 impl Checked {
     fn wrong_length(&self, found: String) -> std::io::Error {
-        std::io::Error::other(Problem::Length {
-            what: self.name.clone(),
-            found,
-            expected: self.declared,
-        })
+        std::io::Error::other(Problem::length(&self.name, found, self.declared))
     }
 }
 
@@ -115,7 +111,10 @@ impl Read for Checked {
                 return Err(self.wrong_length(format!("more than {}", self.declared)));
             }
             if self.hasher.clone().finalize() != self.crc {
-                return Err(std::io::Error::other(Problem::Checksum(self.name.clone())));
+                return Err(std::io::Error::other(format!(
+                    "{}: its checksum is wrong: the file is damaged",
+                    self.name
+                )));
             }
             return Ok(0);
         }

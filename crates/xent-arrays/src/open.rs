@@ -78,7 +78,12 @@ impl Place {
                 .as_deref()
                 .map_or("nothing".to_string(), |extension| format!("'.{}'", excerpt(extension)))
         };
-        known.map(|(_, format)| *format).ok_or_else(|| Problem::Extension(ends()))
+        known.map(|(_, format)| *format).ok_or_else(|| {
+            Problem(format!(
+                "its name ends in {}, expected .npy, .npz, .safetensors, .csv or .parquet",
+                ends()
+            ))
+        })
     }
 
     /// Whether labels may be in the same file without being named.
@@ -150,7 +155,10 @@ pub fn open_labels(place: &Place) -> Result<Box<dyn LabelRows>, ArrayError> {
 
 fn npy_array(path: &Path, name: Option<&str>) -> Result<StoredArray, Problem> {
     if let Some(name) = name {
-        return Err(Problem::Nameless(excerpt(name)));
+        return Err(Problem(format!(
+            "a .npy file has one array without a name, but '{}' was requested",
+            excerpt(name)
+        )));
     }
     let (mut file, size) = open_regular(path)?;
     let header = npy::read_header(&mut file, size)?;

@@ -39,18 +39,14 @@ pub fn open(
         serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
     let found = size - 8 - length;
     if metadata.data_len() as u64 != found {
-        return Err(Problem::Length {
-            what: "the tensors".to_string(),
-            found: found.to_string(),
-            expected: metadata.data_len() as u64,
-        });
+        return Err(Problem::length("the tensors", found, metadata.data_len() as u64));
     }
     let keys = metadata.offset_keys();
     StoredArray::choose("tensor", &keys, name, fits, |index| {
         let name = &keys[index];
         let info = metadata.info(name).ok_or_else(|| unreadable(format!("no tensor {name}")))?;
         let dtype = dtype(info.dtype)
-            .ok_or_else(|| Problem::logit_type(name, &format!("{:?}", info.dtype)))?;
+            .ok_or_else(|| Problem::logit_type(name, format!("{:?}", info.dtype)))?;
         let header = Header {
             dtype,
             byte_order: ByteOrder::Little,

@@ -40,11 +40,7 @@ impl StoredArray {
         let has = || names(what, all.iter().map(String::as_str));
         if let Some(name) = name {
             let index = all.iter().position(|other| other == name);
-            return open(index.ok_or_else(|| Problem::Missing {
-                what,
-                name: name.to_string(),
-                has: has(),
-            })?);
+            return open(index.ok_or_else(|| Problem::missing(what, name, has()))?);
         }
         // An array that cannot be opened or does not fit is no candidate, for whatever reason.
         let mut candidates =
@@ -52,7 +48,7 @@ impl StoredArray {
         match (candidates.next(), candidates.next()) {
             (Some(only), None) => Ok(only),
             _ if all.len() == 1 => open(0),
-            _ => Err(Problem::Ambiguous { has: has() }),
+            _ => Err(Problem::ambiguous(has())),
         }
     }
 
@@ -60,19 +56,19 @@ impl StoredArray {
     pub fn into_logits(self) -> Result<Box<dyn LogitRows>, Problem> {
         let Header { dtype, shape, fortran_order, .. } = &self.header;
         if !dtype.is_float() {
-            return Err(Problem::logit_type(self.name, dtype.name()));
+            return Err(Problem::logit_type(&self.name, dtype.name()));
         }
         let classes = shape.last().copied().unwrap_or(0);
         if shape.len() < 2 || classes < 2 {
-            return Err(Problem::Shape { what: self.name, shape: Shape(shape).to_string() });
+            return Err(Problem::shape(&self.name, Shape(shape)));
         }
         let rows = shape[..shape.len() - 1].iter().product::<usize>() as u64;
         if *fortran_order && rows > 1 {
             let Entries::File(file, start) = self.entries else {
-                return Err(Problem::FortranOrder(self.name));
+                return Err(needs_c_order(&self.name));
             };
             if shape.len() > 2 {
-                return Err(Problem::FortranOrder(self.name));
+                return Err(needs_c_order(&self.name));
             }
             let (dtype, order) = (*dtype, self.header.byte_order);
             return Ok(Box::new(FortranRows {
@@ -93,10 +89,10 @@ impl StoredArray {
     pub fn into_labels(mut self) -> Result<Box<dyn LabelRows>, Problem> {
         let Header { dtype, shape, fortran_order, .. } = &mut self.header;
         if dtype.is_float() {
-            return Err(Problem::label_type(self.name, dtype.name()));
+            return Err(Problem::label_type(&self.name, dtype.name()));
         }
         if *fortran_order && shape.iter().filter(|length| **length != 1).count() > 1 {
-            return Err(Problem::FortranOrder(self.name));
+            return Err(needs_c_order(&self.name));
         }
         if *dtype == Dtype::Bool {
             *dtype = Dtype::U8;
@@ -125,6 +121,12 @@ impl StoredArray {
             width,
         })
     }
+}
+
+fn needs_c_order(what: &str) -> Problem {
+    Problem(format!(
+        "{what}: Fortran order in an archive, expected C order (numpy.ascontiguousarray makes it)"
+    ))
 }
 
 /// Rows that follow one another.
@@ -163,14 +165,10 @@ impl SequentialRows {
         let first = self.rows - self.left;
         let (rows, bytes) = self.bytes(most)?;
         let values = Values::read(&mut &bytes[..], self.dtype, rows, self.order)?;
-        let labels = values
-            .integers()
-            .ok_or_else(|| Problem::label_type(self.name.clone(), self.dtype.name()))?;
+        let labels =
+            values.integers().ok_or_else(|| Problem::label_type(&self.name, self.dtype.name()))?;
         for (row, label) in labels.into_iter().enumerate() {
-            into.push(i64::try_from(label).map_err(|_| Problem::Label {
-                row: first + row as u64,
-                found: label.to_string(),
-            })?);
+            into.push(i64::try_from(label).map_err(|_| Problem::label(first + row as u64, label))?);
         }
         Ok(rows)
     }

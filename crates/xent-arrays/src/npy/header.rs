@@ -3,8 +3,8 @@
 
 use super::MOST_AXES;
 use super::array::Shape;
-use super::error::NpyError;
 use super::values::{ByteOrder, Dtype};
+use crate::error::Problem;
 
 /// The contents of a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Header {
 
 impl Header {
     /// Reads `{'descr': …, 'fortran_order': …, 'shape': …}`, the keys in any order.
-    pub fn parse(text: &[u8]) -> Result<Self, NpyError> {
+    pub fn parse(text: &[u8]) -> Result<Self, Problem> {
         let mut cursor = Cursor { text, at: 0 };
         let (mut descr, mut fortran_order, mut shape) = (None, None, None);
         cursor.expect(b'{', "{")?;
@@ -32,7 +32,12 @@ impl Header {
                 b"descr" => once("descr", &mut descr, cursor.descr()?)?,
                 b"fortran_order" => once("fortran_order", &mut fortran_order, cursor.truth()?)?,
                 b"shape" => once("shape", &mut shape, cursor.shape()?)?,
-                other => return Err(NpyError::UnknownKey(excerpt(other))),
+                other => {
+                    let other = excerpt(other);
+                    return Err(Problem(format!(
+                        "the header has the key '{other}', expected only 'descr', 'fortran_order' and 'shape'"
+                    )));
+                }
             }
             if !cursor.eat(b',') {
                 cursor.expect(b'}', ", or }")?;
@@ -40,15 +45,16 @@ impl Header {
             }
         }
         cursor.end()?;
-        let (dtype, byte_order) = descr.ok_or(NpyError::MissingKey("descr"))?;
-        let fortran_order = fortran_order.ok_or(NpyError::MissingKey("fortran_order"))?;
-        let shape = shape.ok_or(NpyError::MissingKey("shape"))?;
+        let lacks = |key: &str| Problem(format!("the header lacks the key '{key}'"));
+        let (dtype, byte_order) = descr.ok_or_else(|| lacks("descr"))?;
+        let fortran_order = fortran_order.ok_or_else(|| lacks("fortran_order"))?;
+        let shape = shape.ok_or_else(|| lacks("shape"))?;
         Ok(Self { dtype, byte_order, fortran_order, shape })
     }
 
     /// The number of entries. The check for overflow leaves out lengths of 0, because strides are
     /// products of the other lengths.
-    pub fn entries(&self) -> Result<usize, NpyError> {
+    pub fn entries(&self) -> Result<usize, Problem> {
         let limit = isize::MAX as usize / self.dtype.size();
         self.shape
             .iter()
@@ -57,14 +63,16 @@ impl Header {
                 product.checked_mul(length).filter(|&product| product <= limit)
             })
             .map(|product| if self.shape.contains(&0) { 0 } else { product })
-            .ok_or_else(|| NpyError::Overflow(Shape(&self.shape).to_string()))
+            .ok_or_else(|| {
+                Problem(format!("shape {} has more bytes than any file", Shape(&self.shape)))
+            })
     }
 }
 
-fn once<T>(key: &'static str, slot: &mut Option<T>, value: T) -> Result<(), NpyError> {
+fn once<T>(key: &'static str, slot: &mut Option<T>, value: T) -> Result<(), Problem> {
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(NpyError::DuplicateKey(key)),
+        Some(_) => Err(Problem(format!("the header has the key '{key}' twice, expected it once"))),
     }
 }
 
@@ -96,19 +104,19 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    fn expect(&mut self, byte: u8, expected: &'static str) -> Result<(), NpyError> {
+    fn expect(&mut self, byte: u8, expected: &'static str) -> Result<(), Problem> {
         if self.eat(byte) { Ok(()) } else { Err(self.unexpected(expected)) }
     }
 
-    fn unexpected(&self, expected: &'static str) -> NpyError {
+    fn unexpected(&self, expected: &'static str) -> Problem {
         let found = match self.text.get(self.at) {
             Some(byte) => format!("'{}'", byte.escape_ascii()),
             None => "the end".to_owned(),
         };
-        NpyError::Syntax { at: self.at, found, expected }
+        Problem(format!("byte {} of the header is {found}, expected {expected}", self.at))
     }
 
-    fn end(&mut self) -> Result<(), NpyError> {
+    fn end(&mut self) -> Result<(), Problem> {
         match self.peek() {
             None => Ok(()),
             Some(_) => Err(self.unexpected("nothing but white space after }")),
@@ -116,7 +124,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string in single or double quotes, without escapes: no key or type needs one.
-    fn string(&mut self, expected: &'static str) -> Result<&'a [u8], NpyError> {
+    fn string(&mut self, expected: &'static str) -> Result<&'a [u8], Problem> {
         let quote = self
             .peek()
             .filter(|byte| matches!(byte, b'\'' | b'"'))
@@ -143,7 +151,7 @@ impl<'a> Cursor<'a> {
             .count()]
     }
 
-    fn truth(&mut self) -> Result<bool, NpyError> {
+    fn truth(&mut self) -> Result<bool, Problem> {
         let word = self.word();
         let truth = match word {
             b"True" => true,
@@ -155,12 +163,12 @@ impl<'a> Cursor<'a> {
     }
 
     /// A tuple of lengths. A single length needs a comma after it, as in Python.
-    fn shape(&mut self) -> Result<Vec<usize>, NpyError> {
+    fn shape(&mut self) -> Result<Vec<usize>, Problem> {
         let mut shape = Vec::new();
         self.expect(b'(', "( of a tuple of lengths")?;
         while !self.eat(b')') {
             if shape.len() == MOST_AXES {
-                return Err(NpyError::Axes);
+                return Err(Problem(format!("a shape with more than {MOST_AXES} axes")));
             }
             shape.push(self.length()?);
             if !self.eat(b',') {
@@ -175,7 +183,7 @@ impl<'a> Cursor<'a> {
         Ok(shape)
     }
 
-    fn length(&mut self) -> Result<usize, NpyError> {
+    fn length(&mut self) -> Result<usize, Problem> {
         let expected = "a length: decimal digits, less than 2⁶³";
         let word = self.word();
         let plain = !word.is_empty()
@@ -190,16 +198,20 @@ impl<'a> Cursor<'a> {
         Ok(length)
     }
 
-    fn descr(&mut self) -> Result<(Dtype, ByteOrder), NpyError> {
+    fn descr(&mut self) -> Result<(Dtype, ByteOrder), Problem> {
         if matches!(self.peek(), Some(b'[' | b'(' | b'{')) {
-            return Err(NpyError::Dtype {
-                descr: excerpt(&self.text[self.at..]),
-                what: "structured",
-            });
+            return Err(unsupported(&self.text[self.at..], "structured"));
         }
         let text = self.string("the descr: a type in quotes")?;
-        dtype(text).ok_or_else(|| NpyError::Dtype { descr: excerpt(text), what: kind(text) })
+        dtype(text).ok_or_else(|| unsupported(text, kind(text)))
     }
+}
+
+fn unsupported(descr: &[u8], kind: &str) -> Problem {
+    Problem(format!(
+        "dtype '{}' ({kind}), expected int, uint or float of 8 to 64 bits, bool, or bfloat16 (V2)",
+        excerpt(descr)
+    ))
 }
 
 /// `<f4`, `>i8`, `|u1`, … Only types of one byte may omit the byte order.
@@ -294,8 +306,11 @@ mod tests {
         assert_eq!(entries(&[]).unwrap(), 1);
         assert_eq!(entries(&[3, 0, 4]).unwrap(), 0);
         assert_eq!(entries(&[1 << 59]).unwrap(), 1 << 59);
-        assert!(matches!(entries(&[1 << 60]), Err(NpyError::Overflow(_))));
-        assert!(matches!(entries(&[1 << 31, 1 << 31, 1 << 31]), Err(NpyError::Overflow(_))));
-        assert!(matches!(entries(&[0, 1 << 40, 1 << 40]), Err(NpyError::Overflow(_))));
+        let overflows = |shape: &[usize]| {
+            entries(shape).unwrap_err().to_string().contains("more bytes than any file")
+        };
+        assert!(overflows(&[1 << 60]));
+        assert!(overflows(&[1 << 31, 1 << 31, 1 << 31]));
+        assert!(overflows(&[0, 1 << 40, 1 << 40]));
     }
 }

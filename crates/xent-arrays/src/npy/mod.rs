@@ -9,14 +9,12 @@
 //! `bfloat16` of the package ml_dtypes.
 
 mod array;
-mod error;
 mod header;
 mod read;
 mod values;
 mod write;
 
 pub use array::{Array, Shape};
-pub use error::NpyError;
 pub use header::Header;
 pub(crate) use read::open_regular;
 pub use read::{read, read_header};

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use half::{bf16, f16};
 
-use super::error::NpyError;
+use crate::error::Problem;
 
 /// Bytes that are decoded at a time; a multiple of every entry's size.
 pub(super) const PART: usize = 1 << 16;
@@ -132,7 +132,7 @@ macro_rules! entry_types {
             }
 
             /// Reads `entries` entries, whose bytes are known to exist.
-            pub(crate) fn read(reader: &mut impl Read, dtype: Dtype, entries: usize, order: ByteOrder) -> Result<Self, NpyError> {
+            pub(crate) fn read(reader: &mut impl Read, dtype: Dtype, entries: usize, order: ByteOrder) -> Result<Self, Problem> {
                 Ok(match dtype {
                     $(Dtype::$variant => Self::$variant(read(reader, entries, order)?),)*
                 })
@@ -204,16 +204,22 @@ fn read<T: Entry>(
     reader: &mut impl Read,
     entries: usize,
     order: ByteOrder,
-) -> Result<Vec<T>, NpyError> {
+) -> Result<Vec<T>, Problem> {
     let mut left = entries * size_of::<T>();
     let mut decoded = Vec::new();
-    decoded.try_reserve_exact(entries).map_err(|_| NpyError::Memory(left as u64))?;
+    decoded
+        .try_reserve_exact(entries)
+        .map_err(|_| Problem(format!("not enough memory for {left} bytes")))?;
     let mut part = vec![0; left.min(PART)];
     while left > 0 {
         let bytes = &mut part[..left.min(PART)];
         reader.read_exact(bytes)?;
         if let Some(at) = T::invalid(bytes) {
-            return Err(NpyError::Bool { entry: decoded.len() + at, byte: bytes[at] });
+            return Err(Problem(format!(
+                "entry {} of the bool array is byte {}, expected 0 or 1",
+                decoded.len() + at,
+                bytes[at]
+            )));
         }
         T::decode(bytes, order, &mut decoded);
         left -= bytes.len();

@@ -33,10 +33,7 @@ pub fn open_logits(path: &Path, name: Option<&str>) -> Result<Box<dyn LogitRows>
     // The first row tells the number of classes, and that how many rows a batch may have.
     let classes = column.next()?.and_then(|array| lists(&array)).map_or(0, |lists| lists.first);
     if classes < 2 {
-        return Err(Problem::Shape {
-            what: column.name,
-            shape: format!("[{}, {classes}]", column.rows),
-        });
+        return Err(Problem::shape(&column.name, format!("[{}, {classes}]", column.rows)));
     }
     column.rebatch((BATCH / classes).max(1))?;
     Ok(Box::new(ParquetLogits { column, classes }))
@@ -159,12 +156,7 @@ impl Column {
     }
 
     fn no_value(&self, row: u64, within: &str) -> Problem {
-        Problem::Cell {
-            row,
-            column: format!("{}{within}", self.name),
-            found: "no value".to_string(),
-            expected: "one",
-        }
+        Problem::cell(row, &format!("{}{within}", self.name), "no value", "one")
     }
 }
 
@@ -212,11 +204,7 @@ fn choose(
     let has = || names("column", schema.fields().iter().map(|field| field.name().as_str()));
     if let Some(name) = name {
         let index = schema.fields().iter().position(|field| field.name() == name);
-        let index = index.ok_or_else(|| Problem::Missing {
-            what: "column",
-            name: name.to_string(),
-            has: has(),
-        })?;
+        let index = index.ok_or_else(|| Problem::missing("column", name, has()))?;
         let found = schema.field(index).data_type();
         if !fits(found) {
             return Err(unreadable(format!(
@@ -230,7 +218,7 @@ fn choose(
     match (candidates.next(), candidates.next()) {
         (Some(only), None) => Ok(only),
         (None, _) => Err(unreadable(format!("no column has {expected}; it has {}", has()))),
-        _ => Err(Problem::Ambiguous { has: has() }),
+        _ => Err(Problem::ambiguous(has())),
     }
 }
 
@@ -293,11 +281,7 @@ impl ParquetLogits {
         }
         let wrong = if lists.first != self.classes { Some((0, lists.first)) } else { lists.ragged };
         if let Some((index, length)) = wrong {
-            return Err(Problem::Ragged {
-                row: at(index),
-                found: format!("{length} logits"),
-                expected: self.classes,
-            });
+            return Err(Problem::ragged(at(index), format!("{length} logits"), self.classes));
         }
         if lists.values.null_count() > 0 {
             let first =
@@ -383,13 +367,12 @@ fn widen(array: &ArrayRef, first: u64, into: &mut Vec<i64>) -> Result<(), Proble
         DataType::UInt32 => of!(UInt32Type),
         DataType::UInt64 => {
             for (row, label) in array.as_primitive::<UInt64Type>().values().iter().enumerate() {
-                into.push(i64::try_from(*label).map_err(|_| Problem::Label {
-                    row: first + row as u64,
-                    found: label.to_string(),
-                })?);
+                into.push(
+                    i64::try_from(*label).map_err(|_| Problem::label(first + row as u64, label))?,
+                );
             }
         }
-        other => return Err(Problem::label_type("the column", &other.to_string())),
+        other => return Err(Problem::label_type("the column", other)),
     }
     Ok(())
 }

@@ -107,7 +107,10 @@ impl Pages {
     }
 
     fn reject(&self, at: u64, found: String, expected: String) -> io::Error {
-        let problem = Problem::Page { column: self.0.column.clone(), at, found, expected };
+        let problem = Problem(format!(
+            "column {}, the page at byte {at}: {found}, expected {expected}",
+            self.0.column
+        ));
         let error = io::Error::other(problem.to_string());
         self.state().rejected = Some(problem);
         error

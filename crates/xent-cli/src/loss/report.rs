@@ -14,24 +14,28 @@ use crate::terminal::{print_with, warn};
 /// A number with as many digits as it takes to read it back in the precision in which it was
 /// computed. In JSON, which has neither NaN nor infinity, those are strings.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Figure(f64);
+pub struct Figure {
+    exact: f64,
+    /// The `float64` with the number's shortest decimal digits.
+    shortest: f64,
+}
 
-/// The `float64` with the same shortest decimal digits.
 impl From<f32> for Figure {
     fn from(number: f32) -> Self {
-        Self(number.to_string().parse().unwrap_or(f64::NAN))
+        let shortest = number.to_string().parse().unwrap_or(f64::NAN);
+        Self { exact: number.into(), shortest }
     }
 }
 
 impl From<f64> for Figure {
     fn from(number: f64) -> Self {
-        Self(number)
+        Self { exact: number, shortest: number }
     }
 }
 
 impl Figure {
     fn non_finite_name(self) -> Option<&'static str> {
-        match self.0 {
+        match self.exact {
             number if number.is_nan() => Some("NaN"),
             f64::INFINITY => Some("Infinity"),
             f64::NEG_INFINITY => Some("-Infinity"),
@@ -41,7 +45,7 @@ impl Figure {
 
     /// With 7 significant digits, in at most 13 characters.
     fn short(self) -> String {
-        let number = self.0;
+        let number = self.exact;
         let magnitude = number.abs().log10().floor();
         match self.non_finite_name() {
             Some(name) => name.to_owned(),
@@ -56,13 +60,11 @@ impl Figure {
 
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let magnitude = self.0.abs();
+        let (number, magnitude) = (self.shortest, self.shortest.abs());
         match self.non_finite_name() {
             Some(name) => f.write_str(name),
-            None if magnitude == 0.0 || (1e-5..1e16).contains(&magnitude) => {
-                write!(f, "{}", self.0)
-            }
-            None => write!(f, "{:e}", self.0),
+            None if magnitude == 0.0 || (1e-5..1e16).contains(&magnitude) => write!(f, "{number}"),
+            None => write!(f, "{number:e}"),
         }
     }
 }
@@ -71,7 +73,7 @@ impl Serialize for Figure {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         match self.non_finite_name() {
             Some(name) => serializer.serialize_str(name),
-            None => serializer.serialize_f64(self.0),
+            None => serializer.serialize_f64(self.shortest),
         }
     }
 }
@@ -117,7 +119,7 @@ impl LossReport {
         let rows = output.rows;
         let over_nothing = || {
             let empty = output.denominator == 0.0
-                && output.loss.scalar().is_some_and(|loss| loss.into().0.is_nan());
+                && output.loss.scalar().is_some_and(|loss| loss.into().exact.is_nan());
             empty.then(|| {
                 format!("the denominator of the mean is 0: {} of {rows} rows are ignored and the weights of the others are 0; see --empty-mean", output.ignored)
             })
@@ -219,20 +221,21 @@ mod tests {
 
     #[test]
     fn figures_read_back() {
-        for number in [0.1, 1.0 / 3.0, 1e-300, 123456789.0, 1.7976931348623157e308, 5e-324, 0.0] {
-            assert_eq!(Figure(number).to_string().parse(), Ok(number));
-            assert_eq!(serde_json::to_string(&Figure(number)).unwrap().parse(), Ok(number));
+        for number in [0.1f64, 1.0 / 3.0, 1e-300, 123456789.0, 1.7976931348623157e308, 5e-324, 0.0]
+        {
+            assert_eq!(Figure::from(number).to_string().parse(), Ok(number));
+            assert_eq!(serde_json::to_string(&Figure::from(number)).unwrap().parse(), Ok(number));
         }
         assert_eq!(Figure::from(0.1f32).to_string(), "0.1");
         assert_eq!(serde_json::to_string(&Figure::from(0.1f32)).unwrap(), "0.1");
         let strings = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY]
-            .map(|number| serde_json::to_string(&Figure(number)).unwrap());
+            .map(|number| serde_json::to_string(&Figure::from(number)).unwrap());
         assert_eq!(strings, ["\"NaN\"", "\"Infinity\"", "\"-Infinity\""]);
     }
 
     #[test]
     fn short_figures_fit_their_column() {
-        let short = |number: f64| Figure(number).short();
+        let short = |number: f64| Figure::from(number).short();
         assert_eq!(
             [0.852_296_106_7, 12_345_678.0, 1e-4, 9_999_999.9, 0.0, 1e-300, f64::NAN].map(short),
             ["0.8522961", "1.234568e7", "0.0001000000", "10000000", "0", "1.000000e-300", "NaN"]

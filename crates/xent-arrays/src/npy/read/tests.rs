@@ -13,7 +13,7 @@ fn framed(version: u8, header: &[u8], entries: &[u8]) -> Vec<u8> {
     [&MAGIC[..], &[version, 0], length, header, entries].concat()
 }
 
-fn read_bytes(file: &[u8]) -> Result<Array, NpyError> {
+fn read_bytes(file: &[u8]) -> Result<Array, Problem> {
     read_sized(file, file.len() as u64)
 }
 
@@ -248,10 +248,11 @@ fn malformed_frames_are_refused() {
 #[test]
 fn only_regular_files() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(matches!(read(folder.path()), Err(NpyError::NotRegular)));
-    assert!(matches!(read(&folder.path().join("none.npy")), Err(NpyError::Io(_))));
+    let message = |path: &Path| read(path).unwrap_err().to_string();
+    assert!(message(folder.path()).contains("expected a regular file"));
+    assert!(message(&folder.path().join("none.npy")).contains("No such file"));
     if cfg!(unix) {
-        assert!(matches!(read(Path::new("/dev/null")), Err(NpyError::NotRegular)));
+        assert!(message(Path::new("/dev/null")).contains("expected a regular file"));
     }
 }
 
