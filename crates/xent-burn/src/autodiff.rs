@@ -158,7 +158,8 @@ impl<B: CrossEntropyBackend> Saved<B> {
                     Pass { gradient: Maybe::Some(gradient), .. } => gradient,
                     Pass { output, .. } => {
                         panic!(
-                            "internal error in xent: the batch was valid in the forward pass and is not in the backward pass: {:?}",
+                            "internal error in xent: the batch was valid in the forward pass and is not \
+                             in the backward pass: {:?}",
                             output.err()
                         )
                     }

@@ -101,7 +101,8 @@ impl CrossEntropy {
 /// let targets = Tensor::<1, Int>::from_ints([0, 3, 1], &device);
 /// let weights = Tensor::<1>::from_floats([1.0, 0.5, 7.0], &device);
 /// let padding = Tensor::<1, Bool>::from_bool([false, false, true], &device);
-/// let output = criterion.on(logits, targets).row_weights(weights).ignored_rows(padding).forward_with_output()?;
+/// let call = criterion.on(logits, targets).row_weights(weights).ignored_rows(padding);
+/// let output = call.forward_with_output()?;
 /// assert_eq!(output.loss.into_scalar::<f32>(), 1.5 * 4f32.ln());
 /// assert_eq!(output.ignored.into_scalar::<i64>(), 1);
 /// # Ok::<(), xent_burn::Error>(())
@@ -211,7 +212,11 @@ impl<const D: usize> Call<'_, D> {
 
     fn reduced(&self) -> Result<Evaluated<'_>> {
         match self.criterion.reduced.config().reduction {
-            Reduction::None => Err(Error::Call("the reduction is none, expected mean or sum, or forward_no_reduction instead of forward".into())),
+            Reduction::None => Err(Error::Call(
+                "the reduction is none, expected mean or sum, or forward_no_reduction instead of \
+                 forward"
+                    .into(),
+            )),
             _ => self.evaluate(&self.criterion.reduced),
         }
     }
@@ -232,7 +237,8 @@ impl<const D: usize> Call<'_, D> {
         let shape = shape::of_logits(logits, criterion.class_axis)?;
         if logits.is_tracked() && !autodiff::is_listed(logits) {
             return Err(Error::Call(format!(
-                "logits on {:?} cannot be differentiated: enable the feature of xent-burn with the backend's name",
+                "logits on {:?} cannot be differentiated: enable the feature of xent-burn with the \
+                 backend's name",
                 logits.device()
             )));
         }

@@ -21,14 +21,16 @@ use crate::tensors::Tables;
 /// use xent_burn::CrossEntropyConfig;
 /// use xent_burn::xent::{Config, Prior};
 ///
-/// let config = CrossEntropyConfig::new(Config::new().label_smoothing(0.1).prior(Prior::WrongClasses).ignore_index(-100));
-/// let criterion = config.with_class_axis(1).init();
+/// let xent = Config::new().label_smoothing(0.1).prior(Prior::WrongClasses).ignore_index(-100);
+/// let criterion = CrossEntropyConfig::new(xent).with_class_axis(1).init();
 ///
-/// let error = CrossEntropyConfig::new(Config::new().label_smoothing(-0.1)).try_init().unwrap_err();
+/// let config = CrossEntropyConfig::from(Config::new().label_smoothing(-0.1));
+/// let error = config.try_init().unwrap_err();
 /// assert_eq!(error.to_string(), "label smoothing is -0.1, expected 0 ≤ ε ≤ 1");
 ///
 /// let stored = r#"{"xent": {"label_smoothing": 0.1}, "class_axis": -1}"#;
-/// assert_eq!(CrossEntropyConfig::load_binary(stored.as_bytes()).unwrap(), Config::new().label_smoothing(0.1).into());
+/// let config = CrossEntropyConfig::load_binary(stored.as_bytes()).unwrap();
+/// assert_eq!(config, Config::new().label_smoothing(0.1).into());
 /// ```
 #[derive(Config, Debug, PartialEq)]
 pub struct CrossEntropyConfig {

@@ -7,8 +7,10 @@
 //! use xent_burn::xent::Config;
 //!
 //! let device = Device::default().autodiff();
-//! let criterion = CrossEntropyConfig::new(Config::new().label_smoothing(0.1).ignore_index(-100)).init();
-//! let logits = Tensor::<2>::from_floats([[2.0, -1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0], [5.0, 5.0, 5.0, 5.0]], &device).require_grad();
+//! let config = Config::new().label_smoothing(0.1).ignore_index(-100);
+//! let criterion = CrossEntropyConfig::new(config).init();
+//! let rows = [[2.0, -1.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0], [5.0, 5.0, 5.0, 5.0]];
+//! let logits = Tensor::<2>::from_floats(rows, &device).require_grad();
 //! let targets = Tensor::<1, Int>::from_ints([0, 2, -100], &device);
 //!
 //! let loss = criterion.forward(logits.clone(), targets); // the mean over the two kept rows
@@ -16,7 +18,8 @@
 //!
 //! let gradients = loss.backward();
 //! let gradient: Vec<f32> = logits.grad(&gradients).unwrap().into_data().iter().collect();
-//! assert_eq!(gradient[4..8], [0.1125, 0.1125, -0.3375, 0.1125]); // (1/4 − 0.1/4) / 2, and (1/4 − 0.9 − 0.1/4) / 2
+//! // (1/4 − 0.1/4) / 2, and at the label (1/4 − 0.9 − 0.1/4) / 2
+//! assert_eq!(gradient[4..8], [0.1125, 0.1125, -0.3375, 0.1125]);
 //! assert_eq!(gradient[8..], [0.0; 4]); // ignored, never read
 //! ```
 //!
