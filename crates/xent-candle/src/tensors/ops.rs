@@ -59,7 +59,7 @@ pub(super) fn is_positive(tensor: &Tensor) -> Result<Tensor> {
 
 /// Where a number is neither NaN nor infinite: only then is it 0 away from itself.
 pub(super) fn is_finite(tensor: &Tensor) -> Result<Tensor> {
-    is_zero(&(tensor - tensor)?)
+    is_zero(&tensor.sub(tensor)?)
 }
 
 /// Where a number is in [0, `most`].
