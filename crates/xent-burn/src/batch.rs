@@ -63,6 +63,7 @@ pub(crate) enum GivenTargets<const D: usize> {
 }
 
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one per call")]
 pub(crate) enum GivenLambda {
     Scalar(f64),
     Rows(PerRow<Float>),

@@ -11,6 +11,7 @@ use burn::tensor::{Bool, DType, Int, Tensor};
 /// the host, and arithmetic with 0 and 1 is left out: an option that was not chosen costs no
 /// operation.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "boxing the usual case would only add an allocation")]
 pub(super) enum Value {
     Same(f64),
     Each(Tensor<2>),
