@@ -111,9 +111,11 @@ impl Array {
             }
         };
         let axes = usize::try_from(tensor.ndim).unwrap_or(0);
-        // SAFETY: a producer's shape has as many entries as there are axes.
-        let lengths =
-            if axes == 0 { &[] } else { unsafe { std::slice::from_raw_parts(tensor.shape, axes) } };
+        let lengths = match axes {
+            0 => &[],
+            // SAFETY: a producer's shape has as many entries as there are axes.
+            _ => unsafe { std::slice::from_raw_parts(tensor.shape, axes) },
+        };
         let shape = lengths
             .iter()
             .map(|&length| usize::try_from(length))
