@@ -1,16 +1,21 @@
-"""Label-smoothed cross-entropy: loss and gradient in one pass, right beside padding, weights, masks and huge vocabularies.
+"""Label-smoothed cross-entropy for PyTorch and NumPy: loss and gradient in one pass.
 
-- ``xent.torch``: ``CrossEntropyLoss`` and ``functional.cross_entropy``, drop-in for PyTorch's; ``SmoothLabelCriterion``.
-- ``xent.numpy``: ``cross_entropy`` and ``cross_entropy_with_grad`` on numpy's arrays and whatever else speaks DLPack.
+Correct with padding, class weights, masked classes and huge vocabularies.
 
-Nothing is imported that is not asked for: ``import xent`` loads neither.
+- ``xent.torch``: ``CrossEntropyLoss`` and ``functional.cross_entropy``, drop-in replacements for
+  PyTorch's; ``SmoothLabelCriterion``.
+- ``xent.numpy``: ``cross_entropy`` and ``cross_entropy_with_grad`` on NumPy arrays and everything else
+  that supports DLPack.
+
+``import xent`` loads neither.
 """
 
 import sysconfig as _sysconfig
 
 if _sysconfig.get_config_var("Py_GIL_DISABLED"):
     raise ImportError(
-        "xent has not been tested on free-threaded builds of CPython and does not load there; use a build with the GIL (python3.14, not python3.14t)"
+        "xent has not been tested on free-threaded builds of CPython and does not load there; "
+        "use a build with the GIL (python3.14, not python3.14t)"
     )
 
 from xent._xent import __version__

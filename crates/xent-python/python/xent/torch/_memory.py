@@ -13,10 +13,11 @@ _kept: list[UntypedStorage] = []
 
 
 def keep_gradient_memory(keep: bool = True) -> None:
-    """Whether the memory of the last large gradient stays here for the next one, once nobody has the gradient any more; it does unless said.
+    """Reuses the memory of the last large gradient for the next, once nothing else refers to it. Default: it does.
 
-    The system hands out new memory page by page, zeroed, and for logits of a large vocabulary that takes several times as long as loss and gradient themselves. What is kept is as large as
-    the logits, never more than one gradient's; ``keep_gradient_memory(False)`` gives it back. CPU only.
+    The system supplies new memory page by page, zeroed, and for logits of a large vocabulary that
+    takes several times as long as loss and gradient themselves. One gradient is retained at most;
+    ``keep_gradient_memory(False)`` releases it. CPU only.
     """
     global _keeps
     _keeps = keep
