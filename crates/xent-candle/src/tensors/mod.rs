@@ -325,6 +325,8 @@ mod tests {
         ]
     }
 
+    type Forward<'a> = &'a dyn Fn() -> Result<Tensor>;
+
     /// Nothing is read back, and after the first call nothing is uploaded; each tensor of the batch
     /// is brought once.
     #[test]
@@ -340,7 +342,7 @@ mod tests {
             let criterion = CrossEntropy::new(config.clone()).unwrap().composed(true);
             let ignoring = CrossEntropy::new(config.ignore_index(2)).unwrap().composed(true);
             let plain = || criterion.on(&logits, &labels);
-            let calls: [(&str, usize, &dyn Fn() -> Result<Tensor>); 4] = [
+            let calls: [(&str, usize, Forward<'_>); 4] = [
                 ("labels", 1, &|| ignoring.forward(&logits, &labels)),
                 ("probabilities", 1, &|| criterion.forward(&logits, &probabilities)),
                 ("options", 5, &|| {

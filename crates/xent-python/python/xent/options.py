@@ -132,19 +132,16 @@ def check(options: Options, traced: bool) -> None:
     if not traced:
         criterion(options)
         return
-    # torch.compile cannot follow into Rust. It runs again uncompiled what raises, so that the caller sees Rust's message.
-    numbers = {
+    # torch.compile cannot follow into Rust. It runs again uncompiled what raises, so that the caller
+    # sees Rust's message.
+    numbers: dict[str, Any] = {
         name: value
         for name, value in options.items()
         if name not in WORDS and name not in _INTEGERS and value is not None
     }
-    ranges = all(0.0 <= cast(float, number) < float("inf") for number in numbers.values())
-    if not (
-        ranges
-        and numbers["label_smoothing"] <= 1.0
-        and numbers["temperature"] > 0.0
-        and numbers.get("softcap") != 0.0
-    ):  # type: ignore[operator]
+    ranges = all(0.0 <= number < float("inf") for number in numbers.values())
+    positive = numbers["temperature"] > 0.0 and numbers.get("softcap") != 0.0
+    if not (ranges and positive and numbers["label_smoothing"] <= 1.0):
         raise ValueError(f"an option is outside its range, expected finite numbers ≥ 0: {numbers}")
 
 

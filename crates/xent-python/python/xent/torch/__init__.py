@@ -9,8 +9,10 @@ tensor(0.4652, grad_fn=<CrossEntropyBackward>)
 >>> logits.grad[2]  # ignored, never read
 tensor([0., 0., 0., 0.])
 
-Tensors on the CPU go to xent's engine, which reads them where they lie and makes loss and gradient in one pass, on ``torch.get_num_threads()`` threads. On other devices, under
-``torch.compile``, ``vmap``, forward-mode differentiation, for second derivatives, and where something but the logits is differentiated, PyTorch's own operations compute the same.
+xent's engine reads tensors on the CPU in place and computes loss and gradient in one pass, on
+``torch.get_num_threads()`` threads. On other devices, under ``torch.compile``, ``vmap`` and
+forward-mode differentiation, for second derivatives, and where something other than the logits is
+differentiated, PyTorch's own operations compute the same.
 """
 
 from xent.torch import functional

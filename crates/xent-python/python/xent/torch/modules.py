@@ -89,9 +89,9 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         criterion(complete(**{name: getattr(self, name) for name in Options.__annotations__}))
 
     @documented(ForBatch)
-    def forward(
+    def forward(  # type: ignore[override]
         self, input: Tensor, target: Tensor, **batch: Unpack[ForBatch]
-    ) -> Tensor | tuple[Tensor, Stats]:  # type: ignore[override]
+    ) -> Tensor | tuple[Tensor, Stats]:
         """The loss of a batch; ``(loss, stats)`` if the module was made with ``return_stats``.
 
         Keywords:
@@ -99,9 +99,9 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         """
         keywords: Any = {name: getattr(self, name) for name in _DEFAULTS}
         keywords.update((name, value) for name, value in batch.items() if value is not None)
-        result: Tensor | tuple[Tensor, Stats] = F.cross_entropy(
+        result: Tensor | tuple[Tensor, Stats] = F.cross_entropy(  # type: ignore[call-overload]
             input, target, self.weight, return_stats=self.return_stats, **keywords
-        )  # type: ignore[call-overload]
+        )
         return result
 
     def extra_repr(self) -> str:
