@@ -1,14 +1,3 @@
-<<<<<<< HEAD
-"""Label-smoothed cross-entropy: loss and gradient in one pass that stay correct with padding, class
-weights, masked classes and huge vocabularies.
-
-- ``xent.torch``: ``CrossEntropyLoss`` and ``functional.cross_entropy``, drop-in replacements for
-  PyTorch's; ``SmoothLabelCriterion``.
-- ``xent.numpy``: ``cross_entropy`` and ``cross_entropy_with_grad`` on NumPy arrays and
-  everything else that supports DLPack.
-
-``import xent`` imports neither.
-=======
 """Label-smoothed cross-entropy for PyTorch and NumPy: loss and gradient in one pass.
 
 Correct with padding, class weights, masked classes and huge vocabularies.
@@ -19,7 +8,6 @@ Correct with padding, class weights, masked classes and huge vocabularies.
   that supports DLPack.
 
 ``import xent`` loads neither.
->>>>>>> 3ad8f76767b86ceaf2bba76eba9e8a3238ca05c7
 """
 
 import sysconfig as _sysconfig

@@ -13,20 +13,11 @@ _kept: list[UntypedStorage] = []
 
 
 def keep_gradient_memory(keep: bool = True) -> None:
-<<<<<<< HEAD
-    """Whether the memory of the last large gradient is kept for the next one, once nothing else holds
-    that gradient. Default: True.
-
-    The system supplies new memory page by page, zeroed. For logits of a large vocabulary that takes
-    several times as long as loss and gradient themselves. At most one gradient's memory is kept, as
-    large as the logits; ``keep_gradient_memory(False)`` releases it. CPU only.
-=======
     """Reuses the memory of the last large gradient for the next, once nothing else refers to it. Default: it does.
 
     The system supplies new memory page by page, zeroed, and for logits of a large vocabulary that
     takes several times as long as loss and gradient themselves. One gradient is retained at most;
     ``keep_gradient_memory(False)`` releases it. CPU only.
->>>>>>> 3ad8f76767b86ceaf2bba76eba9e8a3238ca05c7
     """
     global _keeps
     _keeps = keep
