@@ -117,6 +117,7 @@ NAN = float("nan")
         ({"prior": torch.ones(2, 3, 4)}, ValueError, r"prior has shape \[2, 3, 4\]"),
         ({"exclude": 4}, IndexError, "names class 4, but the logits have 4 classes"),
         ({"exclude": -1}, ValueError, "exclude is -1, expected at least 0"),
+        ({"exclude": 1, "prior": torch.full((4,), 0.25)}, ValueError, "exclude is 1 with a prior"),
         ({"exclude": 1.5}, TypeError, "exclude is 1.5, expected an integer"),
         ({"ignore_index": 2**63}, ValueError, "ignore_index is 9223372036854775808"),
         (

@@ -52,7 +52,9 @@ class Additional(TypedDict, total=False):
     exclude: Annotated[
         Indices,
         None,
-        "classes, such as padding, that smoothing gives no mass, in addition to the true class",
+        """classes, such as padding, that smoothing gives no mass: the prior is spread evenly over all
+        classes except these and the true class, whichever word prior is; an error with a prior that
+        is an array, which holds its own zeros""",
     ]
     weighting: Annotated[
         Literal["per_class", "per_row"],
@@ -70,7 +72,9 @@ class Additional(TypedDict, total=False):
         Literal["pytorch", "kept_rows", "rows"] | float | Array,
         "pytorch",
         """what a mean divides by: "pytorch" (the kept rows' class weights, or their number); "kept_rows";
-        "rows" (ignored ones too); or a number > 0""",
+        "rows" (ignored ones too); or a number > 0. For gradient accumulation give each micro-batch the
+        number that the whole batch has: of kept rows or, with class weights, the sum of
+        ``weight[target]`` over them""",
     ]
     empty_mean: Annotated[
         Literal["nan", "zero", "error"],
@@ -82,7 +86,12 @@ class Additional(TypedDict, total=False):
         "cross_entropy",
         '"kl_divergence" (or "kl") subtracts the entropy of the target, so that the lowest loss is 0',
     ]
-    z_loss: Annotated[float, 0.0, "λ of λ·lse², which is added to each row"]
+    z_loss: Annotated[
+        float,
+        0.0,
+        """λ of λ·lse², which is added to each row. Class weights do not enter it, so the default mean
+        averages it over the kept rows; a denominator that is given divides it like the rest""",
+    ]
     softcap: Annotated[float | None, None, "c of z ← c·tanh(z / c)"]
     temperature: Annotated[float, 1.0, "T of z ← z / T, which comes before the softcap"]
 
@@ -110,6 +119,10 @@ def complete(**given: Any) -> Options:
 
     A prior that is an array and a denominator that is a number come with a batch: the default stands for them.
     """
+    if given.get("exclude") is not None and not isinstance(given.get("prior", "uniform"), str):
+        raise ValueError(
+            f"exclude is {given['exclude']!r} with a prior that is an array, expected None: an array holds its own zeros"
+        )
     options = dict(_DEFAULTS)
     for name, value in given.items():
         if name in ("prior", "denominator") and not isinstance(value, str):

@@ -19,7 +19,8 @@ class PerBatch(TypedDict, total=False):
     lam: Annotated[
         float | Tensor | None,
         None,
-        "λ in [0, 1], the share of the first label: a number or one per row",
+        """λ in [0, 1], the share of the first label: a number or one per row. With class weights a
+        mean divides by the sum of λ·weight[target] + (1−λ)·weight[target_b]""",
     ]
     row_weight: Annotated[
         Tensor | None, None, "one weight per row, finite and ≥ 0; not in the denominator"

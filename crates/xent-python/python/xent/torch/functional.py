@@ -21,7 +21,10 @@ class ModuleOptions(Additional, total=False):
     """Keywords of :class:`~xent.torch.CrossEntropyLoss` that PyTorch's does not have."""
 
     class_axis: Annotated[
-        int | None, None, "the axis of the classes; if None, where PyTorch has it"
+        int | None,
+        None,
+        """the axis of the classes; if None, where PyTorch has it: axis 1 (axis 0 of logits with one
+        axis), which is not the last of [B, T, C]: that is −1""",
     ]
 
 
