@@ -81,7 +81,9 @@ pub struct Config {
     /// How class weights enter a smoothed row. Default: [`ClassWeighting::PerClass`].
     pub class_weighting: ClassWeighting,
     /// Class indices whose rows are ignored, inside or outside 0..K. Default: none (PyTorch's
-    /// default is −100).
+    /// default is −100). Labels of an unsigned type cannot be negative: use an index that they
+    /// hold, 255 or 65535 for example. With probability targets an ignore index is an error; mark
+    /// padding with [`Batch::ignored_rows`](crate::Batch::ignored_rows) there.
     pub ignore_indices: Vec<i64>,
     /// What the prior does on masked classes. Default: [`Masked::PyTorch`].
     pub masked: Masked,

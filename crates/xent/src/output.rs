@@ -122,7 +122,7 @@ pub struct Output<F> {
     /// The loss.
     pub loss: Reduced<F>,
     /// What the loss would be with ε = 0 and without z-loss: comparable between runs with different
-    /// ε.
+    /// ε. Class weights and row weights are included.
     pub nll: Reduced<F>,
     /// ε times the cross-entropy to the prior.
     pub smoothing: Reduced<F>,

@@ -205,7 +205,8 @@ pub enum Targets<'a> {
     /// One class per row.
     Classes(ClassIndices<'a>),
     /// One distribution per row, finite and ≥ 0. The sum need not be 1; probabilities are not
-    /// normalised.
+    /// normalised. A criterion with an ignore index does not take them; mark padding with
+    /// [`Batch::ignored_rows`](crate::Batch::ignored_rows).
     Probabilities(Probabilities<'a>),
     /// Two labels per row, as mixup and cutmix make them: λ on `a`, 1−λ on `b`.
     Mix {
