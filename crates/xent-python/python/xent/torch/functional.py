@@ -10,7 +10,7 @@ from torch.nn import _reduction
 from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from xent.options import Additional, Indices, Options, Reduction, complete, documented, expect_known
-from xent.torch import _autograd, _tensors
+from xent.torch import _autograd, _composed, _tensors
 from xent.torch._batch import Batch, PerBatch, Stats, compute_dtype, loss_dtype, row_shape
 
 if TYPE_CHECKING:
@@ -166,6 +166,8 @@ def _cross_entropy(
 ) -> tuple[Tensor, Stats | None]:
     dtype = loss_dtype(logits, batch)
     if not _autograd.sees(logits, *batch):
+        if _composed.applies(logits, batch):
+            return _composed.cross_entropy(logits, options, batch, axis, dtype, want_stats)
         return _tensors.cross_entropy(logits, options, batch, axis, dtype, want_stats)
     # Negative weights have no meaning, but PyTorch takes them, and its own tests do.
     negative = (
