@@ -1,30 +1,36 @@
-"""Bytes that loss and gradient move by PyTorch's own operations, option by option, beside PyTorch's own loss.
+"""Bytes that loss and gradient move by PyTorch's operations, option by option, beside PyTorch's own loss.
 
     python examples/traffic.py [--rows 4096] [--classes 32000] [--operations "label smoothing"]
 
-Elementwise operations on a GPU take the time of their reads and writes, so these are counted, on the
-meta device, which has shapes and no numbers: no GPU is needed, and the counts are exact. A dispatch mode
-sees every operation of a call and of its backward pass, and counts
+Operations on every logit take the time of their reads and writes, so these are counted, on the meta
+device, which has shapes and no numbers: no GPU is needed, and a count is the same every time. A dispatch
+mode sees every operation of a call and of its backward pass, and counts
 
-- what an operation reads: each tensor that it is given, once, of an expanded tensor only the memory it has;
+- what an operation reads: each tensor that it is given, once, and of an expanded tensor the memory it has;
 - what it writes: each tensor that it returns or changes;
 - of gathers and scatters, only the elements that are named;
-- views and new memory that is not filled: nothing.
+- nothing for views, and for new memory that is not filled.
 
-What a kernel does inside is not counted: a softmax is one read and one write. "peak" is the most memory
-that was alive at a time beyond what the caller holds, the gradient included. Both are in multiples of the
-logits' bytes. "launches" are operations other than views.
+"bytes" are these. "peak" is the most memory alive after an operation, the gradient included and what the
+caller holds excluded: logits, targets, options. Both are in multiples of the logits' bytes. "launches" are
+operations that are not views; large batches go through piece by piece, so that they are several times
+those of a small batch.
 
-Rows whose name ends in "by hand" are PyTorch's loss on what PyTorch has no option for.
+What a kernel does inside is not counted: a softmax reads once and writes once, though a kernel may read
+a long row twice, and temporary memory of a kernel is not seen. Where the name says "by hand", PyTorch has
+no such option, and its operations come before its loss.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -32,117 +38,101 @@ from torch.utils._pytree import tree_leaves
 from xent.torch.functional import cross_entropy
 
 UNFILLED = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
-FILLS = {"fill_", "zero_"}  # write without reading
-NAMED_READS = {
-    "gather",
-    "index_select",
-    "nll_loss_forward",
-}  # of their first tensor as many as they return, or as rows
-NAMED_WRITES = {"scatter_", "scatter_add_", "index_fill_"}
-UNREAD = {"nll_loss_backward"}  # their logits
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the bytes that operations read and write, and the most memory alive at a time."""
+    """Counts the bytes that operations move, by operation, and the most memory that was alive."""
 
     def __init__(self) -> None:
         super().__init__()
         self.bytes: Counter[str] = Counter()
         self.launches: Counter[str] = Counter()
-        self.alive: dict[int, StorageWeakRef] = {}
-        self.sizes: dict[int, int] = {}
         self.peak = 0
+        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        result = operation(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        result = operation(*args, **kwargs)
         name = operation._schema.name.removeprefix("aten::")
-        given, returned = tensors((args, kwargs)), tensors(result)
         if not operation.is_view and name not in UNFILLED:
             self.launches[name] += 1
-            self.bytes[name] += moved(operation, name, args, kwargs or {}, returned)
-        known = {id_of(tensor) for tensor in given}
-        for tensor in returned:
-            if id_of(tensor) not in known:
-                storage = tensor.untyped_storage()
-                self.alive[id_of(tensor)] = StorageWeakRef(storage)
-                self.sizes[id_of(tensor)] = storage.nbytes()
-        self.alive = {key: ref for key, ref in self.alive.items() if not ref.expired()}
-        self.peak = max(self.peak, sum(self.sizes[key] for key in self.alive))
+            self.bytes[name] += moved(name, operation._schema, args, kwargs, tensors(result))
+        known = {id_of(tensor) for tensor in tensors((args, kwargs))}
+        for storage in (tensor.untyped_storage() for tensor in tensors(result)):
+            if storage._cdata not in known:
+                self._alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        self._alive = {key: it for key, it in self._alive.items() if not it[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self._alive.values()))
         return result
 
 
-def tensors(tree):
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+def moved(name: str, schema: Any, args: Any, kwargs: Any, returned: list[Tensor]) -> int:
+    """Bytes that an operation reads and writes."""
+    read: list[Tensor] = []
+    written: list[Tensor] = []
+    for argument, value in arguments(schema, args, kwargs):
+        changes = argument.alias_info is not None and argument.alias_info.is_write
+        if changes:
+            written += tensors(value)
+        if not (changes and argument.kwarg_only):  # not out=
+            read += tensors(value)
+    changed = {id_of(tensor) for tensor in written}
+    written += [tensor for tensor in returned if id_of(tensor) not in changed]
+    if name in ("fill_", "zero_"):
+        read = read[1:]
+    elif name in ("gather", "index_select", "nll_loss_forward"):
+        # Of the first tensor, what is returned, or one element per row.
+        elements = read[1].numel() if name == "nll_loss_forward" else returned[0].numel()
+        return elements * read[0].element_size() + total(read[1:]) + total(written)
+    elif name == "nll_loss_backward":
+        read = [read[0], *read[2:]]  # not the logits
+    elif name in ("scatter_", "index_fill_"):
+        return total(read[1:]) + read[1].numel() * written[0].element_size()
+    return total({id(tensor): tensor for tensor in read}.values()) + total(written)
 
 
-def id_of(tensor):
+def arguments(schema: Any, args: Any, kwargs: Any) -> Iterator[tuple[Any, Any]]:
+    yield from zip(schema.arguments, args)
+    yield from ((each, kwargs[each.name]) for each in schema.arguments if each.name in kwargs)
+
+
+def tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def id_of(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def memory(tensor):
-    """Bytes of the memory that a tensor has: an expanded axis counts once."""
-    elements = 1
-    for size, stride in zip(tensor.shape, tensor.stride()):
-        elements *= size if stride else min(size, 1)
-    return elements * tensor.element_size()
+def total(them: Any) -> int:
+    """Bytes of memory: an axis that is expanded counts once."""
+    return sum(
+        torch.Size(
+            n for n, stride in zip(tensor.shape, tensor.stride()) if stride or n == 0
+        ).numel()
+        * tensor.element_size()
+        for tensor in them
+    )
 
 
-def moved(operation, name, args, kwargs, returned):
-    changed = [
-        value
-        for argument, value in arguments(operation, args, kwargs)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    ]
-    changed = tensors(changed)
-    places = {(id_of(tensor), tensor.storage_offset()) for tensor in changed}
-    read = [
-        value
-        for argument, value in arguments(operation, args, kwargs)
-        if not argument.kwarg_only or argument.alias_info is None
-    ]
-    read = tensors(read)
-    if name in FILLS:
-        read = read[1:]
-    if name in UNREAD:
-        return sum(map(memory, [read[0], *read[2:], *returned]))
-    if name in NAMED_READS:
-        rows = returned[0].numel() if name != "nll_loss_forward" else read[1].numel()
-        return rows * read[0].element_size() + sum(map(memory, [*read[1:], *returned]))
-    if name in NAMED_WRITES:
-        index = next(tensor for tensor in read if tensor.dtype is torch.int64)
-        return 2 * memory(index) // 8 * changed[0].element_size() + memory(index)
-    new = [tensor for tensor in returned if (id_of(tensor), tensor.storage_offset()) not in places]
-    unique = {id(tensor): tensor for tensor in read}.values()
-    return sum(map(memory, [*unique, *changed, *new]))
+def cases(n: int, k: int) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Names, losses and options."""
 
-
-def arguments(operation, args, kwargs):
-    schema = operation._schema.arguments
-    yield from zip(schema, args)
-    for argument in schema:
-        if argument.name in kwargs:
-            yield argument, kwargs[argument.name]
-
-
-def cases(n, k):
-    """Names, options, and whether PyTorch's own loss is meant."""
-
-    def meta(*shape, dtype=torch.float32):
+    def meta(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(shape, dtype=dtype, device="meta")
 
     smoothing = {"label_smoothing": 0.1}
-    bools = {"dtype": torch.bool}
-    yield "PyTorch: label smoothing", smoothing, F.cross_entropy
-    yield "PyTorch: class weights", {**smoothing, "weight": meta(k)}, F.cross_entropy
-    yield "PyTorch: probabilities", {**smoothing, "target": meta(n, k)}, F.cross_entropy
-    yield "PyTorch: softcap by hand", {**smoothing, "softcap": 30.0}, by_hand
-    yield "PyTorch: z-loss by hand", {**smoothing, "z_loss": 1e-4}, by_hand
-    yield "no smoothing", {}, cross_entropy
+    yield "PyTorch: label smoothing", F.cross_entropy, smoothing
+    yield "PyTorch: class weights", F.cross_entropy, {**smoothing, "weight": meta(k)}
+    yield "PyTorch: probabilities", F.cross_entropy, {**smoothing, "target": meta(n, k)}
+    yield "PyTorch: softcap by hand", by_hand, {**smoothing, "softcap": 30.0}
+    yield "PyTorch: z-loss by hand", by_hand, {**smoothing, "z_loss": 1e-4}
+    yield "no smoothing", cross_entropy, {}
     options = {
         "label smoothing": {},
+        "nothing ignored": {"ignore_index": None},
         "reduction none": {"reduction": "none"},
         "reduction sum": {"reduction": "sum"},
-        "nothing ignored": {"ignore_index": None},
         "statistics": {"return_stats": True},
         "wrong classes": {"prior": "wrong_classes"},
         "exclude": {"exclude": 0},
@@ -152,10 +142,10 @@ def cases(n, k):
         "class weights": {"weight": meta(k)},
         "class weights per row": {"weight": meta(k), "weighting": "per_row"},
         "row weights": {"row_weight": meta(n)},
-        "epsilon per row": {"label_smoothing": meta(n)},
-        "ignored rows": {"ignored_rows": meta(n, **bools)},
-        "mask [K]": {"allowed_classes": meta(k, **bools)},
-        "mask [N, K]": {"allowed_classes": meta(n, k, **bools)},
+        "smoothing per row": {"label_smoothing": meta(n)},
+        "ignored rows": {"ignored_rows": meta(n, dtype=torch.bool)},
+        "mask [K]": {"allowed_classes": meta(k, dtype=torch.bool)},
+        "mask [N, K]": {"allowed_classes": meta(n, k, dtype=torch.bool)},
         "renormalise": {"masked": "renormalise"},
         "softcap": {"softcap": 30.0},
         "temperature": {"temperature": 2.0},
@@ -163,60 +153,51 @@ def cases(n, k):
         "KL": {"form": "kl"},
         "probabilities": {"target": meta(n, k)},
     }
-    for name, more in options.items():
-        yield name, {**smoothing, **more}, cross_entropy
+    for name, option in options.items():
+        yield name, cross_entropy, {**smoothing, **option}
 
 
-def by_hand(x, target, softcap=None, z_loss=0.0, **options):
-    if softcap is not None:
+def by_hand(x: Tensor, target: Tensor, softcap: float = 0.0, z_loss: float = 0.0, **options: Any):
+    if softcap:
         x = softcap * torch.tanh(x / softcap)
     loss = F.cross_entropy(x, target, **options)
     return loss + z_loss * x.logsumexp(-1).square().mean() if z_loss else loss
 
 
-def count(loss, n, k, dtype, options):
+def count(loss: Any, options: dict[str, Any], n: int, k: int, dtype: torch.dtype) -> Traffic:
+    """The traffic of a call and its backward pass; probabilities have the dtype of the logits."""
     logits = torch.zeros(n, k, dtype=dtype, device="meta", requires_grad=True)
     options = {"target": torch.zeros(n, dtype=torch.int64, device="meta"), **options}
     if options["target"].is_floating_point():
         options["target"] = options["target"].to(dtype)
-    for _ in range(2):  # the first call of a criterion makes what is kept
-        logits.grad = None
-        with Traffic() as traffic:
-            result = loss(logits, **options)
-            (result[0] if isinstance(result, tuple) else result).sum().backward()
-            del result
-    size = logits.numel() * logits.element_size()
-    return traffic, size
+    with Traffic() as traffic:
+        result = loss(logits, **options)
+        (result[0] if isinstance(result, tuple) else result).sum().backward()
+    return traffic
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rows", type=int, default=4096)
     parser.add_argument("--classes", type=int, default=32000)
-    parser.add_argument(
-        "--operations", metavar="NAME", help="list the operations of one row of the table"
-    )
+    parser.add_argument("--operations", metavar="NAME", help="what a row of the table consists of")
     given = parser.parse_args()
     n, k = given.rows, given.classes
-    print(
-        f"torch {torch.__version__}, logits [{n}, {k}], loss + backward, in multiples of the logits' bytes"
-    )
-    print(f"{'':>26}  {'float32':>14}  {'bfloat16':>14}")
-    print(f"{'':>26}  {'bytes':>7} {'peak':>6}  {'bytes':>7} {'peak':>6}  {'launches':>8}")
-    for name, options, loss in cases(n, k):
+    print(f"torch {torch.__version__}, loss and gradient of logits [{n}, {k}]")
+    print(f"{'':26}  {'float32':>14}  {'bfloat16':>14}")
+    print(f"{'':26}  {'bytes':>7} {'peak':>6}  {'bytes':>7} {'peak':>6}  {'launches':>8}")
+    for name, loss, options in cases(n, k):
         if given.operations not in (None, name):
             continue
         columns = []
         for dtype in (torch.float32, torch.bfloat16):
-            traffic, size = count(loss, n, k, dtype, options)
+            traffic, size = count(loss, options, n, k, dtype), n * k * dtype.itemsize
             columns.append(f"{traffic.bytes.total() / size:7.1f} {traffic.peak / size:6.2f}")
-            if given.operations:
-                for operation, moved_bytes in traffic.bytes.most_common():
-                    if moved_bytes > size / 1000:
-                        print(
-                            f"{operation:>26}  {moved_bytes / size:7.2f}  ×{traffic.launches[operation]}"
-                        )
-        print(f"{name:>26}  {'  '.join(columns)}  {traffic.launches.total():>8}")
+            for operation, some in traffic.bytes.most_common() if given.operations else ():
+                if some > size / 100:
+                    launches = traffic.launches[operation]
+                    print(f"{dtype!s:>26}  {some / size:7.2f}  {operation}, {launches} times")
+        print(f"{name:26}  {'  '.join(columns)}  {traffic.launches.total():8}")
 
 
 if __name__ == "__main__":

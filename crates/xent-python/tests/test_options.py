@@ -157,3 +157,14 @@ def test_a_mean_over_nothing_has_no_gradient(road, options):
     loss = cross_entropy(logits, torch.tensor([0, 1, 0, 1]), empty_mean="zero", **options)
     loss.backward()
     assert loss == 0.0 and (logits.grad == 0.0).all()
+
+
+@pytest.mark.parametrize("gap", [1.0, 10.0, 60.0])
+def test_confident_rows_keep_their_digits(road, gap):
+    """The probability of the other classes is far less than a unit in the last place of 1."""
+    offset = 100.0
+    logits = torch.tensor([[offset, offset - gap, offset - 2 * gap]])
+    exact = torch.tensor([-gap, -2 * gap], dtype=torch.float64).exp().sum().log1p()
+    loss, stats = cross_entropy(logits, torch.tensor([0]), return_stats=True)
+    assert_close(loss, exact.float(), rtol=1e-6, atol=0)
+    assert_close(stats.nll, exact.float(), rtol=1e-6, atol=0)

@@ -205,7 +205,7 @@ def denominators(
     if ignored is None or options["denominator"] == "rows":
         number = torch.full((), shape.numel(), dtype=rows.dtype, device=device)
     else:
-        number = (~ignored).sum().to(rows.dtype)
+        number = (~ignored).sum(dtype=rows.dtype)
     by_row = options["weighting"] == "per_row"
     if batch.weight is None or options["denominator"] != "pytorch" or not (by_row or rows.hot):
         return number, number
