@@ -29,7 +29,7 @@ def test_it_is_one_of_pytorchs():
     ours.reduction = theirs.reduction = "sum"
     assert_close(ours(X, Y), theirs(X, Y))
     ours.label_smoothing = -0.1
-    with pytest.raises(ValueError, match="label smoothing is -0.1"):
+    with pytest.raises(ValueError, match="label_smoothing is -0.1"):
         ours(X, Y)
 
 

@@ -17,7 +17,18 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import numpy as np
 
 from xent._xent import Output
-from xent.options import Options, complete, criterion, documented, expect_known
+from xent.errors import InvalidType, InvalidValue
+from xent.options import (
+    IN_BATCH,
+    Options,
+    completed,
+    criterion,
+    documented,
+    expect_known,
+    integer,
+    number,
+)
+from xent.options import denominator as expect_denominator
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -49,6 +60,9 @@ class Keywords(Options, total=False):
         None,
         "how many; all available ones, or as many as RAYON_NUM_THREADS says, if None",
     ]
+
+
+_ARRAYS = ("class_weights", "second_targets", "row_weights", "ignored_rows", "allowed_classes")
 
 
 class Stats(NamedTuple):
@@ -114,51 +128,40 @@ def _call(
     name: str, logits: Any, targets: Any, want_gradient: bool, upstream: Any, given: Keywords
 ) -> tuple[Any, np.ndarray | None, Stats | None]:
     expect_known(name, given, Keywords)
-    logits = _array(logits)
-    axis = given.get("class_axis", -1)
-    threads = given.get("threads")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads is {threads}, expected at least 1")
-    denominator: Any
-    epsilon, prior, denominator = (
-        given.get("label_smoothing"),
-        given.get("prior", "uniform"),
-        given.get("denominator", "pytorch"),
-    )
-    number = _number(epsilon)
-    plain = {name: value for name, value in given.items() if name in Options.__annotations__}
-    options = complete(**plain | {"label_smoothing": 0.0 if number is None else number})
+    logits = _array("logits", logits)
+    axis, threads = integer("class_axis", given.get("class_axis", -1)), given.get("threads")
+    if threads is not None and (threads := integer("threads", threads)) < 1:
+        raise InvalidValue(f"threads is {threads}, expected at least 1")
+    arrays: dict[str, Any] = {
+        key: value for key in _ARRAYS if (value := given.get(key)) is not None
+    }
+    options: dict[str, Any] = {
+        key: _item(value) for key, value in given.items() if key in Options.__annotations__
+    }
+    for key in ("label_smoothing", "prior"):
+        if _is_array(value := options.get(key)):
+            arrays[key], options[key] = value, IN_BATCH
+    numbers: dict[str, float] = {}
+    denominator = options.get("denominator", "pytorch")
+    if not isinstance(denominator, str):
+        options["denominator"] = IN_BATCH
+        numbers["denominator"] = expect_denominator(denominator)
+    for key, value in (("lam", given.get("lam")), ("upstream", upstream)):
+        if _is_array(value):
+            arrays[key] = value
+        elif value is not None:
+            numbers[key] = number(key, _item(value))
     # What other frameworks lend tells its dtype as a view of numpy's does; bfloat16 alone is not numpy's.
     view = logits if isinstance(logits, np.ndarray) else _as_numpy(logits)
     gradient = np.empty_like(view) if want_gradient else None
-    arrays = {
-        name: given.get(name)
-        for name in (
-            "class_weights",
-            "second_targets",
-            "row_weights",
-            "ignored_rows",
-            "allowed_classes",
-        )
-    }
-    arrays |= {
-        "label_smoothing": None if number is not None else epsilon,
-        "prior": None if isinstance(prior, str) else prior,
-        "gradient": gradient,
-    }
-    numbers = {"lam": given.get("lam"), "upstream": upstream}
-    output = criterion(options).call(
+    output = criterion(completed(**options)).call(
         _exported(logits),
         axis,
-        _exported(_array(targets)),
-        denominator=None if isinstance(denominator, str) else float(denominator),
+        _exported(_array("targets", targets)),
+        gradient=_exported(gradient),
         threads=threads or 0,
-        **{name: _exported(_array(value)) for name, value in arrays.items() if value is not None},
-        **{
-            name: _exported(_array(value)) if _number(value) is None else _number(value)
-            for name, value in numbers.items()
-            if value is not None
-        },
+        **numbers,
+        **{key: _exported(_array(key, value)) for key, value in arrays.items()},
     )
     rows = tuple(logits.shape)
     rows = rows[:axis] + rows[axis:][1:]
@@ -188,20 +191,27 @@ def _part(output: Output, name: str, rows: tuple[int, ...], dtype: type) -> Any:
     return part
 
 
-def _array(value: Any) -> Any:
+def _array(name: str, value: Any) -> Any:
     """An array, copied only if it cannot be read in place: unaligned, or in another byte order."""
     if not isinstance(value, np.ndarray):
         if hasattr(value, "__dlpack__") and not isinstance(value, np.generic):
             return value
         value = np.asarray(value)
+    if value.dtype.kind not in "biuf" and value.dtype.name != "bfloat16":
+        raise InvalidType(f"{name} has dtype {value.dtype}, expected numbers or bools")
     if not value.dtype.isnative:
         value = value.astype(value.dtype.newbyteorder("="))
     return value if value.flags.aligned else value.copy()
 
 
-def _number(value: Any) -> float | None:
-    """The number, if the value is a number for all rows."""
-    return float(value) if value is not None and np.ndim(value) == 0 else None
+def _is_array(value: Any) -> bool:
+    """Whether it holds more than one number for all rows."""
+    return isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0
+
+
+def _item(value: Any) -> Any:
+    """What an array without axes holds."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _exported(value: Any) -> Any:

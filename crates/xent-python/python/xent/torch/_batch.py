@@ -127,39 +127,3 @@ def has_tangent(tensor: Tensor) -> bool:
 def is_autocast(logits: Tensor) -> bool:
     # The meta device has no autocast, not even one to ask about.
     return logits.device.type != "meta" and torch.is_autocast_enabled(logits.device.type)
-
-
-def check_shapes(logits: Tensor, batch: Batch, axis: int) -> None:
-    rows, classes = row_shape(logits, axis), logits.shape[axis]
-    if classes == 0:
-        raise ValueError("the class axis has length 0, expected at least 1 class")
-    if (batch.target_b is None) != (batch.lam is None):
-        raise TypeError(
-            "a two-label mix needs both target_b and lam, the share of the first label; one of them is missing"
-        )
-    shapes = {
-        "target": (logits.shape if batch.has_probabilities() else rows,),
-        "allowed_classes": ((classes,), logits.shape),
-        "weight": ((classes,),),
-        "prior": ((classes,), (classes, classes)),
-    }
-    for name, tensor in batch._asdict().items():
-        expected = shapes.get(name, (rows,))
-        if (
-            tensor is not None
-            and name != "denominator"
-            and tuple(tensor.shape) not in [tuple(shape) for shape in expected]
-        ):
-            words = " or ".join(str(list(shape)) for shape in expected)
-            raise ValueError(
-                f"{name} has shape {list(tensor.shape)}, expected {words}, for logits of shape {list(logits.shape)} with the class axis {axis}"
-            )
-    for name, tensor in (("target", batch.target), ("target_b", batch.target_b)):
-        if tensor is not None and (
-            tensor.dtype is torch.bool
-            or tensor.dtype.is_complex
-            or (tensor.dtype.is_floating_point and not batch.has_probabilities())
-        ):
-            raise TypeError(
-                f"{name} has dtype {tensor.dtype}, expected integers, or probabilities of a floating-point dtype"
-            )

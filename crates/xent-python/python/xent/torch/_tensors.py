@@ -20,9 +20,9 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from xent.options import Options, check
+from xent.options import Options
 from xent.torch import _rules
-from xent.torch._batch import Batch, Stats, check_shapes, compute_dtype, is_autocast, is_transformed
+from xent.torch._batch import Batch, Stats, compute_dtype, is_autocast, is_transformed
 from xent.torch._rules import Number, Rows, at, per_row
 
 
@@ -34,8 +34,6 @@ def cross_entropy(
     loss_dtype: torch.dtype,
     want_stats: bool,
 ) -> tuple[Tensor, Stats | None]:
-    check(options, traced=torch.compiler.is_compiling())
-    check_shapes(logits, batch, axis)
     # Half precision is widened; autocast must not narrow it again.
     with (
         torch.autocast(logits.device.type, enabled=False) if is_autocast(logits) else nullcontext()

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from torch import Tensor
 
+from xent import options as _options
 from xent.options import (
+    IN_BATCH,
     Indices,
     Options,
     Reduction,
     complete,
-    criterion,
     defaults,
     documented,
     expect_known,
@@ -82,11 +83,19 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         for name in F.ModuleOptions.__annotations__:
             value = options.get(name, _DEFAULTS[name])
             if isinstance(value, Tensor):
-                self.register_buffer(name, value)
+                # A denominator belongs to a batch size, not to what was learned.
+                self.register_buffer(name, value, persistent=name == "prior")
             else:
                 setattr(self, name, value)
         self.return_stats = return_stats
-        criterion(complete(**{name: getattr(self, name) for name in Options.__annotations__}))
+        words = {name: getattr(self, name) for name in Options.__annotations__}
+        if isinstance(self.prior, Tensor):
+            words["prior"] = IN_BATCH
+        if not isinstance(self.denominator, str):
+            words["denominator"] = IN_BATCH
+            if not isinstance(self.denominator, Tensor):
+                _options.denominator(self.denominator)
+        complete(**words)
 
     @documented(ForBatch)
     def forward(  # type: ignore[override]
@@ -97,8 +106,14 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         Keywords:
             {options}
         """
-        keywords: Any = {name: getattr(self, name) for name in _DEFAULTS}
-        keywords.update((name, value) for name, value in batch.items() if value is not None)
+        keywords: Any = {
+            name: value
+            for name, default in _DEFAULTS.items()
+            if (value := getattr(self, name)) is not default
+        }
+        if batch:
+            expect_known(f"{type(self).__name__}.forward", batch, ForBatch)
+            keywords.update((name, value) for name, value in batch.items() if value is not None)
         result: Tensor | tuple[Tensor, Stats] = F.cross_entropy(  # type: ignore[call-overload]
             input, target, self.weight, return_stats=self.return_stats, **keywords
         )
