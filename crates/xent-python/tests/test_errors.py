@@ -122,18 +122,18 @@ MISTAKES = [
 
 # A value in a tensor is read by the engine alone.
 BAD_VALUES = [
-    ({"label_smoothing": torch.tensor([0.1, 2.0, 0.1])}, ValueError, "ε of row 1 is 2"),
+    ({"label_smoothing": torch.tensor([0.1, 2.0, 0.1])}, ValueError, "label_smoothing of row 1 is 2"),
     ({"target": torch.tensor([0, 4, 1])}, IndexError, r"target 4 in row 1 is outside 0\.\.4"),
     ({"target": torch.tensor([0, -1, 1])}, IndexError, "target -1 in row 1 .*if it marks padding"),
     ({"target": torch.tensor([0, 1, 2**63 - 1])}, IndexError, "target 9223372036854775807 in row 2"),
     ({"target": torch.full((3, 4), -0.5)}, ValueError, "probability of class 0 in row 0 is -0.5"),
     ({"target": torch.full((3, 4), NAN)}, ValueError, "probability of class 0 in row 0 is NaN"),
-    ({"weight": torch.tensor([1, NAN, 1, 1])}, ValueError, r"class weights\[1\] is NaN"),
+    ({"weight": torch.tensor([1, NAN, 1, 1])}, ValueError, "the weight of class 1 is NaN"),
     ({"row_weight": torch.tensor([1.0, -1, 1])}, ValueError, "the weight of row 1 is -1"),
     ({"prior": torch.ones(4)}, ValueError, "the prior sums to 4, expected 1"),
     ({"prior": torch.ones(4).half()}, ValueError, "the prior sums to 4, expected 1"),
     ({"denominator": torch.tensor(-1.0)}, ValueError, "denominator is -1"),
-    ({"target_b": Y, "lam": torch.tensor(1.5)}, ValueError, "λ of row 0 is 1.5"),
+    ({"target_b": Y, "lam": torch.tensor(1.5)}, ValueError, "lam of row 0 is 1.5"),
     ({"empty_mean": "error", "ignored_rows": torch.ones(3, dtype=torch.bool)}, ValueError, "denominator is 0: 3 of 3 rows are ignored"),
 ]  # fmt: skip
 
@@ -174,8 +174,9 @@ def test_mistakes_on_every_road(road, options, error, message):
     "prepare", [lambda options: options, needs_gradient], ids=["engine", "autograd"]
 )
 def test_values_that_the_engine_reads(prepare, options, error, message):
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as caught:
         call(prepare(options))
+    assert isinstance(caught.value, RuntimeError)
 
 
 def test_a_class_that_the_logits_do_not_have(road):
@@ -183,41 +184,68 @@ def test_a_class_that_the_logits_do_not_have(road):
         road({"exclude": 4, "label_smoothing": 0.1})
 
 
+LOGITS = np.zeros((3, 4))
+
+
 @pytest.mark.parametrize(
-    ("arguments", "error", "message"),
+    ("arguments", "options", "error", "message"),
     [
-        ((np.zeros((3, 4), int), [0, 1, 2]), TypeError, "the array of logits has dtype int64"),
-        (
-            (np.zeros((3, 4), complex), [0, 1, 2]),
-            TypeError,
-            "logits has dtype complex128, expected numbers",
-        ),
-        ((np.array([["a"]]), [0]), TypeError, "logits has dtype <U1, expected numbers"),
-        (
-            (np.zeros((3, 4)), [0.5, 1, 2]),
-            ValueError,
-            "the array of target probabilities has shape",
-        ),
-        ((np.zeros((3, 4)), [0, 1, 4]), IndexError, "target 4 in row 2"),
-        ((np.zeros((3, 4)), np.array([0, 1, 2**64 - 1], np.uint64)), IndexError, "in row 2"),
-        (
-            (torch.zeros(3, 4, device="meta"), [0, 1, 2]),
-            TypeError,
-            "does not export DLPack: Cannot pack tensors on meta",
-        ),
+        ((np.zeros((3, 4), int), [0, 1, 2]), {}, TypeError, "logits has dtype int64"),
+        ((np.zeros((3, 4), complex), [0, 1, 2]), {}, TypeError, "logits has dtype complex128, expected numbers"),
+        ((np.array([["a"]]), [0]), {}, TypeError, "logits has dtype <U1, expected numbers"),
+        ((None, [0]), {}, TypeError, "logits has dtype object, expected numbers"),
+        ((LOGITS, None), {}, TypeError, "targets has dtype object, expected numbers"),
+        ((LOGITS, [0.5, 1, 2]), {}, ValueError, r"targets has dtype float64 and the shape of the rows, expected an integer dtype for class indices, or probabilities of shape \[3, 4\]"),
+        ((LOGITS, np.zeros((3, 5))), {}, ValueError, r"targets has shape \[3, 5\], expected \[3, 4\]"),
+        ((LOGITS, [0, 1]), {}, ValueError, r"targets has shape \[2\], expected \[3\]"),
+        ((LOGITS, [True, False, True]), {}, TypeError, "targets has dtype bool, expected an integer dtype"),
+        ((LOGITS, [0, 1, 4]), {}, IndexError, "target 4 in row 2"),
+        ((LOGITS, np.array([0, 1, 2**64 - 1], np.uint64)), {}, IndexError, "in row 2"),
+        ((torch.zeros(3, 4, device="meta"), [0, 1, 2]), {}, TypeError, "does not export DLPack: Cannot pack tensors on meta"),
+        ((LOGITS, [0, 1, 2]), {"label_smoothing": "0.1"}, TypeError, r"label_smoothing is '0\.1', expected a number"),
+        ((LOGITS, [0, 1, 2]), {"label_smoothing": np.array("0.1")}, TypeError, r"label_smoothing is '0\.1', expected a number"),
+        ((LOGITS, [0, 1, 2]), {"label_smoothing": True}, TypeError, "label_smoothing is True, expected a number"),
+        ((LOGITS, [0, 1, 2]), {"label_smoothing": None}, TypeError, "label_smoothing is None, expected a number"),
+        ((LOGITS, [0, 1, 2]), {"label_smoothing": -0.1}, ValueError, r"label_smoothing is -0\.1, expected 0 ≤ ε ≤ 1"),
+        ((LOGITS, [0, 1, 2]), {"label_smoothing": [0.1, 2.0, 0.1]}, ValueError, "label_smoothing of row 1 is 2"),
+        ((LOGITS, [0, 1, 2]), {"label_smoothing": [0.1, 0.2]}, ValueError, r"label_smoothing has shape \[2\], expected \[3\]"),
+        ((LOGITS, [0, 1, 2]), {"label_smoothing": [True, True, False]}, TypeError, "label_smoothing has dtype bool, expected numbers"),
+        ((LOGITS, [0, 1, 2]), {"class_weights": [1.0, 1.0]}, ValueError, r"class_weights has shape \[2\], expected \[4\]"),
+        ((LOGITS, [0, 1, 2]), {"class_weights": [True] * 4}, TypeError, "class_weights has dtype bool, expected numbers"),
+        ((LOGITS, [0, 1, 2]), {"class_weights": [1.0, NAN, 1.0, 1.0]}, ValueError, "the weight of class 1 is NaN"),
+        ((LOGITS, [0, 1, 2]), {"row_weights": [True] * 3}, TypeError, "row_weights has dtype bool, expected numbers"),
+        ((LOGITS, [0, 1, 2]), {"row_weights": [1.0]}, ValueError, r"row_weights has shape \[1\], expected \[3\]"),
+        ((LOGITS, [0, 1, 2]), {"row_weights": [1.0, -1.0, 1.0]}, ValueError, "the weight of row 1 is -1"),
+        ((LOGITS, [0, 1, 2]), {"ignored_rows": [1, 1, 0]}, TypeError, "ignored_rows has dtype int64, expected bool"),
+        ((LOGITS, [0, 1, 2]), {"ignored_rows": np.array([1, 1, 0], np.uint8)}, TypeError, "ignored_rows has dtype uint8, expected bool"),
+        ((LOGITS, [0, 1, 2]), {"ignored_rows": [True]}, ValueError, r"ignored_rows has shape \[1\], expected \[3\]"),
+        ((LOGITS, [0, 1, 2]), {"allowed_classes": np.ones(4, np.uint8)}, TypeError, "allowed_classes has dtype uint8, expected bool"),
+        ((LOGITS, [0, 1, 2]), {"allowed_classes": [True]}, ValueError, r"allowed_classes has shape \[1\], expected \[4\]"),
+        ((LOGITS, [0, 1, 2]), {"prior": 0.5}, TypeError, r"prior is 0\.5, expected 'uniform', 'wrong_classes' or an array"),
+        ((LOGITS, [0, 1, 2]), {"prior": [0.5, 0.5]}, ValueError, r"prior has shape \[2\], expected \[4\]"),
+        ((LOGITS, [0, 1, 2]), {"prior": [True, False, False, False]}, TypeError, "prior has dtype bool, expected numbers"),
+        ((LOGITS, [0, 1, 2]), {"denominator": [4.0, 5.0]}, TypeError, "denominator is of type list, expected a number"),
+        ((LOGITS, [0, 1, 2]), {"denominator": None}, TypeError, "denominator is None, expected a number"),
+        ((LOGITS, [0, 1, 2]), {"denominator": 0}, ValueError, r"denominator is 0\.0, expected a finite number > 0"),
+        ((LOGITS, [0, 1, 2]), {"lam": 0.5}, TypeError, "both second_targets and lam"),
+        ((LOGITS, [0, 1, 2]), {"lam": "0.5", "second_targets": [0, 1, 2]}, TypeError, r"lam is '0\.5', expected a number"),
+        ((LOGITS, [0, 1, 2]), {"lam": 1.5, "second_targets": [0, 1, 2]}, ValueError, r"lam is 1\.5, expected 0 ≤ λ ≤ 1"),
+        ((LOGITS, [0, 1, 2]), {"lam": 0.5, "second_targets": [0.0, 1.0, 2.0]}, TypeError, "second_targets has dtype float64, expected an integer dtype"),
+        ((LOGITS, [0, 1, 2]), {"upstream": "2"}, TypeError, "upstream is '2', expected a number"),
+        ((LOGITS, [0, 1, 2]), {"ignore_index": True}, TypeError, "ignore_index is True, expected an integer"),
+        ((LOGITS, [0, 1, 2]), {"temperature": "1"}, TypeError, "temperature is '1', expected a number"),
+        ((LOGITS, [0, 1, 2]), {"class_axis": 1.0}, TypeError, r"class_axis is 1\.0, expected an integer"),
+        ((LOGITS, [0, 1, 2]), {"class_axis": 2}, ValueError, "class axis 2 of a shape with 2 axes"),
+        ((LOGITS, [0, 1, 2]), {"threads": 0}, ValueError, "threads is 0, expected at least 1"),
+        ((LOGITS, [0, 1, 2]), {"threads": "2"}, TypeError, "threads is '2', expected an integer"),
+        ((LOGITS, [0, 1, 2]), {"thread": 1}, TypeError, "unexpected keyword argument 'thread'"),
     ],
     ids=str,
-)
-def test_mistakes_with_numpy(arguments, error, message):
-    with pytest.raises(error, match=message):
-        xent.numpy.cross_entropy_with_grad(*arguments)
-
-
-def test_threads_have_to_be_there():
-    with pytest.raises(ValueError, match="threads is 0, expected at least 1"):
-        xent.numpy.cross_entropy(np.zeros((1, 2)), [0], threads=0)
-    with pytest.raises(TypeError):
-        xent.numpy.cross_entropy(np.zeros((1, 2)), [0], thread=1)
+)  # fmt: skip
+def test_mistakes_with_numpy(arguments, options, error, message):
+    with pytest.raises(error, match=message) as caught:
+        xent.numpy.cross_entropy_with_grad(*arguments, **options)
+    assert isinstance(caught.value, RuntimeError)
 
 
 def test_what_is_read_is_not_written():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 
+from xent._stats import describe
 from xent._xent import Output
 from xent.errors import InvalidType, InvalidValue
 from xent.options import (
@@ -27,6 +28,7 @@ from xent.options import (
     expect_known,
     integer,
     number,
+    share,
 )
 from xent.options import denominator as expect_denominator
 
@@ -65,11 +67,14 @@ class Keywords(Options, total=False):
 _ARRAYS = ("class_weights", "second_targets", "row_weights", "ignored_rows", "allowed_classes")
 
 
+@describe(none="None")
 class Stats(NamedTuple):
-    """What the same pass computes in addition to the loss; SEMANTICS.md S4, S6 and S10. Natural logarithms.
+    """What the same pass computes in addition to the loss; SEMANTICS.md S4, S6 and S10.
 
-    ``nll`` to ``floor`` are reduced as the loss is: ``loss = (1−ε)·nll + smoothing + z_loss``, less
-    ``floor`` in the KL form.
+    ``loss = (1−ε)·nll + smoothing + z_loss``, less ``floor`` in the KL form. Logarithms are natural.
+
+    Fields:
+        {fields}
     """
 
     nll: Any
@@ -82,6 +87,17 @@ class Stats(NamedTuple):
     ignored: int
     non_finite: int
     first_non_finite: int | None
+    predicted: np.ndarray
+    correct_rows: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """``correct / (rows − ignored)``: the share of kept rows that are correct; NaN if no row is kept.
+
+        Over several batches, divide the sum of ``correct`` by that of the kept rows instead.
+        """
+        kept = self.lse.size - self.ignored
+        return self.correct / kept if kept else float("nan")
 
 
 @documented(Keywords)
@@ -102,8 +118,8 @@ def cross_entropy(logits: Any, targets: Any, **options: Unpack[Keywords]) -> Any
     Returns a float64 for float64 logits and a float32 for all others; an array of them for "none".
     Per-row values are computed in float64.
 
-    Raises ValueError (an option or shape), TypeError (a type) or IndexError (a class index outside the
-    classes that is no ignore index).
+    Raises InvalidValue (an option or shape), InvalidType (a type) or InvalidIndex (a class index
+    outside the classes that is no ignore index): see :mod:`xent.errors`.
     """
     loss, _, stats = _call("cross_entropy", logits, targets, False, None, options)
     return loss if stats is None else (loss, stats)
@@ -115,8 +131,12 @@ def cross_entropy_with_grad(
 ) -> Any:
     """(loss, gradient), or (loss, gradient, stats), from one pass over the logits.
 
-    The gradient is dL/dlogits times ``upstream``, an array of the logits' shape and type; ``upstream`` is
-    a number or, for reduction "none", one per row. Otherwise as :func:`cross_entropy`.
+    The gradient is dL/dlogits times ``upstream``, an array of the logits' shape and type. Otherwise as
+    :func:`cross_entropy`, which says what logits, targets and loss are.
+
+    Options, all by keyword:
+        upstream: a number or, for reduction "none", one per row. Default: 1.0.
+        {options}
     """
     loss, gradient, stats = _call(
         "cross_entropy_with_grad", logits, targets, True, upstream, options
@@ -146,11 +166,15 @@ def _call(
     if not isinstance(denominator, str):
         options["denominator"] = IN_BATCH
         numbers["denominator"] = expect_denominator(denominator)
-    for key, value in (("lam", given.get("lam")), ("upstream", upstream)):
-        if _is_array(value):
-            arrays[key] = value
-        elif value is not None:
-            numbers[key] = number(key, _item(value))
+    lam = given.get("lam")
+    if _is_array(lam):
+        arrays["lam"] = lam
+    elif lam is not None:
+        numbers["lam"] = share(_item(lam))
+    if _is_array(upstream):
+        arrays["upstream"] = upstream
+    else:
+        numbers["upstream"] = number("upstream", _item(upstream))
     # What other frameworks lend tells its dtype as a view of numpy's does; bfloat16 alone is not numpy's.
     view = logits if isinstance(logits, np.ndarray) else _as_numpy(logits)
     gradient = np.empty_like(view) if want_gradient else None
@@ -160,6 +184,7 @@ def _call(
         _exported(_array("targets", targets)),
         gradient=_exported(gradient),
         threads=threads or 0,
+        predictions=bool(given.get("return_stats")),
         **numbers,
         **{key: _exported(_array(key, value)) for key, value in arrays.items()},
     )
@@ -172,6 +197,8 @@ def _call(
     nll, smoothing, z_loss, floor, lse = (
         _part(output, name, rows, dtype) for name in Stats._fields[:5]
     )
+    predicted, right = np.empty(rows, np.int64), np.empty(rows, np.uint8)
+    output.copy_predictions(predicted, right)
     counts = (
         output.correct,
         output.denominator,
@@ -179,7 +206,11 @@ def _call(
         output.non_finite,
         output.first_non_finite,
     )
-    return loss, gradient, Stats(nll, smoothing, z_loss, floor, lse, *counts)
+    return (
+        loss,
+        gradient,
+        Stats(nll, smoothing, z_loss, floor, lse, *counts, predicted, right.view(bool)),
+    )
 
 
 def _part(output: Output, name: str, rows: tuple[int, ...], dtype: type) -> Any:

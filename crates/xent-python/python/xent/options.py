@@ -219,6 +219,11 @@ def denominator(value: object) -> float:
     )
 
 
+def share(value: object) -> float:
+    """λ, the share of the first label, if it is a number."""
+    return in_range("lam", number("lam", value), 0.0, 1.0, "0 ≤ λ ≤ 1")
+
+
 def integers(name: str, value: Any) -> tuple[int, ...]:
     """One integer or several, as a tuple."""
     try:
@@ -261,15 +266,15 @@ def documented(keywords: type) -> Callable[[Function], Function]:
     """Spells out the ``**`` of a function that takes these keywords, in its signature and at ``{options}`` of its docstring."""
 
     def spell_out(function: Function) -> Function:
+        function.__doc__ = described(function.__doc__, keywords)
         signature = inspect.signature(function)
         parameters = [
             parameter
             for parameter in signature.parameters.values()
             if parameter.kind is not parameter.VAR_KEYWORD
         ]
-        lines = []
         for name, field in fields(keywords).items():
-            default, what = field.__metadata__
+            default, _ = field.__metadata__
             parameters.append(
                 inspect.Parameter(
                     name,
@@ -278,19 +283,22 @@ def documented(keywords: type) -> Callable[[Function], Function]:
                     annotation=field.__origin__,
                 )
             )
-            text = f"{name}: {' '.join(what.split())}." + (
-                "" if default is None else f" Default: {default!r}."
-            )
-            lines.append(
-                textwrap.fill(text, 100, initial_indent=" " * 4, subsequent_indent=" " * 8)
-            )
         function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace(
-            "    {options}", "\n".join(lines)
-        )
         return function
 
     return spell_out
+
+
+def described(doc: str | None, keywords: type) -> str:
+    """A docstring with these keywords, their meaning and their defaults at ``{options}``."""
+    lines = []
+    for name, field in fields(keywords).items():
+        default, what = field.__metadata__
+        text = f"{name}: {' '.join(what.split())}." + (
+            "" if default is None else f" Default: {default!r}."
+        )
+        lines.append(textwrap.fill(text, 100, initial_indent=" " * 4, subsequent_indent=" " * 8))
+    return inspect.cleandoc(doc or "").replace("    {options}", "\n".join(lines))
 
 
 def expect_known(function: str, given: Iterable[str], keywords: type) -> None:

@@ -108,7 +108,7 @@ def expect_valid(
         if isinstance(lam, Tensor):
             _expect("lam", lam, logits, axis, NUMBERS, rows, ())
         else:
-            options.in_range("lam", options.number("lam", lam), 0.0, 1.0, "0 ≤ λ ≤ 1")
+            options.share(lam)
     if weight is not None:
         _expect("weight", weight, logits, axis, NUMBERS, (classes,))
     if isinstance(label_smoothing, Tensor):

@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from xent._stats import describe
+
 PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
 
@@ -55,33 +57,37 @@ class Batch(NamedTuple):
         return self.target_b is None and self.target.dtype.is_floating_point
 
 
+@describe(none="−1")
 class Stats(NamedTuple):
     """What the same pass computes in addition to the loss; SEMANTICS.md S4, S6 and S10.
 
-    Tensors without a gradient, natural logarithms. ``nll`` to ``floor`` are reduced as the loss is:
-    ``loss = (1−ε)·nll + smoothing + z_loss``, less ``floor`` in the KL form.
+    ``loss = (1−ε)·nll + smoothing + z_loss``, less ``floor`` in the KL form. Tensors without a
+    gradient, on the logits' device; logarithms are natural.
+
+    Fields:
+        {fields}
     """
 
     nll: Tensor
-    """What the loss would be with ε = 0 and without z-loss: comparable between runs with different ε."""
     smoothing: Tensor
-    """ε times the cross-entropy to the prior."""
     z_loss: Tensor
-    """λ·lse²."""
     floor: Tensor
-    """The lowest value that the cross-entropy can reach: the entropy of the smoothed target."""
     lse: Tensor
-    """ln Σ e^z, one per row; 0 for ignored rows."""
     correct: Tensor
-    """Kept rows whose largest logit (the first on ties) is the target's largest class."""
     denominator: Tensor
-    """What a mean divides by, whatever the reduction."""
     ignored: Tensor
-    """Rows that were ignored."""
     non_finite: Tensor
-    """Kept rows whose loss is NaN or infinite."""
     first_non_finite: Tensor
-    """The first of them, −1 if there is none."""
+    predicted: Tensor
+    correct_rows: Tensor
+
+    @property
+    def accuracy(self) -> Tensor:
+        """``correct / (rows − ignored)``: the share of kept rows that are correct; NaN if no row is kept.
+
+        Over several batches, divide the sum of ``correct`` by that of the kept rows instead.
+        """
+        return self.correct / (self.lse.numel() - self.ignored)
 
 
 def compute_dtype(logits: Tensor) -> torch.dtype:

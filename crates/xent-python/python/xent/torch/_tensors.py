@@ -124,17 +124,21 @@ def _stats(
         reduced(part, options, denominator, denominator).detach()
         for part in (parts.nll, parts.smoothing, parts.floor)
     )
+    predicted = read.argmax.masked_fill(ignored | ~finite, -1)
+    right = (read.argmax == label) & ~ignored & finite
     return Stats(
         nll,
         smoothing,
         z_loss.detach(),
         floor,
         torch.where(finite, lse, torch.nan).masked_fill(ignored, 0.0).detach(),
-        ((read.argmax == label) & ~ignored & finite).sum(),
+        right.sum(),
         denominator.detach(),
         ignored.sum(),
         wrong.sum(),
         first,
+        predicted,
+        right,
     )
 
 

@@ -25,7 +25,7 @@ from xent.options import (
     documented,
     expect_known,
 )
-from xent.torch import _arguments, _autograd, _tensors
+from xent.torch import _arguments, _autograd, _sharded, _tensors
 from xent.torch._batch import Batch, PerBatch, Stats, compute_dtype, loss_dtype, row_shape
 
 if TYPE_CHECKING:
@@ -117,16 +117,17 @@ def cross_entropy(
 
     In addition:
         {options}
-        return_stats: returns (loss, :class:`~xent.torch.Stats`): nll, floor, lse, correct and more, from
-            the same pass.
+        return_stats: returns (loss, :class:`~xent.torch.Stats`): nll, floor, predicted class, accuracy
+            and more, from the same pass.
 
     Returns a loss of PyTorch's dtype: the logits', float32 at least under autocast, promoted by
     probabilities and their class weights. It is computed in float64 for float64 logits and in float32
     for all others; the engine computes per-row values in float64.
 
-    Raises ValueError (an option or shape), TypeError (a dtype) or IndexError (a class index outside
-    the classes that is no ignore index). NaN and +∞ logits are no errors: they make the loss of their
-    row NaN. SEMANTICS.md in the repository has every formula.
+    Raises InvalidValue (an option, shape or device), InvalidType (a type or dtype) or InvalidIndex (a
+    class index outside the classes that is no ignore index); they are ValueError, TypeError and
+    IndexError, and RuntimeError, too: see :mod:`xent.errors`. NaN and +∞ logits are no errors: they
+    make the loss of their row NaN. SEMANTICS.md in the repository has every formula.
     """
     if has_torch_function_variadic(input, target, weight) or (
         keywords and has_torch_function(tuple(keywords.values()))
@@ -152,7 +153,20 @@ def cross_entropy(
         return result
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)  # type: ignore[assignment]
-    expect_known("cross_entropy", keywords, Keywords)
+    if keywords:
+        expect_known("cross_entropy", keywords, Keywords)
+    if type(input) is not Tensor and _sharded.is_sharded(input):
+        return _sharded.cross_entropy(
+            cross_entropy,
+            input,
+            target=target,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            return_stats=return_stats,
+            **keywords,
+        )
     axis = _arguments.class_axis(input, keywords.pop("class_axis", None))
     per_batch = {name: keywords.pop(name) for name in _PER_BATCH if name in keywords}
     prior, denominator = keywords.get("prior", "uniform"), keywords.get("denominator", "pytorch")

@@ -1,0 +1,137 @@
+"""Logits that are a DTensor: each device computes its own rows, from what it holds of them.
+
+Losses of rows add up, so that one number is sent between devices at most: the denominator of a mean.
+Classes that are sharded, too, are gathered first, as PyTorch's loss gathers them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
+
+import torch
+from torch import Tensor
+
+from xent.errors import InvalidType, InvalidValue
+from xent.torch import _arguments
+from xent.torch._batch import Stats
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor, Placement
+
+_PER_CLASS = ("input", "target", "allowed_classes")
+_PER_ROW = ("target", "target_b", "lam", "row_weight", "ignored_rows", "label_smoothing")
+
+
+def is_sharded(tensor: Any) -> TypeGuard[DTensor]:
+    """Whether it is a DTensor, without importing what those need."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
+def cross_entropy(
+    local: Callable[..., Any], logits: DTensor, *, return_stats: bool, **arguments: Any
+) -> Tensor:
+    """``local`` is the function for what one device has, with the same keywords."""
+    from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+
+    if return_stats:
+        raise InvalidValue(
+            "return_stats is True with logits that are a DTensor, expected False: the statistics are "
+            "those of a batch, of which each device has a part"
+        )
+    axis = _arguments.class_axis(logits, arguments.pop("class_axis", None))
+    _arguments.expect_valid(
+        logits, axis, **{name: arguments[name] for name in _CHECKED if name in arguments}
+    )
+    mesh, rows = logits.device_mesh, logits.shape[:axis] + logits.shape[axis + 1 :]
+
+    def of_rows(placement: Placement) -> bool:
+        return isinstance(placement, Shard) and placement.dim % logits.dim() != axis
+
+    def without_classes(placement: Placement) -> Placement:
+        dim = placement.dim % logits.dim() if isinstance(placement, Shard) else 0
+        return Shard(dim - (dim > axis)) if of_rows(placement) else Replicate()
+
+    as_logits = [each if of_rows(each) else Replicate() for each in logits.placements]
+    as_rows = [without_classes(each) for each in logits.placements]
+    added = [Partial() if of_rows(each) else Replicate() for each in logits.placements]
+
+    def part(name: str, tensor: Any) -> Any:
+        if not isinstance(tensor, Tensor):
+            return tensor
+        if not isinstance(tensor, DTensor):
+            raise InvalidType(f"{name} is a plain tensor, expected a DTensor as the logits are")
+        placements, gradients = [Replicate()] * mesh.ndim, added
+        if name in _PER_CLASS and tensor.shape == logits.shape:
+            placements = gradients = as_logits
+        elif name in _PER_ROW and tensor.dim() > 0:
+            placements = gradients = as_rows
+        return tensor.redistribute(mesh, placements).to_local(grad_placements=gradients)
+
+    here = part("input", logits)
+    arguments = {name: part(name, value) for name, value in arguments.items()}
+
+    def summed(**changed: Any) -> tuple[Tensor, Stats]:
+        keywords = {**arguments, "reduction": "sum", "class_axis": axis, **changed}
+        return cast("tuple[Tensor, Stats]", local(here, return_stats=True, **keywords))
+
+    def everywhere(number: Tensor) -> Tensor:
+        return DTensor.from_local(number, mesh, added, run_check=False).full_tensor()
+
+    reduction = arguments["reduction"]
+    if reduction == "none":
+        loss = local(here, class_axis=axis, **arguments)
+        return DTensor.from_local(
+            loss, mesh, as_rows, run_check=False, shape=rows, stride=_contiguous(rows)
+        )
+    denominator = arguments.get("denominator", "pytorch")
+    if reduction == "sum":
+        loss, _ = summed()
+    elif not isinstance(denominator, str):
+        loss, _ = summed()
+        loss = loss / denominator
+    elif denominator == "rows":
+        loss, _ = summed()
+        loss = _mean(loss, loss.new_tensor(float(rows.numel())), arguments)
+    elif arguments.get("weight") is None or not arguments.get("z_loss"):
+        loss, stats = summed()
+        loss = _mean(loss, everywhere(stats.denominator), arguments)
+    else:
+        # The z-loss is divided by another number (SEMANTICS.md S6); weights of 0 leave it alone.
+        loss, stats = summed(z_loss=0.0)
+        z_loss, _ = summed(weight=torch.zeros_like(arguments["weight"]))
+        by_weights = everywhere(stats.denominator)
+        kept = everywhere(stats.lse.numel() - stats.ignored)
+        of_z = by_weights if denominator != "pytorch" else kept
+        loss = _mean(loss, by_weights, arguments) + _mean(z_loss, of_z, arguments)
+    return DTensor.from_local(loss, mesh, added, run_check=False)
+
+
+_CHECKED = (
+    "target",
+    "weight",
+    "label_smoothing",
+    "prior",
+    "denominator",
+    "target_b",
+    "lam",
+    "row_weight",
+    "ignored_rows",
+    "allowed_classes",
+)
+
+
+def _mean(loss: Tensor, denominator: Tensor, arguments: dict[str, Any]) -> Tensor:
+    empty_mean = arguments.get("empty_mean", "nan")
+    if empty_mean == "error" and denominator.item() == 0.0:
+        raise InvalidValue("the denominator of the mean is 0: every row is ignored or has weight 0")
+    if empty_mean == "zero":
+        empty = denominator == 0.0
+        return (loss / denominator.masked_fill(empty, 1.0)).masked_fill(empty, 0.0)
+    return loss / denominator
+
+
+def _contiguous(shape: torch.Size) -> tuple[int, ...]:
+    return torch.empty(shape, device="meta").stride()
