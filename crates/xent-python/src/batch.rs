@@ -52,7 +52,6 @@ impl Arrays {
             });
         }
         batch.denominator = self.denominator;
-        batch.predictions = self.predictions;
         Ok(batch)
     }
 

@@ -196,7 +196,7 @@ impl Call<'_> {
             .rows(axis)?
             .ok_or_else(|| type_error("logits: the dtype changed during the call"))?;
         let batch = arrays.read(shape)?;
-        let batch = batch.lend(arrays.probabilities(shape)?);
+        let batch = batch.lend(arrays.probabilities(shape)?).predictions(arrays.predictions);
         let pool = threads::pool(self.threads)?;
         let Some(mut gradient) = gradient else {
             return catch(py, || pool.install(|| criterion.forward(&rows, batch)));

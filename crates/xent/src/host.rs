@@ -182,8 +182,6 @@ pub struct HostBatch<'a> {
     pub allowed_classes: Option<HostAllowed>,
     /// The denominator of a mean.
     pub denominator: Option<f64>,
-    /// Whether the output is to say what each row predicts.
-    pub predictions: bool,
 }
 
 /// The targets of a [`HostBatch`].
@@ -223,7 +221,6 @@ impl<'a> HostBatch<'a> {
             ignored_rows: None,
             allowed_classes: None,
             denominator: None,
-            predictions: false,
         }
     }
 
@@ -253,7 +250,6 @@ impl<'a> HostBatch<'a> {
                 false => AllowedClasses::PerRow(entries),
             });
         batch.denominator = self.denominator;
-        batch.predictions = self.predictions;
         batch
     }
 }

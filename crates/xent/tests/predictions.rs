@@ -89,5 +89,5 @@ fn of_masks_mixes_and_probabilities() {
     let mix = Targets::mix(&[0u8, 0], &[1u8, 1], Lambda::Rows((&[0.6, 0.4]).into()));
     assert_eq!(of(Batch::new(mix)), (vec![0, 1], vec![true, true]));
     let shares = [0.2f32, 0.5, 0.3, 0.1, 0.45, 0.45];
-    assert_eq!(of(Batch::new(&Rows::new(&shares, 3).unwrap())), (vec![0, 1], vec![false, true]));
+    assert_eq!(of(Batch::new(Rows::new(&shares, 3).unwrap())), (vec![0, 1], vec![false, true]));
 }

@@ -121,7 +121,7 @@ def cross_entropy(logits: Any, targets: Any, **options: Unpack[Keywords]) -> Any
     Raises InvalidValue (an option or shape), InvalidType (a type) or InvalidIndex (a class index
     outside the classes that is no ignore index): see :mod:`xent.errors`.
     """
-    loss, _, stats = _call("cross_entropy", logits, targets, False, None, options)
+    loss, _, stats = _call("cross_entropy", logits, targets, False, 1.0, options)
     return loss if stats is None else (loss, stats)
 
 

@@ -65,7 +65,7 @@ def cross_entropy(
             logits, options, axis, loss_dtype, stats if want_stats else None, *batch
         )
         return loss, stats[0] if want_stats else None
-    output = run(logits, options, batch, axis, predictions=want_stats)
+    output = run(logits, options, batch, axis, None, None, want_stats)
     return _part(output, "loss", logits, axis, loss_dtype), _stats(
         output, logits, axis
     ) if want_stats else None
@@ -159,7 +159,7 @@ class CrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         batch = Batch(*tensors)  # type: ignore[arg-type]
         gradient = None if options["reduction"] == "none" else gradient_like(logits)
-        output = run(logits, options, batch, axis, gradient, predictions=stats is not None)
+        output = run(logits, options, batch, axis, gradient, None, stats is not None)
         ctx.save_for_backward(logits, *tensors)
         ctx.call = (options, axis, loss_dtype, logits.dtype)
         # Not among what autograd keeps: it has to be given away without a copy, the first time.
