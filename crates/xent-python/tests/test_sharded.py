@@ -41,6 +41,8 @@ def shares(rank, folder, failures):
         for options in OPTIONS:
             for dim in (0, 2, 1):
                 check(mesh, dim, {"target": Y, **options})
+        for dtype in (torch.float16, torch.bfloat16):
+            check_halves(mesh, dtype)
         with pytest.raises(TypeError, match="target is a plain tensor, expected a DTensor"):
             cross_entropy(distributed.distribute_tensor(X, mesh, [distributed.Shard(0)]), Y)
     except BaseException as error:
@@ -73,6 +75,18 @@ def check(mesh, dim, options):
     (loss.full_tensor() * torch.linspace(1, 2, loss.numel()).view(loss.shape)).sum().backward()
     (expected * torch.linspace(1, 2, loss.numel()).view(loss.shape)).sum().backward()
     assert_close(x.grad.full_tensor(), alone.grad, **given)
+
+
+def check_halves(mesh, dtype):
+    """The sum is more than float16 has; the mean is not."""
+    x = torch.tensor([0.0, 6e4]).to(dtype).expand(6, 2)
+    y = torch.zeros(6, dtype=torch.int64)
+    parts = [distributed.distribute_tensor(part, mesh, [distributed.Shard(0)]) for part in (x, y)]
+    logits = parts[0].requires_grad_()
+    loss = cross_entropy(logits, parts[1])
+    assert loss.dtype == dtype and loss.full_tensor() == x[0, 1]
+    loss.full_tensor().backward()
+    assert_close(logits.grad.full_tensor(), torch.tensor([-1 / 6, 1 / 6]).to(dtype).expand(6, 2))
 
 
 def test_rows_on_two_processes():

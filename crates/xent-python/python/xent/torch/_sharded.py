@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast
 import torch
 from torch import Tensor
 
+from xent import options
 from xent.errors import InvalidType, InvalidValue
 from xent.torch import _arguments
-from xent.torch._batch import Stats
+from xent.torch._batch import Batch, Stats, loss_dtype
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor, Placement
@@ -54,16 +55,21 @@ def cross_entropy(
         dim = placement.dim % logits.dim() if isinstance(placement, Shard) else 0
         return Shard(dim - (dim > axis)) if of_rows(placement) else Replicate()
 
-    as_logits = [each if of_rows(each) else Replicate() for each in logits.placements]
+    everywhere: list[Placement] = [Replicate()] * mesh.ndim
+    as_logits: list[Placement] = [
+        each if of_rows(each) else Replicate() for each in logits.placements
+    ]
     as_rows = [without_classes(each) for each in logits.placements]
-    added = [Partial() if of_rows(each) else Replicate() for each in logits.placements]
+    added: list[Placement] = [
+        Partial() if of_rows(each) else Replicate() for each in logits.placements
+    ]
 
     def part(name: str, tensor: Any) -> Any:
         if not isinstance(tensor, Tensor):
             return tensor
         if not isinstance(tensor, DTensor):
             raise InvalidType(f"{name} is a plain tensor, expected a DTensor as the logits are")
-        placements, gradients = [Replicate()] * mesh.ndim, added
+        placements, gradients = everywhere, added
         if name in _PER_CLASS and tensor.shape == logits.shape:
             placements = gradients = as_logits
         elif name in _PER_ROW and tensor.dim() > 0:
@@ -73,39 +79,46 @@ def cross_entropy(
     here = part("input", logits)
     arguments = {name: part(name, value) for name, value in arguments.items()}
 
-    def summed(**changed: Any) -> tuple[Tensor, Stats]:
-        keywords = {**arguments, "reduction": "sum", "class_axis": axis, **changed}
-        return cast("tuple[Tensor, Stats]", local(here, return_stats=True, **keywords))
-
-    def everywhere(number: Tensor) -> Tensor:
-        return DTensor.from_local(number, mesh, added, run_check=False).full_tensor()
-
-    reduction = arguments["reduction"]
+    reduction = options.word("reduction", arguments["reduction"])
     if reduction == "none":
         loss = local(here, class_axis=axis, **arguments)
         return DTensor.from_local(
             loss, mesh, as_rows, run_check=False, shape=rows, stride=_contiguous(rows)
         )
-    denominator = arguments.get("denominator", "pytorch")
     if reduction == "sum":
+        loss = local(here, class_axis=axis, **arguments)
+        return DTensor.from_local(loss, mesh, added, run_check=False)
+
+    def summed(**changed: Any) -> tuple[Tensor, Stats]:
+        keywords = {**arguments, "reduction": "sum", "class_axis": axis, **changed}
+        # Under autocast a loss is float32 at least: the sum of what is a mean must not overflow.
+        with torch.autocast(here.device.type, here.dtype, enabled=here.dtype.itemsize < 4):
+            return cast("tuple[Tensor, Stats]", local(here, return_stats=True, **keywords))
+
+    def over_devices(number: Tensor) -> Tensor:
+        return DTensor.from_local(number, mesh, added, run_check=False).full_tensor()
+
+    def mean(loss: Tensor, denominator: Tensor) -> Tensor:
+        return _mean(
+            loss, denominator, options.word("empty_mean", arguments.get("empty_mean", "nan"))
+        )
+
+    denominator = arguments.get("denominator", "pytorch")
+    if not isinstance(denominator, str):
+        loss = summed()[0] / denominator
+    elif options.word("denominator", denominator) == "rows":
         loss, _ = summed()
-    elif not isinstance(denominator, str):
-        loss, _ = summed()
-        loss = loss / denominator
-    elif denominator == "rows":
-        loss, _ = summed()
-        loss = _mean(loss, loss.new_tensor(float(rows.numel())), arguments)
+        loss = mean(loss, torch.full((), rows.numel(), dtype=loss.dtype, device=loss.device))
     elif arguments.get("weight") is None or not arguments.get("z_loss"):
         loss, stats = summed()
-        loss = _mean(loss, everywhere(stats.denominator), arguments)
+        loss = mean(loss, over_devices(stats.denominator))
     else:
         # The z-loss is divided by another number (SEMANTICS.md S6); weights of 0 leave it alone.
         loss, stats = summed(z_loss=0.0)
         z_loss, _ = summed(weight=torch.zeros_like(arguments["weight"]))
-        by_weights = everywhere(stats.denominator)
-        kept = everywhere(stats.lse.numel() - stats.ignored)
-        of_z = by_weights if denominator != "pytorch" else kept
-        loss = _mean(loss, by_weights, arguments) + _mean(z_loss, of_z, arguments)
+        loss = mean(loss, over_devices(stats.denominator))
+        loss = loss + mean(z_loss, over_devices(stats.lse.numel() - stats.ignored))
+    loss = loss.to(loss_dtype(here, Batch(arguments["target"], weight=arguments["weight"])))
     return DTensor.from_local(loss, mesh, added, run_check=False)
 
 
@@ -123,8 +136,7 @@ _CHECKED = (
 )
 
 
-def _mean(loss: Tensor, denominator: Tensor, arguments: dict[str, Any]) -> Tensor:
-    empty_mean = arguments.get("empty_mean", "nan")
+def _mean(loss: Tensor, denominator: Tensor, empty_mean: str) -> Tensor:
     if empty_mean == "error" and denominator.item() == 0.0:
         raise InvalidValue("the denominator of the mean is 0: every row is ignored or has weight 0")
     if empty_mean == "zero":

@@ -105,7 +105,8 @@ def cross_entropy(
 
     As in PyTorch:
         input: logits ``[C]``, ``[N, C]`` or ``[N, C, d1, …]`` in float32, float64, float16 or bfloat16,
-            with any strides.
+            with any strides. If it is a DTensor, each device computes the rows that it holds; all other
+            tensors are DTensors, too, and so is the loss.
         target: class indices of any integer dtype, in the logits' shape without the class axis; or
             probabilities of a floating-point dtype, in the logits' shape.
         weight: one weight per class, finite. (Negative weights have no meaning, but PyTorch computes
