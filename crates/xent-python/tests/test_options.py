@@ -168,3 +168,19 @@ def test_confident_rows_keep_their_digits(road, gap):
     loss, stats = cross_entropy(logits, torch.tensor([0]), return_stats=True)
     assert_close(loss, exact.float(), rtol=1e-6, atol=0)
     assert_close(stats.nll, exact.float(), rtol=1e-6, atol=0)
+
+
+def test_accuracy_and_predictions(road):
+    logits = torch.tensor([[0.0, 2.0, 2.0], [3.0, nan, 0.0], [0.0, 0.0, 1.0], [9.0, 0.0, 0.0]])
+    targets = torch.tensor([1, 0, 1, -100])
+    _, stats = cross_entropy(logits, targets, return_stats=True)
+    assert stats.predicted.tolist() == [1, -1, 2, -1]
+    assert stats.correct_rows.tolist() == [True, False, False, False]
+    assert stats.accuracy.item() == pytest.approx(1 / 3) and stats.correct == 1
+    none = cross_entropy(logits, torch.full((4,), -100), return_stats=True)[1]
+    assert none.accuracy.isnan() and (none.predicted == -1).all() and not none.correct_rows.any()
+    allowed = torch.tensor([True, False, True])
+    _, stats = cross_entropy(
+        logits[:1], targets[:1] + 1, allowed_classes=allowed, return_stats=True
+    )
+    assert stats.predicted.tolist() == [2] and stats.accuracy == 1

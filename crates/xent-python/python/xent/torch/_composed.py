@@ -25,13 +25,12 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from xent.options import Options, check
+from xent.options import Options
 from xent.torch import _rules, _tensors
 from xent.torch._batch import (
     PLAIN,
     Batch,
     Stats,
-    check_shapes,
     compute_dtype,
     has_tangent,
     is_differentiated,
@@ -78,8 +77,6 @@ def cross_entropy(
     loss_dtype: torch.dtype,
     want_stats: bool,
 ) -> tuple[Tensor, Stats | None]:
-    check(options, traced=torch.compiler.is_compiling())
-    check_shapes(logits, batch, axis)
     if torch.is_grad_enabled() and logits.requires_grad:
         loss, *stats = ComposedCrossEntropy.apply(
             logits, options, axis, loss_dtype, want_stats, *batch
@@ -162,7 +159,7 @@ class Kept(NamedTuple):
         """With the upstream gradient in all coefficients, and what a mean divides by, and the temperature."""
 
         def factor(denominator: Tensor) -> Tensor:
-            mean = _tensors.divided(upstream, denominator, self.denominator, options)
+            mean = _tensors.divided(upstream, options, denominator, self.denominator)
             return cast(Tensor, times(1.0 / options["temperature"], mean))
 
         by = factor(self.denominator)

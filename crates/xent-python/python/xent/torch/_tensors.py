@@ -25,12 +25,11 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from xent.options import Options, check
+from xent.options import Options
 from xent.torch import _rules
 from xent.torch._batch import (
     Batch,
     Stats,
-    check_shapes,
     compute_dtype,
     is_autocast,
     is_transformed,
@@ -46,8 +45,6 @@ def cross_entropy(
     loss_dtype: torch.dtype,
     want_stats: bool,
 ) -> tuple[Tensor, Stats | None]:
-    check(options, traced=torch.compiler.is_compiling())
-    check_shapes(logits, batch, axis)
     with without_autocast(logits):
         loss, stats = _cross_entropy(logits, options, batch, axis, want_stats)
         return in_dtypes_of(logits, loss_dtype, loss, stats)
@@ -251,34 +248,29 @@ def concluded(
     def settled(part: Number, by: Number = 1.0) -> Tensor:
         return unless(ignored, times(by, part) * factor, 0.0)
 
-    def reduced(part: Tensor, denominator: Tensor = given.denominator) -> Tensor:
-        if options["reduction"] == "none":
-            return part
-        return divided(part.sum(), denominator, given.denominator, options)
-
     if options["empty_mean"] == "error" and options["reduction"] == "mean":
         _expect_not_empty(given.denominator)
     parts = fold(rows, read, options, want_stats)
     cross_entropy = settled(parts.cross_entropy, rows.whole)
-    loss = reduced(cross_entropy)
+    loss = reduced(cross_entropy, options, given.denominator, given.denominator)
     if not (options["z_loss"] or want_stats):
         return loss, None
     lse = read.max + read.log1p_rest
     of_lse = settled(times(options["z_loss"], lse.square()))
-    z_loss = reduced(of_lse, given.z_denominator)
+    z_loss = reduced(of_lse, options, given.z_denominator, given.denominator)
     if options["z_loss"]:
         loss = loss + z_loss
     if not want_stats:
         return loss, None
 
     nll, smoothing, floor = (
-        reduced(settled(part, rows.whole)) for part in (parts.nll, parts.smoothing, parts.floor)
+        reduced(settled(part, rows.whole), options, given.denominator, given.denominator)
+        for part in (parts.nll, parts.smoothing, parts.floor)
     )
     finite = torch.isfinite(read.max)
-    correct, wrong = (
-        finite & (read.argmax == given.largest),
-        ~torch.isfinite(cross_entropy + of_lse),
-    )
+    judged = finite if ignored is None else finite & ~ignored
+    right = judged & (read.argmax == given.largest)
+    wrong = ~torch.isfinite(cross_entropy + of_lse)
     first, none = (torch.full((), n, dtype=torch.int64, device=lse.device) for n in (-1, 0))
     if wrong.numel() > 0:
         first = torch.where(wrong.any(), wrong.flatten().to(torch.uint8).argmax(), first)
@@ -288,11 +280,13 @@ def concluded(
         z_loss.detach(),
         floor.detach(),
         unless(ignored, torch.where(finite, lse, torch.nan), 0.0).detach(),
-        (correct if ignored is None else correct & ~ignored).sum(),
+        right.sum(),
         given.denominator.detach(),
         none if ignored is None else ignored.sum(),
         wrong.sum(),
         first,
+        read.argmax.masked_fill(~judged, -1),
+        right,
     )
 
 
@@ -306,14 +300,18 @@ def in_dtypes_of(
     return loss.to(loss_dtype), stats
 
 
-def divided(total: Tensor, denominator: Tensor, of_rows: Tensor, options: Options) -> Tensor:
-    """What a reduction makes of a sum over rows, or of the upstream gradient of one (S6).
+def reduced(rows: Tensor, options: Options, denominator: Tensor, of_mean: Tensor) -> Tensor:
+    """S6; ``of_mean`` says whether the mean is over nothing."""
+    if options["reduction"] == "none":
+        return rows
+    return divided(rows.sum(), options, denominator, of_mean)
 
-    ``of_rows``: the denominator that says whether a mean is over nothing.
-    """
+
+def divided(total: Tensor, options: Options, denominator: Tensor, of_mean: Tensor) -> Tensor:
+    """What a reduction makes of a sum over rows, and backward of the upstream gradient."""
     if options["reduction"] != "mean":
         return total
-    empty = of_rows == 0.0
+    empty = of_mean == 0.0
     if options["empty_mean"] == "nan":
         return total / denominator.masked_fill(empty, torch.nan)
     return (total / denominator.masked_fill(empty, 1.0)).masked_fill(empty, 0.0)

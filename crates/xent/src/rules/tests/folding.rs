@@ -125,6 +125,7 @@ fn row_parts(row: usize) -> Option<RowParts> {
         floor: part(),
         lse: -part(),
         correct: row.is_multiple_of(3),
+        argmax: (row != 70).then_some(row),
     })
 }
 
@@ -142,7 +143,7 @@ fn chunks_of_any_size_reduce_to_the_same_bits() {
         (75, 100_000),
     ] {
         let labels = vec![0u8; rows];
-        let batch = Batch::new(&labels);
+        let batch = Batch::new(&labels).predictions(true);
         for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
             let criterion = Config::new().reduction(reduction).build().unwrap();
             let plan = Plan::new(&criterion, &batch, rows, classes).unwrap();
@@ -203,6 +204,7 @@ fn a_long_sum_is_exact() {
             floor: 0.0,
             lse: 0.0,
             correct: false,
+            argmax: Some(0),
         }));
     }
     let output = plan.finish(parts);
