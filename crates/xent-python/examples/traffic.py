@@ -1,24 +1,24 @@
-"""Bytes that loss and gradient move by PyTorch's operations, option by option, beside PyTorch's own loss.
+"""Bytes that loss and gradient move by PyTorch's operations, beside those of PyTorch's own loss.
 
     python examples/traffic.py [--rows 4096] [--classes 32000] [--operations "label smoothing"]
 
-Operations on every logit take the time of their reads and writes, so these are counted, on the meta
-device, which has shapes and no numbers: no GPU is needed, and a count is the same every time. A dispatch
-mode sees every operation of a call and of its backward pass, and counts
+Operations on every logit take the time of their reads and writes, so these are counted, on the
+meta device, which has shapes and no numbers: no GPU is needed, and a count is the same every
+time. A dispatch mode sees every operation of a call and of its backward pass, and counts
 
-- what an operation reads: each tensor that it is given, once, and of an expanded tensor the memory it has;
+- what an operation reads: each tensor that it is given, once; of an expanded tensor, its memory;
 - what it writes: each tensor that it returns or changes;
 - of gathers and scatters, only the elements that are named;
 - nothing for views, and for new memory that is not filled.
 
-"bytes" are these. "peak" is the most memory alive after an operation, the gradient included and what the
-caller holds excluded: logits, targets, options. Both are in multiples of the logits' bytes. "launches" are
-operations that are not views; large batches go through piece by piece, so that they are several times
-those of a small batch.
+"bytes" are these. "peak" is the most memory that was alive after an operation, with the gradient
+and without what the caller holds: logits, targets, options. Both are in multiples of the logits'
+bytes. "launches" are operations that are not views; a large batch has several times those of a
+small one, because it is processed in pieces.
 
-What a kernel does inside is not counted: a softmax reads once and writes once, though a kernel may read
-a long row twice, and temporary memory of a kernel is not seen. Where the name says "by hand", PyTorch has
-no such option, and its operations come before its loss.
+What a kernel does inside is not counted: a softmax reads once and writes once, though its kernel
+may read a long row twice, and temporary memory of a kernel is not seen. Where the name says "by
+hand", PyTorch has no such option, and its operations come before its loss.
 """
 
 from __future__ import annotations

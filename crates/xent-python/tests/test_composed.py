@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from cases import FLOATS, pytorch_case, take, xent_case
-from xent.torch import _composed
+from xent.torch import _composed, _passes
 from xent.torch.functional import cross_entropy
 
 # Of float32 and halves a few units of what is computed in, and of the gradient's type.
@@ -38,7 +38,7 @@ def test_agrees_with_the_engine(block, monkeypatch):
             with monkeypatch.context() as patch:
                 take("composed", patch)
                 if seed // 4 % 2:
-                    patch.setattr(_composed, "PIECE", 7)
+                    patch.setattr(_passes, "PIECE", 7)
                 result = run(case)
             rtol, atol = TOLERANCES[case.input.dtype]
             names = ("loss", "gradient", *expected[2]._fields)

@@ -1,4 +1,7 @@
-"""PyTorch's operations neither copy anything to a device nor read anything back, except the batch itself and a criterion's first call."""
+"""PyTorch's operations copy nothing to a device but the batch, and read nothing back.
+
+Only a criterion's first call may copy more.
+"""
 
 import pytest
 import torch
@@ -24,7 +27,10 @@ CONSTANTS = {"aten::lift", "aten::lift_fresh", "aten::lift_fresh_copy"}
 
 
 class Traffic(TorchDispatchMode):
-    """Collects operations that read values, make tensors of Python's numbers in host memory, or meet another device."""
+    """Collects operations that read values, or that have tensors on another device.
+
+    Those include what is made of Python's numbers in host memory.
+    """
 
     def __init__(self, device):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Every option of xent, by the engine and by PyTorch's operations, which share no arithmetic with it."""
+"""Every option of xent, by the engine and by PyTorch's operations, which share no arithmetic."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The bytes that PyTorch's operations move, as ``examples/traffic.py`` counts them: nothing that is absent costs a pass."""
+"""The bytes that PyTorch's operations move, as ``examples/traffic.py`` counts them."""
 
 import importlib.util
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from xent.torch import _composed
+from xent.torch import _passes
 
 spec = importlib.util.spec_from_file_location(
     "traffic", Path(__file__).parents[1] / "examples" / "traffic.py"
@@ -113,7 +113,7 @@ def test_what_an_option_costs(case, dtype):
 
 
 def test_peak_of_batches_in_one_piece(monkeypatch):
-    monkeypatch.setattr(_composed, "PIECE", N * K)
+    monkeypatch.setattr(_passes, "PIECE", N * K)
     counted = [
         traffic.count(traffic.cross_entropy, {"label_smoothing": 0.1}, N, K, dtype).peak
         for dtype in (torch.float32, torch.bfloat16)

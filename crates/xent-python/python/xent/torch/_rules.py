@@ -1,19 +1,21 @@
-"""What targets contribute to a loss: a table by class, and from it a few numbers per row (SEMANTICS.md S2, S3, S4.2, S7).
+"""What targets contribute to a loss, in numbers per row (SEMANTICS.md S2, S3, S4.2, S6 and S7).
 
-Nothing here depends on the logits, except on which of them are masked. A row that puts the shares s_j
-on the classes c_j (its hot classes) has
+Nothing here depends on the logits, except on which of them are masked. A table has
+what criterion and class weights say of each class. A row that puts the shares s_j on the classes
+c_j (its hot classes) has
 
-    W = Σ s_j·whole[c_j]      hard_j = s_j·term[c_j]      σ = Σ s_j·sigma[c_j]      π_j = s_j·pi[c_j]
+    W = Σ s_j·whole[c_j]   hard_j = s_j·term[c_j]   σ = Σ s_j·sigma[c_j]   π_j = s_j·pi[c_j]
 
-and the smoothed target W·[(1−ε)·Σ hard_j δ_j + ε·(σ·v + Σ π_j δ_j)·term], where v is the part of the
-prior that rows share. Where a prior is over the wrong classes, hot classes are left out of v and what
-other labels put on them is in π_j, so that no term is taken off again: ∞ − ∞ cannot occur.
+and the smoothed target W·[(1−ε)·Σ hard_j δ_j + ε·(σ·v + Σ π_j δ_j)·term], where v is the part of
+the prior that rows share. Where a prior is over the wrong classes, hot classes are left out of v,
+and what other labels put on them is in π_j, so that no term is taken off again: ∞ − ∞ cannot
+occur.
 
-The classes are on the last axis. Numbers per row have a dtype of their own, :func:`row_dtype`; what has
-one number per class of a row has the dtype in which logits are computed (``dense``). No value is read
-back from a device; what the engine rejects is NaN. What is made of options alone stays on the device.
-What is made of tensors is made again: they may be differentiated, traced or changed, and are on the
-device already.
+The classes are on the last axis. Numbers per row have a dtype of their own (:func:`row_dtype`);
+what is as large as the logits has the dtype in which they are computed (``dense``). No value is
+read back from a device; what the engine rejects is NaN. What is made of options alone stays on
+the device. What is made of tensors is made again: they may be differentiated, traced or changed,
+and are on the device already.
 """
 
 from __future__ import annotations
@@ -132,7 +134,7 @@ class Contribution(NamedTuple):
     rows: Rows
     """With class weights."""
     largest: Tensor | None
-    """The class of which rows have most, the first on ties; of probabilities only for statistics."""
+    """The class of which rows have most, the first on ties; of probabilities, for statistics."""
     mix: Tensor | None
     """The share of the first of two labels."""
     ignored: Tensor | None
@@ -154,7 +156,10 @@ def contribution(
     device: torch.device,
     want_stats: bool,
 ) -> Contribution:
-    """``shape`` and ``target``, the probabilities if there are any, with the classes on the last axis."""
+    """Of a batch for logits of that shape; ``target`` are probabilities, if they are given.
+
+    Both have the classes on the last axis.
+    """
     dtype, classes = row_dtype(device), shape[-1]
     line = table(options, batch, classes, dtype, device)
     epsilon: Number = cast(float, options["label_smoothing"])
@@ -226,7 +231,10 @@ class Hot(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What targets contribute: one number per row, or one for all rows. In ignored rows it is not to be used."""
+    """What targets contribute: one number per row, or one for all rows.
+
+    The numbers of ignored rows are not to be used.
+    """
 
     classes: int
     dtype: torch.dtype
@@ -249,9 +257,9 @@ class Rows(NamedTuple):
     v_mass: Number
     """Σ v over the classes that it does not leave out."""
     valid: Tensor | None
-    """Whether the probabilities or the prior of a row are valid; None if there are none of its own."""
+    """Whether the probabilities or the prior of a row are valid; None without such vectors."""
     masked: Tensor | None = None
-    """Classes ``[..., K]`` that v leaves out as well, since they are masked and masks renormalise."""
+    """Classes ``[..., K]`` that v leaves out, too: they are masked, and masks renormalise."""
     on_target: Number = 0.0
     """1 where masked classes leave nothing of the prior of probabilities: it is t, then."""
 
@@ -285,7 +293,10 @@ class Rows(NamedTuple):
         return plus(of_v, times(self.on_target, self.mass), *(hot.own for hot in self.hot))
 
     def renormalised(self, masked: Tensor) -> Rows:
-        """The prior over the classes that are not masked, its sum as before; the target itself where nothing is left (S7)."""
+        """With the prior over the classes that are not masked, its sum as before (S7).
+
+        Where nothing is left of it, it is the target itself.
+        """
         if not self.smooths():
             return self._replace(masked=masked)
         hot = []
@@ -457,7 +468,7 @@ def of_probabilities(
 
 
 def prior_of_probabilities(line: Table, target: Tensor, dense: torch.dtype) -> Number:
-    """v, of a table that is checked: the same for all rows, unless the prior depends on the true class."""
+    """v, of a checked table: the same for all rows, unless the prior depends on the true class."""
     if line.is_by_class():
         return target.to(dense) @ cast(Tensor, line.v)
     if not line.leaves_out:
@@ -476,8 +487,8 @@ def sums_to_one(total: Tensor) -> Tensor:
 def times(a: Number, b: Number) -> Number:
     """a·b; nothing to do where one of them is 0 or 1 for all rows.
 
-    Not for what may be 1 by rounding only: where the number of classes is a symbol to torch.compile,
-    it does not find again what it has compared.
+    Not for what may be 1 by rounding only: where the number of classes is a symbol, torch.compile
+    checks comparisons again, with other roundings.
     """
     for this, other in ((a, b), (b, a)):
         if not isinstance(this, Tensor) and (this == 0.0 or this == 1.0):

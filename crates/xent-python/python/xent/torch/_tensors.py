@@ -1,19 +1,20 @@
-"""The loss by PyTorch's own operations: traced, transformed, differentiated any number of times by anything.
+"""The loss by PyTorch's operations under autograd: traced, transformed, differentiated by anything.
 
 SEMANTICS.md, in four steps. :mod:`._rules` says what targets contribute; :func:`transformed` and
-:func:`statistics` read the logits, a few numbers per row; :func:`fold` makes a row's loss of both; and
-:func:`concluded` reduces rows. Every sum has terms ≥ 0, so that nothing cancels:
+:func:`statistics` read the logits; :func:`fold` makes a row's loss of both; and :func:`concluded`
+reduces rows. Every sum has terms ≥ 0, so that nothing cancels:
 
-    m = max z      R = ln(1 + Σ_{k ≠ argmax} e^(z_k − m))      S = Σ v_k (m − z_k)
-    nll = Σ hard_j (R + m − z_j)      smoothing = ε·[(σ·Σ v + Σ π_j)·R + σ·S + Σ π_j (m − z_j)]      lse = m + R
+    m = max z   R = ln(1 + Σ_{k ≠ argmax} e^(z_k − m))   lse = m + R   S = Σ v_k (m − z_k)
+    nll = Σ hard_j (R + m − z_j)
+    smoothing = ε·[(σ·Σ v + Σ π_j)·R + σ·S + Σ π_j (m − z_j)]
 
-autograd differentiates all of it, and therefore keeps a number of tensors of the logits' size. Where
-only the logits are differentiated, and once, :mod:`._composed` does without: it has statistics and a
-gradient of its own, and the other steps from here.
+autograd differentiates all of it, and keeps several tensors of the logits' size to do so. Where
+only the logits are differentiated, and only once, :mod:`._composed` has statistics and a gradient
+of its own that keep none, and shares the other steps.
 
-No value is read back, so that nothing waits for a device, and after a criterion's first call nothing
-but the batch is copied to it. What the engine rejects is NaN here; class indices out of range are left
-to ``index_select`` and ``gather``.
+No value is read back, so that nothing waits for a device, and after a criterion's first call
+nothing but the batch is copied to it. What the engine rejects is NaN here; class indices out of
+range are left to ``index_select`` and ``gather``.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def _cross_entropy(
 def transformed(
     z: Tensor, ignored: Tensor | None, options: Options, batch: Batch, axis: int
 ) -> Tensor:
-    """S1. Ignored rows and forbidden classes are cut off before anything reads them, so that their gradients are exactly 0."""
+    """S1. Ignored rows and forbidden classes are cut off first: their gradients are exactly 0."""
     allowed = allowed_classes(batch, z.device, axis)
     forbidden = None if allowed is None else ~allowed
     z = unless(either(column(ignored), forbidden), z, 0.0)
@@ -196,7 +197,7 @@ def fold(rows: Rows, read: Statistics, options: Options, want_stats: bool) -> Pa
 
 
 def entropy_floor(rows: Rows, like: Tensor) -> Number:
-    """h(Y) − Σ h(y_k) with h(x) = x ln x: over v from its sums, then the hot classes by themselves (S4.3)."""
+    """h(Y) − Σ h(y_k) with h(x) = x ln x (S4.3): of v from its sums, then of the hot classes."""
 
     def h(x: Number) -> Number:
         if not isinstance(x, Tensor):
@@ -335,7 +336,8 @@ def gradient(
 def _expect_not_empty(denominator: Tensor) -> None:
     if denominator.device.type == "meta" or is_transformed():
         raise ValueError(
-            "empty_mean='error' reads a value, which cannot be done under torch.compile or torch.func or on meta tensors; use 'nan' or 'zero'"
+            "empty_mean='error' reads a value, which cannot be done under torch.compile or "
+            "torch.func or on meta tensors; use 'nan' or 'zero'"
         )
     if denominator.item() == 0.0:
         raise ValueError("the denominator of the mean is 0: every row is ignored or has weight 0")

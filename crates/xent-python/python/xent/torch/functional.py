@@ -123,7 +123,7 @@ def cross_entropy(
 
     Returns a loss of PyTorch's dtype: the logits', float32 at least under autocast, promoted by
     probabilities and their class weights. It is computed in float64 for float64 logits and in float32
-    for all others; the engine computes per-row values in float64.
+    for all others; numbers per row in float64, where the device has it.
 
     Raises InvalidValue (an option, shape or device), InvalidType (a type or dtype) or InvalidIndex (a
     class index outside the classes that is no ignore index); they are ValueError, TypeError and
