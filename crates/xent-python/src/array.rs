@@ -51,7 +51,7 @@ impl Array {
     /// # Safety
     /// As [`buffer`](Self::buffer).
     pub(crate) unsafe fn bytes(&self) -> Option<&[u8]> {
-        if !matches!(self.dtype, Dtype::Bool | Dtype::U8) {
+        if self.dtype != Dtype::Bool {
             return None;
         }
         // SAFETY: as above; a byte is good for any bits.

@@ -7,7 +7,7 @@ use xent::{Lambda, Numbers, Targets};
 
 use crate::array::Array;
 use crate::dtype::with_float;
-use crate::error::{error, type_error};
+use crate::error::{error, type_error, value_error};
 
 /// One number for all rows, or an array of one per row.
 #[derive(FromPyObject)]
@@ -26,6 +26,7 @@ pub(crate) struct Arrays {
     pub(crate) ignored_rows: Option<Array>,
     pub(crate) allowed_classes: Option<Array>,
     pub(crate) denominator: Option<f64>,
+    pub(crate) predictions: bool,
 }
 
 impl Arrays {
@@ -35,15 +36,15 @@ impl Arrays {
             batch.label_smoothing = Some(row_numbers("label_smoothing", array, shape)?);
         }
         if let Some(array) = &self.row_weights {
-            batch.row_weights = Some(row_numbers("the array of row weights", array, shape)?);
+            batch.row_weights = Some(row_numbers("row_weights", array, shape)?);
         }
         if let Some(mask) = &self.ignored_rows {
-            let name = "the mask of ignored rows";
+            let name = "ignored_rows";
             shape.expect_rows(name, &mask.shape).map_err(error)?;
             batch.ignored_rows = Some(mask.booleans(name, None)?);
         }
         if let Some(mask) = &self.allowed_classes {
-            let name = "the mask of allowed classes";
+            let name = "allowed_classes";
             let shared = shape.expect_classes_or_logits(name, &mask.shape).map_err(error)?;
             batch.allowed_classes = Some(HostAllowed {
                 entries: mask.booleans(name, (!shared).then_some(shape.axis()))?,
@@ -55,12 +56,17 @@ impl Arrays {
     }
 
     fn targets(&self, shape: &LogitsShape) -> PyResult<HostTargets<'_>> {
-        let name = "the array of targets";
+        let name = "targets";
         match (&self.second_targets, &self.lam) {
             (None, None) if self.targets.dtype.is_float() => {
-                shape
-                    .expect_logits("the array of target probabilities", &self.targets.shape)
-                    .map_err(error)?;
+                if self.targets.shape == shape.row_dims() {
+                    return Err(value_error(format!(
+                        "targets has dtype {} and the shape of the rows, expected an integer dtype for class indices, or probabilities of shape {:?}",
+                        self.targets.dtype,
+                        shape.dims()
+                    )));
+                }
+                shape.expect_logits(name, &self.targets.shape).map_err(error)?;
                 Ok(HostTargets::Probabilities)
             }
             (None, None) => Ok(HostTargets::Classes(indices(name, &self.targets, shape)?)),
@@ -71,12 +77,12 @@ impl Arrays {
                 };
                 Ok(HostTargets::Mix {
                     a: indices(name, &self.targets, shape)?,
-                    b: indices("the array of second targets", second, shape)?,
+                    b: indices("second_targets", second, shape)?,
                     lambda,
                 })
             }
             _ => Err(type_error(
-                "a two-label mix needs both second targets and lam, the share of the first label; one of them is missing",
+                "a two-label mix needs both second_targets and lam, the share of the first label; one of them is missing",
             )),
         }
     }
@@ -88,7 +94,7 @@ impl Arrays {
             return Ok(None);
         }
         Ok(
-            with_float!("the array of targets", targets.dtype, F => targets.rows::<F>(shape.axis() as isize)?.map(Targets::from)),
+            with_float!("targets", targets.dtype, F => targets.rows::<F>(shape.axis() as isize)?.map(Targets::from)),
         )
     }
 }

@@ -98,10 +98,11 @@ impl Criterion {
     ///
     /// Arrays are whatever has `__dlpack__`, in host memory; `class_axis` is an axis of `logits`,
     /// negative from the end; `upstream` is dL/dloss, a number or one per row; `threads` is 0 for
-    /// all available ones.
+    /// all available ones; `predictions` says whether the output is to say what rows predict.
     #[pyo3(signature = (
         logits, class_axis, targets, *, second_targets=None, lam=None, label_smoothing=None, row_weights=None, ignored_rows=None, allowed_classes=None,
         denominator=None, class_weights=None, prior=None, gradient=None, upstream=None, threads=0,
+        predictions=false,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn call(
@@ -122,6 +123,7 @@ impl Criterion {
         gradient: Option<Array>,
         upstream: Option<Given>,
         threads: usize,
+        predictions: bool,
     ) -> PyResult<Output> {
         let arrays = Arrays {
             targets,
@@ -132,14 +134,13 @@ impl Criterion {
             ignored_rows,
             allowed_classes,
             denominator,
+            predictions,
         };
         let shape = LogitsShape::new(logits.shape.clone(), class_axis).map_err(error)?;
         let criterion = self.with_arrays(class_weights, prior, &shape)?;
         let call =
             Call { criterion, logits: &logits, shape: &shape, arrays: &arrays, upstream, threads };
-        Ok(Output(
-            with_float!("the array of logits", logits.dtype, F => call.run::<F>(py, gradient)?),
-        ))
+        Ok(Output(with_float!("logits", logits.dtype, F => call.run::<F>(py, gradient)?)))
     }
 }
 
@@ -153,7 +154,7 @@ impl Criterion {
         let mut config = self.0.clone();
         let classes = shape.classes();
         if let Some(weights) = class_weights {
-            let name = "the array of class weights";
+            let name = "class_weights";
             shape.expect_classes(name, &weights.shape).map_err(error)?;
             config = config.class_weights(weights.numbers(name)?);
         }
@@ -195,7 +196,7 @@ impl Call<'_> {
             .rows(axis)?
             .ok_or_else(|| type_error("logits: the dtype changed during the call"))?;
         let batch = arrays.read(shape)?;
-        let batch = batch.lend(arrays.probabilities(shape)?);
+        let batch = batch.lend(arrays.probabilities(shape)?).predictions(arrays.predictions);
         let pool = threads::pool(self.threads)?;
         let Some(mut gradient) = gradient else {
             return catch(py, || pool.install(|| criterion.forward(&rows, batch)));

@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use xent::{Element, Reduced};
 
 use crate::array::Array;
-use crate::dtype::with_float;
+use crate::dtype::{Number, with_float};
 use crate::error::value_error;
 
 /// The loss and what came with it. Per-row values are copied out by `copy_rows`.
@@ -54,24 +54,36 @@ impl Output {
             "lse" => &self.0.lse,
             _ => self.part(name)?.as_slice(),
         };
-        if into.len() != values.len() {
-            return Err(value_error(format!(
-                "{} entries for {name}, expected {}",
-                into.len(),
-                values.len()
-            )));
-        }
         let dtype = into.dtype;
         with_float!("an array to write to", dtype, F => {
-            // SAFETY: Python's side made the array for this.
-            let into: &mut [F] = unsafe { into.buffer_mut(name) }?.unwrap_or_default();
-            if into.len() != values.len() {
-                return Err(value_error("an array with gaps, expected a contiguous one"));
-            }
-            into.iter_mut().zip(values).for_each(|(into, &value)| *into = <F as Element>::from_f64(value));
-        });
-        Ok(())
+            fill(&mut into, name, values.iter().map(|&value| <F as Element>::from_f64(value)))
+        })
     }
+
+    /// Copies what each row predicts into an array of int64, and whether that is correct, 1 or 0,
+    /// into one of uint8, both in C order. For calls with `predictions` only.
+    fn copy_predictions(&self, mut predicted: Array, mut correct: Array) -> PyResult<()> {
+        fill(&mut predicted, "predicted", self.0.predicted.iter().copied())?;
+        fill(&mut correct, "correct_rows", self.0.correct_rows.iter().map(|&row| u8::from(row)))
+    }
+}
+
+fn fill<T: Number>(
+    into: &mut Array,
+    name: &str,
+    values: impl ExactSizeIterator<Item = T>,
+) -> PyResult<()> {
+    if into.len() != values.len() {
+        let (found, expected) = (into.len(), values.len());
+        return Err(value_error(format!("{found} entries for {name}, expected {expected}")));
+    }
+    // SAFETY: Python's side made the array for this.
+    let into: &mut [T] = unsafe { into.buffer_mut(name) }?.unwrap_or_default();
+    if into.len() != values.len() {
+        return Err(value_error(format!("{name} has gaps or another dtype, expected neither")));
+    }
+    into.iter_mut().zip(values).for_each(|(into, value)| *into = value);
+    Ok(())
 }
 
 impl Output {

@@ -36,7 +36,7 @@ impl Array {
         Err(type_error(format!("{name} has dtype {}, expected numbers", self.dtype)))
     }
 
-    /// Yes or no of type bool or uint8, in C order; in that of the axes with `last` as the last
+    /// Yes or no of type bool, in C order; in that of the axes with `last` as the last
     /// one, if there is one.
     pub(crate) fn booleans(&self, name: &str, last: Option<usize>) -> PyResult<Vec<bool>> {
         // SAFETY: as in `elements`.

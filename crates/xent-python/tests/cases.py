@@ -1,4 +1,4 @@
-"""Random calls of the loss, drawn from a seed."""
+"""Random calls of the loss, drawn from a seed, and the roads by which they are computed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,22 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
+
+from xent.torch import _autograd, _composed
+
+ROADS = ("engine", "composed", "differentiated")
+
+
+def take(road: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, calls take this road: plain tensors in host memory could take all three."""
+    if road != "engine":
+        monkeypatch.setattr(_autograd, "sees", lambda *tensors: False)
+    if road == "differentiated":
+        monkeypatch.setattr(_composed, "applies", lambda *arguments: False)
+
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 

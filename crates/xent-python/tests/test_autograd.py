@@ -39,6 +39,14 @@ OPTIONS = [
         "allowed_classes": torch.tensor([True, False, True, True]),
         "label_smoothing": 0.1,
     },
+    {
+        "prior": torch.rand(4, 4, generator=torch.Generator().manual_seed(3)).double().softmax(1),
+        "label_smoothing": torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64),
+        "weight": torch.tensor([0.5, 1.0, 0.0, 2.0], dtype=torch.float64),
+        "weighting": "per_row",
+        "softcap": 2.0,
+    },
+    {"exclude": 1, "label_smoothing": 0.3, "target_b": torch.tensor([3, 1, 0]), "lam": 0.6},
 ]
 
 
@@ -52,7 +60,7 @@ TARGET = torch.tensor([0, 2, -100])
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options))
-def test_gradcheck(options):
+def test_gradcheck(road, options):
     def loss(x):
         return cross_entropy(x, TARGET, **options)
 
@@ -60,7 +68,7 @@ def test_gradcheck(options):
     assert gradgradcheck(loss, logits(), check_batched_grad=True)
 
 
-def test_everything_else_can_be_differentiated_too():
+def test_everything_else_can_be_differentiated_too(road):
     x, q = logits(), torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
     weight, row_weight = (torch.rand(n, dtype=torch.float64, requires_grad=True) for n in (4, 3))
     eps = torch.full((3,), 0.3, dtype=torch.float64, requires_grad=True)
@@ -74,7 +82,7 @@ def test_everything_else_can_be_differentiated_too():
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_backward_twice(reduction, dtype):
+def test_backward_twice(road, reduction, dtype):
     x, y = logits(dtype), torch.tensor([0, 2, 1])
     loss = cross_entropy(x, y, reduction=reduction, label_smoothing=0.1)
     upstream = torch.randn_like(loss)
@@ -128,7 +136,8 @@ def test_no_gradient_without_need(monkeypatch):
     assert calls[3] is not None
 
 
-def test_what_was_changed_is_noticed():
+@pytest.mark.parametrize("road", ["engine", "composed"], indirect=True)
+def test_what_was_changed_is_noticed(road):
     x, y = logits(), TARGET.clone()
     loss = cross_entropy(x, y, reduction="none")
     y[0] = 1
@@ -136,7 +145,7 @@ def test_what_was_changed_is_noticed():
         loss.sum().backward()
 
 
-def test_large_upstream_gradients_save_halves_from_underflow():
+def test_large_upstream_gradients_save_halves_from_underflow(road):
     rows = 1 << 16
     x = torch.zeros(rows, 5, dtype=torch.float16, requires_grad=True)
     (cross_entropy(x, torch.zeros(rows, dtype=torch.int64)) * 2.0**14).backward()
@@ -149,7 +158,7 @@ def test_large_upstream_gradients_save_halves_from_underflow():
     )
 
 
-def test_infinite_upstream_leaves_ignored_rows_alone():
+def test_infinite_upstream_leaves_ignored_rows_alone(road):
     x = logits()
     (cross_entropy(x, TARGET) * torch.inf).backward()
     assert not torch.isfinite(x.grad[:2]).any() and (x.grad[2] == 0).all()
@@ -170,7 +179,7 @@ def test_forward_mode():
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
-def test_checkpoint(reentrant):
+def test_checkpoint(road, reentrant):
     x = logits()
     checkpoint(lambda x: cross_entropy(x.sin(), TARGET), x, use_reentrant=reentrant).backward()
     expected = torch.autograd.grad(F.cross_entropy(x.sin(), TARGET), x)[0]

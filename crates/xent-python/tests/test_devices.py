@@ -1,4 +1,7 @@
-"""The composed operations neither copy anything to a device nor read anything back, except the batch itself and a criterion's first call."""
+"""PyTorch's operations copy nothing to a device but the batch, and read nothing back.
+
+Only a criterion's first call may copy more.
+"""
 
 import pytest
 import torch
@@ -7,8 +10,8 @@ from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cases import pytorch_case, xent_case
-from xent.torch import _autograd, _rules
+from cases import pytorch_case, take, xent_case
+from xent.torch import _rules
 from xent.torch.functional import cross_entropy
 
 READS = {
@@ -24,7 +27,10 @@ CONSTANTS = {"aten::lift", "aten::lift_fresh", "aten::lift_fresh_copy"}
 
 
 class Traffic(TorchDispatchMode):
-    """Collects operations that read values, make tensors of Python's numbers in host memory, or meet another device."""
+    """Collects operations that read values, or that have tensors on another device.
+
+    Those include what is made of Python's numbers in host memory.
+    """
 
     def __init__(self, device):
         super().__init__()
@@ -43,9 +49,9 @@ class Traffic(TorchDispatchMode):
         return result
 
 
-@pytest.fixture
-def count(monkeypatch):
-    monkeypatch.setattr(_autograd, "sees", lambda *tensors: False)
+@pytest.fixture(params=["composed", "differentiated"])
+def count(request, monkeypatch):
+    take(request.param, monkeypatch)
     monkeypatch.setattr(
         _rules, "is_transformed", lambda: False
     )  # a mode that counts is none that traces
@@ -81,19 +87,20 @@ def test_traffic_is_noticed(count, monkeypatch):
     assert count("meta", *case) and count("cpu", *case)
 
 
-def test_what_was_made_in_inference_mode_can_be_saved_for_backward(monkeypatch):
-    monkeypatch.setattr(_autograd, "sees", lambda *tensors: False)
+@pytest.mark.parametrize("road", ["composed", "differentiated"])
+def test_what_was_made_in_inference_mode_can_be_saved_for_backward(road, monkeypatch):
+    take(road, monkeypatch)
     _rules._kept_excluding.cache_clear()
     x, y = torch.randn(2, 4, requires_grad=True), torch.tensor([0, 1])
     with torch.inference_mode():
         cross_entropy(x, y, label_smoothing=0.1, exclude=3)
-    cross_entropy(
-        x, y, torch.rand(4, requires_grad=True), label_smoothing=0.1, exclude=3
-    ).backward()
+    weight = torch.rand(4, requires_grad=road == "differentiated")
+    cross_entropy(x, y, weight, label_smoothing=0.1, exclude=3).backward()
 
 
-def test_changed_weights_are_noticed(monkeypatch):
-    monkeypatch.setattr(_autograd, "sees", lambda *tensors: False)
+@pytest.mark.parametrize("road", ["composed", "differentiated"])
+def test_changed_weights_are_noticed(road, monkeypatch):
+    take(road, monkeypatch)
     x, y, weight = torch.randn(2, 4), torch.tensor([0, 1]), torch.rand(4)
     for _ in range(2):
         assert_close(cross_entropy(x, y, weight), F.cross_entropy(x, y, weight))

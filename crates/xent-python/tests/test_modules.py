@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 import xent.torch
+from xent.torch import _autograd
 from xent.torch.functional import cross_entropy
 
 X = torch.randn(6, 5, generator=torch.Generator().manual_seed(5))
@@ -29,7 +30,7 @@ def test_it_is_one_of_pytorchs():
     ours.reduction = theirs.reduction = "sum"
     assert_close(ours(X, Y), theirs(X, Y))
     ours.label_smoothing = -0.1
-    with pytest.raises(ValueError, match="label smoothing is -0.1"):
+    with pytest.raises(ValueError, match="label_smoothing is -0.1"):
         ours(X, Y)
 
 
@@ -95,3 +96,87 @@ def test_surroundings():
         assert x.grad.device.type == "cpu"
     with torch.autograd.detect_anomaly(check_nan=False):
         cross_entropy(X.detach().requires_grad_(), Y).backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("classes", [5, 1000])
+@pytest.mark.parametrize("by_class", [False, True])
+@pytest.mark.parametrize("path", ["engine", "composed"])
+def test_a_prior_in_half_precision_still_sums_to_one(dtype, classes, by_class, path, monkeypatch):
+    if path == "composed":
+        monkeypatch.setattr(_autograd, "sees", lambda *tensors: False)
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(6, classes, generator=generator), Y.clamp(max=classes - 1)
+    prior = torch.rand(*(2 if by_class else 1) * (classes,), generator=generator).softmax(-1)
+    module = xent.torch.CrossEntropyLoss(label_smoothing=0.3, prior=prior)
+    expected = module(x, y)
+    module.to(dtype)
+    assert module.prior.dtype == dtype
+    assert_close(module(x, y), expected, rtol=1e-3, atol=0)
+    rounded = prior.to(dtype).double()
+    exact = cross_entropy(x.double(), y, label_smoothing=0.3, prior=rounded / rounded.sum(-1, True))
+    assert_close(module(x, y).double(), exact, rtol=1e-6, atol=0)
+
+
+def test_a_denominator_is_not_learned():
+    module = xent.torch.CrossEntropyLoss(denominator=torch.tensor(40.0))
+    assert not module.state_dict()
+    assert_close(module(X, Y), F.cross_entropy(X, Y, reduction="sum") / 40)
+    assert module.to("meta").denominator.device.type == "meta"
+    prior = xent.torch.CrossEntropyLoss(prior=torch.full((5,), 0.2))
+    assert list(prior.state_dict()) == ["prior"]
+
+
+def test_keywords_that_a_call_does_not_have():
+    class Loss(xent.torch.CrossEntropyLoss):
+        pass
+
+    for module in (xent.torch.CrossEntropyLoss(), Loss(), xent.torch.SmoothLabelCriterion()):
+        name = type(module).__name__
+        for keyword in ("z_los", "z_loss", "weight"):
+            with pytest.raises(
+                TypeError,
+                match=rf"^{name}\.forward\(\) got an unexpected keyword argument '{keyword}'",
+            ):
+                module(X, Y, **{keyword: 0.1})
+    with pytest.raises(TypeError, match=r"^CrossEntropyLoss\(\) got an unexpected .* 'z_los'"):
+        xent.torch.CrossEntropyLoss(z_los=0.1)
+    with pytest.raises(TypeError, match=r"^cross_entropy\(\) got an unexpected .* 'z_los'"):
+        cross_entropy(X, Y, z_los=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"label_smoothing": "0.1"}, TypeError, r"label_smoothing is '0\.1', expected a number"),
+        ({"label_smoothing": torch.zeros(3)}, TypeError, "label_smoothing is of type Tensor"),
+        ({"ignore_index": True}, TypeError, "ignore_index is True"),
+        ({"prior": [0.2] * 5}, TypeError, "prior is of type list, expected 'uniform'"),
+        ({"prior": None}, TypeError, "prior is None"),
+        ({"denominator": -1.0}, ValueError, r"denominator is -1\.0, expected a finite number > 0"),
+        ({"denominator": None}, TypeError, "denominator is None, expected a number"),
+        ({"exclude": 1, "prior": torch.full((5,), 0.2)}, ValueError, "exclude is 1 with a prior"),
+        ({"temperature": torch.nn.Parameter(torch.ones(()))}, TypeError, "to learn a temperature"),
+        ({"class_axis": "last"}, TypeError, "class_axis is 'last', expected an integer"),
+    ],
+    ids=str,
+)
+def test_what_the_constructor_refuses(options, error, message):
+    with pytest.raises(error, match=message):
+        xent.torch.CrossEntropyLoss(**options)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_torchscript_has_pytorchs_loss_or_none():
+    weighted = xent.torch.CrossEntropyLoss(WEIGHT, ignore_index=2, label_smoothing=0.1)
+    assert_close(torch.jit.script(weighted)(X, Y.clamp(min=0)), weighted(X, Y.clamp(min=0)))
+    for options in (
+        {"z_loss": 0.1},
+        {"ignore_index": [1, 2]},
+        {"return_stats": True},
+        {"prior": WEIGHT / 7.5},
+    ):
+        with pytest.raises(
+            RuntimeError, match="expected options that torch.nn.CrossEntropyLoss has"
+        ):
+            torch.jit.script(xent.torch.CrossEntropyLoss(**options))

@@ -1,4 +1,4 @@
-"""Every option of xent, by the engine and by PyTorch's operations: two implementations that share no arithmetic."""
+"""Every option of xent, by the engine and by PyTorch's operations, which share no arithmetic."""
 
 import pytest
 import torch
@@ -6,8 +6,7 @@ from torch import nan
 from torch.testing import assert_close
 
 import xent.torch
-from cases import xent_case
-from xent.torch import _autograd
+from cases import take, xent_case
 from xent.torch.functional import cross_entropy
 
 # SEMANTICS.md, known answers.
@@ -20,12 +19,6 @@ ONE_HOT = torch.tensor(
     [[1, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=torch.float64
 )
 IGNORED = torch.tensor([False, False, True, False])
-
-
-@pytest.fixture(params=["engine", "composed"])
-def path(request, monkeypatch):
-    if request.param == "composed":
-        monkeypatch.setattr(_autograd, "sees", lambda *tensors: False)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +44,7 @@ def path(request, monkeypatch):
         ({"weight": WEIGHT, "weighting": "per_row"}, 0.8390737367),
     ],
 )
-def test_known_answers(path, options, expected):
+def test_known_answers(road, options, expected):
     options = {"target": TARGETS, "label_smoothing": 0.1, **options}
     assert_close(
         cross_entropy(LOGITS, **options),
@@ -77,12 +70,12 @@ def test_the_pasted_criterion():
 
 
 @pytest.mark.parametrize("block", range(20))
-def test_engine_and_composed_agree(block, monkeypatch):
+def test_roads_agree(block, monkeypatch):
     for seed in range(block * 100, block * 100 + 100):
         case = xent_case(seed)
-        upstream_seed = torch.Generator().manual_seed(seed)
+        generator = torch.Generator()
 
-        def run(want_stats, case=case, generator=upstream_seed):
+        def run(want_stats, case=case, generator=generator):
             leaf = case.leaf()
             loss = cross_entropy(leaf, case.target, **case.options, return_stats=want_stats)
             loss, stats = loss if want_stats else (loss, None)
@@ -92,35 +85,31 @@ def test_engine_and_composed_agree(block, monkeypatch):
             return loss.detach(), torch.autograd.grad(loss, leaf, upstream)[0], stats
 
         loss, gradient, stats = run(True)
-        with monkeypatch.context() as patch:
-            patch.setattr(_autograd, "sees", lambda *tensors: False)
-            composed = run(True)
-            plain = run(False)
-        where = lambda message, case=case: f"{case}\n{message}"  # noqa: E731
-        options = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True, "msg": where}
-        assert_close(composed[0], loss, **options)
-        assert_close(plain[0], loss, **options)
-        assert_close(composed[1], gradient, **options)
-        assert_close(plain[1], gradient, **options)
-        for name, of_composed, of_engine in zip(stats._fields, composed[2], stats):
-            assert_close(
-                of_composed,
-                of_engine,
-                **(
-                    options
-                    | {"msg": lambda message, name=name, case=case: f"{name}: {case}\n{message}"}
-                ),
-            )
+        for road in ("composed", "differentiated"):
+            with monkeypatch.context() as patch:
+                take(road, patch)
+                other, plain = run(True), run(False)
+            where = lambda message, case=case, road=road: f"{road}: {case}\n{message}"  # noqa: E731
+            options = {"rtol": 1e-11, "atol": 1e-12, "equal_nan": True, "msg": where}
+            for name, theirs, ours in (
+                ("loss", other[0], loss),
+                ("loss", plain[0], loss),
+                ("gradient", other[1], gradient),
+                ("gradient", plain[1], gradient),
+                *zip(stats._fields, other[2], stats),
+            ):
+                options["msg"] = lambda message, name=name, where=where: f"{name} {where(message)}"
+                assert_close(theirs, ours, **options)
 
 
-def test_what_is_ignored_is_never_read(path):
+def test_what_is_ignored_is_never_read(road):
     logits = torch.tensor([[nan, nan], [1.0, 2.0]], requires_grad=True)
     cross_entropy(logits, torch.tensor([-100, 1])).backward()
     assert logits.grad is not None
     assert_close(logits.grad, torch.tensor([[0.0, 0.0], [0.2689414, -0.2689414]]))
 
 
-def test_lists_of_options(path):
+def test_lists_of_options(road):
     logits = torch.zeros(4, 3)
     targets = torch.tensor([0, 7, -1, 2])
     loss, stats = cross_entropy(
@@ -135,7 +124,7 @@ def test_lists_of_options(path):
     assert (stats.ignored, stats.denominator, stats.correct) == (2, 4, 1)
 
 
-def test_other_integers(path):
+def test_other_integers(road):
     logits = torch.randn(3, 4)
     expected = cross_entropy(logits, torch.tensor([0, 3, 1]))
     for dtype in (
@@ -150,3 +139,48 @@ def test_other_integers(path):
         assert_close(
             cross_entropy(logits, torch.tensor([0, 3, 1]).to(dtype), ignore_index=None), expected
         )
+
+
+EMPTY = [
+    {"weight": torch.zeros(3)},
+    {"weight": torch.tensor([0.0, 0.0, 1.0]), "label_smoothing": 0.1},
+    {"weight": torch.tensor([0.0, 0.0, 1.0]), "z_loss": 0.1},
+    {"ignored_rows": torch.ones(4, dtype=torch.bool)},
+]
+
+
+@pytest.mark.parametrize("options", EMPTY, ids=lambda options: "-".join(options))
+def test_a_mean_over_nothing_has_no_gradient(road, options):
+    """Whatever the logits are."""
+    bad = [[1.0, 2.0, 3.0], [nan, 1.0, 2.0], [torch.inf, 0.0, 0.0], [-torch.inf] * 3]
+    logits = torch.tensor(bad, requires_grad=True)
+    loss = cross_entropy(logits, torch.tensor([0, 1, 0, 1]), empty_mean="zero", **options)
+    loss.backward()
+    assert loss == 0.0 and (logits.grad == 0.0).all()
+
+
+@pytest.mark.parametrize("gap", [1.0, 10.0, 60.0])
+def test_confident_rows_keep_their_digits(road, gap):
+    """The probability of the other classes is far less than a unit in the last place of 1."""
+    offset = 100.0
+    logits = torch.tensor([[offset, offset - gap, offset - 2 * gap]])
+    exact = torch.tensor([-gap, -2 * gap], dtype=torch.float64).exp().sum().log1p()
+    loss, stats = cross_entropy(logits, torch.tensor([0]), return_stats=True)
+    assert_close(loss, exact.float(), rtol=1e-6, atol=0)
+    assert_close(stats.nll, exact.float(), rtol=1e-6, atol=0)
+
+
+def test_accuracy_and_predictions(road):
+    logits = torch.tensor([[0.0, 2.0, 2.0], [3.0, nan, 0.0], [0.0, 0.0, 1.0], [9.0, 0.0, 0.0]])
+    targets = torch.tensor([1, 0, 1, -100])
+    _, stats = cross_entropy(logits, targets, return_stats=True)
+    assert stats.predicted.tolist() == [1, -1, 2, -1]
+    assert stats.correct_rows.tolist() == [True, False, False, False]
+    assert stats.accuracy.item() == pytest.approx(1 / 3) and stats.correct == 1
+    none = cross_entropy(logits, torch.full((4,), -100), return_stats=True)[1]
+    assert none.accuracy.isnan() and (none.predicted == -1).all() and not none.correct_rows.any()
+    allowed = torch.tensor([True, False, True])
+    _, stats = cross_entropy(
+        logits[:1], targets[:1] + 1, allowed_classes=allowed, return_stats=True
+    )
+    assert stats.predicted.tolist() == [2] and stats.accuracy == 1

@@ -1,6 +1,7 @@
 """Options are stated once: what signatures, docstrings, type checkers and Rust say of them is the same."""
 
 import inspect
+import pydoc
 import typing
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import xent.numpy
 import xent.options
 import xent.torch
+from xent._stats import FIELDS
 from xent._xent import WORDS, Criterion
 from xent.options import Options, complete, criterion, defaults, fields
 from xent.torch import functional
@@ -39,13 +41,24 @@ def test_signatures_name_every_option(function):
 
 @pytest.mark.parametrize(
     "function",
-    [functional.cross_entropy, xent.numpy.cross_entropy, xent.torch.CrossEntropyLoss.forward],
+    [*FUNCTIONS, xent.torch.CrossEntropyLoss.forward],
 )
 def test_docstrings_tell_of_every_option(function):
     assert function.__doc__ and "{options}" not in function.__doc__
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.KEYWORD_ONLY:
             assert f"\n    {name}: " in function.__doc__, name
+            assert f" {name}: " in pydoc.render_doc(function), name
+
+
+@pytest.mark.parametrize("stats", [xent.torch.Stats, xent.numpy.Stats])
+def test_help_tells_of_every_statistic(stats):
+    assert set(stats._fields) == set(FIELDS)
+    for name in stats._fields:
+        assert f"\n    {name}: " in stats.__doc__ and getattr(stats, name).__doc__.endswith("."), (
+            name
+        )
+    assert "correct / (rows − ignored)" in stats.accuracy.__doc__
 
 
 def test_types_know_the_words_of_rust():

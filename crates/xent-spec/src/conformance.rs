@@ -138,6 +138,7 @@ checks! { ($)
     refuses_bad_input: hostile::refuses_bad_input,
     bad_logits_stay_in_their_row: hostile::bad_logits_stay_in_their_row,
     masked_classes_at_every_position: hostile::masked_classes_at_every_position,
+    masked_targets: hostile::masked_targets,
     ignored_rows_are_never_read: hostile::ignored_rows_are_never_read,
     empty_batches: hostile::empty_batches,
     one_class: hostile::one_class,

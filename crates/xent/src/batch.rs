@@ -32,6 +32,7 @@ pub struct Batch<'a> {
     pub(crate) ignored: Option<&'a [bool]>,
     pub(crate) allowed: Option<AllowedClasses<'a>>,
     pub(crate) denominator: Option<f64>,
+    pub(crate) predictions: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -44,6 +45,7 @@ impl<'a> Batch<'a> {
             ignored: None,
             allowed: None,
             denominator: None,
+            predictions: false,
         }
     }
 
@@ -77,6 +79,14 @@ impl<'a> Batch<'a> {
     /// devices. It overrides that of the criterion.
     pub fn denominator(mut self, denominator: f64) -> Self {
         self.denominator = Some(denominator);
+        self
+    }
+
+    /// Whether the output is to say what each row predicts:
+    /// [`predicted`](crate::Output::predicted) and
+    /// [`correct_rows`](crate::Output::correct_rows). They cost memory, and no further pass.
+    pub fn predictions(mut self, predictions: bool) -> Self {
+        self.predictions = predictions;
         self
     }
 }

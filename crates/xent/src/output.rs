@@ -133,6 +133,12 @@ pub struct Output<F> {
     pub floor: Reduced<F>,
     /// `ln Σ e^z`, `[N]`; 0 for ignored rows.
     pub lse: Vec<F>,
+    /// The first class with the largest logit, `[N]`; −1 for ignored rows and for rows of NaN
+    /// (SEMANTICS.md S8). Empty unless asked for:
+    /// [`Batch::predictions`](crate::Batch::predictions).
+    pub predicted: Vec<i64>,
+    /// Which rows [`correct`](Self::correct) counts, `[N]`. Empty as `predicted` is.
+    pub correct_rows: Vec<bool>,
     /// Kept rows whose largest logit (first index on ties) is the target's largest class.
     pub correct: usize,
     /// The denominator of a mean (SEMANTICS.md S6), reported for every reduction.
@@ -172,6 +178,8 @@ impl<F: Real> Output<F> {
             z_loss: self.z_loss.to_f64(),
             floor: self.floor.to_f64(),
             lse: self.lse.iter().map(|lse| lse.to_f64()).collect(),
+            predicted: self.predicted.clone(),
+            correct_rows: self.correct_rows.clone(),
             correct: self.correct,
             denominator: self.denominator,
             rows: self.rows,
@@ -220,6 +228,8 @@ mod tests {
             z_loss,
             floor,
             lse: vec![0.0; 4],
+            predicted: vec![],
+            correct_rows: vec![],
             correct: 1,
             denominator: 3.0,
             rows: 4,

@@ -16,8 +16,21 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 
+from xent._stats import describe
 from xent._xent import Output
-from xent.options import Options, complete, criterion, documented, expect_known
+from xent.errors import InvalidType, InvalidValue
+from xent.options import (
+    IN_BATCH,
+    Options,
+    completed,
+    criterion,
+    documented,
+    expect_known,
+    integer,
+    number,
+    share,
+)
+from xent.options import denominator as expect_denominator
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -51,11 +64,17 @@ class Keywords(Options, total=False):
     ]
 
 
-class Stats(NamedTuple):
-    """What the same pass computes in addition to the loss; SEMANTICS.md S4, S6 and S10. Natural logarithms.
+_ARRAYS = ("class_weights", "second_targets", "row_weights", "ignored_rows", "allowed_classes")
 
-    ``nll`` to ``floor`` are reduced as the loss is: ``loss = (1−ε)·nll + smoothing + z_loss``, less
-    ``floor`` in the KL form.
+
+@describe(none="None")
+class Stats(NamedTuple):
+    """What the same pass computes in addition to the loss; SEMANTICS.md S4, S6 and S10.
+
+    ``loss = (1−ε)·nll + smoothing + z_loss``, less ``floor`` in the KL form. Logarithms are natural.
+
+    Fields:
+        {fields}
     """
 
     nll: Any
@@ -68,6 +87,17 @@ class Stats(NamedTuple):
     ignored: int
     non_finite: int
     first_non_finite: int | None
+    predicted: np.ndarray
+    correct_rows: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """``correct / (rows − ignored)``: the share of kept rows that are correct; NaN if no row is kept.
+
+        Over several batches, divide the sum of ``correct`` by that of the kept rows instead.
+        """
+        kept = self.lse.size - self.ignored
+        return self.correct / kept if kept else float("nan")
 
 
 @documented(Keywords)
@@ -88,10 +118,10 @@ def cross_entropy(logits: Any, targets: Any, **options: Unpack[Keywords]) -> Any
     Returns a float64 for float64 logits and a float32 for all others; an array of them for "none".
     Per-row values are computed in float64.
 
-    Raises ValueError (an option or shape), TypeError (a type) or IndexError (a class index outside the
-    classes that is no ignore index).
+    Raises InvalidValue (an option or shape), InvalidType (a type) or InvalidIndex (a class index
+    outside the classes that is no ignore index): see :mod:`xent.errors`.
     """
-    loss, _, stats = _call("cross_entropy", logits, targets, False, None, options)
+    loss, _, stats = _call("cross_entropy", logits, targets, False, 1.0, options)
     return loss if stats is None else (loss, stats)
 
 
@@ -101,8 +131,12 @@ def cross_entropy_with_grad(
 ) -> Any:
     """(loss, gradient), or (loss, gradient, stats), from one pass over the logits.
 
-    The gradient is dL/dlogits times ``upstream``, an array of the logits' shape and type; ``upstream`` is
-    a number or, for reduction "none", one per row. Otherwise as :func:`cross_entropy`.
+    The gradient is dL/dlogits times ``upstream``, an array of the logits' shape and type. Otherwise as
+    :func:`cross_entropy`, which says what logits, targets and loss are.
+
+    Options, all by keyword:
+        upstream: a number or, for reduction "none", one per row. Default: 1.0.
+        {options}
     """
     loss, gradient, stats = _call(
         "cross_entropy_with_grad", logits, targets, True, upstream, options
@@ -114,51 +148,45 @@ def _call(
     name: str, logits: Any, targets: Any, want_gradient: bool, upstream: Any, given: Keywords
 ) -> tuple[Any, np.ndarray | None, Stats | None]:
     expect_known(name, given, Keywords)
-    logits = _array(logits)
-    axis = given.get("class_axis", -1)
-    threads = given.get("threads")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads is {threads}, expected at least 1")
-    denominator: Any
-    epsilon, prior, denominator = (
-        given.get("label_smoothing"),
-        given.get("prior", "uniform"),
-        given.get("denominator", "pytorch"),
-    )
-    number = _number(epsilon)
-    plain = {name: value for name, value in given.items() if name in Options.__annotations__}
-    options = complete(**plain | {"label_smoothing": 0.0 if number is None else number})
+    logits = _array("logits", logits)
+    axis, threads = integer("class_axis", given.get("class_axis", -1)), given.get("threads")
+    if threads is not None and (threads := integer("threads", threads)) < 1:
+        raise InvalidValue(f"threads is {threads}, expected at least 1")
+    arrays: dict[str, Any] = {
+        key: value for key in _ARRAYS if (value := given.get(key)) is not None
+    }
+    options: dict[str, Any] = {
+        key: _item(value) for key, value in given.items() if key in Options.__annotations__
+    }
+    for key in ("label_smoothing", "prior"):
+        if _is_array(value := options.get(key)):
+            arrays[key], options[key] = value, IN_BATCH
+    numbers: dict[str, float] = {}
+    denominator = options.get("denominator", "pytorch")
+    if not isinstance(denominator, str):
+        options["denominator"] = IN_BATCH
+        numbers["denominator"] = expect_denominator(denominator)
+    lam = given.get("lam")
+    if _is_array(lam):
+        arrays["lam"] = lam
+    elif lam is not None:
+        numbers["lam"] = share(_item(lam))
+    if _is_array(upstream):
+        arrays["upstream"] = upstream
+    else:
+        numbers["upstream"] = number("upstream", _item(upstream))
     # What other frameworks lend tells its dtype as a view of numpy's does; bfloat16 alone is not numpy's.
     view = logits if isinstance(logits, np.ndarray) else _as_numpy(logits)
     gradient = np.empty_like(view) if want_gradient else None
-    arrays = {
-        name: given.get(name)
-        for name in (
-            "class_weights",
-            "second_targets",
-            "row_weights",
-            "ignored_rows",
-            "allowed_classes",
-        )
-    }
-    arrays |= {
-        "label_smoothing": None if number is not None else epsilon,
-        "prior": None if isinstance(prior, str) else prior,
-        "gradient": gradient,
-    }
-    numbers = {"lam": given.get("lam"), "upstream": upstream}
-    output = criterion(options).call(
+    output = criterion(completed(**options)).call(
         _exported(logits),
         axis,
-        _exported(_array(targets)),
-        denominator=None if isinstance(denominator, str) else float(denominator),
+        _exported(_array("targets", targets)),
+        gradient=_exported(gradient),
         threads=threads or 0,
-        **{name: _exported(_array(value)) for name, value in arrays.items() if value is not None},
-        **{
-            name: _exported(_array(value)) if _number(value) is None else _number(value)
-            for name, value in numbers.items()
-            if value is not None
-        },
+        predictions=bool(given.get("return_stats")),
+        **numbers,
+        **{key: _exported(_array(key, value)) for key, value in arrays.items()},
     )
     rows = tuple(logits.shape)
     rows = rows[:axis] + rows[axis:][1:]
@@ -169,6 +197,8 @@ def _call(
     nll, smoothing, z_loss, floor, lse = (
         _part(output, name, rows, dtype) for name in Stats._fields[:5]
     )
+    predicted, right = np.empty(rows, np.int64), np.empty(rows, np.uint8)
+    output.copy_predictions(predicted, right)
     counts = (
         output.correct,
         output.denominator,
@@ -176,7 +206,11 @@ def _call(
         output.non_finite,
         output.first_non_finite,
     )
-    return loss, gradient, Stats(nll, smoothing, z_loss, floor, lse, *counts)
+    return (
+        loss,
+        gradient,
+        Stats(nll, smoothing, z_loss, floor, lse, *counts, predicted, right.view(bool)),
+    )
 
 
 def _part(output: Output, name: str, rows: tuple[int, ...], dtype: type) -> Any:
@@ -188,20 +222,27 @@ def _part(output: Output, name: str, rows: tuple[int, ...], dtype: type) -> Any:
     return part
 
 
-def _array(value: Any) -> Any:
+def _array(name: str, value: Any) -> Any:
     """An array, copied only if it cannot be read in place: unaligned, or in another byte order."""
     if not isinstance(value, np.ndarray):
         if hasattr(value, "__dlpack__") and not isinstance(value, np.generic):
             return value
         value = np.asarray(value)
+    if value.dtype.kind not in "biuf" and value.dtype.name != "bfloat16":
+        raise InvalidType(f"{name} has dtype {value.dtype}, expected numbers or bools")
     if not value.dtype.isnative:
         value = value.astype(value.dtype.newbyteorder("="))
     return value if value.flags.aligned else value.copy()
 
 
-def _number(value: Any) -> float | None:
-    """The number, if the value is a number for all rows."""
-    return float(value) if value is not None and np.ndim(value) == 0 else None
+def _is_array(value: Any) -> bool:
+    """Whether it holds more than one number for all rows."""
+    return isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0
+
+
+def _item(value: Any) -> Any:
+    """What an array without axes holds."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _exported(value: Any) -> Any:

@@ -6,13 +6,16 @@ take the fields as keywords. The words of an option come from Rust, with their a
 """
 
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from numbers import Real
 from operator import index
 from typing import Annotated, Any, Literal, Protocol, TypedDict, TypeVar, cast, get_type_hints
 
 from xent._xent import WORDS, Criterion
+from xent.errors import InvalidType, InvalidValue
 
 
 class Array(Protocol):
@@ -112,54 +115,59 @@ def defaults(keywords: type) -> dict[str, Any]:
 
 _DEFAULTS = defaults(Options)
 _INTEGERS = {"exclude": 0, "ignore_index": -(2**63)}  # and the lowest that is accepted
+_SMALLEST, _LARGEST = 5e-324, sys.float_info.max
+_NUMBERS = {  # the lowest and the highest that are accepted
+    "label_smoothing": (0.0, 1.0, "0 ≤ ε ≤ 1"),
+    "z_loss": (0.0, _LARGEST, "a finite number ≥ 0"),
+    "softcap": (_SMALLEST, _LARGEST, "a finite number > 0"),
+    "temperature": (_SMALLEST, _LARGEST, "a finite number > 0"),
+}
+
+IN_BATCH: Any = object()
+"""In place of a prior, a denominator or an ε that is an array or a number and comes with the batch."""
 
 
 def complete(**given: Any) -> Options:
     """All options, with their defaults, as plain values and canonical words.
 
-    A prior that is an array and a denominator that is a number come with a batch: the default stands for them.
+    Raises InvalidValue or InvalidType, which say what came and what was expected.
     """
-    if given.get("exclude") is not None and not isinstance(given.get("prior", "uniform"), str):
-        raise ValueError(
-            f"exclude is {given['exclude']!r} with a prior that is an array, expected None: an array holds its own zeros"
-        )
     options = dict(_DEFAULTS)
     for name, value in given.items():
-        if name in ("prior", "denominator") and not isinstance(value, str):
+        if value is IN_BATCH:
             continue
         if name in WORDS:
-            word = value.replace("-", "_") if isinstance(value, str) else value
-            if word not in WORDS[name]:
-                words = ", ".join(repr(word) for word in dict.fromkeys(WORDS[name].values()))
-                raise ValueError(f"{name} is {value!r}, expected {words}")
-            options[name] = WORDS[name][word]
+            options[name] = word(name, value)
         elif name in _INTEGERS:
-            options[name] = None if value is None else integers(name, value, _INTEGERS[name])
-        else:
-            options[name] = None if value is None and _DEFAULTS[name] is None else float(value)
+            options[name] = None if value is None else integers(name, value)
+        elif value is not None or _DEFAULTS[name] is not None:
+            options[name] = in_range(name, number(name, value), *_NUMBERS[name])
+    if options["exclude"] is not None and given.get("prior") is IN_BATCH:
+        raise InvalidValue(
+            f"exclude is {given['exclude']!r} with a prior that is an array, expected None: an array holds its own zeros"
+        )
     return cast(Options, options)
 
 
-def check(options: Options, traced: bool) -> None:
-    """ValueError for a number outside its range."""
-    if not traced:
-        criterion(options)
-        return
-    # torch.compile cannot follow into Rust. It runs again uncompiled what raises, so that the caller
-    # sees Rust's message.
-    numbers: dict[str, Any] = {
-        name: value
-        for name, value in options.items()
-        if name not in WORDS and name not in _INTEGERS and value is not None
-    }
-    ranges = all(0.0 <= number < float("inf") for number in numbers.values())
-    positive = numbers["temperature"] > 0.0 and numbers.get("softcap") != 0.0
-    if not (ranges and positive and numbers["label_smoothing"] <= 1.0):
-        raise ValueError(f"an option is outside its range, expected finite numbers ≥ 0: {numbers}")
+_completed = lru_cache(maxsize=256, typed=True)(complete)
+
+
+def completed(**given: Any) -> Options:
+    """As :func:`complete`, which it calls once for each combination of options; not to be changed."""
+    for name in _INTEGERS:
+        # What is neither can change (a list), or equals something else (True, 1.0).
+        if type(value := given.get(name)) is not int and value is not None:
+            given[name] = integers(name, value)
+    try:
+        return _completed(**given)
+    except InvalidType:
+        raise
+    except TypeError:  # what has no hash is no option, and is named as such
+        return complete(**given)
 
 
 def criterion(options: Options) -> Criterion:
-    """The checked criterion. ValueError names the option, what came and what was expected."""
+    """The engine's criterion for complete options."""
     return _criterion(tuple(options.values()))
 
 
@@ -168,20 +176,87 @@ def _criterion(values: tuple[Any, ...]) -> Criterion:
     return Criterion(**dict(zip(_DEFAULTS, values)))
 
 
-def integers(name: str, value: int | Iterable[int], lowest: int) -> tuple[int, ...]:
+def word(name: str, value: object) -> str:
+    """The canonical word of an option that is a word."""
+    canonical = WORDS[name].get(value.replace("-", "_")) if isinstance(value, str) else None
+    if canonical is None:
+        words = ", ".join(repr(word) for word in dict.fromkeys(WORDS[name].values()))
+        further = {"prior": " or an array", "denominator": " or a number > 0"}.get(name, "")
+        error = InvalidType if further and not isinstance(value, str) else InvalidValue
+        raise error(f"{name} is {shown(value)}, expected {words}{further}")
+    return canonical
+
+
+def number(name: str, value: object) -> float:
+    """A number of Python's or numpy's as a float."""
+    if type(value) is float:
+        return value
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return float(value)
+    hint = ""
+    if hasattr(value, "requires_grad"):
+        hint = f", as a tensor would not be differentiated{_LEARNED.get(name, '')}"
+    raise InvalidType(f"{name} is {shown(value)}, expected a number{hint}")
+
+
+_LEARNED = {
+    "temperature": ": to learn a temperature, divide the logits by it",
+    "softcap": ": to learn a softcap c, pass c * torch.tanh(logits / c)",
+}
+
+
+def in_range(name: str, value: float, lowest: float, highest: float, expected: str) -> float:
+    """The number, if it is one of those."""
+    if not lowest <= value <= highest:
+        raise InvalidValue(f"{name} is {value}, expected {expected}")
+    return value
+
+
+def denominator(value: object) -> float:
+    """A denominator that is a number."""
+    return in_range(
+        "denominator", number("denominator", value), _SMALLEST, _LARGEST, "a finite number > 0"
+    )
+
+
+def share(value: object) -> float:
+    """λ, the share of the first label, if it is a number."""
+    return in_range("lam", number("lam", value), 0.0, 1.0, "0 ≤ λ ≤ 1")
+
+
+def integers(name: str, value: Any) -> tuple[int, ...]:
     """One integer or several, as a tuple."""
     try:
-        indices = (
-            tuple(index(entry) for entry in value)
-            if isinstance(value, Iterable)
-            else (index(value),)
-        )
+        several = isinstance(value, Iterable) and getattr(value, "ndim", 1) > 0
+        indices = tuple(_index(entry) for entry in value) if several else (_index(value),)
     except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an integer, several or None") from None
+        raise InvalidType(f"{name} is {value!r}, expected an integer, several or None") from None
+    lowest = _INTEGERS[name]
     for entry in indices:
         if not lowest <= entry < 2**63:
-            raise ValueError(f"{name} is {entry}, expected at least {lowest} and less than 2**63")
+            raise InvalidValue(f"{name} is {entry}, expected at least {lowest} and less than 2**63")
     return indices
+
+
+def integer(name: str, value: object) -> int:
+    """An integer of Python's, numpy's or a tensor's."""
+    try:
+        return _index(value)
+    except TypeError:
+        raise InvalidType(f"{name} is {shown(value)}, expected an integer") from None
+
+
+def _index(value: Any) -> int:
+    if isinstance(value, (bool, str)) or str(getattr(value, "dtype", "")).endswith("bool"):
+        raise TypeError
+    return index(value)
+
+
+def shown(value: object) -> str:
+    """A value in a message: itself, if it is short, or its type."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    return f"of type {type(value).__name__}"
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -191,15 +266,15 @@ def documented(keywords: type) -> Callable[[Function], Function]:
     """Spells out the ``**`` of a function that takes these keywords, in its signature and at ``{options}`` of its docstring."""
 
     def spell_out(function: Function) -> Function:
+        function.__doc__ = described(function.__doc__, keywords)
         signature = inspect.signature(function)
         parameters = [
             parameter
             for parameter in signature.parameters.values()
             if parameter.kind is not parameter.VAR_KEYWORD
         ]
-        lines = []
         for name, field in fields(keywords).items():
-            default, what = field.__metadata__
+            default, _ = field.__metadata__
             parameters.append(
                 inspect.Parameter(
                     name,
@@ -208,23 +283,26 @@ def documented(keywords: type) -> Callable[[Function], Function]:
                     annotation=field.__origin__,
                 )
             )
-            text = f"{name}: {' '.join(what.split())}." + (
-                "" if default is None else f" Default: {default!r}."
-            )
-            lines.append(
-                textwrap.fill(text, 100, initial_indent=" " * 4, subsequent_indent=" " * 8)
-            )
         function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        function.__doc__ = inspect.cleandoc(function.__doc__ or "").replace(
-            "    {options}", "\n".join(lines)
-        )
         return function
 
     return spell_out
 
 
+def described(doc: str | None, keywords: type) -> str:
+    """A docstring with these keywords, their meaning and their defaults at ``{options}``."""
+    lines = []
+    for name, field in fields(keywords).items():
+        default, what = field.__metadata__
+        text = f"{name}: {' '.join(what.split())}." + (
+            "" if default is None else f" Default: {default!r}."
+        )
+        lines.append(textwrap.fill(text, 100, initial_indent=" " * 4, subsequent_indent=" " * 8))
+    return inspect.cleandoc(doc or "").replace("    {options}", "\n".join(lines))
+
+
 def expect_known(function: str, given: Iterable[str], keywords: type) -> None:
-    """Raises TypeError for a keyword that is none of these, as Python does for functions that name theirs."""
+    """Raises InvalidType for a keyword that is none of these, as Python does for functions that name theirs."""
     for name in given:
         if name not in keywords.__annotations__:
-            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+            raise InvalidType(f"{function}() got an unexpected keyword argument {name!r}")

@@ -294,6 +294,39 @@ pub(super) fn masked_classes_at_every_position(candidate: &Candidate) -> Result<
     Ok(())
 }
 
+/// A masked class that the target names: infinite is what has mass there, and nothing else. A prior
+/// over the wrong classes has none on the true one.
+pub(super) fn masked_targets(candidate: &Candidate) -> Result<(), String> {
+    const MASKED: f64 = f64::NEG_INFINITY;
+    for targets in [
+        Targets::classes(&[0, 1]),
+        Targets::two_labels(&[0, 2], &[1, 1], 0.25),
+        Targets::probabilities(&[0.75, 0.25, 0.0, 0.0, 1.0, 0.0]),
+    ] {
+        for prior in [Prior::Uniform, Prior::WrongClasses, Prior::Excluding(vec![0, 2])] {
+            for (dtype, epsilon, masked) in [
+                (Dtype::F64, 0.1, Masked::PyTorch),
+                (Dtype::F32, 1.0, Masked::PyTorch),
+                (Dtype::F64, 1.0, Masked::Renormalise),
+                (Dtype::F32, 0.1, Masked::Renormalise),
+            ] {
+                let case = Case {
+                    name: format!("{targets:?}, {prior:?}, {dtype:?}, ε = {epsilon}, {masked:?}"),
+                    dtype,
+                    targets: targets.clone(),
+                    prior: prior.clone(),
+                    epsilon: RowValue::Shared(epsilon),
+                    masked,
+                    reduction: Reduction::None,
+                    ..Case::rows(&[&[MASKED, 1.0, 0.5], &[2.0, MASKED, MASKED]], &[])
+                };
+                judge(candidate, &case)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The logits and probabilities of ignored rows are never looked at.
 pub(super) fn ignored_rows_are_never_read(candidate: &Candidate) -> Result<(), String> {
     let nan = [f64::NAN; 3];

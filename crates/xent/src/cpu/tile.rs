@@ -187,6 +187,9 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         if any_ignored {
             (0..n).filter(|&lane| self.classes[lane] < 0).for_each(|lane| rows.ignore(lane));
         }
+        if let Some((predicted, correct)) = parts.predictions(n) {
+            self.columns.predictions(&self.classes, predicted, correct);
+        }
         parts.push_class_fold(rows, n, self.columns.correct(n));
         if !self.call.has_gradient {
             return true;

@@ -36,6 +36,8 @@ pub struct RowParts {
     pub lse: f64,
     /// Whether the largest logit is the target's largest class.
     pub correct: bool,
+    /// The first class with the largest logit; `None` for a row of NaN.
+    pub argmax: Option<usize>,
 }
 
 /// The gradient with respect to the transformed logits, before the row weight: `α·p_k − y_k` with
@@ -236,6 +238,7 @@ impl Folder<'_> {
                 floor: f64::NAN,
                 lse,
                 correct: stats.argmax == largest(hots).unwrap_or(stats.target_argmax),
+                argmax: Some(stats.argmax),
             },
             form: self.table.config().form,
             scale: row.scale,
@@ -315,6 +318,7 @@ impl Folder<'_> {
                 floor: nan,
                 lse: nan,
                 correct: false,
+                argmax: None,
             },
             form: self.table.config().form,
             scale: row.scale,

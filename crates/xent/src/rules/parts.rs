@@ -24,10 +24,18 @@ const LONG: usize = 2048;
 #[derive(Debug, Clone)]
 pub struct Parts<F> {
     pub(super) lse: Vec<F>,
+    pub(super) predictions: Predictions<Vec<i64>, Vec<bool>>,
     /// One per row if nothing is reduced, otherwise empty.
     pub(super) columns: [Vec<F>; COLUMNS],
     pub(super) groups: Vec<Group>,
     group: usize,
+}
+
+/// What rows predict, −1 where nothing is, and whether that is correct; empty if nobody asked.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Predictions<P, C> {
+    pub(super) predicted: P,
+    pub(super) correct: C,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,17 +55,27 @@ pub struct PartsMut<'a, F> {
     /// The first row of `lse`, `columns` and `groups`.
     first: usize,
     lse: &'a mut [F],
+    predictions: Predictions<&'a mut [i64], &'a mut [bool]>,
     columns: [&'a mut [F]; COLUMNS],
     groups: &'a mut [Group],
     shift: u32,
 }
 
 impl<F: Real> Parts<F> {
-    pub(super) fn new(rows: usize, classes: usize, reduction: Reduction) -> Self {
+    pub(super) fn new(
+        rows: usize,
+        classes: usize,
+        reduction: Reduction,
+        predictions: bool,
+    ) -> Self {
         let group = if classes < LONG { GROUP } else { 1 };
         let column = || vec![F::ZERO; if reduction == Reduction::None { rows } else { 0 }];
         Self {
             lse: vec![F::ZERO; rows],
+            predictions: match predictions {
+                true => Predictions { predicted: vec![-1; rows], correct: vec![false; rows] },
+                false => Predictions::default(),
+            },
             columns: std::array::from_fn(|_| column()),
             groups: vec![Group::default(); rows.div_ceil(group)],
             group,
@@ -71,6 +89,10 @@ impl<F: Real> Parts<F> {
             end: self.lse.len(),
             first: 0,
             lse: &mut self.lse,
+            predictions: Predictions {
+                predicted: &mut self.predictions.predicted,
+                correct: &mut self.predictions.correct,
+            },
             columns: self.columns.each_mut().map(Vec::as_mut_slice),
             groups: &mut self.groups,
             shift: self.group.trailing_zeros(),
@@ -107,6 +129,10 @@ impl<'a, F: Real> PartsMut<'a, F> {
             end: self.first + rows,
             first: self.first,
             lse: front(&mut self.lse, rows),
+            predictions: Predictions {
+                predicted: front(&mut self.predictions.predicted, rows),
+                correct: front(&mut self.predictions.correct, rows),
+            },
             columns: self.columns.each_mut().map(|column| front(column, rows)),
             groups: front(&mut self.groups, groups),
             shift: self.shift,
@@ -140,6 +166,10 @@ impl<'a, F: Real> PartsMut<'a, F> {
                 .for_each(|(column, value)| column[i] = F::from_f64(value));
         }
         group.correct += u32::from(row.correct);
+        if let Some(predicted) = self.predictions.predicted.get_mut(i) {
+            *predicted = row.argmax.map_or(-1, |class| class as i64);
+            self.predictions.correct[i] = row.correct;
+        }
         if !row.loss.is_finite() {
             if group.non_finite == 0 {
                 group.first_non_finite = number;
@@ -150,6 +180,14 @@ impl<'a, F: Real> PartsMut<'a, F> {
 }
 
 impl<F: Real> PartsMut<'_, F> {
+    /// Where the first `len` of the next rows say what they predict and whether that is correct;
+    /// `None` if nobody asked.
+    pub(crate) fn predictions(&mut self, len: usize) -> Option<(&mut [i64], &mut [bool])> {
+        let first = self.next - self.first;
+        let Predictions { predicted, correct } = &mut self.predictions;
+        Some((predicted.get_mut(first..first + len)?, &mut correct[first..first + len]))
+    }
+
     /// Adds the first `len` of `rows`. All of their losses are finite, and `correct` of them are
     /// correct.
     #[inline(always)]

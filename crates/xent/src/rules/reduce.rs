@@ -9,7 +9,8 @@ use crate::{EmptyMean, Output, Real, Reduction};
 impl Plan<'_> {
     /// Empty parts, with room for all rows.
     pub fn parts<F: Real>(&self) -> Parts<F> {
-        Parts::new(self.rows(), self.classes(), self.table.config().reduction)
+        let predictions = self.labels.batch.predictions;
+        Parts::new(self.rows(), self.classes(), self.table.config().reduction, predictions)
     }
 
     /// Reduces the parts of the rows. The order of summation follows from the shape of the batch
@@ -43,6 +44,8 @@ impl Plan<'_> {
             z_loss: reduce(),
             floor: reduce(),
             lse: parts.lse,
+            predicted: parts.predictions.predicted,
+            correct_rows: parts.predictions.correct,
             correct: parts.groups.iter().map(|group| group.correct as usize).sum(),
             denominator: self.denominators.loss,
             rows: self.rows(),

@@ -1,7 +1,10 @@
-//! What is new only to the machine: that memos, chunks and quick checks change nothing.
+//! What is new only to the machine: that memos, chunks, pieces and quick checks change nothing, and
+//! that the columns of the table say what SEMANTICS.md says.
 
 mod checks;
 mod folding;
+mod merging;
+mod table;
 
 /// Pseudorandom numbers in 0..1.
 fn noise(seed: u64) -> impl FnMut() -> f64 {

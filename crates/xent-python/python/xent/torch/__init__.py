@@ -10,9 +10,10 @@ tensor(0.4652, grad_fn=<CrossEntropyBackward>)
 tensor([0., 0., 0., 0.])
 
 xent's engine reads tensors on the CPU in place and computes loss and gradient in one pass, on
-``torch.get_num_threads()`` threads. On other devices, under ``torch.compile``, ``vmap`` and
-forward-mode differentiation, for second derivatives, and where something other than the logits is
-differentiated, PyTorch's own operations compute the same.
+``torch.get_num_threads()`` threads. On CUDA, Triton kernels compute both in one launch, for class
+indices and nearly all options. On other devices, under ``torch.compile``, ``vmap`` and forward-mode
+differentiation, for second derivatives, and where something other than the logits is differentiated,
+PyTorch's own operations compute the same.
 """
 
 from xent.torch import functional

@@ -65,7 +65,7 @@ def cross_entropy(
             logits, options, axis, loss_dtype, stats if want_stats else None, *batch
         )
         return loss, stats[0] if want_stats else None
-    output = run(logits, options, batch, axis)
+    output = run(logits, options, batch, axis, None, None, want_stats)
     return _part(output, "loss", logits, axis, loss_dtype), _stats(
         output, logits, axis
     ) if want_stats else None
@@ -78,6 +78,7 @@ def run(
     axis: int,
     gradient: Tensor | None = None,
     upstream: Tensor | float | None = None,
+    predictions: bool = False,
 ) -> Output:
     arrays: dict[str, Any] = {
         _ENGINES.get(name, name): _exported(tensor)
@@ -92,6 +93,7 @@ def run(
         gradient=gradient,
         upstream=upstream,
         threads=torch.get_num_threads(),
+        predictions=predictions,
         **arrays,
     )
 
@@ -121,6 +123,11 @@ def _stats(output: Output, logits: Tensor, axis: int) -> Stats:
         for count in (output.correct, output.ignored, output.non_finite, first)
     )
     denominator = torch.tensor(output.denominator, dtype=dtype, device="cpu")
+    predicted, right = (
+        torch.empty(row_shape(logits, axis), dtype=dtype, device="cpu")
+        for dtype in (torch.int64, torch.uint8)
+    )
+    output.copy_predictions(predicted, right)
     return Stats(
         nll,
         smoothing,
@@ -132,6 +139,8 @@ def _stats(output: Output, logits: Tensor, axis: int) -> Stats:
         ignored,
         non_finite,
         first_non_finite,
+        predicted,
+        right.view(torch.bool),
     )
 
 
@@ -150,7 +159,7 @@ class CrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         batch = Batch(*tensors)  # type: ignore[arg-type]
         gradient = None if options["reduction"] == "none" else gradient_like(logits)
-        output = run(logits, options, batch, axis, gradient)
+        output = run(logits, options, batch, axis, gradient, None, stats is not None)
         ctx.save_for_backward(logits, *tensors)
         ctx.call = (options, axis, loss_dtype, logits.dtype)
         # Not among what autograd keeps: it has to be given away without a copy, the first time.

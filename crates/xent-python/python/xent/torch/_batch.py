@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from xent._stats import describe
+
 PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
 
@@ -55,33 +57,37 @@ class Batch(NamedTuple):
         return self.target_b is None and self.target.dtype.is_floating_point
 
 
+@describe(none="−1")
 class Stats(NamedTuple):
     """What the same pass computes in addition to the loss; SEMANTICS.md S4, S6 and S10.
 
-    Tensors without a gradient, natural logarithms. ``nll`` to ``floor`` are reduced as the loss is:
-    ``loss = (1−ε)·nll + smoothing + z_loss``, less ``floor`` in the KL form.
+    ``loss = (1−ε)·nll + smoothing + z_loss``, less ``floor`` in the KL form. Tensors without a
+    gradient, on the logits' device; logarithms are natural.
+
+    Fields:
+        {fields}
     """
 
     nll: Tensor
-    """What the loss would be with ε = 0 and without z-loss: comparable between runs with different ε."""
     smoothing: Tensor
-    """ε times the cross-entropy to the prior."""
     z_loss: Tensor
-    """λ·lse²."""
     floor: Tensor
-    """The lowest value that the cross-entropy can reach: the entropy of the smoothed target."""
     lse: Tensor
-    """ln Σ e^z, one per row; 0 for ignored rows."""
     correct: Tensor
-    """Kept rows whose largest logit (the first on ties) is the target's largest class."""
     denominator: Tensor
-    """What a mean divides by, whatever the reduction."""
     ignored: Tensor
-    """Rows that were ignored."""
     non_finite: Tensor
-    """Kept rows whose loss is NaN or infinite."""
     first_non_finite: Tensor
-    """The first of them, −1 if there is none."""
+    predicted: Tensor
+    correct_rows: Tensor
+
+    @property
+    def accuracy(self) -> Tensor:
+        """``correct / (rows − ignored)``: the share of kept rows that are correct; NaN if no row is kept.
+
+        Over several batches, divide the sum of ``correct`` by that of the kept rows instead.
+        """
+        return self.correct / (self.lse.numel() - self.ignored)
 
 
 def compute_dtype(logits: Tensor) -> torch.dtype:
@@ -127,39 +133,3 @@ def has_tangent(tensor: Tensor) -> bool:
 def is_autocast(logits: Tensor) -> bool:
     # The meta device has no autocast, not even one to ask about.
     return logits.device.type != "meta" and torch.is_autocast_enabled(logits.device.type)
-
-
-def check_shapes(logits: Tensor, batch: Batch, axis: int) -> None:
-    rows, classes = row_shape(logits, axis), logits.shape[axis]
-    if classes == 0:
-        raise ValueError("the class axis has length 0, expected at least 1 class")
-    if (batch.target_b is None) != (batch.lam is None):
-        raise TypeError(
-            "a two-label mix needs both target_b and lam, the share of the first label; one of them is missing"
-        )
-    shapes = {
-        "target": (logits.shape if batch.has_probabilities() else rows,),
-        "allowed_classes": ((classes,), logits.shape),
-        "weight": ((classes,),),
-        "prior": ((classes,), (classes, classes)),
-    }
-    for name, tensor in batch._asdict().items():
-        expected = shapes.get(name, (rows,))
-        if (
-            tensor is not None
-            and name != "denominator"
-            and tuple(tensor.shape) not in [tuple(shape) for shape in expected]
-        ):
-            words = " or ".join(str(list(shape)) for shape in expected)
-            raise ValueError(
-                f"{name} has shape {list(tensor.shape)}, expected {words}, for logits of shape {list(logits.shape)} with the class axis {axis}"
-            )
-    for name, tensor in (("target", batch.target), ("target_b", batch.target_b)):
-        if tensor is not None and (
-            tensor.dtype is torch.bool
-            or tensor.dtype.is_complex
-            or (tensor.dtype.is_floating_point and not batch.has_probabilities())
-        ):
-            raise TypeError(
-                f"{name} has dtype {tensor.dtype}, expected integers, or probabilities of a floating-point dtype"
-            )

@@ -7,10 +7,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, overload
 import torch
 from torch import Tensor
 from torch.nn import _reduction
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import (
+    handle_torch_function,
+    has_torch_function,
+    has_torch_function_variadic,
+)
 
-from xent.options import Additional, Indices, Options, Reduction, complete, documented, expect_known
-from xent.torch import _autograd, _tensors
+from xent.errors import InvalidValue
+from xent.options import (
+    IN_BATCH,
+    Additional,
+    Indices,
+    Options,
+    Reduction,
+    complete,
+    completed,
+    documented,
+    expect_known,
+)
+from xent.torch import _arguments, _autograd, _composed, _sharded, _tensors, _triton
 from xent.torch._batch import Batch, PerBatch, Stats, compute_dtype, loss_dtype, row_shape
 
 if TYPE_CHECKING:
@@ -32,7 +47,7 @@ class Keywords(ModuleOptions, PerBatch, total=False):
     """Keywords of :func:`cross_entropy` that PyTorch's function does not have."""
 
 
-_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_PER_BATCH = tuple(PerBatch.__annotations__)
 
 
 @overload
@@ -90,7 +105,8 @@ def cross_entropy(
 
     As in PyTorch:
         input: logits ``[C]``, ``[N, C]`` or ``[N, C, d1, …]`` in float32, float64, float16 or bfloat16,
-            with any strides.
+            with any strides. If it is a DTensor, each device computes the rows that it holds; all other
+            tensors are DTensors, too, and so is the loss.
         target: class indices of any integer dtype, in the logits' shape without the class axis; or
             probabilities of a floating-point dtype, in the logits' shape.
         weight: one weight per class, finite. (Negative weights have no meaning, but PyTorch computes
@@ -102,18 +118,21 @@ def cross_entropy(
 
     In addition:
         {options}
-        return_stats: returns (loss, :class:`~xent.torch.Stats`): nll, floor, lse, correct and more, from
-            the same pass.
+        return_stats: returns (loss, :class:`~xent.torch.Stats`): nll, floor, predicted class, accuracy
+            and more, from the same pass.
 
     Returns a loss of PyTorch's dtype: the logits', float32 at least under autocast, promoted by
     probabilities and their class weights. It is computed in float64 for float64 logits and in float32
-    for all others; the engine computes per-row values in float64.
+    for all others; numbers per row in float64, where the device has it.
 
-    Raises ValueError (an option or shape), TypeError (a dtype) or IndexError (a class index outside
-    the classes that is no ignore index). NaN and +∞ logits are no errors: they make the loss of their
-    row NaN. SEMANTICS.md in the repository has every formula.
+    Raises InvalidValue (an option, shape or device), InvalidType (a type or dtype) or InvalidIndex (a
+    class index outside the classes that is no ignore index); they are ValueError, TypeError and
+    IndexError, and RuntimeError, too: see :mod:`xent.errors`. NaN and +∞ logits are no errors: they
+    make the loss of their row NaN. SEMANTICS.md in the repository has every formula.
     """
-    if has_torch_function_variadic(input, target, weight):
+    if has_torch_function_variadic(input, target, weight) or (
+        keywords and has_torch_function(tuple(keywords.values()))
+    ):
         arguments: Any = (
             input,
             target,
@@ -126,16 +145,53 @@ def cross_entropy(
         )
         function: Any = cross_entropy
         result: Tensor | tuple[Tensor, Stats] = handle_torch_function(
-            function, (input, target, weight), *arguments, return_stats=return_stats, **keywords
+            function,
+            (input, target, weight, *keywords.values()),
+            *arguments,
+            return_stats=return_stats,
+            **keywords,
         )
         return result
     if size_average is not None or reduce is not None:
         reduction = _reduction.legacy_get_string(size_average, reduce)  # type: ignore[assignment]
-    expect_known("cross_entropy", keywords, Keywords)
-    axis = _class_axis(input, keywords.pop("class_axis", None))
-    per_batch = {name: keywords.pop(name, None) for name in PerBatch.__annotations__}
-    per_batch["lam"] = _per_row(per_batch["lam"], input, axis)
-    prior, denominator = keywords.pop("prior", "uniform"), keywords.pop("denominator", "pytorch")
+    if keywords:
+        expect_known("cross_entropy", keywords, Keywords)
+    if type(input) is not Tensor and _sharded.is_sharded(input):
+        return _sharded.cross_entropy(
+            cross_entropy,
+            input,
+            target=target,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            return_stats=return_stats,
+            **keywords,
+        )
+    axis = _arguments.class_axis(input, keywords.pop("class_axis", None))
+    per_batch = {name: keywords.pop(name) for name in _PER_BATCH if name in keywords}
+    prior, denominator = keywords.get("prior", "uniform"), keywords.get("denominator", "pytorch")
+    _arguments.expect_valid(
+        input,
+        axis,
+        target,
+        weight=weight,
+        label_smoothing=label_smoothing,
+        prior=prior,
+        denominator=denominator,
+        **per_batch,
+    )
+    if not isinstance(prior, str):
+        keywords["prior"] = IN_BATCH
+    if not isinstance(denominator, str):
+        keywords["denominator"] = IN_BATCH
+    options = (complete if torch.compiler.is_compiling() else completed)(
+        reduction=reduction,
+        label_smoothing=IN_BATCH if isinstance(label_smoothing, Tensor) else label_smoothing,
+        ignore_index=ignore_index,
+        **keywords,
+    )
+    per_batch["lam"] = _per_row(per_batch.get("lam"), input, axis)
     batch = Batch(
         target,
         label_smoothing=_per_row(label_smoothing, input, axis)
@@ -143,19 +199,8 @@ def cross_entropy(
         else None,
         denominator=None if isinstance(denominator, str) else _number(denominator, input),
         weight=weight,
-        prior=None if isinstance(prior, str) else prior,
+        prior=None if isinstance(prior, str) else _distribution(prior),
         **per_batch,
-    )
-    for name, value in batch._asdict().items():
-        if value is not None and not isinstance(value, Tensor):
-            raise TypeError(f"{name} is {type(value).__name__}, expected a tensor")
-    options = complete(
-        reduction=reduction,
-        label_smoothing=0.0 if isinstance(label_smoothing, Tensor) else label_smoothing,
-        prior=prior,
-        denominator=denominator,
-        ignore_index=ignore_index,
-        **keywords,
     )
     loss, stats = _cross_entropy(input, _without_indices(options, batch), batch, axis, return_stats)
     return loss if stats is None else (loss, stats)
@@ -166,13 +211,13 @@ def _cross_entropy(
 ) -> tuple[Tensor, Stats | None]:
     dtype = loss_dtype(logits, batch)
     if not _autograd.sees(logits, *batch):
+        if _triton.applies(logits, options, batch):
+            return _triton.cross_entropy(logits, options, batch, axis, dtype, want_stats)
+        if _composed.applies(logits, batch):
+            return _composed.cross_entropy(logits, options, batch, axis, dtype, want_stats)
         return _tensors.cross_entropy(logits, options, batch, axis, dtype, want_stats)
     # Negative weights have no meaning, but PyTorch takes them, and its own tests do.
-    negative = (
-        batch.weight is not None
-        and batch.weight.numel() == logits.shape[axis]
-        and bool((batch.weight < 0.0).any())
-    )
+    negative = batch.weight is not None and bool((batch.weight < 0.0).any())
     if not negative and _autograd.differentiates(logits, batch):
         return _autograd.cross_entropy(logits, options, batch, axis, dtype, want_stats)
     # The engine names what is wrong; PyTorch's operations would continue with it.
@@ -185,22 +230,6 @@ def _cross_entropy(
         axis,
     )
     return _tensors.cross_entropy(logits, options, batch, axis, dtype, want_stats)
-
-
-def _class_axis(logits: Tensor, class_axis: int | None) -> int:
-    if not isinstance(logits, Tensor):
-        raise TypeError(f"input is {type(logits).__name__}, expected a tensor")
-    if logits.dtype not in _FLOATS:
-        raise TypeError(
-            f"input has dtype {logits.dtype}, expected float32, float64, float16 or bfloat16"
-        )
-    rank = logits.dim()
-    axis = (0 if rank == 1 else 1) if class_axis is None else class_axis
-    if not -rank <= axis < rank:
-        raise ValueError(
-            f"input of shape {tuple(logits.shape)} with class axis {axis}, expected an axis that it has"
-        )
-    return axis % rank
 
 
 def _per_row(value: float | Tensor | None, logits: Tensor, axis: int) -> Tensor | None:
@@ -218,13 +247,24 @@ def _number(value: float | Tensor, logits: Tensor) -> Tensor:
     return torch.full((), float(value), dtype=dtype, device=logits.device)
 
 
+def _distribution(prior: Tensor) -> Tensor:
+    """A prior in half precision, as ``module.bfloat16()`` makes of one, sums to 1 only before its entries are rounded."""
+    if prior.dtype.itemsize > 2 or not prior.dtype.is_floating_point:
+        return prior
+    precision, classes = torch.finfo(prior.dtype), prior.shape[-1]
+    rounding = (1.0 + classes * precision.smallest_normal) * precision.eps / 2.0
+    prior = prior.float()
+    sums = prior.sum(-1, keepdim=True)
+    return torch.where((sums - 1.0).abs() <= rounding, prior / sums, prior)
+
+
 def _without_indices(options: Options, batch: Batch) -> Options:
     """No ignore index is meant for probabilities. PyTorch's default is negative, so that only others tell of a mistake."""
     if not batch.has_probabilities():
         return options
     for index in cast(tuple[int, ...], options["ignore_index"] or ()):
         if index >= 0:
-            raise ValueError(
+            raise InvalidValue(
                 f"ignore_index is {index} with target probabilities, which have no index to ignore; ignored_rows takes a mask"
             )
     return {**options, "ignore_index": None}

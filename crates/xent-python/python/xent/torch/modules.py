@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import torch
 from torch import Tensor
 
+from xent import options as _options
+from xent.errors import InvalidValue
 from xent.options import (
+    IN_BATCH,
     Indices,
     Options,
     Reduction,
     complete,
-    criterion,
     defaults,
+    described,
     documented,
     expect_known,
 )
@@ -40,13 +43,14 @@ _DEFAULTS = {
 }  # as in PyTorch
 
 
+_OF_PYTORCH = ("ignore_index", "reduction", "label_smoothing")
+
+
 class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
     """Label-smoothed cross-entropy: ``torch.nn.CrossEntropyLoss`` with more options, all by keyword.
 
-    What is measured is given here, what comes with a batch is given to the call;
-    :func:`xent.torch.functional.cross_entropy` documents both. Attributes may be changed, as PyTorch's
-    may. ``weight`` and a ``prior`` that is a tensor are buffers: they move with the module, and are
-    part of its state.
+    With p = softmax(z) and the smoothed target y = (1−ε)·t + ε·u, the loss of a row is −Σ y_k ln p_k
+    (Szegedy et al. 2015, arXiv 1512.00567, section 7).
 
     >>> import torch, xent.torch
     >>> criterion = xent.torch.CrossEntropyLoss(label_smoothing=0.1, return_stats=True)
@@ -54,7 +58,43 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
     >>> loss, stats.nll  # the nll compares between runs with different ε
     (tensor(0.5048), tensor(0.3423))
 
-    Raises ValueError for an option outside its range.
+    As in PyTorch:
+        weight: one weight per class, finite; a buffer.
+        ignore_index: a class index whose rows are ignored: loss 0, gradient exactly 0, not in the
+            denominator, never read. Or several, or None. Default: -100.
+        reduction: "mean", "sum" or "none"; size_average and reduce are PyTorch's deprecated spelling of
+            it. Default: 'mean'.
+        label_smoothing: ε in [0, 1]. One per row goes to the call. Default: 0.0.
+
+    In addition:
+        {options}
+        return_stats: calls return (loss, :class:`~xent.torch.Stats`): nll, floor, predicted class,
+            accuracy and more, from the same pass. Default: False.
+
+    What is measured is given here, what comes with a batch is given to the call, whose docstring lists
+    it; :func:`xent.torch.functional.cross_entropy` takes both, and says what input, target and loss
+    are. Attributes may be changed, as PyTorch's may. A ``prior`` or ``denominator`` that is a tensor
+    is a buffer, too, which moves with the module; the prior is part of its state.
+
+    Raises ValueError for an option outside its range, at once.
+
+    Differences from ``torch.nn.CrossEntropyLoss``:
+
+    - Options are checked when the module is made, not at the first call. Exceptions are those of
+      :mod:`xent.errors`; PyTorch's messages differ.
+    - Labels may be of any integer dtype, and weights of another dtype than the logits. Bools are
+      neither labels, weights nor numbers: ``label_smoothing=True`` is an error.
+    - NaN, negative or infinite probabilities are errors where values are read (plain tensors on the
+      CPU), and NaN elsewhere. PyTorch computes with them.
+    - 0·∞ is 0: a class of weight or probability 0 with logit −∞ contributes nothing. PyTorch's loss is
+      NaN there.
+    - Half-precision logits are computed in float32 and rounded once, so that loss and gradient are
+      closer to the exact ones than PyTorch's.
+    - ``reduction="none"``, and any upstream gradient other than 1 in half precision, form the gradient
+      in backward from the logits: these must not be changed in place in between. PyTorch keeps a copy of
+      their size instead.
+    - ``torch.jit.script`` gives PyTorch's own loss if only PyTorch's options are used, and is an error
+      otherwise.
     """
 
     __constants__ = ["ignore_index", "reduction", "label_smoothing"]
@@ -82,11 +122,21 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         for name in F.ModuleOptions.__annotations__:
             value = options.get(name, _DEFAULTS[name])
             if isinstance(value, Tensor):
-                self.register_buffer(name, value)
+                # A denominator belongs to a batch size, not to what was learned.
+                self.register_buffer(name, value, persistent=name == "prior")
             else:
                 setattr(self, name, value)
         self.return_stats = return_stats
-        criterion(complete(**{name: getattr(self, name) for name in Options.__annotations__}))
+        words = {name: getattr(self, name) for name in Options.__annotations__}
+        if isinstance(self.prior, Tensor):
+            words["prior"] = IN_BATCH
+        if not isinstance(self.denominator, str):
+            words["denominator"] = IN_BATCH
+            if not isinstance(self.denominator, Tensor):
+                _options.denominator(self.denominator)
+        complete(**words)
+        if self.class_axis is not None:
+            _options.integer("class_axis", self.class_axis)
 
     @documented(ForBatch)
     def forward(  # type: ignore[override]
@@ -97,12 +147,40 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         Keywords:
             {options}
         """
-        keywords: Any = {name: getattr(self, name) for name in _DEFAULTS}
-        keywords.update((name, value) for name, value in batch.items() if value is not None)
+        keywords: Any = {
+            name: value
+            for name, default in _DEFAULTS.items()
+            if (value := getattr(self, name)) is not default
+        }
+        if batch:
+            expect_known(f"{type(self).__name__}.forward", batch, ForBatch)
+            keywords.update((name, value) for name, value in batch.items() if value is not None)
         result: Tensor | tuple[Tensor, Stats] = F.cross_entropy(  # type: ignore[call-overload]
             input, target, self.weight, return_stats=self.return_stats, **keywords
         )
         return result
+
+    def __prepare_scriptable__(self) -> torch.nn.Module:
+        """For ``torch.jit.script``, which knows neither keywords nor xent's engine."""
+        further = [
+            name for name in _DEFAULTS if name not in _OF_PYTORCH and not self._has_default(name)
+        ]
+        if further or not isinstance(self.ignore_index, int) or self.return_stats:
+            raise InvalidValue(
+                f"torch.jit.script of {self!r}, expected options that torch.nn.CrossEntropyLoss has, too; "
+                "torch.compile and torch.export take all"
+            )
+        loss = torch.nn.CrossEntropyLoss(
+            self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
+        return loss.train(self.training)
+
+    def _has_default(self, name: str) -> bool:
+        value = getattr(self, name)
+        return not isinstance(value, Tensor) and value == _DEFAULTS[name]
 
     def extra_repr(self) -> str:
         """What differs from the defaults."""
@@ -110,7 +188,7 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         words = [
             f"{name}={value!r}"
             for name, value in values.items()
-            if not isinstance(value, Tensor) and value != _DEFAULTS[name]
+            if not isinstance(value, Tensor) and not self._has_default(name)
         ]
         return ", ".join(
             words
@@ -120,6 +198,9 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
                 if isinstance(value, Tensor)
             ]
         )
+
+
+CrossEntropyLoss.__doc__ = described(CrossEntropyLoss.__doc__, F.ModuleOptions)
 
 
 class SmoothLabelCriterion(CrossEntropyLoss):

@@ -361,8 +361,8 @@ pub(in crate::cpu) fn entropy<S: Simd, R: Lane>(simd: S, x: &[R], a: R, b: R, to
         || {
             let zero = V::<S, R>::splat(simd, R::ZERO);
             let one = V::<S, R>::splat(simd, R::ONE);
-            // 1/total in two parts, so that the share of the total itself is 1 to the last bit and
-            // its logarithm 0.
+            // 1/total in two parts, and their products rounded once on every instruction set, so that
+            // the share of the total itself is 1 to the last bit and its logarithm 0.
             let first = R::from_f64(1.0 / total);
             let second = R::from_f64((-total).mul_add(first.to_f64(), 1.0) / total);
             let [a, b, first, second] =
@@ -373,8 +373,8 @@ pub(in crate::cpu) fn entropy<S: Simd, R: Lane>(simd: S, x: &[R], a: R, b: R, to
                 let mut lanes = zero;
                 for x in x.chunks_exact(V::<S, R>::LEN) {
                     let y = V::<S, R>::from_slice(simd, x).mul_add(a, b);
-                    let share =
-                        y.simd_gt(R::SMALLEST_NORMAL).select(y.mul_add(first, y * second), one);
+                    let share = y.mul_add_precise(first, y * second);
+                    let share = y.simd_gt(R::SMALLEST_NORMAL).select(share, one);
                     lanes -= y * share.ln();
                 }
                 lanes.add_to(&mut sum);

@@ -81,6 +81,22 @@ impl<R: Lane> Columns<R> {
             .sum()
     }
 
+    /// What the first rows predict, and whether that is the class that was asked for; −1 for rows
+    /// that ask for none, which are ignored.
+    pub(in crate::cpu) fn predictions(
+        &self,
+        asked: &[i32],
+        predicted: &mut [i64],
+        correct: &mut [bool],
+    ) {
+        let rows = predicted.iter_mut().zip(correct);
+        for ((predicted, correct), (argmax, asked)) in rows.zip(self.argmax.iter().zip(asked)) {
+            let class = argmax.to_f64() as i64;
+            *predicted = if *asked < 0 { -1 } else { class };
+            *correct = class == i64::from(*asked);
+        }
+    }
+
     /// e^(z − max) at the classes that were asked for.
     #[inline(always)]
     pub(in crate::cpu) fn exp_at_class(&self) -> &[R] {

@@ -25,19 +25,19 @@ pub(in crate::cpu) fn widen<S: Simd, H: Half>(
     to: &mut [f32],
     one: impl Fn(H) -> f32,
 ) {
-    let bits = H::bits(from);
-    let whole = from.len() / CHUNK * CHUNK;
+    let (from, from_rest) = from.as_chunks::<CHUNK>();
+    let (to, to_rest) = to.as_chunks_mut::<CHUNK>();
     simd.vectorize(
         #[inline(always)]
         || {
-            for (bits, to) in bits[..whole].chunks_exact(CHUNK).zip(to.chunks_exact_mut(CHUNK)) {
-                let (low, high) = u16x32::from_slice(simd, bits).widen();
+            for (from, to) in from.iter().zip(to) {
+                let (low, high) = u16x32::from_slice(simd, H::bits(from)).widen();
                 H::widen(low).store_slice(&mut to[..16]);
                 H::widen(high).store_slice(&mut to[16..]);
             }
         },
     );
-    to[whole..].iter_mut().zip(&from[whole..]).for_each(|(to, from)| *to = one(*from));
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = one(*from));
 }
 
 /// Rounds whole chunks.
@@ -48,27 +48,28 @@ pub(in crate::cpu) fn narrow<S: Simd, H: Half>(
     to: &mut [H],
     one: impl Fn(f32) -> H,
 ) {
-    let whole = from.len() / CHUNK * CHUNK;
-    let bits = H::bits_mut(to);
+    let (from, from_rest) = from.as_chunks::<CHUNK>();
+    let (to, to_rest) = to.as_chunks_mut::<CHUNK>();
     simd.vectorize(
         #[inline(always)]
         || {
-            for (from, bits) in from.chunks_exact(CHUNK).zip(bits[..whole].chunks_exact_mut(CHUNK))
-            {
+            for (from, to) in from.iter().zip(to) {
                 let low = H::narrow(f32x16::from_slice(simd, &from[..16]));
                 let high = H::narrow(f32x16::from_slice(simd, &from[16..]));
-                low.narrow(high).store_slice(bits);
+                low.narrow(high).store_slice(H::bits_mut(to));
             }
         },
     );
-    to[whole..].iter_mut().zip(&from[whole..]).for_each(|(to, from)| *to = one(*from));
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = one(*from));
 }
 
 impl Half for bf16 {
+    #[inline(always)]
     fn bits(values: &[Self]) -> &[u16] {
         values.reinterpret_cast()
     }
 
+    #[inline(always)]
     fn bits_mut(values: &mut [Self]) -> &mut [u16] {
         values.reinterpret_cast_mut()
     }
@@ -87,10 +88,12 @@ impl Half for bf16 {
 }
 
 impl Half for f16 {
+    #[inline(always)]
     fn bits(values: &[Self]) -> &[u16] {
         values.reinterpret_cast()
     }
 
+    #[inline(always)]
     fn bits_mut(values: &mut [Self]) -> &mut [u16] {
         values.reinterpret_cast_mut()
     }

@@ -72,20 +72,27 @@ pub(super) fn write_scaled<S: Simd, R: Lane>(
     }
 }
 
-/// Copies past the cache, line by line.
+/// Copies past the cache, line by line; the ends that are not whole lines go through the cache.
+///
+/// The lines are arrays, not `chunks_exact`, whose length is a value at run time. If the compiler
+/// does not inline the `zip` of two of those, it passes them on the stack and loads them in other
+/// pieces than they were stored in. Such a load waits until every store before it has left the
+/// core, and here those before it are on their way to memory.
 #[inline(always)]
 #[cfg(target_arch = "x86_64")]
 pub(super) fn stream<S: Simd, T: Element>(simd: S, from: &[T], to: &mut [T]) {
-    let per_line = LINE / size_of::<T>();
-    let head = to.as_ptr().align_offset(LINE).min(to.len());
-    let lines = (to.len() - head) / per_line;
-    let tail = head + lines * per_line;
-    to[..head].copy_from_slice(&from[..head]);
-    to[tail..].copy_from_slice(&from[tail..]);
-    for (from, to) in
-        from[head..tail].chunks_exact(per_line).zip(to[head..tail].chunks_exact_mut(per_line))
-    {
-        stream_line(simd, from, to);
+    assert_eq!(from.len(), to.len());
+    // SAFETY: numbers are bytes without padding, of any value.
+    let (to_head, to_lines, to_tail) = unsafe { to.align_to_mut::<AlignedLine>() };
+    let (from_head, from) = from.split_at(to_head.len());
+    let (from_body, from_tail) = from.split_at(from.len() - to_tail.len());
+    // SAFETY: as above; the body has as many elements as the lines.
+    let from_lines: &[[u8; LINE]] =
+        unsafe { std::slice::from_raw_parts(from_body.as_ptr().cast(), to_lines.len()) };
+    to_head.copy_from_slice(from_head);
+    to_tail.copy_from_slice(from_tail);
+    for (from, to) in from_lines.iter().zip(to_lines) {
+        Line { from, to }.stream(simd);
     }
 }
 
@@ -93,14 +100,7 @@ pub(super) fn stream<S: Simd, T: Element>(simd: S, from: &[T], to: &mut [T]) {
 #[inline(always)]
 #[cfg(target_arch = "x86_64")]
 fn stream_line<S: Simd, T: Element>(simd: S, from: &[T], to: &mut [T]) {
-    let line = Line::new(from, to);
-    if let Some(avx512) = simd.level().as_avx512() {
-        stream_512(avx512, line);
-    } else if let Some(avx2) = simd.level().as_avx2() {
-        stream_256(avx2, line);
-    } else {
-        stream_128(line);
-    }
+    Line::new(from, to).stream(simd);
 }
 
 #[inline(always)]
@@ -132,6 +132,17 @@ impl<'l> Line<'l> {
         // SAFETY: they have a line's length, `to` its alignment, and numbers are bytes without
         // padding, of any value.
         unsafe { Self { from: &*from.as_ptr().cast(), to: &mut *to.as_mut_ptr().cast() } }
+    }
+
+    #[inline(always)]
+    fn stream<S: Simd>(self, simd: S) {
+        if let Some(avx512) = simd.level().as_avx512() {
+            stream_512(avx512, self);
+        } else if let Some(avx2) = simd.level().as_avx2() {
+            stream_256(avx2, self);
+        } else {
+            stream_128(self);
+        }
     }
 }
 
@@ -197,5 +208,47 @@ impl Drop for FenceOnDrop {
             // SAFETY: SSE is part of the target.
             unsafe { std::arch::x86_64::_mm_sfence() };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+    use crate::Real;
+    use crate::cpu::instructions::{Instructions, on_level};
+
+    /// Copies into a buffer of -1 at every distance from the start of a line.
+    fn check<T: Element>() {
+        let per_line = LINE / size_of::<T>();
+        let values: Vec<T> = (0..4 * per_line).map(|i| T::from_f64(i as f64)).collect();
+        for instructions in Instructions::available() {
+            for start in 0..per_line {
+                for len in 0..=3 * per_line {
+                    let mut to = vec![T::from_f64(-1.0); start + len + per_line];
+                    let written = start..start + len;
+                    on_level!(instructions.level_or_baseline(), simd => {
+                        stream(simd, &values[..len], &mut to[written.clone()]);
+                    });
+                    drop(FenceOnDrop { streamed: true });
+                    for (i, value) in to.into_iter().enumerate() {
+                        let expected = if written.contains(&i) { (i - start) as f64 } else { -1.0 };
+                        assert_eq!(
+                            value.to_real().to_f64(),
+                            expected,
+                            "{instructions}: element {i} of {len} from {start} on"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn copies_start_and_end_anywhere() {
+        check::<f32>();
+        check::<f64>();
+        check::<bf16>();
     }
 }

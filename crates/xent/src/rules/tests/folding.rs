@@ -43,6 +43,7 @@ fn configs() -> Vec<Config> {
         base().prior(Prior::ByTrueClass(PriorMatrix::new(CLASSES, matrix).unwrap())),
         base().masked(Masked::Renormalise),
         base().ignore_index(2).z_loss(0.01),
+        base().class_weights(&weights).z_loss(0.01).form(Form::KlDivergence),
     ]
 }
 
@@ -109,6 +110,64 @@ fn a_row_is_planned_alike_into_memory_that_was_used() {
     }
 }
 
+#[test]
+fn rows_folded_at_once_have_the_bits_of_rows_folded_alone() {
+    let labels = labels(6);
+    let classes: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
+    let mut random = noise(7);
+    let mut folds = 0;
+    for config in configs() {
+        let criterion = config.build().unwrap();
+        let batch = Batch::new(&labels);
+        let plan = Plan::new(&criterion, &batch, ROWS, CLASSES).unwrap();
+        let mass = plan.table().prior_mass();
+        let Some(class_fold) = plan.class_fold(mass) else { continue };
+        folds += 1;
+        let mut rows = class_fold.rows(ROWS);
+        let alone: Vec<RowStats> = (0..ROWS)
+            .map(|_| {
+                let max = 6.0 * random() - 3.0;
+                let shifted = 20.0 * random();
+                RowStats {
+                    prior: Functional { shifted, mass, ..Functional::default() },
+                    ..RowStats::new(max, 0, 5.0 * random())
+                }
+                .with_hot(0, max - 6.0 * random())
+            })
+            .collect();
+        for (row, stats) in alone.iter().enumerate() {
+            rows.max[row] = stats.max;
+            rows.log1p_rest[row] = stats.rest.ln_1p();
+            rows.below[row] = stats.max - stats.hot[0];
+            rows.shifted[row] = stats.prior.shifted;
+        }
+        class_fold.fold(&classes, &mut rows);
+        for (row, stats) in alone.iter().enumerate() {
+            let folded = plan.fold(&plan.row(row).unwrap(), stats, &mut plan.floor_memo());
+            let on = folded.coefficients;
+            assert_eq!(
+                [rows.alpha[row], rows.gamma[row], rows.beta[row]],
+                [on.alpha, on.gamma, on.beta[0]],
+                "row {row} of {criterion:?}"
+            );
+            let parts = folded.parts(folded.floor.unwrap());
+            assert_eq!(
+                [
+                    rows.loss[row],
+                    rows.nll[row],
+                    rows.smoothing[row],
+                    rows.z_loss[row],
+                    rows.floor[row],
+                    rows.lse[row]
+                ],
+                [parts.loss, parts.nll, parts.smoothing, parts.z_loss, parts.floor, parts.lse],
+                "row {row} of {criterion:?}"
+            );
+        }
+    }
+    assert_eq!(folds, 7, "the criteria for which rows can be folded at once");
+}
+
 /// Rows of all kinds: ignored, not finite, of many sizes.
 fn row_parts(row: usize) -> Option<RowParts> {
     if row % 11 == 3 {
@@ -125,6 +184,7 @@ fn row_parts(row: usize) -> Option<RowParts> {
         floor: part(),
         lse: -part(),
         correct: row.is_multiple_of(3),
+        argmax: (row != 70).then_some(row),
     })
 }
 
@@ -142,7 +202,7 @@ fn chunks_of_any_size_reduce_to_the_same_bits() {
         (75, 100_000),
     ] {
         let labels = vec![0u8; rows];
-        let batch = Batch::new(&labels);
+        let batch = Batch::new(&labels).predictions(true);
         for reduction in [Reduction::Mean, Reduction::Sum, Reduction::None] {
             let criterion = Config::new().reduction(reduction).build().unwrap();
             let plan = Plan::new(&criterion, &batch, rows, classes).unwrap();
@@ -203,6 +263,7 @@ fn a_long_sum_is_exact() {
             floor: 0.0,
             lse: 0.0,
             correct: false,
+            argmax: Some(0),
         }));
     }
     let output = plan.finish(parts);

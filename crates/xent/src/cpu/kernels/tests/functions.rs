@@ -3,7 +3,9 @@
 
 use super::exact::{self, Exact};
 use super::{Exp, Function, Ln, Ln1p, Tanh, Worst, apply, one, ulps_f32};
-use crate::cpu::instructions::Instructions;
+use crate::cpu::instructions::{Instructions, on_level};
+use crate::cpu::kernels::block;
+use crate::cpu::kernels::lanes::Lane;
 
 /// Numbers of a sample in f64.
 const SAMPLE: usize = 1 << 17;
@@ -152,6 +154,24 @@ fn tanh_is_within_3_ulp() {
                     && one::<Tanh, f64>(set, f64::from(nan)).is_nan(),
                 "{set}"
             );
+        }
+    }
+}
+
+/// Σ −y ln(y/weight) of a target with all its mass on one class.
+fn entropy_of_one_class<R: Lane>(set: Instructions, weight: R) -> f64 {
+    let (mut y, total) = ([R::ZERO; 32], weight.to_f64());
+    y[5] = weight;
+    on_level!(set.level_or_baseline(), simd => block::entropy(simd, &y, R::ONE, R::ZERO, total))
+}
+
+#[test]
+fn one_class_has_no_entropy_whatever_its_weight() {
+    for set in Instructions::available() {
+        for weight in octaves(1e-6, 1e6).into_iter().step_by(16) {
+            let wide = entropy_of_one_class(set, weight);
+            let narrow = entropy_of_one_class(set, weight as f32);
+            assert_eq!((wide, narrow), (0.0, 0.0), "{set}, weight {weight:e}");
         }
     }
 }

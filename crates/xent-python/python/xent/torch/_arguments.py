@@ -1,0 +1,195 @@
+"""What a call may be given. Checked once, before a road is chosen, so that no road differs.
+
+Types, dtypes, shapes and devices are compared here, and options in :mod:`xent.options`. No value of a
+tensor is read: those are for the engine to judge, and NaN elsewhere (SEMANTICS.md S5).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from xent import options
+from xent.errors import InvalidType, InvalidValue
+from xent.options import shown
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+INTEGERS = (
+    torch.int64,
+    torch.int32,
+    torch.int16,
+    torch.int8,
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+)
+NUMBERS = FLOATS + INTEGERS
+BOOLS = (torch.bool,)
+_WORDS = {
+    FLOATS: "float32, float64, float16 or bfloat16",
+    INTEGERS: "an integer dtype",
+    NUMBERS: "a floating-point or integer dtype",
+    BOOLS: "torch.bool",
+}
+# An attention mask, which is 1 where a row counts, is not taken for a mask of ignored rows.
+_MASKS = {
+    "ignored_rows": ", True where a row is ignored (attention_mask == 0)",
+    "allowed_classes": ", True where a class is allowed",
+}
+
+Shape = tuple[int, ...]
+
+
+def class_axis(logits: Any, given: Any) -> int:
+    """The axis of the classes, from the front."""
+    _expect_tensor("input", logits)
+    if logits.dtype not in FLOATS:
+        _wrong_dtype("input", logits, FLOATS)
+    rank: int = logits.dim()
+    if given is None:
+        axis = 0 if rank == 1 else 1
+    else:
+        axis = options.integer("class_axis", given)
+    if not -rank <= axis < rank:
+        raise InvalidValue(
+            f"input has shape {list(logits.shape)}, expected one with the class axis {axis}"
+        )
+    if logits.shape[axis] == 0:
+        raise InvalidValue(
+            f"input has shape {list(logits.shape)}, expected at least 1 class on axis {axis}"
+        )
+    return axis % rank
+
+
+def expect_valid(
+    logits: Tensor,
+    axis: int,
+    target: Any,
+    *,
+    weight: Any = None,
+    label_smoothing: Any = 0.0,
+    prior: Any = "uniform",
+    denominator: Any = "pytorch",
+    target_b: Any = None,
+    lam: Any = None,
+    row_weight: Any = None,
+    ignored_rows: Any = None,
+    allowed_classes: Any = None,
+) -> None:
+    """Raises InvalidType or InvalidValue for whatever does not fit the logits; what is in options is left to them."""
+    shape = logits.shape
+    rows, classes = shape[:axis] + shape[axis + 1 :], shape[axis]
+    _expect_tensor("target", target)
+    if target.dtype in INTEGERS:
+        if target.shape != rows:
+            _wrong_target(target, logits, axis, rows)
+    elif target.dtype not in FLOATS:
+        raise InvalidType(
+            f"target has dtype {target.dtype}, expected an integer dtype for class indices, or "
+            f"{_WORDS[FLOATS]} for probabilities"
+        )
+    elif target_b is not None:
+        raise InvalidType(
+            f"target has dtype {target.dtype} beside target_b, expected class indices: target.long()"
+        )
+    elif target.shape != shape:
+        _wrong_target(target, logits, axis, rows)
+    if target.device != logits.device:
+        _wrong_device("target", target, logits)
+    if (target_b is None) != (lam is None):
+        raise InvalidType(
+            "a two-label mix needs both target_b and lam, the share of the first label; one of them is missing"
+        )
+    if target_b is not None:
+        _expect("target_b", target_b, logits, axis, INTEGERS, rows)
+        if isinstance(lam, Tensor):
+            _expect("lam", lam, logits, axis, NUMBERS, rows, ())
+        else:
+            options.share(lam)
+    if weight is not None:
+        _expect("weight", weight, logits, axis, NUMBERS, (classes,))
+    if isinstance(label_smoothing, Tensor):
+        _expect("label_smoothing", label_smoothing, logits, axis, NUMBERS, rows, ())
+    if isinstance(prior, Tensor):
+        _expect("prior", prior, logits, axis, NUMBERS, (classes,), (classes, classes))
+    elif not isinstance(prior, str):
+        raise InvalidType(
+            f"prior is {shown(prior)}, expected 'uniform', 'wrong_classes' or a tensor"
+        )
+    if isinstance(denominator, Tensor):
+        _expect("denominator", denominator, logits, axis, NUMBERS, (), (1,))
+    elif not isinstance(denominator, str):
+        options.denominator(denominator)
+    if row_weight is not None:
+        _expect("row_weight", row_weight, logits, axis, NUMBERS, rows)
+    if ignored_rows is not None:
+        _expect("ignored_rows", ignored_rows, logits, axis, BOOLS, rows)
+    if allowed_classes is not None:
+        _expect("allowed_classes", allowed_classes, logits, axis, BOOLS, (classes,), shape)
+
+
+def _expect(
+    name: str,
+    tensor: Any,
+    logits: Tensor,
+    axis: int,
+    dtypes: tuple[torch.dtype, ...],
+    *shapes: Shape,
+) -> None:
+    _expect_tensor(name, tensor)
+    if tensor.dtype not in dtypes:
+        _wrong_dtype(name, tensor, dtypes)
+    if tensor.shape not in shapes:
+        _wrong_shape(name, tensor, logits, axis, *shapes)
+    if tensor.device != logits.device:
+        _wrong_device(name, tensor, logits)
+
+
+def _expect_tensor(name: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise InvalidType(f"{name} is {shown(value)}, expected a tensor")
+    if value.layout is not torch.strided:
+        raise InvalidType(f"{name} has layout {value.layout}, expected torch.strided")
+
+
+def _wrong_target(target: Tensor, logits: Tensor, axis: int, rows: Shape) -> NoReturn:
+    """The mistakes that are made often are told apart."""
+    shape, dtype = logits.shape, f" (dtype {target.dtype})"
+    if target.dtype in FLOATS:
+        hint = f"{dtype}; class indices have an integer dtype: target.long()"
+        _wrong_shape(
+            "target", target, logits, axis, shape, hint=hint if target.shape == rows else ""
+        )
+    hint = ""
+    if target.shape == shape:
+        hint = (
+            f"{dtype}; one-hot vectors are probabilities, of a floating-point dtype: target.float()"
+        )
+    elif len(shape) > 2 and target.shape == shape[:-1]:
+        hint = "; where the classes are on the last axis, give class_axis=-1"
+    _wrong_shape("target", target, logits, axis, rows, hint=hint)
+
+
+def _wrong_shape(
+    name: str, tensor: Tensor, logits: Tensor, axis: int, *shapes: Shape, hint: str = ""
+) -> NoReturn:
+    expected = " or ".join(str(list(shape)) for shape in shapes)
+    raise InvalidValue(
+        f"{name} has shape {list(tensor.shape)}, expected {expected}, for logits of shape "
+        f"{list(logits.shape)} with the classes on axis {axis}{hint}"
+    )
+
+
+def _wrong_dtype(name: str, tensor: Tensor, dtypes: tuple[torch.dtype, ...]) -> NoReturn:
+    raise InvalidType(
+        f"{name} has dtype {tensor.dtype}, expected {_WORDS[dtypes]}{_MASKS.get(name, '')}"
+    )
+
+
+def _wrong_device(name: str, tensor: Tensor, logits: Tensor) -> NoReturn:
+    raise InvalidValue(
+        f"{name} is on {tensor.device}, expected {logits.device}, the device of the logits"
+    )

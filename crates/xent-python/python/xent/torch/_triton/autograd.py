@@ -1,0 +1,183 @@
+"""The kernels under autograd."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from xent.options import Options
+from xent.torch import _rules, _tensors
+from xent.torch._batch import Batch, Stats, row_shape
+from xent.torch._triton import launch
+
+
+def cross_entropy(
+    logits: Tensor,
+    options: Options,
+    batch: Batch,
+    axis: int,
+    loss_dtype: torch.dtype,
+    want_stats: bool,
+) -> tuple[Tensor, Stats | None]:
+    if launch.rows_of(logits, torch.empty_like(logits, device="meta"), axis) is None:
+        logits = logits.contiguous()
+    if not (torch.is_grad_enabled() and logits.requires_grad):
+        logits = logits.detach()  # or a Function thinks that a gradient is wanted
+    stats: list[Stats] = []
+    loss: Tensor = CrossEntropy.apply(
+        logits, options, axis, loss_dtype, stats if want_stats else None, *batch
+    )
+    return loss, stats[0] if want_stats else None
+
+
+class CrossEntropy(torch.autograd.Function):
+    """A reduced loss almost always meets backward, and its gradient comes from the same launch. Per-row losses wait for their upstream gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        options: Options,
+        axis: int,
+        loss_dtype: torch.dtype,
+        stats: list[Stats] | None,
+        *tensors: Tensor | None,
+    ) -> Tensor:
+        batch = Batch(*tensors)  # type: ignore[arg-type]
+        wants_gradient = ctx.needs_input_grad[0]
+        # Of a small gradient for 1, f16 has lost what loss scaling is to save.
+        is_f16 = logits.dtype is torch.float16
+        at_once = wants_gradient and options["reduction"] != "none" and not is_f16
+        gradient = gradient_like(logits) if at_once else None
+        is_mean = options["reduction"] == "mean"
+        denominators = None
+        if is_mean or stats is not None:
+            denominators = _denominators(options, batch, logits, axis)
+        made = launch.forward(
+            logits,
+            gradient,
+            options,
+            batch,
+            axis,
+            wants_gradient,
+            stats is not None,
+            denominators if is_mean else None,
+        )
+        if wants_gradient:
+            ctx.save_for_backward(logits, *tensors)
+            # Not among what autograd keeps: the gradient has to be given away without a copy.
+            ctx.made, ctx.gradient = made, gradient
+            ctx.call = options, axis, loss_dtype
+        divisor, divisor_z = denominators or (made.parts[0, 0], None)
+        divisors = (divisor, divisor if divisor_z is None else divisor_z, *[divisor] * 3)
+        parts = [
+            _reduced(part.view(row_shape(logits, axis)), options, of_part, divisor, stats is None)
+            for part, of_part in zip(made.parts, divisors)
+        ]
+        if stats is not None:
+            stats.append(_stats(made, parts, options, batch, row_shape(logits, axis), divisor))
+        loss = parts[0] + parts[1] if options["z_loss"] else parts[0]
+        return loss.to(loss_dtype)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        return (_gradient(ctx, upstream), *(None for _ in range(4 + len(Batch._fields))))
+
+
+def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
+    options, axis, loss_dtype = ctx.call
+    gradient: Tensor | None = ctx.gradient
+    ctx.gradient = None
+    try:
+        logits, *tensors = ctx.saved_tensors
+    except RuntimeError:
+        # The logits were changed in place, which PyTorch's own loss allows.
+        if gradient is None or torch.is_grad_enabled():
+            raise
+        return gradient.mul_(upstream)
+    if torch.is_grad_enabled():
+        with torch.enable_grad():
+            loss, _ = _tensors.cross_entropy(
+                logits, options, Batch(*tensors), axis, loss_dtype, False
+            )
+            second: Tensor = torch.autograd.grad(loss, logits, upstream, create_graph=True)[0]
+            return second
+    is_written = gradient is not None
+    if gradient is None:
+        gradient = gradient_like(logits)
+    launch.backward(logits, gradient, ctx.made, axis, upstream, is_written)
+    return gradient
+
+
+def gradient_like(logits: Tensor) -> Tensor:
+    """Memory for a gradient, of which the kernels write every element."""
+    return torch.empty_like(logits)
+
+
+def _reduced(
+    part: Tensor, options: Options, denominator: Tensor, of_mean: Tensor, alone: bool
+) -> Tensor:
+    if alone and options["reduction"] == "mean" and options["empty_mean"] == "nan":
+        return part.sum() / denominator  # where that is 0, the kernel has written NaN
+    return _tensors.reduced(part, options, denominator, of_mean)
+
+
+def _denominators(
+    options: Options, batch: Batch, logits: Tensor, axis: int
+) -> tuple[Tensor, Tensor | None]:
+    """S6: of the loss, and of z-loss if that is another one."""
+    device = logits.device
+    if batch.denominator is not None:
+        given = batch.denominator.to(device, torch.float64).reshape(())
+        return torch.where((given > 0.0) & (given < torch.inf), given, torch.nan), None
+    ignored = _rules.ignored_rows(options, batch, device)
+    if ignored is None or options["denominator"] == "rows":
+        number = logits.numel() // logits.shape[axis]
+        count = torch.full((), number, dtype=torch.float64, device=device)
+    else:
+        count = (~ignored).sum(dtype=torch.float64)
+    if batch.weight is None or options["denominator"] != "pytorch":
+        return count, None
+    weight = batch.weight.to(torch.float64)
+    mass = weight[_rules.unless(ignored, batch.target.to(torch.int64), 0)]
+    if batch.target_b is not None and batch.lam is not None:
+        of_b = weight[_rules.unless(ignored, batch.target_b.to(torch.int64), 0)]
+        mass = batch.lam * mass + (1.0 - batch.lam) * of_b
+    return _rules.unless(ignored, mass, 0.0).sum(), count
+
+
+def _stats(
+    made: launch.Made,
+    parts: list[Tensor],
+    options: Options,
+    batch: Batch,
+    shape: torch.Size,
+    denominator: Tensor,
+) -> Stats:
+    ignored = _rules.ignored_rows(options, batch, made.parts.device)
+    label = batch.target
+    if batch.target_b is not None and batch.lam is not None:
+        label = torch.where(batch.lam >= 0.5, batch.target, batch.target_b)
+    predicted = cast(Tensor, made.predicted).view(shape).to(torch.int64)
+    right = (predicted == label) & (predicted >= 0)
+    wrong = ~torch.isfinite(made.parts[0] + made.parts[1])
+    nll, smoothing, z_loss, floor, lse = (
+        part.to(torch.float32)
+        for part in (parts[2], parts[3], parts[1], parts[4], made.parts[5].view(shape))
+    )
+    return Stats(
+        nll,
+        smoothing,
+        z_loss,
+        floor,
+        lse,
+        right.sum(),
+        denominator.to(torch.float32),
+        torch.zeros_like(wrong.sum()) if ignored is None else ignored.sum(),
+        wrong.sum(),
+        torch.where(wrong.any(), wrong.to(torch.uint8).argmax(), -1),
+        predicted,
+        right,
+    )
