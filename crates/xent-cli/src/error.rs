@@ -52,9 +52,3 @@ impl Error {
         }
     }
 }
-
-impl From<candle_core::Error> for Error {
-    fn from(error: candle_core::Error) -> Self {
-        Self::Failed(error.to_string())
-    }
-}

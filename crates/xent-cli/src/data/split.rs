@@ -1,5 +1,6 @@
 //! Training, validation and test parts, as a network sees them.
 
+use ndarray::Array2;
 use rand::{RngExt, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,7 @@ const TEST: usize = 5;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
     /// `[rows, width]`.
-    pub features: Vec<f32>,
+    pub features: Array2<f32>,
     /// The class of each row; in a training part some may be deliberately wrong.
     pub labels: Vec<u32>,
     /// p(class | features), `[rows, classes]`, if it is known.
@@ -108,16 +109,14 @@ fn scaling(dataset: &Dataset, train: &[usize]) -> Vec<(f64, f64)> {
 
 fn part(dataset: &Dataset, scaling: &[(f64, f64)], rows: &[usize]) -> Part {
     let (width, classes) = (dataset.width, dataset.classes.len());
-    let mut features = Vec::with_capacity(rows.len() * width);
-    for row in rows {
-        for (column, (offset, factor)) in scaling.iter().enumerate() {
-            let value = match &dataset.features {
-                Features::Bytes { values, .. } => f64::from(values[row * width + column]),
-                Features::Reals { values, .. } => values[row * width + column],
-            };
-            features.push(((value - offset) * factor) as f32);
-        }
-    }
+    let features = Array2::from_shape_fn((rows.len(), width), |(row, column)| {
+        let (at, (offset, factor)) = (rows[row] * width + column, scaling[column]);
+        let value = match &dataset.features {
+            Features::Bytes { values, .. } => f64::from(values[at]),
+            Features::Reals { values, .. } => values[at],
+        };
+        ((value - offset) * factor) as f32
+    });
     let truth = dataset.truth.as_ref().map(|truth| {
         rows.iter().flat_map(|row| &truth[row * classes..(row + 1) * classes]).copied().collect()
     });
@@ -205,9 +204,7 @@ mod tests {
         };
         let parts = split(&dataset, 0, 0.0);
         assert_eq!(parts.test.labels.len(), 18);
-        let column = |part: &Part, column: usize| {
-            part.features.iter().skip(column).step_by(3).copied().collect::<Vec<f32>>()
-        };
+        let column = |part: &Part, column: usize| part.features.column(column).to_vec();
         let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
         let train = column(&parts.train, 0);
         assert!(mean(&train).abs() < 1e-6);

@@ -2,17 +2,15 @@
 
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use candle_nn::{AdamW, Optimizer, ParamsAdamW};
+use ndarray::{Array2, ArrayView2, Axis};
 use rand::seq::SliceRandom;
 use serde::Serialize;
-use xent::Criterion;
-use xent_candle::CrossEntropy;
+use xent::{Criterion, Rows};
 use xent_metrics::{Chance, Reliability, Tally, Temperature};
 
 use super::experiment::Experiment;
 use super::logits::PartLogits;
-use super::network::Network;
+use super::network::{Network, Rate};
 use crate::data::{Dataset, Part, Split, split};
 use crate::error::{Error, Result};
 use crate::seed::{Purpose, stream};
@@ -101,15 +99,14 @@ pub fn run(
 ) -> Result<Run> {
     let epochs = experiment.network.epochs;
     let parts = split(dataset, seed, experiment.data.label_noise);
-    let network =
-        Network::new(dataset.width, &experiment.network.hidden, dataset.classes.len(), seed)?;
+    let mut network =
+        Network::new(dataset.width, &experiment.network.hidden, dataset.classes.len(), seed);
     let observe = Observer { criterion: experiment.criterion(epsilon)?, parts: &parts };
-    let mut trainer =
-        Trainer::new(experiment, &parts.train, dataset.width, &network, epsilon, seed)?;
+    let mut trainer = Trainer::new(experiment, &parts.train, epsilon, seed)?;
 
     let mut curve = vec![observe.point(&network, 0)?];
     for epoch in 1..=epochs {
-        trainer.epoch(&network)?;
+        trainer.epoch(&mut network)?;
         let points = MOST_POINTS.min(epochs);
         if epoch * points / epochs != (epoch - 1) * points / epochs {
             let point = observe.point(&network, epoch)?;
@@ -127,9 +124,9 @@ pub fn run(
         network.save(path)?;
     }
 
-    let validation = network.logits(&parts.validation.features)?;
+    let validation = network.logits(parts.validation.features.view());
     let temperature = validation.fit_temperature(&parts.validation.labels)?;
-    let test = network.logits(&parts.test.features)?;
+    let test = network.logits(parts.test.features.view());
     let evaluation = test.evaluation(&parts.test.labels, temperature.value)?;
     let (raw, accuracy, aurc) =
         (evaluation.raw(), evaluation.raw().accuracy(), evaluation.raw().mean_risk());
@@ -179,53 +176,43 @@ impl Run {
     }
 }
 
-struct Trainer {
-    features: Tensor,
-    labels: Vec<u32>,
-    criterion: CrossEntropy,
-    optimizer: AdamW,
-    order: Vec<u32>,
+struct Trainer<'a> {
+    features: ArrayView2<'a, f32>,
+    labels: &'a [u32],
+    criterion: Criterion,
+    rate: Rate,
+    order: Vec<usize>,
     rng: rand_chacha::ChaCha8Rng,
     batch_size: usize,
 }
 
-impl Trainer {
-    fn new(
-        experiment: &Experiment,
-        train: &Part,
-        width: usize,
-        network: &Network,
-        epsilon: f64,
-        seed: u64,
-    ) -> Result<Self> {
-        // Without weight decay AdamW is Adam.
-        let adam =
-            ParamsAdamW { lr: experiment.network.lr, weight_decay: 0.0, ..ParamsAdamW::default() };
+impl<'a> Trainer<'a> {
+    fn new(experiment: &Experiment, train: &'a Part, epsilon: f64, seed: u64) -> Result<Self> {
         Ok(Self {
-            features: Tensor::from_slice(
-                &train.features,
-                (train.labels.len(), width),
-                &Device::Cpu,
-            )?,
-            labels: train.labels.clone(),
-            criterion: CrossEntropy::new(experiment.loss(epsilon)).map_err(Error::failed)?,
-            optimizer: AdamW::new(network.variables(), adam)?,
-            order: (0..train.labels.len() as u32).collect(),
+            features: train.features.view(),
+            labels: &train.labels,
+            criterion: experiment.criterion(epsilon)?,
+            rate: Rate::new(experiment.network.lr),
+            order: (0..train.labels.len()).collect(),
             rng: stream(seed, Purpose::Batches),
             batch_size: experiment.network.batch_size,
         })
     }
 
     /// Trains on every row once, in a new order.
-    fn epoch(&mut self, network: &Network) -> Result<()> {
+    fn epoch(&mut self, network: &mut Network) -> Result<()> {
         self.order.shuffle(&mut self.rng);
         for rows in self.order.chunks(self.batch_size) {
-            let indices = Tensor::from_slice(rows, rows.len(), &Device::Cpu)?;
-            let logits = network.forward(&self.features.index_select(&indices, 0)?)?;
-            let labels: Vec<u32> = rows.iter().map(|&row| self.labels[row as usize]).collect();
-            let targets = Tensor::from_vec(labels, rows.len(), &Device::Cpu)?;
-            let loss = self.criterion.forward(&logits, &targets).map_err(Error::failed)?;
-            self.optimizer.backward_step(&loss)?;
+            let activations = network.forward(self.features.select(Axis(0), rows));
+            let labels: Vec<u32> = rows.iter().map(|&row| self.labels[row]).collect();
+            let (logits, shape) = (activations.logits(), activations.logits().dim());
+            let logits = Rows::new(logits.as_slice().unwrap_or_default(), shape.1);
+            let (_, gradient) = self
+                .criterion
+                .loss_and_gradient(&logits.map_err(Error::failed)?, &labels)
+                .map_err(Error::failed)?;
+            let gradient = Array2::from_shape_vec(shape, gradient).map_err(Error::failed)?;
+            network.step(&activations, gradient, self.rate.next());
         }
         Ok(())
     }
@@ -238,8 +225,8 @@ struct Observer<'a> {
 
 impl Observer<'_> {
     fn point(&self, network: &Network, epoch: usize) -> Result<Point> {
-        let train = network.logits(&self.parts.train.features)?;
-        let test = network.logits(&self.parts.test.features)?;
+        let train = network.logits(self.parts.train.features.view());
+        let test = network.logits(self.parts.test.features.view());
         let on_train = train.evaluate(&self.criterion, &self.parts.train.labels)?;
         Ok(Point {
             epoch,
@@ -289,16 +276,14 @@ mod tests {
             seeds: 1,
         };
         let parts = split(dataset, 0, 0.0);
-        let network =
-            Network::new(dataset.width, &experiment.network.hidden, dataset.classes.len(), 0)
-                .unwrap();
-        let mut trainer =
-            Trainer::new(&experiment, &parts.train, dataset.width, &network, epsilon, 0).unwrap();
+        let mut network =
+            Network::new(dataset.width, &experiment.network.hidden, dataset.classes.len(), 0);
+        let mut trainer = Trainer::new(&experiment, &parts.train, epsilon, 0).unwrap();
         for _ in 0..experiment.network.epochs {
-            trainer.epoch(&network).unwrap();
+            trainer.epoch(&mut network).unwrap();
         }
         [&parts.train, &parts.validation].map(|part| {
-            let logits = network.logits(&part.features).unwrap();
+            let logits = network.logits(part.features.view());
             estimate_epsilon(
                 &logits.evaluation(&part.labels, 1.0).unwrap().raw().scored().gap,
                 logits.classes(),

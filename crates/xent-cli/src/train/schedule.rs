@@ -64,9 +64,7 @@ pub fn in_parallel<J: Sync, R: Send>(
             say(done.fetch_add(1, Ordering::Relaxed) + 1);
         }
     };
-    // Each worker has a pool of one thread, so that matrix products and the loss stay on it.
-    // candle's element-wise operations on 65,536 numbers or more still use other threads, which
-    // changes the time and not the numbers.
+    // Each worker has a pool of one thread, so that the loss stays on it.
     let pools = (0..threads.min(jobs.len()))
         .map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build())
         .collect::<std::result::Result<Vec<_>, _>>()

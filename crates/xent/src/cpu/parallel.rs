@@ -1,15 +1,19 @@
 //! Work over threads.
+//!
+//! What is to be done arrives as a `dyn Fn`: generic code around rayon would be compiled again for
+//! each of its callers, and its callers' kernels again at each place that calls them.
+
+use std::sync::{Mutex, PoisonError};
 
 use super::logit::Logit;
 use super::memory::ClaimedRows;
+use crate::Element;
 use crate::rules::{Parts, PartsMut};
 
 /// Elements that are worth a task of their own.
-#[cfg(feature = "rayon")]
 const GRAIN: usize = 1 << 15;
 
 /// Tasks per thread, so that a thread that is held up does not hold up the others.
-#[cfg(feature = "rayon")]
 const TASKS_PER_THREAD: usize = 8;
 
 /// How many threads there are to share work.
@@ -20,17 +24,19 @@ pub(super) fn threads() -> usize {
     return 1;
 }
 
+/// Work on some rows and the places of their parts, with what a thread has for it.
+type RunChunk<'a, T, W> =
+    dyn Fn(&mut W, ClaimedRows<'_, T>, PartsMut<'_, <T as Element>::Real>) + Sync + 'a;
+
 /// Shares out rows and the places of their parts over threads: runs `run` on some of both at a
 /// time, with what `worker` made for its thread.
-#[cfg(feature = "rayon")]
 pub(super) fn for_each_chunk<T: Logit, W>(
     parts: &mut Parts<T::Real>,
     mut claim: ClaimedRows<'_, T>,
     classes: usize,
-    worker: impl Fn() -> W + Sync,
-    run: impl Fn(&mut W, ClaimedRows<'_, T>, PartsMut<'_, T::Real>) + Sync,
+    worker: &(dyn Fn() -> W + Sync),
+    run: &RunChunk<'_, T, W>,
 ) {
-    use std::sync::{Mutex, PoisonError};
     let (threads, rows) = (threads(), claim.rows().len());
     let per_task = (GRAIN / classes).max(rows / (threads * TASKS_PER_THREAD)).max(1);
     if threads == 1 || rows <= per_task {
@@ -43,50 +49,45 @@ pub(super) fn for_each_chunk<T: Logit, W>(
         .collect();
     let workers = threads.min(chunks.len());
     let queue = Mutex::new(chunks.into_iter());
-    rayon::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|_| {
-                let mut memory = worker();
-                loop {
-                    let chunk = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some((claim, parts)) = chunk else { break };
-                    run(&mut memory, claim, parts);
-                }
-            });
+    on_threads(workers, &|| {
+        let mut memory = worker();
+        while let Some((claim, parts)) = next(&queue) {
+            run(&mut memory, claim, parts);
         }
     });
 }
 
-/// Runs `run` on all rows and the places of their parts, with what `worker` made.
-#[cfg(not(feature = "rayon"))]
-pub(super) fn for_each_chunk<T: Logit, W>(
-    parts: &mut Parts<T::Real>,
-    claim: ClaimedRows<'_, T>,
-    _: usize,
-    worker: impl Fn() -> W,
-    run: impl Fn(&mut W, ClaimedRows<'_, T>, PartsMut<'_, T::Real>),
-) {
-    run(&mut worker(), claim, parts.all());
-}
-
 /// `map` of the items, in order, over threads, each with what `worker` made for its thread.
-#[cfg(feature = "rayon")]
 pub(super) fn map<I: Send, W, O: Send>(
     items: Vec<I>,
-    worker: impl Fn() -> W + Sync + Send,
-    map: impl Fn(&mut W, I) -> O + Sync + Send,
+    worker: &(dyn Fn() -> W + Sync),
+    map: &(dyn Fn(&mut W, I) -> O + Sync),
 ) -> Vec<O> {
-    use rayon::prelude::*;
-    items.into_par_iter().map_init(worker, map).collect()
+    let workers = threads().min(items.len());
+    let mut results: Vec<Option<O>> = items.iter().map(|_| None).collect();
+    let queue = Mutex::new(items.into_iter().zip(&mut results));
+    on_threads(workers, &|| {
+        let mut memory = worker();
+        while let Some((item, result)) = next(&queue) {
+            *result = Some(map(&mut memory, item));
+        }
+    });
+    drop(queue);
+    results.into_iter().flatten().collect()
 }
 
-/// `map` of the items, in order, with what `worker` made.
-#[cfg(not(feature = "rayon"))]
-pub(super) fn map<I, W, O>(
-    items: Vec<I>,
-    worker: impl Fn() -> W,
-    map: impl Fn(&mut W, I) -> O,
-) -> Vec<O> {
-    let mut worker = worker();
-    items.into_iter().map(|item| map(&mut worker, item)).collect()
+fn next<I: Iterator>(queue: &Mutex<I>) -> Option<I::Item> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
+/// Runs `work` so many times at once, or once where there are no threads.
+fn on_threads(workers: usize, work: &(dyn Fn() + Sync)) {
+    #[cfg(feature = "rayon")]
+    rayon::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|_| work());
+        }
+    });
+    #[cfg(not(feature = "rayon"))]
+    (0..workers.min(1)).for_each(|_| work());
 }

@@ -33,8 +33,8 @@ fn rows<S: Simd, T: Logit>(
             &mut parts,
             memory.claim(),
             classes,
-            worker,
-            |(worker, memo), mut claim, mut parts| {
+            &worker,
+            &|(worker, memo), mut claim, mut parts| {
                 simd.vectorize(
                     #[inline(always)]
                     || worker.run(&mut claim, &mut parts, memo),
@@ -63,8 +63,8 @@ fn rows<S: Simd, T: Logit>(
         &mut parts,
         memory.claim(),
         classes,
-        worker,
-        |(worker, saved, memo), mut claim, mut parts| {
+        &worker,
+        &|(worker, saved, memo), mut claim, mut parts| {
             simd.vectorize(
                 #[inline(always)]
                 || {
@@ -99,14 +99,14 @@ fn shared_row<S: Simd, T: Logit>(
     };
     let pieces = row.shared_pieces(PIECE);
     let running: Vec<RowStats> = match &mut saved {
-        Some(saved) => parallel::map(
-            pieces.zip(saved.pieces()).collect(),
-            worker,
-            |worker, (piece, mut saved)| {
-                worker.statistics_of_piece(&plan, &piece.classes, Some(&mut saved))
-            },
-        ),
-        None => parallel::map(pieces.collect(), worker, |worker, piece| {
+        Some(saved) => parallel::map(pieces.zip(saved.pieces()).collect(), &worker, &|worker,
+                                                                                      (
+            piece,
+            mut saved,
+        )| {
+            worker.statistics_of_piece(&plan, &piece.classes, Some(&mut saved))
+        }),
+        None => parallel::map(pieces.collect(), &worker, &|worker, piece| {
             worker.statistics_of_piece(&plan, &piece.classes, None)
         }),
     };
@@ -118,8 +118,8 @@ fn shared_row<S: Simd, T: Logit>(
             Ok(gradient) => {
                 parallel::map(
                     row.shared_pieces(PIECE).zip(saved.pieces()).collect(),
-                    worker,
-                    |worker, (mut piece, saved)| {
+                    &worker,
+                    &|worker, (mut piece, saved)| {
                         worker.gradient_of_piece(&gradient, &mut piece.classes, &saved);
                     },
                 );

@@ -93,13 +93,11 @@ pub(in crate::cpu) struct ClaimedRows<'m, T> {
 
 impl<'m, T: Logit> ClaimedRows<'m, T> {
     /// The rows that are left.
-    #[cfg(feature = "rayon")]
     pub(in crate::cpu) fn rows(&self) -> Range<usize> {
         self.rows.clone()
     }
 
     /// Takes the first rows away, for another task: as many, or all that are left.
-    #[cfg(feature = "rayon")]
     pub(in crate::cpu) fn split_front(&mut self, rows: usize) -> Self {
         Self { memory: self.memory, rows: self.take_front(rows), _fence: self.memory.fence() }
     }
@@ -344,7 +342,6 @@ mod tests {
         assert!(all.next_row().is_none());
     }
 
-    #[cfg(feature = "rayon")]
     #[test]
     fn what_is_split_off_is_gone() {
         let buffer = [0f32; 20];
