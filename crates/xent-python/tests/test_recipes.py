@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import stand_ins
 from pages import PADDING, RECIPES, blocks, run
 
-TITLES = ["Hugging Face's `Trainer`", "Lightning", "timm with mixup", "A loop of one's own"]
+TITLES = ["Hugging Face's `Trainer`", "Lightning", "timm with mixup", "A distributed loop"]
 
 
 def recipe(title: str, names: dict[str, object]) -> dict[str, object]:
