@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
+PADDING = ROOT / "docs" / "guide" / "padding-and-denominators.md"
 RECIPES = ROOT / "docs" / "guide" / "pytorch-recipes.md"
 
 

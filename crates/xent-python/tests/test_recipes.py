@@ -22,7 +22,7 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
 import stand_ins
-from pages import RECIPES, blocks, run
+from pages import PADDING, RECIPES, blocks, run
 
 TITLES = ["Hugging Face's `Trainer`", "Lightning", "timm with mixup", "A loop of one's own"]
 
@@ -160,44 +160,61 @@ def test_timm(framework, mode):
     assert_close(loss, F.cross_entropy(model(mixed), vectors))
 
 
-MICRO_BATCHES = 2
-
-
 def sequences(rank):
-    """Micro-batches of a process, with other numbers of tokens in each."""
+    """Two micro-batches of a process, with other numbers of tokens in each."""
     generator = torch.Generator().manual_seed(rank)
-    for number in range(MICRO_BATCHES):
+    for number in range(2):
         inputs = torch.randn(2, 5, 4, generator=generator)
         labels = torch.randint(3, (2, 5), generator=generator)
         labels[0, : 1 + 2 * rank + number] = -100
         yield inputs, labels
 
 
-def take_step(rank, processes, folder, results):
-    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=processes)
+def new_model():
     torch.manual_seed(1)
-    model = torch.nn.Linear(4, 3)
-    replica = DistributedDataParallel(model)
+    return torch.nn.Linear(4, 3)
+
+
+def on_a_process(rank, processes, folder):
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=processes)
     step = recipe(TITLES[3], {})["train_step"]
-    loss = step(replica, torch.optim.SGD(model.parameters(), lr=0.5), list(sequences(rank)))
-    torch.save((loss, model.state_dict()), f"{results}-{rank}")
+    model = new_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    loss = step(DistributedDataParallel(model), optimizer, list(sequences(rank)))
+
+    # The function on the page on denominators, for the first micro-batch.
+    names = {}
+    for language, line, code in blocks(PADDING):
+        if language == "python":
+            run(PADDING, line, code, names)
+    other = new_model()
+    inputs, labels = (tensor.flatten(0, 1) for tensor in next(sequences(rank)))
+    replica = DistributedDataParallel(other)  # it averages gradients for as long as it lives
+    names["data_parallel_loss"](replica(inputs), labels).backward()
+
+    torch.save((loss, model.state_dict(), other.weight.grad), f"{folder}/{rank}")
     dist.barrier()
     dist.destroy_process_group()
     os._exit(0)  # as in test_sharded.py
 
 
-def test_a_loop_on_two_processes():
+def test_two_processes():
     with tempfile.TemporaryDirectory() as folder:
-        results = os.path.join(folder, "result")
-        mp.spawn(take_step, (2, folder, results), nprocs=2)
-        found = [torch.load(f"{results}-{rank}") for rank in range(2)]
-    torch.manual_seed(1)
-    model = torch.nn.Linear(4, 3)
-    inputs, labels = (torch.cat(x) for x in zip(*(b for rank in range(2) for b in sequences(rank))))
-    loss = F.cross_entropy(model(inputs).flatten(0, 1), labels.flatten(), label_smoothing=0.1)
+        mp.spawn(on_a_process, (2, folder), nprocs=2)
+        found = [torch.load(f"{folder}/{rank}") for rank in range(2)]
+    model = new_model()
+    loss = mean(model, [batch for rank in range(2) for batch in sequences(rank)])
+    first = torch.autograd.grad(mean(model, [next(sequences(rank)) for rank in range(2)]), model.weight)  # fmt: skip
     loss.backward()
     for parameter in model.parameters():
         parameter.data -= 0.5 * parameter.grad
-    for result, state in found:
+    for result, state, gradient in found:
         assert_close(result, loss.detach())
         assert_close(state, model.state_dict())
+        assert_close(gradient, first[0])
+
+
+def mean(model, batches):
+    """The loss over all tokens, as one process computes it."""
+    inputs, labels = (torch.cat(parts).flatten(0, 1) for parts in zip(*batches))
+    return F.cross_entropy(model(inputs), labels, label_smoothing=0.1)

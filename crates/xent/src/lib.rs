@@ -59,6 +59,8 @@
 //! - [`Error`] is the error of every call.
 //! - [`Instructions`] is the instruction set of the kernels. The best one that the processor
 //!   supports is selected at run time.
+//! - `examples/` has short programs: `training_step`, `padding` (and class weights),
+//!   `probabilities`, `upstream` (a gradient by row), `images`, `in_place`, `backend`.
 //! - [`rules`] is for backends, [`host`] for bindings; both are exempt from the stability promise.
 //!
 //! The page [`semantics`] defines every formula, denominator and NaN/∞ rule. A call
