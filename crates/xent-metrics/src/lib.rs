@@ -47,4 +47,4 @@ pub use scores::{Chance, ClassScores, Estimate, Gaps, RiskCoverage, Scored, Scor
 pub use smoothing::{EpsilonEstimate, Optimum, UniformPrior, estimate_epsilon};
 pub use sum::ExactSum;
 pub use tally::Tally;
-pub use temperature::{Temperature, fit_temperature};
+pub use temperature::{NoOptimum, Slopes, Temperature, TemperatureSearch, fit_temperature};
