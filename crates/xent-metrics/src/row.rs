@@ -3,7 +3,8 @@
 use crate::input::Logits;
 use crate::vectors::{Extremes, Vectors};
 
-/// The numbers of a row from which all metrics are computed, in f64. Formulas: SEMANTICS.md, S12.
+/// The numbers of a row from which all metrics are computed, in f64. Formulas:
+/// [S12](xent::semantics#s12-metrics).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Row {
     /// The class with the largest logit, the first on ties.
