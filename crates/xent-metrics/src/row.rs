@@ -119,9 +119,17 @@ impl Reader {
         self.vectors.spread(e, scale, threshold * self.mass, sums)
     }
 
-    /// The derivatives in β = 1/T of −ln softmax(βz)\[label\], of finite logits.
-    pub(crate) fn slopes(&mut self, row: Logits<'_>, label: usize, beta: f64) -> RowSlopes {
-        let Extremes { max, masked, .. } = self.prepare(row);
+    /// The derivatives in β = 1/T of −ln softmax(βz)\[label\].
+    pub(crate) fn slopes(
+        &mut self,
+        row: Logits<'_>,
+        label: usize,
+        beta: f64,
+    ) -> Result<RowSlopes, NotFinite> {
+        let Extremes { max, bad, masked } = self.prepare(row);
+        if bad || max == f64::NEG_INFINITY {
+            return Err(NotFinite);
+        }
         let behind = max - self.z[label];
         let sums = self.vectors.exponentials(&self.z, max, beta, &mut self.e);
         let mean = sums.first / sums.mass;
@@ -130,12 +138,12 @@ impl Reader {
         } else {
             row.count()
         };
-        RowSlopes {
+        Ok(RowSlopes {
             first: behind - mean,
             second: (sums.second / sums.mass - mean * mean).max(0.0),
             at_zero: behind - sums.below / open as f64,
             behind,
-        }
+        })
     }
 
     fn prepare(&mut self, row: Logits<'_>) -> Extremes {

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::bins::Binning;
-use crate::input::Logits;
+use crate::input::{LabelledRows, Logits, Settings};
 use crate::row::Reader;
 use crate::sample::Sample;
 use crate::sum::ExactSum;
@@ -210,9 +210,9 @@ impl Slopes {
         }
     }
 
-    /// Adds a row without NaN or +∞.
-    pub fn add(&mut self, reader: &mut Reader, logits: Logits<'_>, label: usize) {
-        let row = reader.slopes(logits, label, self.beta);
+    /// Adds a row; one that is not finite is left out.
+    pub(crate) fn add(&mut self, reader: &mut Reader, logits: Logits<'_>, label: usize) {
+        let Ok(row) = reader.slopes(logits, label, self.beta) else { return };
         self.all_rows += 1;
         if row.behind.is_finite() {
             self.rows += 1;
@@ -222,6 +222,12 @@ impl Slopes {
             self.at_zero.add(row.at_zero);
             self.behind += u64::from(row.behind > 0.0);
         }
+    }
+
+    /// Adds rows, leaving out those that an [`Evaluation`](crate::Evaluation) with these settings
+    /// leaves out.
+    pub fn add_rows(&mut self, reader: &mut Reader, rows: &LabelledRows<'_>, settings: &Settings) {
+        rows.evaluated(settings).for_each(|(_, logits, label)| self.add(reader, logits, label));
     }
 
     /// Adds the sums of other rows, at the same temperature.

@@ -77,7 +77,7 @@ fn temperature(model: &ModelScores) -> Option<String> {
     };
     let sample = if rows < model.scores.raw.rows {
         format!(
-            "{rows} rows, a sample, because more did not fit into the memory budget; --temperature {:.4} computes the numbers after scaling from all rows",
+            "{rows} rows, a sample, because files that are merged or cannot be read twice offer no more; --temperature {} computes the numbers after scaling from all rows. Accuracies are those of all rows",
             temperature.value
         )
     } else {
