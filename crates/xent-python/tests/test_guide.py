@@ -20,8 +20,10 @@ def name(page):
     return str(page.relative_to(ROOT))
 
 
-# Python runs here, and Rust in crates/xent-spec/src/guide.rs. Command lines are not run.
-LANGUAGES = {"python", "rust", "console"}
+WITH_PYTHON = [page for page in PAGES if any(block[0] == "python" for block in blocks(page))]
+
+# Python runs here. crates/xent-spec tests Rust. Command lines and Cargo.toml are not run.
+LANGUAGES = {"python", "rust", "console", "toml"}
 
 
 def given(page: Path) -> dict[str, object]:
@@ -33,7 +35,7 @@ def given(page: Path) -> dict[str, object]:
     return {"logits": logits, "targets": torch.randint(10, (8,), generator=generator)}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != RECIPES], ids=name)
+@pytest.mark.parametrize("page", [page for page in WITH_PYTHON if page != RECIPES], ids=name)
 def test_python_runs(page, capsys):
     names = given(page)
     for language, line, code in blocks(page):
@@ -46,7 +48,7 @@ def test_python_runs(page, capsys):
             assert printed == said, f"{page}, the block at line {line}"
 
 
-@pytest.mark.parametrize("page", GUIDE, ids=name)
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_no_block_goes_untested(page):
     for language, line, _ in blocks(page):
         assert language in LANGUAGES, f"{page}, line {line}: {language!r}"
