@@ -11,6 +11,14 @@ use crate::error::{Error, Result};
 /// The most seeds, epochs, rows in a batch or units in a layer; more is taken for a typing error.
 const MOST: usize = 1_000_000;
 
+/// The most threads; more than machines have cores is a mistake that would take minutes to start.
+pub const MOST_THREADS: usize = 1024;
+
+/// Parses a number of threads.
+pub fn threads(text: &str) -> std::result::Result<usize, String> {
+    count_up_to(text, MOST_THREADS)
+}
+
 /// Parses a number from 0 to 1.
 pub fn share(text: &str) -> std::result::Result<f64, String> {
     match text.trim().parse::<f64>() {

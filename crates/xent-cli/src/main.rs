@@ -6,16 +6,18 @@ mod bench;
 mod data;
 mod error;
 mod eval;
-mod files;
 mod loss;
+mod output;
 mod report;
 mod seed;
 mod shell;
 mod spread;
 mod sweep;
 mod terminal;
+mod threads;
 mod train;
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -54,8 +56,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let outcome = match cli.command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(message) => return print_usage(&message),
+    };
+    let outcome = threads::with_pool(|| match cli.command {
         Some(Command::Train(options)) => train::train(options),
         Some(Command::Loss(options)) => loss::loss(&options),
         Some(Command::Eval(options)) => eval::eval(&options),
@@ -64,12 +69,25 @@ fn main() -> ExitCode {
         Some(Command::Completions(options)) => shell::completions(&options, Cli::command()),
         Some(Command::Man(options)) => shell::man(&options, Cli::command()),
         None => train::train(cli.train),
-    };
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            terminal::error(&error);
             error.exit_code()
         }
+    }
+}
+
+/// Prints help, a version, or what is wrong with the arguments.
+fn print_usage(message: &clap::Error) -> ExitCode {
+    let code = if message.use_stderr() { 2 } else { 0 };
+    match message.print() {
+        // Help that nobody can read is a failure, unless its reader left (`| head`).
+        Err(error) if code == 0 && error.kind() != ErrorKind::BrokenPipe => {
+            terminal::error(&format!("cannot print: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(code),
     }
 }

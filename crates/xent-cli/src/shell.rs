@@ -1,12 +1,11 @@
 //! `xent completions` and `xent man`: what a shell knows about the program, made from its options.
 
-use std::io::{Write, stdout};
-
 use clap::{Args, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
 use crate::error::{Error, Result};
+use crate::terminal::print_with;
 
 /// Print the completions of a shell
 ///
@@ -30,7 +29,7 @@ pub struct ManOptions {
 pub fn completions(options: &CompletionsOptions, mut program: Command) -> Result<()> {
     let mut text = Vec::new();
     clap_complete::generate(options.shell, &mut program, "xent", &mut text);
-    print(&text)
+    print_with(|out| out.write_all(&text))
 }
 
 /// Prints a manual page.
@@ -49,9 +48,5 @@ pub fn man(options: &ManOptions, mut program: Command) -> Result<()> {
     let name = page.get_display_name().unwrap_or("xent").to_owned();
     let mut text = Vec::new();
     Man::new(page).title(name).render(&mut text).map_err(Error::failed)?;
-    print(&text)
-}
-
-fn print(text: &[u8]) -> Result<()> {
-    stdout().write_all(text).map_err(|error| Error::failed(format!("cannot print: {error}")))
+    print_with(|out| out.write_all(&text))
 }

@@ -186,7 +186,7 @@ fn numbers_that_cannot_be() {
         }
     }
     refused("--rows=", &["--rows", "expected a whole number from 1"]);
-    refused("--threads 5000", &["expected a whole number from 1 to 4096"]);
+    refused("--threads 5000", &["expected a whole number from 1 to 1024"]);
     for epsilon in ["-0.1", "1.01", "NaN"] {
         refused(&format!("--epsilon {epsilon}"), &["--epsilon", "expected a number from 0 to 1"]);
     }

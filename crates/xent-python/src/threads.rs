@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pyo3::{PyErr, PyResult};
+use pyo3::PyResult;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::value_error;
@@ -10,6 +10,9 @@ use crate::error::value_error;
 /// How many pools are kept: callers that ask for different numbers in turn do not make threads each
 /// time.
 const KEPT: usize = 2;
+
+/// More threads than any machine has cores are a mistake that would take minutes to start.
+const MOST: usize = 1024;
 
 struct Pools {
     process: u32,
@@ -22,8 +25,11 @@ struct Pools {
 static POOLS: Mutex<Pools> = Mutex::new(Pools { process: 0, pools: Vec::new() });
 
 /// A pool of `threads` threads of this process; 0 for as many as `RAYON_NUM_THREADS` says, or the
-/// processor has.
-pub(crate) fn pool(threads: usize) -> PyResult<Arc<ThreadPool>> {
+/// processor has. Where the system refuses some of them, a pool of fewer; none if it refuses all.
+pub(crate) fn pool(threads: usize) -> PyResult<Option<Arc<ThreadPool>>> {
+    if threads > MOST {
+        return Err(value_error(format!("threads is {threads}, expected at most {MOST}")));
+    }
     let mut kept = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     let process = std::process::id();
     if kept.process != process {
@@ -34,18 +40,29 @@ pub(crate) fn pool(threads: usize) -> PyResult<Arc<ThreadPool>> {
     }
     let pool = match kept.pools.iter().position(|(number, _)| *number == threads) {
         Some(place) => kept.pools.remove(place).1,
-        None => Arc::new(build(threads)?),
+        None => match build(threads) {
+            Some(pool) => Arc::new(pool),
+            None => return Ok(None),
+        },
     };
     kept.pools.push((threads, pool.clone()));
     if kept.pools.len() > KEPT {
         kept.pools.remove(0);
     }
-    Ok(pool)
+    Ok(Some(pool))
 }
 
-fn build(threads: usize) -> Result<ThreadPool, PyErr> {
-    let builder = ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|thread| format!("xent-{thread}"));
-    builder.build().map_err(|error| value_error(format!("cannot start {threads} threads: {error}")))
+fn build(threads: usize) -> Option<ThreadPool> {
+    let asked = match threads {
+        0 => std::env::var("RAYON_NUM_THREADS").ok().and_then(|text| text.parse().ok()),
+        threads => Some(threads),
+    };
+    let all = || std::thread::available_parallelism().map_or(1, usize::from);
+    let first = asked.filter(|threads| *threads > 0).unwrap_or_else(all).min(MOST);
+    std::iter::successors(Some(first), |threads| Some(threads / 2))
+        .take_while(|threads| *threads > 0)
+        .find_map(|threads| {
+            let builder = ThreadPoolBuilder::new().num_threads(threads);
+            builder.thread_name(|thread| format!("xent-{thread}")).build().ok()
+        })
 }

@@ -25,6 +25,11 @@ impl Array {
         &self.shape
     }
 
+    /// Whether the first axis is the fastest.
+    pub(super) fn fortran_order(&self) -> bool {
+        self.fortran_order
+    }
+
     /// For each axis, the number of entries between neighbours.
     pub fn strides(&self) -> Vec<isize> {
         let mut strides = vec![1; self.shape.len()];

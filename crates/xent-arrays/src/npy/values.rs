@@ -1,6 +1,6 @@
 //! The entries of an array, in the type that they have in the file.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use half::{bf16, f16};
 
@@ -59,6 +59,16 @@ macro_rules! numbers {
     )*};
 }
 numbers!(i8, i16, i32, i64, u8, u16, u32, u64, f16, bf16, f32, f64);
+
+fn write_pieces<E: Entry>(entries: &[E], out: &mut dyn Write) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    for piece in entries.chunks(1 << 13) {
+        bytes.clear();
+        E::encode(piece, &mut bytes);
+        out.write_all(&bytes)?;
+    }
+    Ok(())
+}
 
 macro_rules! entry_types {
     ($($variant:ident($entry:ty) $name:literal $code:literal $doc:literal;)*) => {
@@ -138,10 +148,10 @@ macro_rules! entry_types {
                 })
             }
 
-            /// Appends the entries' bytes, little-endian.
-            pub fn encode(&self, into: &mut Vec<u8>) {
+            /// Writes the entries' bytes, little-endian, piece by piece.
+            pub fn write(&self, out: &mut dyn Write) -> std::io::Result<()> {
                 match self {
-                    $(Self::$variant(entries) => Entry::encode(entries, into),)*
+                    $(Self::$variant(entries) => write_pieces(entries, out),)*
                 }
             }
 

@@ -1,4 +1,6 @@
-//! From an array to the bytes of a file.
+//! From an array to a file.
+
+use std::io::{Result, Write};
 
 use super::array::{Array, Shape};
 use super::{MAGIC, MOST_AXES};
@@ -6,14 +8,19 @@ use super::{MAGIC, MOST_AXES};
 /// The entries start at a multiple of this.
 const ALIGNMENT: usize = 64;
 
-/// The `.npy` file (version 1.0, little-endian, C order) of an array.
-pub fn encode(array: Array) -> Vec<u8> {
+/// Writes an array as a `.npy` file (version 1.0, little-endian), in the order that it has in
+/// memory, piece by piece.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(array: &Array, out: &mut dyn Write) -> Result<()> {
     debug_assert!(array.shape().len() <= MOST_AXES, "the header's length fits its 16 bits");
     let dtype = array.dtype();
     let order = if dtype.size() == 1 { '|' } else { '<' };
     let mut header = format!(
-        "{{'descr': '{order}{}', 'fortran_order': False, 'shape': {}, }}",
+        "{{'descr': '{order}{}', 'fortran_order': {}, 'shape': {}, }}",
         dtype.code(),
+        if array.fortran_order() { "True" } else { "False" },
         Shape(array.shape())
     );
     let before = MAGIC.len() + 4;
@@ -21,11 +28,9 @@ pub fn encode(array: Array) -> Vec<u8> {
     header.extend(std::iter::repeat_n(' ', padded - 1 - header.len()));
     header.push('\n');
 
-    let mut file = Vec::with_capacity(before + padded + array.values().len() * dtype.size());
-    file.extend_from_slice(MAGIC);
-    file.extend_from_slice(&[1, 0]);
-    file.extend_from_slice(&(padded as u16).to_le_bytes());
-    file.extend_from_slice(header.as_bytes());
-    array.into_values().encode(&mut file);
-    file
+    out.write_all(MAGIC)?;
+    out.write_all(&[1, 0])?;
+    out.write_all(&(padded as u16).to_le_bytes())?;
+    out.write_all(header.as_bytes())?;
+    array.values().write(out)
 }

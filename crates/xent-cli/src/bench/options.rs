@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use crate::args::{count_up_to, positive, share};
+use crate::args::{count_up_to, positive, share, threads};
 
 /// Options of `xent bench`.
 #[derive(Debug, Clone, Args)]
@@ -125,11 +125,6 @@ const MOST_SECONDS: f64 = 86_400.0;
 
 fn count(text: &str) -> Result<usize, String> {
     count_up_to(text, usize::MAX)
-}
-
-/// More threads are taken for a typing error.
-fn threads(text: &str) -> Result<usize, String> {
-    count_up_to(text, 4096)
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -59,6 +59,17 @@ impl Serialize for Source {
 }
 
 impl Source {
+    /// The files that are read.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Digits | Self::Mixture => Vec::new(),
+            Self::Table(path) => vec![path.clone()],
+            Self::Idx(folder) => std::fs::read_dir(folder)
+                .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+                .unwrap_or_default(),
+        }
+    }
+
     /// Reads or generates the data; `label` names the class column of a table.
     pub fn load(&self, label: Option<&str>) -> Result<Dataset> {
         if label.is_some() && !matches!(self, Self::Table(_)) {

@@ -11,14 +11,17 @@ mod pass;
 mod per_class;
 mod table;
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 pub use options::EvalOptions;
 
 use crate::error::{Error, Result};
-use crate::files::make_folder;
-use crate::terminal::{print, progress_bar};
+use crate::output::Outputs;
+use crate::report::ReportFiles;
+use crate::terminal::{harmless, print, progress_bar};
 use comparison::Comparison;
+use options::Model;
 use partial::Evaluated;
 
 /// Evaluates, or merges, then prints and writes the report.
@@ -27,26 +30,26 @@ use partial::Evaluated;
 /// Options or files that cannot be used: nothing has been written then.
 pub fn eval(options: &EvalOptions) -> Result<()> {
     let started = Instant::now();
-    if options.partial.is_none() {
-        // Before the work rather than after it: the folder may not be writable.
-        make_folder(&options.out)?;
-    }
-    let models =
-        if options.merge.is_empty() { read(options)? } else { partial::merge(&options.merge)? };
-    if let Some(model) = models.iter().find(|model| model.evaluation.raw().is_empty()) {
-        return Err(Error::input(format!("{}: no rows to evaluate", model.name)));
-    }
+    let models = options.models()?;
+    let mut outputs = Outputs::beside(inputs(options, &models)?);
     if let Some(path) = &options.partial {
-        return partial::write(path, &models);
+        let partial = outputs.open(path)?;
+        return partial::write(partial, &with_rows(read(options, models)?)?);
     }
-    let comparison = Comparison::new(&models, options.smoothing())?;
-    drop(models);
+    let files = ReportFiles::open(&options.out, &mut outputs)?;
+    let per_class = options.per_class.as_deref().map(|path| outputs.open(path)).transpose()?;
+    let evaluated = if options.merge.is_empty() {
+        read(options, models)?
+    } else {
+        partial::merge(&options.merge)?
+    };
+    let comparison = Comparison::new(&with_rows(evaluated)?, options.smoothing())?;
     let seconds = started.elapsed().as_secs_f64();
     let report = page::report(&comparison, seconds)?;
-    let files = report.write(&options.out)?;
-    if let Some(path) = &options.per_class {
-        per_class::write(path, &comparison)?;
+    if let Some(destination) = per_class {
+        per_class::write(destination, &comparison)?;
     }
+    let files = files.write(&report)?;
     match (options.quiet, options.json) {
         (true, _) => Ok(()),
         (false, true) => print(report.to_json()?.trim_end()),
@@ -54,14 +57,31 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     }
 }
 
-fn read(options: &EvalOptions) -> Result<Vec<Evaluated>> {
+/// Every file that is read.
+fn inputs(options: &EvalOptions, models: &[Model]) -> Result<Vec<PathBuf>> {
+    let mut inputs = options.merge.clone();
+    for model in models {
+        let places = options.labels(&model.logits)?;
+        inputs.extend(places.iter().chain(&model.logits).map(|place| place.file.clone()));
+    }
+    Ok(inputs)
+}
+
+fn with_rows(models: Vec<Evaluated>) -> Result<Vec<Evaluated>> {
+    match models.iter().find(|model| model.evaluation.raw().is_empty()) {
+        Some(model) => Err(Error::input(format!("{}: no rows to evaluate", model.name))),
+        None => Ok(models),
+    }
+}
+
+fn read(options: &EvalOptions, models: Vec<Model>) -> Result<Vec<Evaluated>> {
     let bar = progress_bar(
         "reading {msg} {wide_bar} {percent:>3} %  {decimal_bytes_per_sec}",
         options.quiet,
     );
-    let evaluated = options.models()?.into_iter().map(|model| {
+    let evaluated = models.into_iter().map(|model| {
         bar.reset();
-        bar.set_message(model.name.clone());
+        bar.set_message(harmless(&model.name).into_owned());
         let evaluation = pass::evaluate(
             &model.logits,
             &options.labels(&model.logits)?,

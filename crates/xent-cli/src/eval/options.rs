@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use xent_arrays::Place;
 use xent_metrics::{BINS, Binning, Settings, UniformPrior};
 
-use crate::args::{count, positive, repeated, share, uniform_prior};
+use crate::args::{positive, repeated, share, threads, uniform_prior};
 use crate::error::{Error, Result};
 
 /// Options of `xent eval`.
@@ -70,7 +70,7 @@ pub struct EvalOptions {
     #[arg(long, conflicts_with = "quiet")]
     pub json: bool,
     /// Threads to compute on; the numbers do not depend on it [default: one per core, at most 8]
-    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Print only errors
     #[arg(long)]

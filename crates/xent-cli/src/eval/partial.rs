@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use xent_metrics::Evaluation;
 
 use crate::error::{Error, Result};
-use crate::files::write_whole_with;
+use crate::output::Destination;
 
 /// Changes whenever an older program could not read the file or would misread it.
 const FORMAT: &str = "xent evaluation 2";
@@ -27,11 +27,9 @@ struct File<M> {
 }
 
 /// Writes a file.
-pub fn write(path: &Path, models: &[Evaluated]) -> Result<()> {
+pub fn write(destination: Destination, models: &[Evaluated]) -> Result<()> {
     let file = File { format: FORMAT.to_string(), models };
-    write_whole_with(path, |writer| {
-        serde_json::to_writer(writer, &file).map_err(std::io::Error::from)
-    })
+    destination.write(|writer| serde_json::to_writer(writer, &file).map_err(std::io::Error::from))
 }
 
 /// Reads files and merges them, one after the other, so that at most two are in memory.

@@ -12,9 +12,10 @@ use xent_metrics::{
 use super::feed::{Feed, Piece};
 use crate::args::cores;
 use crate::error::{Error, Result};
+use crate::threads::on_threads;
 
 /// More threads than this would wait for the file and take memory meanwhile.
-const MOST_THREADS: usize = 8;
+const USUAL_THREADS: usize = 8;
 /// The most classes in the sums of all threads together, so that these stay small.
 const MOST_CLASSES: usize = 1 << 20;
 
@@ -124,7 +125,7 @@ impl Pass<'_> {
     ) -> Result<Vec<S>> {
         let threads = self
             .threads
-            .unwrap_or_else(|| cores().min(MOST_THREADS))
+            .unwrap_or_else(|| cores().min(USUAL_THREADS))
             .clamp(1, (MOST_CLASSES / feed.classes()).max(2));
         self.bar.set_length(feed.bytes());
         let feed = Mutex::new(feed);
@@ -165,15 +166,9 @@ impl Pass<'_> {
             }
             state
         };
-        let each: Vec<S> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
-        });
+        let each = on_threads(threads, &work)?;
         if let Some((_, error)) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(error);
-        }
-        if each.len() < threads {
-            return Err(Error::failed("a thread ended early"));
         }
         Ok(each)
     }

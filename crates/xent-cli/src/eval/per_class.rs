@@ -1,12 +1,10 @@
 //! The metrics of every class as a CSV file, for which report.json may be too small.
 
-use std::path::Path;
-
 use xent_metrics::ClassScores;
 
 use super::comparison::Comparison;
 use crate::error::Result;
-use crate::files::write_whole_with;
+use crate::output::Destination;
 
 const HEADER: [&str; 9] = [
     "model",
@@ -21,8 +19,8 @@ const HEADER: [&str; 9] = [
 ];
 
 /// Writes a row per model and class; what a class does not have is empty.
-pub fn write(path: &Path, comparison: &Comparison) -> Result<()> {
-    write_whole_with(path, |writer| {
+pub fn write(destination: Destination, comparison: &Comparison) -> Result<()> {
+    destination.write(|writer| {
         let mut table = csv::Writer::from_writer(writer);
         table.write_record(HEADER)?;
         for model in &comparison.models {

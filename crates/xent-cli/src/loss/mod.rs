@@ -6,7 +6,7 @@ mod inputs;
 mod options;
 mod report;
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use xent::host::LogitsShape;
 use xent::{Criterion, Element, Rows, RowsMut};
@@ -14,7 +14,7 @@ use xent::{Criterion, Element, Rows, RowsMut};
 pub use options::LossOptions;
 
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::output::Outputs;
 use inputs::Inputs;
 use report::{Figure, LossReport};
 use xent_arrays::npy::{self, Array, Values};
@@ -25,46 +25,17 @@ use xent_arrays::npy::{self, Array, Values};
 /// Options or files that cannot be used; a system that fails. Nothing has been written or printed
 /// then.
 pub fn loss(options: &LossOptions) -> Result<()> {
-    if let Some(path) = &options.grad {
-        check_destination(path, options)?;
-    }
+    let mut outputs = Outputs::beside(options.files().map(PathBuf::from).collect());
+    let grad = options.grad.as_deref().map(|path| outputs.open(path)).transpose()?;
     let (mut logits, shape) =
         arrays::read_shaped(&options.logits, |shape| LogitsShape::new(shape, options.axis))?;
     let criterion = criterion::criterion(options, &shape)?;
     let inputs = Inputs::read(options, &shape)?;
     let report = evaluate(&mut logits, &criterion, &inputs)?;
-    if let Some(path) = &options.grad {
-        write_whole(path, &npy::encode(logits))?;
+    if let Some(destination) = grad {
+        destination.write(|out| npy::write(&logits, out))?;
     }
     report.print(options.json)
-}
-
-/// An existing file is replaced: it must not be a device, a folder, or one of the files that are
-/// read.
-fn check_destination(path: &Path, options: &LossOptions) -> Result<()> {
-    let folder =
-        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        return Err(Error::in_file(
-            path,
-            format!("{} is not a folder, expected one that exists", folder.display()),
-        ));
-    }
-    match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => Err(Error::in_file(
-            path,
-            "it is a folder, pipe or device, expected a file, or a name for one",
-        )),
-        Ok(_) if options.files().any(|input| same_file(input, path)) => Err(Error::in_file(
-            path,
-            "the gradient would replace a file that is read, expected another name for it",
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Computes the loss; a requested gradient replaces the logits.

@@ -10,7 +10,7 @@ mod versions;
 
 pub use chart::{Axis, Chart, Ink, Mark, RAW_AND_SCALED, Stroke, key, small_multiples};
 pub use finding::Finding;
-pub use page::{Report, Section, how_it_was_made};
+pub use page::{Report, ReportFiles, Section, how_it_was_made};
 pub use reliability::reliability_chart;
 pub use table::{Cell, Group, Table, grid, short};
 pub use versions::Versions;

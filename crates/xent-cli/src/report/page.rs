@@ -10,7 +10,7 @@ use super::finding::Finding;
 use super::table::Table;
 use super::versions::Versions;
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::output::{Destination, Outputs, make_folder};
 use crate::terminal::{width, wrapped};
 
 const STYLE: &str = include_str!("style.css");
@@ -62,15 +62,37 @@ pub fn how_it_was_made(facts: &[(&str, String)], command: Option<&str>) -> Secti
     Section::new("How it was made", body)
 }
 
-impl Report {
-    /// Writes `report.html` and `report.json` and returns their names for a message.
-    pub fn write(&self, folder: &Path) -> Result<String> {
-        let (html, json) = (folder.join("report.html"), folder.join("report.json"));
-        write_whole(&html, self.to_html().as_bytes())?;
-        write_whole(&json, self.to_json()?.as_bytes())?;
-        Ok(format!("Report: {} and {}", html.display(), json.display()))
+/// Where a report will be: `report.html` and `report.json` in a folder.
+#[derive(Debug)]
+pub struct ReportFiles {
+    html: Destination,
+    json: Destination,
+}
+
+impl ReportFiles {
+    /// Prepares them, before the work.
+    pub fn open(folder: &Path, outputs: &mut Outputs) -> Result<Self> {
+        make_folder(folder)?;
+        let html = outputs.open(&folder.join("report.html"))?;
+        Ok(Self { html, json: outputs.open(&folder.join("report.json"))? })
     }
 
+    /// Writes both, or leaves both as they were; returns their names for a message.
+    pub fn write(self, report: &Report) -> Result<String> {
+        let names =
+            format!("Report: {} and {}", self.html.path().display(), self.json.path().display());
+        let json = report.to_json()?;
+        let html = self.html.fill(|out| out.write_all(report.to_html().as_bytes()))?;
+        let json = self.json.fill(|out| out.write_all(json.as_bytes()))?;
+        html.place()?;
+        json.place().map_err(|error| {
+            Error::failed(format!("{error}; report.html is new, report.json is of another run"))
+        })?;
+        Ok(names)
+    }
+}
+
+impl Report {
     /// The JSON file.
     pub fn to_json(&self) -> Result<String> {
         let text = serde_json::to_string_pretty(&self.json).map_err(Error::failed)?;

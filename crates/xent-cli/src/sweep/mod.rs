@@ -11,8 +11,9 @@ use std::time::Instant;
 pub use options::SweepOptions;
 
 use crate::args::cores;
-use crate::error::Result;
-use crate::files::make_folder;
+use crate::error::{Error, Result};
+use crate::output::{Claim, Outputs, make_folder};
+use crate::report::ReportFiles;
 use crate::terminal::print;
 use crate::train::{in_parallel, progress_bar, run};
 use measure::Measure;
@@ -27,10 +28,17 @@ use summary::SweepSummary;
 pub fn sweep(options: &SweepOptions) -> Result<()> {
     let started = Instant::now();
     let experiments = options.experiments()?;
-    let dataset = options.data.data.load(options.data.label.as_deref())?;
     let folder = options.out.join("runs");
+    let mut outputs = Outputs::beside(options.data.data.files());
+    let files = ReportFiles::open(&options.out, &mut outputs)?;
     make_folder(&folder)?;
-    store::clean(&folder)?;
+    let Some(_claim) = Claim::new(&folder)? else {
+        return Err(Error::in_file(
+            &folder,
+            "another xent sweep is at work there; wait for it, or choose another folder with --out",
+        ));
+    };
+    let dataset = options.data.data.load(options.data.label.as_deref())?;
     let checksum = store::checksum(&dataset);
 
     let arms = || {
@@ -71,7 +79,7 @@ pub fn sweep(options: &SweepOptions) -> Result<()> {
     let arms: Vec<_> = arms().map(|(experiment, epsilon)| (experiment.prior, epsilon)).collect();
     let summary = SweepSummary::new(&arms, options.seeds, dataset.given_test.is_some(), &runs);
     let report = page::report(&summary, &dataset.about, &experiments[0], &options.prior)?;
-    let files = report.write(&options.out)?;
+    let files = files.write(&report)?;
     if options.quiet {
         return Ok(());
     }

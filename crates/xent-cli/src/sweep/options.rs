@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use xent_metrics::UniformPrior;
 
-use crate::args::{count, once, share, uniform_prior};
+use crate::args::{count, once, share, threads, uniform_prior};
 use crate::error::Result;
 use crate::train::{DataOptions, Experiment, NetworkOptions};
 
@@ -26,7 +26,7 @@ pub struct SweepOptions {
     #[arg(long, value_name = "N", default_value = "8", value_parser = count, allow_negative_numbers = true)]
     pub seeds: usize,
     /// Runs at a time; the numbers do not depend on it [default: one per core]
-    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Folder for report.html, report.json and, in runs/, the finished runs: the same command
     /// continues where it stopped, and one with more ε or seeds adds to them

@@ -9,7 +9,7 @@ use xent_metrics::UniformPrior;
 use super::measure::Measure;
 use crate::data::{Dataset, Features, Split};
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::output::Outputs;
 use crate::train::{DataOptions, Experiment, NetworkOptions};
 
 /// Everything that decides a run's numbers.
@@ -73,6 +73,10 @@ impl<'a> Key<'a> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(|error| Error::reading(&path, error))?,
         };
+        // What a machine that lost its power has left.
+        if text.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
         let finished: Finished = serde_json::from_slice(&text).map_err(|error| {
             Error::reading(&path, format!("not written by xent sweep: {error}"))
         })?;
@@ -92,7 +96,8 @@ impl<'a> Key<'a> {
     pub fn finish(&self, folder: &Path, rows: Split<usize>, values: Vec<f64>) -> Result<Finished> {
         let finished = Finished { key: json!(self), rows, values };
         let text = serde_json::to_string_pretty(&finished).map_err(Error::failed)? + "\n";
-        write_whole(&self.path(folder), text.as_bytes())?;
+        let destination = Outputs::default().open(&self.path(folder))?;
+        destination.write(|out| out.write_all(text.as_bytes()))?;
         Ok(finished)
     }
 }
@@ -108,16 +113,4 @@ pub fn checksum(dataset: &Dataset) -> u32 {
     }
     dataset.labels.iter().for_each(|label| hasher.update(&label.to_le_bytes()));
     hasher.finalize()
-}
-
-/// Removes what a run that was killed has left half-written.
-pub fn clean(folder: &Path) -> Result<()> {
-    let entries = std::fs::read_dir(folder).map_err(|error| Error::reading(folder, error))?;
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(".xent-") {
-            std::fs::remove_file(entry.path())
-                .map_err(|error| Error::writing(&entry.path(), error))?;
-        }
-    }
-    Ok(())
 }

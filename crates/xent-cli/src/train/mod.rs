@@ -21,7 +21,8 @@ pub use schedule::{in_parallel, progress_bar};
 
 use crate::args::cores;
 use crate::error::Result;
-use crate::files::make_folder;
+use crate::output::{Outputs, make_folder};
+use crate::report::ReportFiles;
 use crate::terminal::print;
 use summary::Summary;
 
@@ -29,10 +30,13 @@ use summary::Summary;
 pub fn train(options: TrainOptions) -> Result<()> {
     let TrainOptions { experiment, out, .. } = options;
     experiment.check()?;
-    let dataset = experiment.data.data.load(experiment.data.label.as_deref())?;
-    // Before the work rather than after it: the folder may not be writable.
+    let mut outputs = Outputs::beside(experiment.data.data.files());
+    let files = ReportFiles::open(&out, &mut outputs)?;
     let weights = out.join("weights");
-    make_folder(if options.save { &weights } else { &out })?;
+    if options.save {
+        make_folder(&weights)?;
+    }
+    let dataset = experiment.data.data.load(experiment.data.label.as_deref())?;
 
     let threads =
         options.threads.unwrap_or_else(cores).min(experiment.seeds * experiment.epsilon.len());
@@ -44,7 +48,7 @@ pub fn train(options: TrainOptions) -> Result<()> {
     let seconds = started.elapsed().as_secs_f64();
 
     let report = page::report(&Summary::new(experiment, &dataset, runs?)?, seconds, threads)?;
-    let files = report.write(&out)?;
+    let files = files.write(&report)?;
     if options.quiet {
         return Ok(());
     }

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use ndarray::{Array, Array1, Array2, ArrayView2, Axis, Dimension, Zip};
 use rand::RngExt;
-use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use safetensors::tensor::{Dtype, TensorView, serialize};
 
 use super::logits::PartLogits;
 use crate::error::{Error, Result};
+use crate::output::Outputs;
 use crate::seed::{Purpose, stream};
 
 /// The number of rows that are evaluated at once, so that their activations stay small.
@@ -124,15 +125,8 @@ impl Network {
             })
             .collect::<std::result::Result<Vec<_>, _>>()
             .map_err(Error::failed)?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let temporary = tempfile::Builder::new()
-            .prefix(".xent-")
-            .tempdir_in(folder)
-            .map_err(|error| Error::writing(path, error))?;
-        let unfinished = temporary.path().join("weights");
-        serialize_to_file(tensors, None, &unfinished)
-            .map_err(|error| Error::writing(path, error))?;
-        std::fs::rename(&unfinished, path).map_err(|error| Error::writing(path, error))
+        let bytes = serialize(tensors, None).map_err(Error::failed)?;
+        Outputs::default().open(path)?.write(|out| out.write_all(&bytes))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::experiment::Experiment;
-use crate::args::count;
+use crate::args::threads;
 
 /// Options of `xent train`.
 #[derive(Debug, Clone, Args)]
@@ -13,7 +13,7 @@ pub struct TrainOptions {
     #[command(flatten)]
     pub experiment: Experiment,
     /// Threads to train on; the numbers do not depend on it [default: one per core]
-    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Folder for report.html and report.json
     #[arg(long, value_name = "DIR", default_value = "xent-out")]

@@ -9,8 +9,9 @@ use indicatif::ProgressBar;
 use super::experiment::Experiment;
 use super::run::{Run, run};
 use crate::data::Dataset;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::terminal;
+use crate::threads::on_lone_threads;
 
 /// Runs each ε with each seed; the result has the runs of each ε together, in the order of their
 /// seeds, for any number of threads.
@@ -64,16 +65,7 @@ pub fn in_parallel<J: Sync, R: Send>(
             say(done.fetch_add(1, Ordering::Relaxed) + 1);
         }
     };
-    // Each worker has a pool of one thread, so that the loss stays on it.
-    let pools = (0..threads.min(jobs.len()))
-        .map(|_| rayon::ThreadPoolBuilder::new().num_threads(1).build())
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .map_err(Error::failed)?;
-    std::thread::scope(|scope| {
-        for pool in &pools {
-            scope.spawn(|| pool.install(work));
-        }
-    });
+    on_lone_threads(threads.min(jobs.len()), &work)?;
     let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
     outcomes.sort_by_key(|(index, _)| *index);
     outcomes.into_iter().map(|(_, outcome)| outcome).collect()

@@ -104,13 +104,22 @@ impl ArrayFolder {
 
     /// An array of float64 that the program has written, its entries.
     pub fn read_f64(&self, name: &str, shape: &str) -> Vec<f64> {
-        let entries = self.read(name, "<f8", shape);
+        self.read_f64_in(name, false, shape)
+    }
+
+    /// The same for an array in C order or Fortran order, its entries in that order.
+    pub fn read_f64_in(&self, name: &str, fortran_order: bool, shape: &str) -> Vec<f64> {
+        let entries = self.read_in(name, "<f8", fortran_order, shape);
         entries.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
     }
 
     /// An array that the program has written: its entries' bytes, once its header has been found to
     /// be what NumPy itself would write.
     pub fn read(&self, name: &str, descr: &str, shape: &str) -> Vec<u8> {
+        self.read_in(name, descr, false, shape)
+    }
+
+    fn read_in(&self, name: &str, descr: &str, fortran_order: bool, shape: &str) -> Vec<u8> {
         let file = std::fs::read(self.path(name)).unwrap();
         let length = usize::from(u16::from_le_bytes([file[8], file[9]]));
         assert_eq!(&file[..8], b"\x93NUMPY\x01\0");
@@ -120,7 +129,10 @@ impl ArrayFolder {
         assert!(header.ends_with('\n'));
         assert_eq!(
             header.trim_end(),
-            format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}")
+            format!(
+                "{{'descr': '{descr}', 'fortran_order': {}, 'shape': {shape}, }}",
+                if fortran_order { "True" } else { "False" }
+            )
         );
         entries.to_vec()
     }

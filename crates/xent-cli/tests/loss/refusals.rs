@@ -393,9 +393,7 @@ fn a_gradient_over_an_input() {
         let place = ArrayFolder::new();
         let options =
             "--logits z.npy --targets y.npy --ignore-index -100 --class-weights w.npy --grad";
-        place
-            .run(&format!("{options} {input}"))
-            .refused(&["the gradient would replace a file that is read"]);
+        place.run(&format!("{options} {input}")).refused(&["it would replace a file that is read"]);
     }
 }
 
