@@ -127,6 +127,14 @@ def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
         return _backward(logits, options, batch, axis, coefficients, upstream)
 
 
+def gradient(
+    logits: Tensor, options: Options, batch: Batch, axis: int, upstream: Tensor
+) -> Tensor:
+    """The gradient alone, and not under autograd."""
+    _, _, coefficients = _forward(logits, options, batch, axis, False, differentiate=True)
+    return _backward(logits, options, batch, axis, cast(Coefficients, coefficients), upstream)
+
+
 def _forward(
     logits: Tensor,
     options: Options,
