@@ -227,28 +227,23 @@ class recorded(torch.utils._python_dispatch.TorchDispatchMode):
     def __torch_dispatch__(self, operator, types, arguments=(), keywords=None):
         if operator.namespace == "xent":
             self.arguments[operator._opname] = tuple(
-                argument.detach().requires_grad_(argument.requires_grad or name == "logits")
+                argument.detach().requires_grad_(
+                    name == "logits" and operator._opname == "cross_entropy"
+                )
                 if isinstance(argument, torch.Tensor)
                 else argument
-                for argument, name in zip(arguments, names(operator))
+                for argument, name in zip(
+                    arguments, [given.name for given in operator._schema.arguments]
+                )
             )
         return operator(*arguments, **(keywords or {}))
-
-
-def names(operator):
-    return [
-        argument.name if operator._opname == "cross_entropy" else ""
-        for argument in operator._schema.arguments
-    ]
 
 
 def test_errors_are_the_engines():
     function = compiled(lambda x, y: cross_entropy(x, y), backend="aot_eager")
     with pytest.raises(InvalidIndex, match="row 1"):
         function(X[:2], torch.tensor([0, 5]))
-    function = compiled(
-        lambda x, y: cross_entropy(x, y, empty_mean="error"), backend="aot_eager"
-    )
+    function = compiled(lambda x, y: cross_entropy(x, y, empty_mean="error"), backend="aot_eager")
     with pytest.raises(InvalidValue, match="denominator"):
         function(X[:2], torch.tensor([-100, -100]))
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from xent.options import Options
 from xent.torch import _passes, _rules, _tensors
@@ -57,7 +58,7 @@ def _is_transformed() -> bool:
 
 def _is_plain(tensor: Tensor) -> bool:
     return (
-        type(tensor) in PLAIN
+        type(tensor) in (*PLAIN, FakeTensor)
         and tensor.layout is torch.strided
         and not tensor.is_nested
         and not has_tangent(tensor)
@@ -127,9 +128,7 @@ def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
         return _backward(logits, options, batch, axis, coefficients, upstream)
 
 
-def gradient(
-    logits: Tensor, options: Options, batch: Batch, axis: int, upstream: Tensor
-) -> Tensor:
+def gradient(logits: Tensor, options: Options, batch: Batch, axis: int, upstream: Tensor) -> Tensor:
     """The gradient alone, and not under autograd."""
     _, _, coefficients = _forward(logits, options, batch, axis, False, differentiate=True)
     return _backward(logits, options, batch, axis, cast(Coefficients, coefficients), upstream)

@@ -22,7 +22,9 @@ from xent.torch import _autograd, _composed, _tensors
 from xent.torch._batch import Batch, Stats, compute_dtype, row_shape
 from xent.torch._memory import gradient_like
 
-_OPTIONS = "str names, str words, float[] numbers, SymInt[]? exclude, SymInt[]? ignore_index, int axis"
+_OPTIONS = (
+    "str names, str words, float[] numbers, SymInt[]? exclude, SymInt[]? ignore_index, int axis"
+)
 _library = torch.library.Library("xent", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
     f"cross_entropy(Tensor logits, Tensor[] batch, {_OPTIONS}, ScalarType dtype, bool want_stats, "
@@ -164,31 +166,23 @@ def _fake_backward(upstream: Tensor, token: Tensor, logits: Tensor, *_: Any) -> 
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, list[Tensor]]) -> None:
-    logits, tensors, *call, dtype, _, _ = inputs
-    _, token, stats = output
-    ctx.save_for_backward(logits, token, *tensors)
-    ctx.call, ctx.dtype = call, dtype
+    logits, tensors, *ctx.call, _, _, _ = inputs
+    ctx.save_for_backward(logits, output[1], *tensors)
 
 
 def _differentiate(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Any, ...]:
     logits, token, *tensors = ctx.saved_tensors
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         names, *packed, axis = ctx.call
-        gradient = _tensors.gradient(
-            logits,
-            _options.unpacked(*packed),
-            _batch(names, tensors),
-            axis,
-            ctx.dtype,
-            upstream,
-        )
+        options, batch = _options.unpacked(*packed), _batch(names, tensors)
+        gradient = _tensors.gradient(logits, options, batch, axis, upstream.dtype, upstream)
     else:
         gradient = torch.ops.xent.cross_entropy_backward.default(
             upstream, token, logits, tensors, *ctx.call
         )
     # PyTorch takes an empty list for one of tensors.
-    options = ([] if argument == [] else None for argument in ctx.call)
-    return (gradient, [None] * len(tensors), *options, None, None, None)
+    call = ([] if argument == [] else None for argument in ctx.call)
+    return (gradient, [None] * len(tensors), *call, None, None, None)
 
 
 _library.impl("cross_entropy", _forward, "CPU")
