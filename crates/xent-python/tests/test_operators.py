@@ -48,7 +48,7 @@ OPTIONS = [
     {"denominator": 7},
     {"denominator": "rows"},
     {"target": torch.full((6,), -100), "empty_mean": "zero"},
-    {"target": torch.rand(6, 5), "reduction": "none", "label_smoothing": 0.1},
+    {"target": X.softmax(1).float(), "reduction": "none", "label_smoothing": 0.1},
 ]
 
 
@@ -112,24 +112,16 @@ def test_random_configurations(block):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_gradient_is_computed_with_the_loss_and_not_copied(backend, calls):
     x = X.float().requires_grad_()
-    loss = compiled(lambda x: cross_entropy(x * 2, Y, label_smoothing=0.1), backend=backend)(x)
+    loss = compiled(lambda x: cross_entropy(x, Y, label_smoothing=0.1), backend=backend)(x)
     [kept] = _operators._gradients.values()
     assert len(calls) == 1
-    handed_on = _operators._backward
     [first] = torch.autograd.grad(loss, x, retain_graph=True)
     assert len(calls) == 1 and len(_operators._gradients) == 0
-    del kept, handed_on
+    assert first.data_ptr() == kept.data_ptr()
+    del kept
     [second] = torch.autograd.grad(loss, x)  # it is computed again
     assert len(calls) == 2
     assert_close(first, second)
-
-
-def test_the_gradient_is_the_engines_memory():
-    x = X.float().requires_grad_()
-    loss = compiled(lambda x: cross_entropy(x, Y), backend="aot_eager")(x)
-    [address] = [gradient.data_ptr() for gradient in _operators._gradients.values()]
-    [gradient] = torch.autograd.grad(loss, x)
-    assert gradient.data_ptr() == address
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -202,11 +194,11 @@ def test_export(strict, options, tmp_path):
 @pytest.mark.parametrize("want_stats", [False, True])
 def test_operators_keep_pytorchs_rules(options, want_stats):
     function, y = call(options, return_stats=want_stats)
-    with recorded() as arguments:
+    with recorded() as calls:
         result = function(X.clone().requires_grad_(), y)
         (result[0] if want_stats else result).sum().backward()
-    assert list(arguments) == ["cross_entropy", "cross_entropy_backward"]
-    for name, arguments in arguments.items():
+    assert list(calls) == ["cross_entropy", "cross_entropy_backward"]
+    for name, arguments in calls.items():
         torch.library.opcheck(getattr(torch.ops.xent, name).default, arguments)
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, UntypedStorage
 
 from xent import options as _options
+from xent._xent import WORDS
 from xent.options import Options
 from xent.torch import _autograd, _composed, _tensors
 from xent.torch._batch import Batch, Stats, compute_dtype, row_shape
@@ -26,11 +27,11 @@ _OPTIONS = (
     "str names, str words, float[] numbers, SymInt[]? exclude, SymInt[]? ignore_index, int axis"
 )
 _library = torch.library.Library("xent", "DEF")  # type: ignore[no-untyped-call]
-_library.define(
+_library.define(  # type: ignore[no-untyped-call]
     f"cross_entropy(Tensor logits, Tensor[] batch, {_OPTIONS}, ScalarType dtype, bool want_stats, "
     "bool want_gradient) -> (Tensor, Tensor, Tensor[])"
 )
-_library.define(
+_library.define(  # type: ignore[no-untyped-call]
     "cross_entropy_backward(Tensor upstream, Tensor token, Tensor logits, Tensor[] batch, "
     f"{_OPTIONS}) -> Tensor"
 )
@@ -121,7 +122,7 @@ def _backward(
     return _autograd.gradient_of(logits, options, batch, axis, gradient, upstream)
 
 
-@torch.library.register_fake("xent::cross_entropy", lib=_library)
+@torch.library.register_fake("xent::cross_entropy", lib=_library)  # type: ignore[untyped-decorator]
 def _fake_forward(
     logits: Tensor,
     tensors: list[Tensor],
@@ -136,7 +137,7 @@ def _fake_forward(
     want_gradient: bool,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     rows = row_shape(logits, axis)
-    reduction = dict(zip(_options.WORDS, words.split()))["reduction"]
+    reduction = dict(zip(WORDS, words.split()))["reduction"]
 
     def like(shape: Any, dtype: torch.dtype) -> Tensor:
         return logits.new_empty(shape, dtype=dtype)
@@ -146,21 +147,22 @@ def _fake_forward(
     if not want_stats:
         return loss, token, []
     number, count = compute_dtype(logits), torch.int64
-    stats = Stats(
-        *(like(reduced, number) for _ in range(4)),
-        lse=like(rows, number),
-        correct=like((), count),
-        denominator=like((), number),
-        ignored=like((), count),
-        non_finite=like((), count),
-        first_non_finite=like((), count),
-        predicted=like(rows, count),
-        correct_rows=like(rows, torch.bool),
+    return (
+        loss,
+        token,
+        [
+            *(like(reduced, number) for _ in range(4)),
+            like(rows, number),
+            like((), count),
+            like((), number),
+            *(like((), count) for _ in range(3)),
+            like(rows, count),
+            like(rows, torch.bool),
+        ],
     )
-    return loss, token, list(stats)
 
 
-@torch.library.register_fake("xent::cross_entropy_backward", lib=_library)
+@torch.library.register_fake("xent::cross_entropy_backward", lib=_library)  # type: ignore[untyped-decorator]
 def _fake_backward(upstream: Tensor, token: Tensor, logits: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(logits)
 
@@ -181,12 +183,12 @@ def _differentiate(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Any, ...]:
             upstream, token, logits, tensors, *ctx.call
         )
     # PyTorch takes an empty list for one of tensors.
-    call = ([] if argument == [] else None for argument in ctx.call)
+    call: Any = ([] if argument == [] else None for argument in ctx.call)
     return (gradient, [None] * len(tensors), *call, None, None, None)
 
 
-_library.impl("cross_entropy", _forward, "CPU")
-_library.impl("cross_entropy_backward", _backward, "CPU")
+_library.impl("cross_entropy", _forward, "CPU")  # type: ignore[no-untyped-call]
+_library.impl("cross_entropy_backward", _backward, "CPU")  # type: ignore[no-untyped-call]
 torch.library.register_autograd(
     "xent::cross_entropy", _differentiate, setup_context=_keep, lib=_library
 )
