@@ -12,6 +12,7 @@ from contenders import OURS, Contender, Unsupported, Worker, WorkerError
 from reference import Agreement, Reference
 
 QUIET = 0.05  # cores that other programs may keep busy
+KTHREADD = 2  # the parent of the kernel's threads
 PAUSE = 0.05  # seconds before a turn, in which the last contender's threads stop looking for work
 
 
@@ -55,7 +56,7 @@ class Session:
         reference = Reference(case, data, folder)
         results: dict[str, dict[str, Any]] = {}
         ready = [each for each in self.contenders if self.agrees(each, case, data, folder, reference, results.setdefault(each.key, {}))]
-        with Strangers(self.workers) as strangers:
+        with Strangers() as strangers:
             samples = self.time(ready, results)
         for worker in self.workers.values():
             if worker.alive:
@@ -150,27 +151,39 @@ class Idleness:
 
 
 class Strangers:
-    """How many cores programs that are not ours kept busy, on Linux. On a quiet machine a hundredth."""
+    """How many cores programs that are not ours kept busy, on Linux; with what a hypervisor took away.
 
-    def __init__(self, workers: dict[str, Worker]) -> None:
-        self.workers = workers
-
-    def foreign_seconds(self) -> float | None:
-        try:
-            user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9])
-        except (OSError, ValueError):
-            return None
-        ours = sum(worker.cpu_seconds() or 0.0 for worker in self.workers.values()) + sum(os.times()[:2])
-        return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - ours
+    The kernel's totals would count the interrupts and the ticks of our own pauses as other programs'.
+    """
 
     def __enter__(self) -> "Strangers":
-        self.before, self.start = self.foreign_seconds(), time.monotonic()
+        self.before, self.start = foreign_seconds(), time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
-        after = self.foreign_seconds()
-        known = self.before is not None and after is not None
-        self.cores = round(max(after - self.before, 0.0) / (time.monotonic() - self.start), 3) if known else None
+        used = [now - self.before.get(pid, 0.0) for pid, now in foreign_seconds().items()]
+        self.cores = round(sum(used) / (time.monotonic() - self.start), 3) if used else None
+
+
+def foreign_seconds() -> dict[int, float]:
+    """Processor time by process, but for this one, its descendants and the kernel's own threads; 0 is the hypervisor."""
+    ticks, parents = {}, {}
+    try:
+        stolen = int(Path("/proc/stat").read_text().split(maxsplit=9)[8])
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                stat = (folder / "stat").read_text()
+            except OSError:  # it has ended
+                continue
+            fields = stat.rpartition(")")[2].split()
+            # With the time of its children that have ended.
+            parents[int(folder.name)], ticks[int(folder.name)] = int(fields[1]), sum(map(int, fields[11:15]))
+    except (OSError, ValueError, IndexError):
+        return {}
+    own = {os.getpid(), KTHREADD}
+    while more := {pid for pid, parent in parents.items() if parent in own} - own:
+        own |= more
+    return {pid: used / os.sysconf("SC_CLK_TCK") for pid, used in ({0: stolen} | ticks).items() if pid not in own}
 
 
 def summary(rounds: list[list[int]], elements: int, copies: list[list[int]] | None) -> dict[str, Any]:

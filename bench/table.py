@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints a record as the README's table; `--write README.md` puts it between the markers there."""
+"""Prints a record as a table; `--write` puts it between the markers of bench/README.md."""
 
 import argparse
 import json
@@ -75,7 +75,7 @@ def explanation(record: dict[str, Any], source: str) -> str:
         f"{record['date']}, {machine['cpu']}, {machine['threads']} threads, {record['settings']['rounds']} interleaved rounds; {against}. "
         "One copy is the time that the same threads take to copy the logits. The columns of the peers are their time divided by xent's: "
         "both with new memory in each step, and (in brackets) both with memory that is kept from step to step. "
-        f"Every answer was first compared with f64. [How it is measured](bench/README.md), [the record]({source})."
+        f"Every answer was first compared with f64. [The record]({source})."
     )
 
 
@@ -91,15 +91,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench/table.py", description=__doc__)
     parser.add_argument("record", type=Path)
     parser.add_argument("--what", choices=NAMES, default="forward_backward", help="(default: %(default)s)")
-    parser.add_argument("--write", type=Path, metavar="README.md", help="put it between the markers of this file")
+    parser.add_argument("--write", action="store_true", help="put it between the markers of bench/README.md")
     args = parser.parse_args()
     record = json.loads(args.record.read_text())
-    block = f"{table(record, args.what)}\n\n{explanation(record, f'bench/records/{args.record.name}')}"
+    block = f"{table(record, args.what)}\n\n{explanation(record, f'records/{args.record.name}')}"
     busy = max(case["strangers_busy_cores"] or 0.0 for case in record["cases"])
     if record["settings"]["trial"] or busy > QUIET:
         block = f"**Not a measurement: {'cut-down cases' if record['settings']['trial'] else f'other programs kept {busy:.2f} cores busy'}.**\n\n{block}"
     if args.write:
-        write(args.write, block)
+        write(Path(__file__).with_name("README.md"), block)
     else:
         print(block)
 

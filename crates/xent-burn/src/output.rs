@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor};
 ///
 /// With `D = 1` loss and parts are one number each, reduced like the loss; from
 /// [`forward_no_reduction_with_output`](crate::Call::forward_no_reduction_with_output) they are one
-/// per row. Formulas: SEMANTICS.md, S4 to S10.
+/// per row. Formulas: [S4](xent::semantics#s4-the-loss-of-a-row) to S10.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CrossEntropyOutput<const D: usize> {

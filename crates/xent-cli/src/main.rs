@@ -10,6 +10,7 @@ mod files;
 mod loss;
 mod report;
 mod seed;
+mod shell;
 mod spread;
 mod sweep;
 mod terminal;
@@ -17,14 +18,14 @@ mod train;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Label-smoothed cross-entropy: train with and without smoothing and compare, evaluate logits,
 /// compute the loss.
 ///
 /// Without a command, `xent` trains: `xent --seeds 2` is `xent train --seeds 2`.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(name = "xent", version, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -46,6 +47,10 @@ enum Command {
     Sweep(sweep::SweepOptions),
     /// Measure how long the loss takes on this machine, for your shapes
     Bench(bench::BenchOptions),
+    /// Print completions for a shell
+    Completions(shell::CompletionsOptions),
+    /// Print a manual page
+    Man(shell::ManOptions),
 }
 
 fn main() -> ExitCode {
@@ -56,6 +61,8 @@ fn main() -> ExitCode {
         Some(Command::Eval(options)) => eval::eval(&options),
         Some(Command::Sweep(options)) => sweep::sweep(&options),
         Some(Command::Bench(options)) => bench::bench(&options),
+        Some(Command::Completions(options)) => shell::completions(&options, Cli::command()),
+        Some(Command::Man(options)) => shell::man(&options, Cli::command()),
         None => train::train(cli.train),
     };
     match outcome {

@@ -41,7 +41,7 @@ pub enum InputError {
     },
 }
 
-/// Evaluations that cannot be merged.
+/// Evaluations, or passes over the same rows, that do not go together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
     /// The settings differ.
@@ -49,4 +49,7 @@ pub enum MergeError {
         "their settings differ: classes, binning, ignored labels, temperature and the budget of sampled logits must be the same"
     )]
     Settings,
+    /// A second pass over the rows found others than the first.
+    #[error("its rows changed while they were read")]
+    Rows,
 }

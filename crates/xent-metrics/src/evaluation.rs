@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{InputError, MergeError};
 use crate::input::{LabelledRows, Settings};
 use crate::row::Reader;
-use crate::sample::Sample;
+use crate::sample::{Candidate, Sample};
 use crate::tally::Tally;
+use crate::temperature::{Temperature, fit_temperature};
 
 /// The sums of an [`Evaluation`] without its [`Sample`]: each thread fills its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,7 +33,7 @@ pub struct Tallies {
 ///
 /// Counts are integers, sums are exact ([`ExactSum`](crate::ExactSum)), sorted numbers depend on
 /// their set alone ([`Cells`](crate::Cells)), and the rows that are retained for the temperature
-/// are chosen by a hash of file and row ([`Sample`]). serde writes an evaluation as JSON and reads
+/// are chosen by a hash of their contents ([`Sample`]). serde writes an evaluation as JSON and reads
 /// it.
 ///
 /// ```
@@ -61,6 +62,19 @@ pub struct Evaluation {
     pub(crate) tallies: Tallies,
     #[serde(rename = "kept")]
     pub(crate) sample: Sample,
+    /// What a second pass over all rows found.
+    #[serde(skip)]
+    pub(crate) fitted: Option<(Temperature, Tally)>,
+}
+
+/// The sums of a second pass over the rows of an [`Evaluation`], at a temperature that was fitted
+/// after the first one.
+#[derive(Debug, Clone)]
+pub struct SecondPass {
+    settings: Settings,
+    temperature: f64,
+    tally: Tally,
+    reader: Reader,
 }
 
 #[derive(Deserialize)]
@@ -86,8 +100,7 @@ impl Tallies {
         }
     }
 
-    /// Adds rows. The positions (among these rows) of those that are to be offered to the
-    /// [`Sample`] are appended to `evaluated`.
+    /// Adds rows. Those that are to be offered to the [`Sample`] are appended to `evaluated`.
     ///
     /// # Errors
     /// [`InputError`] with the row. Lengths and labels are checked before any row is added. Logits
@@ -96,7 +109,7 @@ impl Tallies {
     pub fn add(
         &mut self,
         rows: &LabelledRows<'_>,
-        evaluated: &mut Vec<usize>,
+        evaluated: &mut Vec<Candidate>,
     ) -> Result<(), InputError> {
         let classes = self.settings.classes;
         if rows.logits.count() != rows.labels.len() * classes {
@@ -119,13 +132,9 @@ impl Tallies {
             });
         }
         *self.sources.entry(rows.source.to_string()).or_default() += rows.labels.len() as u64;
-        for (row, label) in rows.labels.iter().enumerate() {
-            if self.settings.ignored.contains(label) {
-                self.ignored += 1;
-                continue;
-            }
-            let (number, label) = (rows.first + row as u64, *label as usize);
-            let logits = rows.logits.part(row * classes..(row + 1) * classes);
+        self.ignored += rows.labels.iter().filter(|label| ignored(label)).count() as u64;
+        for (row, logits, label) in rows.evaluated(&self.settings) {
+            let number = rows.first + row as u64;
             let Ok(read) = self.reader.read(logits, label, 1.0) else {
                 if !self.settings.skip_not_finite {
                     let (class, value) = logits.first_not_finite();
@@ -149,7 +158,7 @@ impl Tallies {
             {
                 scaled.add(&self.reader, &read, label, rows.source, number);
             }
-            evaluated.push(row);
+            evaluated.push(Candidate::new(row, number, logits, label));
         }
         Ok(())
     }
@@ -176,12 +185,45 @@ impl Evaluation {
     /// Of no rows. K below 2 becomes 2.
     pub fn new(settings: Settings) -> Self {
         let sample = Sample::new(settings.classes.max(2), settings.sample_logits);
-        Self { tallies: Tallies::new(settings), sample }
+        Self { tallies: Tallies::new(settings), sample, fitted: None }
     }
 
     /// From the merged sums of several threads and the sample that they share.
     pub fn from_parts(tallies: Tallies, sample: Sample) -> Self {
-        Self { tallies, sample }
+        Self { tallies, sample, fitted: None }
+    }
+
+    /// Whether a temperature and the numbers at it would come from a sample of the rows. A
+    /// [`TemperatureSearch`](crate::TemperatureSearch) and a [`SecondPass`] over all rows, if they
+    /// can be read again, make them exact.
+    pub fn is_sampled(&self) -> bool {
+        self.fitted.is_none()
+            && self.tallies.settings.temperature.is_none()
+            && (self.sample.len() as u64) < self.sample.seen()
+    }
+
+    /// The temperature that fits the retained rows best: where a search over all rows starts.
+    pub fn sampled_temperature(&self) -> Option<Temperature> {
+        fit_temperature(self.sample.len(), &|place| self.sample.row(place))
+    }
+
+    /// Takes a temperature that was fitted to all rows, and their sums at it. Merging with rows
+    /// that it does not know of undoes it.
+    ///
+    /// # Errors
+    /// [`MergeError::Rows`] if the second pass had other rows than the first.
+    pub fn set_fitted(
+        &mut self,
+        temperature: Temperature,
+        second: SecondPass,
+    ) -> Result<(), MergeError> {
+        let (found, expected) = (&second.tally, &self.tallies.raw);
+        if (found.rows, found.correct, found.top) != (expected.rows, expected.correct, expected.top)
+        {
+            return Err(MergeError::Rows);
+        }
+        self.fitted = Some((temperature, second.tally));
+        Ok(())
     }
 
     /// What is measured.
@@ -211,7 +253,7 @@ impl Evaluation {
     pub fn add(&mut self, rows: &LabelledRows<'_>) -> Result<(), InputError> {
         let mut evaluated = Vec::new();
         self.tallies.add(rows, &mut evaluated)?;
-        self.sample.offer_rows(rows, &evaluated);
+        self.sample.offer(rows, &evaluated);
         Ok(())
     }
 
@@ -226,7 +268,31 @@ impl Evaluation {
         }
         self.tallies.merge(&other.tallies);
         self.sample.merge(&other.sample);
+        self.fitted = None;
         Ok(())
+    }
+}
+
+impl SecondPass {
+    /// Of no rows.
+    pub fn new(settings: Settings, temperature: f64) -> Self {
+        let tally = Tally::new(settings.classes, settings.binning);
+        Self { settings, temperature, tally, reader: Reader::default() }
+    }
+
+    /// Adds rows, leaving out those that the first pass left out.
+    pub fn add(&mut self, rows: &LabelledRows<'_>) {
+        for (row, logits, label) in rows.evaluated(&self.settings) {
+            if let Ok(read) = self.reader.read(logits, label, self.temperature) {
+                let number = rows.first + row as u64;
+                self.tally.add(&self.reader, &read, label, rows.source, number);
+            }
+        }
+    }
+
+    /// Adds the sums of another thread.
+    pub fn merge(&mut self, other: &Self) {
+        self.tally.merge(&other.tally);
     }
 }
 
@@ -247,6 +313,6 @@ impl TryFrom<Unchecked> for Evaluation {
         if !all || kept.classes() != settings.classes || kept.seen() != tallies.raw.rows {
             return Err("its parts contradict one another");
         }
-        Ok(Self { tallies, sample: kept })
+        Ok(Self { tallies, sample: kept, fitted: None })
     }
 }

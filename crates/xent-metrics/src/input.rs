@@ -62,6 +62,25 @@ pub struct LabelledRows<'a> {
     pub labels: &'a [i64],
 }
 
+impl<'a> LabelledRows<'a> {
+    /// The rows whose label is a class that is not ignored: the position among these rows, the
+    /// logits, the label.
+    pub(crate) fn evaluated(
+        self,
+        settings: &Settings,
+    ) -> impl Iterator<Item = (usize, Logits<'a>, usize)> {
+        let classes = settings.classes;
+        let class = move |label: &i64| {
+            let class = usize::try_from(*label).ok().filter(|label| *label < classes)?;
+            (!settings.ignored.contains(label)).then_some(class)
+        };
+        self.labels.iter().enumerate().filter_map(move |(row, label)| {
+            let logits = self.logits.part(row * classes..(row + 1) * classes);
+            Some((row, logits, class(label)?))
+        })
+    }
+}
+
 /// Logits as they are stored.
 #[derive(Debug, Clone, Copy)]
 pub enum Logits<'a> {
@@ -71,7 +90,7 @@ pub enum Logits<'a> {
     F64(&'a [f64]),
 }
 
-impl Logits<'_> {
+impl<'a> Logits<'a> {
     pub(crate) fn count(self) -> usize {
         match self {
             Self::F32(values) => values.len(),

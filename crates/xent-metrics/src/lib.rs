@@ -11,7 +11,8 @@
 //! - metrics that need sorted confidences (bins of equal mass, risk by coverage): up to 2¹⁹
 //!   different confidences, above which confidences are rounded ([`Cells`]);
 //! - metrics that need whole rows again (the temperature, and all numbers after it, unless it is
-//!   given): as long as all rows fit into the budget; otherwise they come from a [`Sample`].
+//!   given): as long as all rows fit into the budget, or if the rows can be visited again, by a
+//!   [`TemperatureSearch`] and a [`SecondPass`]; otherwise they come from a [`Sample`].
 //!
 //! [`Scores`] says which of these was the case.
 #![forbid(unsafe_code)]
@@ -37,14 +38,14 @@ mod vectors;
 pub use bins::{BINS, Bin, Binning, Reliability, ShareSum};
 pub use cells::{Cell, Cells};
 pub use error::{InputError, MergeError};
-pub use evaluation::{Evaluation, Tallies};
+pub use evaluation::{Evaluation, SecondPass, Tallies};
 pub use input::{LabelledRows, Logits, Settings};
 pub use json::Extended;
 pub use mistakes::Mistake;
 pub use row::{NotFinite, Reader, Row};
-pub use sample::Sample;
+pub use sample::{Candidate, Sample};
 pub use scores::{Chance, ClassScores, Estimate, Gaps, RiskCoverage, Scored, Scores};
 pub use smoothing::{EpsilonEstimate, Optimum, UniformPrior, estimate_epsilon};
 pub use sum::ExactSum;
 pub use tally::Tally;
-pub use temperature::{Temperature, fit_temperature};
+pub use temperature::{NoOptimum, Slopes, Temperature, TemperatureSearch, fit_temperature};

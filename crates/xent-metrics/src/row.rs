@@ -3,7 +3,8 @@
 use crate::input::Logits;
 use crate::vectors::{Extremes, Vectors};
 
-/// The numbers of a row from which all metrics are computed, in f64. Formulas: SEMANTICS.md, S12.
+/// The numbers of a row from which all metrics are computed, in f64. Formulas:
+/// [S12](xent::semantics#s12-metrics).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Row {
     /// The class with the largest logit, the first on ties.
@@ -25,6 +26,19 @@ pub struct Row {
     pub gap: f64,
     /// `max z − mean` of the other logits.
     pub plain_gap: f64,
+}
+
+/// The derivatives in β of a row's −ln softmax(βz)\[label\].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct RowSlopes {
+    /// The first, `E_p[z] − z_y`.
+    pub first: f64,
+    /// The second, `Var_p[z]`.
+    pub second: f64,
+    /// The first at β = 0: the mean of the logits less the label's.
+    pub at_zero: f64,
+    /// `max z − z_y`, the limit of the first for β → ∞.
+    pub behind: f64,
 }
 
 /// A row cannot be evaluated: it has a NaN or +∞, or nothing except −∞.
@@ -50,20 +64,22 @@ impl Reader {
         label: usize,
         temperature: f64,
     ) -> Result<Row, NotFinite> {
-        let Extremes { max, bad, masked } = self.prepare(row, temperature);
+        let Extremes { max, bad, masked } = self.prepare(row);
         if bad || max == f64::NEG_INFINITY {
             return Err(NotFinite);
         }
         let classes = row.count();
+        // Only the reciprocal of a subnormal temperature overflows.
+        let beta = (1.0 / temperature).min(f64::MAX);
         let top = self.z.iter().position(|z| *z == max).unwrap_or(0);
         let logit = self.z[label];
         let rank = if label == top { 0 } else { self.vectors.ahead(&self.z, logit, label) };
         // Without the largest, because its e^0 = 1 would absorb the digits of the others.
         self.z[top] = f64::NEG_INFINITY;
-        let others = self.vectors.exponentials(&self.z, max, &mut self.e);
+        let others = self.vectors.exponentials(&self.z, max, beta, &mut self.e);
         let rest = others.mass;
         let mass = 1.0 + rest;
-        let below = if masked { f64::INFINITY } else { others.below };
+        let below = if masked { f64::INFINITY } else { others.below * beta };
         let log_mass = libm::log1p(rest);
         let (weight, brier) = if label == top {
             (1.0, others.squares + rest * rest)
@@ -74,7 +90,7 @@ impl Reader {
         let gap = if rest > 1e-280 {
             0.0 - libm::log(rest / (classes - 1) as f64)
         } else {
-            self.wide_gap(max, classes)
+            self.wide_gap(max, beta, classes)
         };
         self.e[top] = 1.0;
         (self.mass, self.top) = (mass, top);
@@ -83,7 +99,7 @@ impl Reader {
             rank,
             confidence: 1.0 / mass,
             probability: weight / mass,
-            nll: log_mass + (max - logit),
+            nll: log_mass + (max - logit) * beta,
             uniform: log_mass + below / classes as f64,
             brier: brier / (mass * mass),
             gap,
@@ -103,37 +119,49 @@ impl Reader {
         self.vectors.spread(e, scale, threshold * self.mass, sums)
     }
 
-    /// First and second derivative in β = 1/T of −ln softmax(βz)\[label\], of finite logits.
-    pub(crate) fn slopes(&mut self, row: Logits<'_>, label: usize, beta: f64) -> (f64, f64) {
-        let max = self.prepare(row, 1.0).max;
-        let logit = self.z[label];
-        // The kernel computes exponentials of differences: the differences are scaled first, the
-        // sums afterwards.
-        self.z
-            .iter_mut()
-            .for_each(|z| *z = if *z == f64::NEG_INFINITY { *z } else { (*z - max) * beta });
-        let sums = self.vectors.exponentials(&self.z, 0.0, &mut self.e);
+    /// The derivatives in β = 1/T of −ln softmax(βz)\[label\].
+    pub(crate) fn slopes(
+        &mut self,
+        row: Logits<'_>,
+        label: usize,
+        beta: f64,
+    ) -> Result<RowSlopes, NotFinite> {
+        let Extremes { max, bad, masked } = self.prepare(row);
+        if bad || max == f64::NEG_INFINITY {
+            return Err(NotFinite);
+        }
+        let behind = max - self.z[label];
+        let sums = self.vectors.exponentials(&self.z, max, beta, &mut self.e);
         let mean = sums.first / sums.mass;
-        let variance = (sums.second / sums.mass - mean * mean).max(0.0);
-        (((max - logit) * beta - mean) / beta, variance / (beta * beta))
+        let open = if masked {
+            self.z.iter().filter(|z| **z > f64::NEG_INFINITY).count()
+        } else {
+            row.count()
+        };
+        Ok(RowSlopes {
+            first: behind - mean,
+            second: (sums.second / sums.mass - mean * mean).max(0.0),
+            at_zero: behind - sums.below / open as f64,
+            behind,
+        })
     }
 
-    fn prepare(&mut self, row: Logits<'_>, temperature: f64) -> Extremes {
+    fn prepare(&mut self, row: Logits<'_>) -> Extremes {
         match row {
-            Logits::F32(row) => self.vectors.prepare(row, temperature, &mut self.z),
-            Logits::F64(row) => self.vectors.prepare(row, temperature, &mut self.z),
+            Logits::F32(row) => self.vectors.prepare(row, &mut self.z),
+            Logits::F64(row) => self.vectors.prepare(row, &mut self.z),
         }
     }
 
     /// The gap if the exponentials below the largest logit underflow: computed relative to the
     /// second largest, which is still in `z`.
-    fn wide_gap(&mut self, max: f64, classes: usize) -> f64 {
+    fn wide_gap(&self, max: f64, beta: f64, classes: usize) -> f64 {
         let second = self.z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         if second == f64::NEG_INFINITY {
             return f64::INFINITY;
         }
-        let mass: f64 = self.z.iter().map(|z| libm::exp(z - second)).sum();
-        (max - second) - libm::log(mass / (classes - 1) as f64)
+        let mass: f64 = self.z.iter().map(|z| libm::exp((z - second) * beta)).sum();
+        (max - second) * beta - libm::log(mass / (classes - 1) as f64)
     }
 }
 
@@ -173,6 +201,16 @@ mod tests {
             (0, 1, 2)
         );
         assert_eq!(read(&[0.0, 1.0, 1.0], 2).predicted, 1);
+    }
+
+    #[test]
+    fn rows_that_differ_by_a_constant_have_the_same_numbers_at_every_temperature() {
+        for temperature in [0.3, 1.1, 1.2, 7.0, 1e-310] {
+            let read = |row: &[f64]| {
+                Reader::default().read(Logits::F64(row), 0, temperature).unwrap().confidence
+            };
+            assert_eq!(read(&[1.0, 0.0]), read(&[3.0, 2.0]), "{temperature}");
+        }
     }
 
     #[test]

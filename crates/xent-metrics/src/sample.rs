@@ -1,10 +1,11 @@
 //! Whole rows, for what a single pass cannot compute: how the numbers change with a temperature
 //! that is known only at the end.
 //!
-//! Every row has a hash of its file and its number. A sample retains the rows with the smallest
+//! Every row has a hash of its number, label and logits. A sample retains the rows with the smallest
 //! hashes, as many as fit into its budget: a heap holds (hash, place), the largest hash on top, and
 //! a new row with a smaller hash takes the place of that one. So the sample depends on the set of
-//! rows alone, and the sample of a union is the sample of the samples.
+//! rows alone, whatever their files are called, and the sample of a union is the sample of the
+//! samples.
 
 use std::collections::BinaryHeap;
 
@@ -50,13 +51,40 @@ struct Packed {
     double: Vec<f64>,
 }
 
-fn hash(source: &str, row: u64) -> u64 {
-    // FNV-1a of the file's name, then a step per row, then the finaliser of splitmix64 (Steele,
-    // Lea, Flood 2014), a bijection that mixes them.
-    let source = source.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let x = source.wrapping_add(row.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+/// A row that may be retained: its position among the rows that it came with, and its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    position: usize,
+    hash: u64,
+}
+
+impl Candidate {
+    /// A row with its number in its file. Only rows that are equal in all of these have equal
+    /// hashes, and it does not matter which of those is retained.
+    pub fn new(position: usize, number: u64, logits: Logits<'_>, label: usize) -> Self {
+        let hash = match logits {
+            Logits::F32(values) => hash(values.iter().map(|z| f64::from(*z))),
+            Logits::F64(values) => hash(values.iter().copied()),
+        };
+        Self { position, hash: mix(mix(hash ^ number) ^ label as u64) }
+    }
+}
+
+/// Of a row's logits, in lanes that do not wait for one another.
+fn hash(values: impl ExactSizeIterator<Item = f64>) -> u64 {
+    const LANES: usize = 8;
+    let mut lanes = [0u64; LANES];
+    for (i, value) in values.enumerate() {
+        let lane = &mut lanes[i % LANES];
+        // The rotation takes the highest bits, to which a product only carries, to the lowest.
+        *lane = (lane.rotate_left(23) ^ value.to_bits()).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    lanes.into_iter().fold(0, |hash, lane| mix(hash ^ lane))
+}
+
+/// The finaliser of splitmix64 (Steele, Lea, Flood 2014), a bijection that mixes all bits.
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
@@ -79,22 +107,13 @@ impl Sample {
         }
     }
 
-    /// Offers a row.
-    pub fn offer(&mut self, source: &str, row: u64, logits: Logits<'_>, label: u32) {
-        self.offer_hashed(hash(source, row), logits, label);
-        self.seen += 1;
-    }
-
-    /// Offers some of these rows, given by their positions.
-    pub fn offer_rows(&mut self, rows: &LabelledRows<'_>, positions: &[usize]) {
-        for at in positions {
-            self.offer(
-                rows.source,
-                rows.first + *at as u64,
-                rows.logits.part(at * self.classes..(at + 1) * self.classes),
-                rows.labels[*at] as u32,
-            );
+    /// Offers some of these rows.
+    pub fn offer(&mut self, rows: &LabelledRows<'_>, candidates: &[Candidate]) {
+        for Candidate { position: at, hash } in candidates {
+            let logits = rows.logits.part(at * self.classes..(at + 1) * self.classes);
+            self.offer_hashed(*hash, logits, rows.labels[*at] as u32);
         }
+        self.seen += candidates.len() as u64;
     }
 
     fn offer_hashed(&mut self, hash: u64, logits: Logits<'_>, label: u32) {
@@ -257,10 +276,14 @@ impl TryFrom<Packed> for Sample {
 mod tests {
     use super::*;
 
+    fn offer_row(sample: &mut Sample, row: u64, logits: Logits<'_>, label: i64) {
+        let rows = LabelledRows { source: "file", first: row, logits, labels: &[label] };
+        sample.offer(&rows, &[Candidate::new(0, row, logits, label as usize)]);
+    }
+
     fn offer(sample: &mut Sample, rows: std::ops::Range<u64>) {
         for row in rows {
-            let logits = [row as f32, 1.0, 2.0];
-            sample.offer("file", row, Logits::F32(&logits), row as u32 % 3);
+            offer_row(sample, row, Logits::F32(&[row as f32, 1.0, 2.0]), row as i64 % 3);
         }
     }
 
@@ -291,6 +314,27 @@ mod tests {
     }
 
     #[test]
+    fn hashes_tell_contents_apart() {
+        let of = |number, logits: &[f64], label| {
+            Candidate::new(0, number, Logits::F64(logits), label).hash
+        };
+        let row = vec![1.0; 20];
+        let mut hashes = vec![of(0, &row, 0), of(1, &row, 0), of(0, &row, 1)];
+        // Signs of two logits of one lane, which are the highest bits.
+        for flipped in [vec![0], vec![0, 8], vec![1, 9], vec![8, 16], vec![0, 1]] {
+            let mut row = row.clone();
+            flipped.into_iter().for_each(|i: usize| row[i] = -1.0);
+            hashes.push(of(0, &row, 0));
+        }
+        let count = hashes.len();
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), count);
+        // The same numbers in single precision.
+        assert_eq!(Candidate::new(0, 7, Logits::F32(&[0.5; 9]), 3).hash, of(7, &[0.5; 9], 3));
+    }
+
+    #[test]
     fn every_row_is_as_likely() {
         let mut sample = Sample::new(3, 3 * 2000);
         offer(&mut sample, 0..20_000);
@@ -311,8 +355,8 @@ mod tests {
     #[test]
     fn both_precisions_mix() {
         let (mut sample, mut other) = (Sample::new(2, 100), Sample::new(2, 100));
-        sample.offer("a", 0, Logits::F32(&[1.5, 2.0]), 0);
-        other.offer("b", 0, Logits::F64(&[0.1, 2.0]), 1);
+        offer_row(&mut sample, 0, Logits::F32(&[1.5, 2.0]), 0);
+        offer_row(&mut other, 0, Logits::F64(&[0.1, 2.0]), 1);
         sample.merge(&other);
         assert!(
             sample.seen() == 2

@@ -21,18 +21,18 @@ pub struct Extremes {
     pub masked: bool,
 }
 
-/// The sums of [`exponentials`] over the classes that are not masked.
+/// The sums of [`exponentials`] over the classes that are not masked, with d = top − z.
 #[derive(Debug, Clone, Copy)]
 pub struct Sums {
-    /// Σ e^−d, d = top − z.
+    /// Σ e^−βd.
     pub mass: f64,
-    /// Σ e^−2d.
+    /// Σ e^−2βd.
     pub squares: f64,
     /// Σ d.
     pub below: f64,
-    /// Σ d·e^−d.
+    /// Σ d·e^−βd.
     pub first: f64,
-    /// Σ d²·e^−d.
+    /// Σ d²·e^−βd.
     pub second: f64,
 }
 
@@ -47,23 +47,19 @@ impl Default for Vectors {
 }
 
 impl Vectors {
-    /// Copies a row over `temperature` into `into`, padded with −∞.
-    pub fn prepare<T: Copy + Into<f64>>(
-        self,
-        row: &[T],
-        temperature: f64,
-        into: &mut Vec<f64>,
-    ) -> Extremes {
+    /// Copies a row into `into`, padded with −∞.
+    pub fn prepare<T: Copy + Into<f64>>(self, row: &[T], into: &mut Vec<f64>) -> Extremes {
         into.resize(row.len().next_multiple_of(LANES), f64::NEG_INFINITY);
         into[row.len()..].fill(f64::NEG_INFINITY);
-        dispatch!(self.0, simd => prepare(simd, row, temperature, into))
+        dispatch!(self.0, simd => prepare(simd, row, into))
     }
 
-    /// Writes e^(z − top) to `e` and returns the sums. The caller has set z to −∞ for classes that
-    /// are to be left out.
-    pub fn exponentials(self, z: &[f64], top: f64, e: &mut Vec<f64>) -> Sums {
+    /// Writes e^(β·(z − top)) to `e` and returns the sums. The caller has set z to −∞ for classes
+    /// that are to be left out. The difference is taken before it is scaled, so that rows with
+    /// equal differences have equal exponentials at every β.
+    pub fn exponentials(self, z: &[f64], top: f64, beta: f64, e: &mut Vec<f64>) -> Sums {
         e.resize(z.len(), 0.0);
-        dispatch!(self.0, simd => exponentials(simd, z, top, e))
+        dispatch!(self.0, simd => exponentials(simd, z, top, beta, e))
     }
 
     /// Adds e·scale, rounded to a multiple of 2^−40, to `sums`; returns whether any e reaches
@@ -80,20 +76,11 @@ impl Vectors {
 }
 
 #[inline(always)]
-fn prepare<S: Simd, T: Copy + Into<f64>>(
-    simd: S,
-    row: &[T],
-    temperature: f64,
-    into: &mut [f64],
-) -> Extremes {
+fn prepare<S: Simd, T: Copy + Into<f64>>(simd: S, row: &[T], into: &mut [f64]) -> Extremes {
     simd.vectorize(
         #[inline(always)]
         || {
-            if temperature == 1.0 {
-                into.iter_mut().zip(row).for_each(|(z, x)| *z = (*x).into());
-            } else {
-                into.iter_mut().zip(row).for_each(|(z, x)| *z = (*x).into() / temperature);
-            }
+            into.iter_mut().zip(row).for_each(|(z, x)| *z = (*x).into());
             let least = f64x8::splat(simd, f64::NEG_INFINITY);
             let most = f64x8::splat(simd, f64::MAX);
             let mut max = [least; 2];
@@ -156,7 +143,7 @@ fn exp<S: Simd>(x: f64x8<S>) -> f64x8<S> {
 }
 
 #[inline(always)]
-fn exponentials<S: Simd>(simd: S, z: &[f64], top: f64, e: &mut [f64]) -> Sums {
+fn exponentials<S: Simd>(simd: S, z: &[f64], top: f64, beta: f64, e: &mut [f64]) -> Sums {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -166,8 +153,9 @@ fn exponentials<S: Simd>(simd: S, z: &[f64], top: f64, e: &mut [f64]) -> Sums {
             let mut sums = [zero; 5];
             for (z, e) in z.chunks_exact(LANES).zip(e.chunks_exact_mut(LANES)) {
                 let z = f64x8::from_slice(simd, z);
-                let below = z.simd_gt(least).select(top - z, zero);
-                let weight = exp(z - top);
+                let open = z.simd_gt(least);
+                let below = open.select(top - z, zero);
+                let weight = open.select(exp(below * -beta), zero);
                 weight.store_slice(e);
                 let first = weight * below;
                 sums[0] += weight;
@@ -222,7 +210,7 @@ mod tests {
     fn exponentials_are_right_to_two_places() {
         let z: Vec<f64> = (0..80_000).map(|i| -f64::from(i) / 113.0).collect();
         let mut e = Vec::new();
-        Vectors::default().exponentials(&z, 0.0, &mut e);
+        Vectors::default().exponentials(&z, 0.0, 1.0, &mut e);
         for (z, e) in z.iter().zip(&e) {
             let exact = libm::exp(*z);
             let expected = if *z < -708.0 { 0.0 } else { exact };
@@ -238,8 +226,8 @@ mod tests {
         let row: Vec<f32> = (0..1003).map(|i| ((i * 7919) % 1000) as f32 / 37.0 - 20.0).collect();
         let run = |vectors: Vectors| {
             let (mut z, mut e, mut sums) = (Vec::new(), Vec::new(), vec![0.0; 1008]);
-            let extremes = vectors.prepare(&row, 1.7, &mut z);
-            let found = vectors.exponentials(&z, extremes.max, &mut e);
+            let extremes = vectors.prepare(&row, &mut z);
+            let found = vectors.exponentials(&z, extremes.max, 1.0 / 1.7, &mut e);
             let any = vectors.spread(&e, 1.0 / found.mass, 0.5, &mut sums);
             let bits = [found.mass, found.squares, found.below, found.first, found.second]
                 .map(f64::to_bits);

@@ -57,6 +57,8 @@ mod dtype;
 mod families;
 mod generate;
 mod golden;
+#[cfg(doctest)]
+mod guide;
 mod layout;
 mod mutants;
 mod number;

@@ -2,7 +2,7 @@
 
 use crate::{ConfigError, Denominator, EmptyMean, Instructions, Numbers, Prior, Reduction, Result};
 
-/// How class weights enter a smoothed row. See SEMANTICS.md S4.2.
+/// How class weights enter a smoothed row. See [S4.2](crate::semantics#s42-class-weights).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ClassWeighting {
@@ -15,7 +15,7 @@ pub enum ClassWeighting {
     PerRow,
 }
 
-/// What the prior does on masked classes. See SEMANTICS.md S7.
+/// What the prior does on masked classes. See [S7](crate::semantics#s7-masked-classes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Masked {
@@ -28,7 +28,7 @@ pub enum Masked {
     Renormalise,
 }
 
-/// Cross-entropy or KL divergence. See SEMANTICS.md S4.4.
+/// Cross-entropy or KL divergence. See [S4.4](crate::semantics#s44-form).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Form {

@@ -20,6 +20,14 @@
 //! # Ok::<(), xent::Error>(())
 //! ```
 //!
+//! Debug builds compile dependencies without optimisation, and the loss then takes 10 to 100 times
+//! as long. Two lines in the `Cargo.toml` of your workspace change that for the kernels alone:
+//!
+//! ```toml
+//! [profile.dev.package.xent]
+//! opt-level = 3
+//! ```
+//!
 //! A training step writes the gradient into a buffer that it reuses:
 //!
 //! ```
@@ -51,9 +59,11 @@
 //! - [`Error`] is the error of every call.
 //! - [`Instructions`] is the instruction set of the kernels. The best one that the processor
 //!   supports is selected at run time.
+//! - `examples/` has short programs: `training_step`, `padding` (and class weights),
+//!   `probabilities`, `upstream` (a gradient by row), `images`, `in_place`, `backend`.
 //! - [`rules`] is for backends, [`host`] for bindings; both are exempt from the stability promise.
 //!
-//! SEMANTICS.md in the repository defines every formula, denominator and NaN/∞ rule. A call
+//! The page [`semantics`] defines every formula, denominator and NaN/∞ rule. A call
 //! allocates O(N + K) per thread in addition to the caller's buffers. Results are bit-identical for
 //! any number of threads.
 
@@ -71,6 +81,8 @@ mod output;
 mod prior;
 mod reduction;
 pub mod rules;
+#[doc = include_str!("../SEMANTICS.md")]
+pub mod semantics {}
 mod targets;
 mod view;
 mod words;
@@ -89,3 +101,8 @@ pub use view::{Rows, RowsMut};
 
 #[doc(no_inline)]
 pub use half::{bf16, f16};
+
+// The README of the package is tested, too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -113,9 +113,9 @@ impl<'a, F> IntoIterator for &'a Reduced<F> {
 /// all others; logarithms are natural (nats).
 ///
 /// `loss = (1−ε)·nll + smoothing + z_loss`, minus `floor` in the KL form, if ε is the same in all
-/// rows. SEMANTICS.md S4 defines each of them. `nll`, `smoothing` and `floor` are reduced as the
-/// loss is. So is `z_loss`, except that a mean over class weights averages it over the kept rows
-/// (SEMANTICS.md S6).
+/// rows. [S4](crate::semantics#s4-the-loss-of-a-row) defines each of them. `nll`, `smoothing` and
+/// `floor` are reduced as the loss is. So is `z_loss`, except that a mean over class weights
+/// averages it over the kept rows ([S6](crate::semantics#s6-reduction)).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Output<F> {
@@ -129,19 +129,20 @@ pub struct Output<F> {
     /// The z-loss, λ·lse².
     pub z_loss: Reduced<F>,
     /// The lowest value that the cross-entropy can reach: the entropy of the smoothed target if
-    /// that sums to 1 (in general: SEMANTICS.md S4.3).
+    /// that sums to 1 (in general: [S4.3](crate::semantics#s43-the-entropy-floor)).
     pub floor: Reduced<F>,
     /// `ln Σ e^z`, `[N]`; 0 for ignored rows.
     pub lse: Vec<F>,
     /// The first class with the largest logit, `[N]`; −1 for ignored rows and for rows of NaN
-    /// (SEMANTICS.md S8). Empty unless asked for:
+    /// ([S8](crate::semantics#s8-non-finite-values)). Empty unless asked for:
     /// [`Batch::predictions`](crate::Batch::predictions).
     pub predicted: Vec<i64>,
     /// Which rows [`correct`](Self::correct) counts, `[N]`. Empty as `predicted` is.
     pub correct_rows: Vec<bool>,
     /// Kept rows whose largest logit (first index on ties) is the target's largest class.
     pub correct: usize,
-    /// The denominator of a mean (SEMANTICS.md S6), reported for every reduction.
+    /// The denominator of a mean ([S6](crate::semantics#s6-reduction)), reported for every
+    /// reduction.
     pub denominator: f64,
     /// The number of rows N, including ignored ones.
     pub rows: usize,

@@ -14,7 +14,7 @@ pub enum Reduction {
 }
 
 /// What [`Reduction::Mean`] divides by, unless the batch provides a number
-/// ([`Batch::denominator`](crate::Batch::denominator)). SEMANTICS.md S6.
+/// ([`Batch::denominator`](crate::Batch::denominator)). [S6](crate::semantics#s6-reduction).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Denominator {

@@ -1,9 +1,9 @@
 //! What the numbers show, in sentences.
 
-use xent_metrics::Estimate;
+use xent_metrics::{Estimate, NoOptimum};
 
 use super::comparison::{Comparison, ModelScores};
-use crate::report::Finding;
+use crate::report::{Finding, short};
 
 /// All findings, with one line per model.
 pub fn findings(comparison: &Comparison) -> Vec<Finding> {
@@ -57,10 +57,17 @@ fn temperature(model: &ModelScores) -> Option<String> {
     let Some(rows) = temperature.rows else {
         return Some(format!("It was set to {}.", temperature.value));
     };
-    if temperature.capped {
+    if let Some(why) = temperature.no_optimum {
+        let why = match why {
+            NoOptimum::Separable => {
+                "every label has the largest logit of its row, so the smaller it is, the better the NLL"
+            }
+            NoOptimum::WorseThanChance => {
+                "the labels' logits are on average no higher than the rest of their rows, which is worse than chance, so the larger it is, the better the NLL. The labels may be in another order than the rows"
+            }
+        };
         return Some(format!(
-            "The search ended at {:.2}, an end of its range, as it does if all labels have the largest logit; such a temperature says little.",
-            temperature.value
+            "No temperature is the best: {why}. The numbers after scaling are those at T = 1."
         ));
     }
     let means = if temperature.value > 1.0 {
@@ -70,14 +77,18 @@ fn temperature(model: &ModelScores) -> Option<String> {
     };
     let sample = if rows < model.scores.raw.rows {
         format!(
-            "{rows} rows, a sample, because more did not fit into the memory budget; --temperature {:.4} computes the numbers after scaling from all rows",
+            "{rows} rows, a sample, because files that are merged or cannot be read twice offer no more; --temperature {} computes the numbers after scaling from all rows. Accuracies are those of all rows",
             temperature.value
         )
     } else {
         "these rows themselves, so the numbers after scaling are slightly better than on other rows; --temperature takes one that was fitted elsewhere"
             .to_string()
     };
-    Some(format!("{:.3}, {means}. It was fitted to {sample}.", temperature.value))
+    let error = temperature
+        .error
+        .map(|error| format!(" (standard error {})", short(error)))
+        .unwrap_or_default();
+    Some(format!("{}{error}, {means}. It was fitted to {sample}.", short(temperature.value)))
 }
 
 fn training_epsilon(model: &ModelScores) -> Option<String> {

@@ -60,10 +60,12 @@ fn read(options: &EvalOptions) -> Result<Vec<Evaluated>> {
         bar.set_message(model.name.clone());
         let evaluation = pass::evaluate(
             &model.logits,
-            options.labels(&model.logits)?,
+            &options.labels(&model.logits)?,
             &|classes| options.settings(classes),
             options.threads,
             &bar,
+            // Evaluations that merge later have one temperature together.
+            options.partial.is_none(),
         )?;
         Ok(Evaluated { name: model.name, evaluation })
     });

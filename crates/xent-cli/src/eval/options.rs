@@ -72,8 +72,8 @@ pub struct EvalOptions {
 
 // clap wraps it to the terminal's width.
 const AFTER_HELP: &str = "\
-Files are read once, one block at a time, so they may be larger than memory. Bins of equal mass and AURC are exact up to 524288 different confidences. The temperature and the numbers after scaling are \
-exact up to 33554432 logits; beyond that they come from a sample of rows, which the report mentions. --temperature T needs no sample.
+Files are read one block at a time, so they may be larger than memory. Bins of equal mass and AURC are exact up to 524288 different confidences. Beyond 33554432 logits the files are read a few times \
+more to fit the temperature; with --merge, or if a file is a pipe, the temperature and the numbers after scaling come from a sample of the rows then, which the report mentions. --temperature T needs neither.
 
 On a cluster: xent eval --logits a.npy --targets ya.npy --partial a.json for each shard, then xent eval --merge *.json. The files must have the same names as in a run over all of them.";
 

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::files::write_whole_with;
 
 /// Changes whenever an older program could not read the file or would misread it.
-const FORMAT: &str = "xent evaluation 1";
+const FORMAT: &str = "xent evaluation 2";
 
 /// A model and its evaluation on some rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,10 +1,13 @@
-//! One pass over a data set, on several threads.
+//! Passes over a data set, on several threads.
 
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::ProgressBar;
 use xent_arrays::{Floats, Place};
-use xent_metrics::{Evaluation, LabelledRows, Logits, Sample, Settings, Tallies};
+use xent_metrics::{
+    Evaluation, LabelledRows, Logits, Reader, Sample, SecondPass, Settings, Slopes, Tallies,
+    TemperatureSearch,
+};
 
 use super::feed::{Feed, Piece};
 use crate::args::cores;
@@ -16,82 +19,217 @@ const MOST_THREADS: usize = 8;
 const MOST_CLASSES: usize = 1 << 20;
 
 /// Evaluates all rows. Each thread takes the next block when it is free; because sums are exact and
-/// the sampled rows depend on their names alone, the result has the same bits whichever thread took
-/// which block.
+/// the sampled rows depend on their contents alone, the result has the same bits whichever thread
+/// took which block.
+///
+/// If the rows are too many to be kept for the temperature, the files are read again for it.
 ///
 /// # Errors
 /// The first error by order of the rows.
 pub fn evaluate(
     logits: &[Place],
-    labels: Vec<Place>,
+    labels: &[Place],
     settings: &dyn Fn(usize) -> Settings,
     threads: Option<usize>,
     bar: &ProgressBar,
+    again: bool,
 ) -> Result<Evaluation> {
-    let feed = Feed::open(logits.to_vec(), labels)?;
+    let pass = Pass { logits, labels, threads, bar };
+    let feed = pass.open()?;
     let settings = settings(feed.classes());
-    let threads = threads
-        .unwrap_or_else(|| cores().min(MOST_THREADS))
-        .clamp(1, (MOST_CLASSES / settings.classes).max(2));
-    bar.set_length(feed.bytes());
     let sample = Mutex::new(Sample::new(settings.classes, settings.sample_logits));
-    let feed = Mutex::new(feed);
-    let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
-    let fail = |number: usize, error: Error| {
-        let mut first = lock(&failure);
-        if first.as_ref().is_none_or(|(other, _)| number < *other) {
-            *first = Some((number, error));
+    let each = pass.run(
+        feed,
+        &|| (Tallies::new(settings.clone()), Vec::new()),
+        &|(tallies, evaluated), rows| {
+            evaluated.clear();
+            tallies.add(rows, evaluated).map_err(Error::input)?;
+            lock(&sample).offer(rows, evaluated);
+            Ok(())
+        },
+    )?;
+    let mut each = each.into_iter().map(|(tallies, _)| tallies);
+    let mut tallies = each.next().unwrap_or_else(|| Tallies::new(settings));
+    each.for_each(|other| tallies.merge(&other));
+    let sample = sample.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut evaluation = Evaluation::from_parts(tallies, sample);
+    let files = || logits.iter().chain(labels).map(|place| &place.file);
+    if again && evaluation.is_sampled() && files().all(|file| file.is_file()) {
+        fit(&pass, &mut evaluation)?;
+    }
+    Ok(evaluation)
+}
+
+/// Fits the temperature to all rows and computes the numbers at it, in further passes. The search
+/// starts at the temperature of the sampled rows, so that a few steps are enough.
+fn fit(pass: &Pass<'_>, evaluation: &mut Evaluation) -> Result<()> {
+    let settings = evaluation.settings().clone();
+    let message = pass.bar.message();
+    let mut passes = 1;
+    let mut again = || {
+        passes += 1;
+        pass.bar.reset();
+        pass.bar.set_message(format!("{message}, pass {passes} for the temperature"));
+        pass.open()
+    };
+    let Some(sampled) = evaluation.sampled_temperature() else { return Ok(()) };
+    let mut search = TemperatureSearch::from(sampled.value);
+    let temperature = loop {
+        let temperature = search.temperature();
+        let slopes = pass.run(
+            again()?,
+            &|| (Slopes::new(temperature), Reader::default()),
+            &|(slopes, reader), rows| {
+                slopes.add_rows(reader, rows, &settings);
+                Ok(())
+            },
+        )?;
+        let mut all = Slopes::new(temperature);
+        slopes.iter().for_each(|(slopes, _)| all.merge(slopes));
+        if let Some(found) = search.step(&all) {
+            break found;
         }
     };
-    let names: Vec<String> = logits.iter().map(Place::to_string).collect();
-    let work = || {
-        let mut tallies = Tallies::new(settings.clone());
-        let mut evaluated = Vec::new();
-        loop {
-            let piece = match lock(&feed).next() {
-                _ if lock(&failure).is_some() => break,
-                Ok(Some(piece)) => piece,
-                Ok(None) => break,
-                Err(error) => {
-                    fail(usize::MAX, error);
+    let empty = || SecondPass::new(settings.clone(), temperature.value);
+    let each = pass.run(again()?, &empty, &|second, rows| {
+        second.add(rows);
+        Ok(())
+    })?;
+    let mut second = empty();
+    each.iter().for_each(|other| second.merge(other));
+    evaluation
+        .set_fitted(temperature, second)
+        .map_err(|error| Error::input(format!("{}: {error}", pass.logits[0])))
+}
+
+/// What every pass over the same rows has in common.
+struct Pass<'a> {
+    logits: &'a [Place],
+    labels: &'a [Place],
+    threads: Option<usize>,
+    bar: &'a ProgressBar,
+}
+
+impl Pass<'_> {
+    fn open(&self) -> Result<Feed> {
+        Feed::open(self.logits.to_vec(), self.labels.to_vec())
+    }
+
+    /// Shows all rows to `add`, with a state of each thread; returns the states.
+    fn run<S: Send>(
+        &self,
+        feed: Feed,
+        state: &(dyn Fn() -> S + Sync),
+        add: &(dyn Fn(&mut S, &LabelledRows<'_>) -> Result<()> + Sync),
+    ) -> Result<Vec<S>> {
+        let threads = self
+            .threads
+            .unwrap_or_else(|| cores().min(MOST_THREADS))
+            .clamp(1, (MOST_CLASSES / feed.classes()).max(2));
+        self.bar.set_length(feed.bytes());
+        let feed = Mutex::new(feed);
+        let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+        let fail = |number: usize, error: Error| {
+            let mut first = lock(&failure);
+            if first.as_ref().is_none_or(|(other, _)| number < *other) {
+                *first = Some((number, error));
+            }
+        };
+        let names: Vec<String> = self.logits.iter().map(Place::to_string).collect();
+        let work = || {
+            let mut state = state();
+            loop {
+                let piece = match lock(&feed).next() {
+                    _ if lock(&failure).is_some() => break,
+                    Ok(Some(piece)) => piece,
+                    Ok(None) => break,
+                    Err(error) => {
+                        fail(usize::MAX, error);
+                        break;
+                    }
+                };
+                let Piece { number, source, first, block, labels, bytes } = piece;
+                let floats = block.floats.decode();
+                let logits = match &floats {
+                    Floats::F64(values) => Logits::F64(values),
+                    Floats::F32(values) => Logits::F32(values),
+                    // `decode` leaves none.
+                    Floats::Encoded(..) => Logits::F32(&[]),
+                };
+                let rows = LabelledRows { source: &names[source], first, logits, labels: &labels };
+                if let Err(error) = add(&mut state, &rows) {
+                    fail(number, error);
                     break;
                 }
-            };
-            let Piece { number, source, first, block, labels, bytes } = piece;
-            let floats = block.floats.decode();
-            let logits = match &floats {
-                Floats::F64(values) => Logits::F64(values),
-                Floats::F32(values) => Logits::F32(values),
-                // `decode` leaves none.
-                Floats::Encoded(..) => Logits::F32(&[]),
-            };
-            let rows = LabelledRows { source: &names[source], first, logits, labels: &labels };
-            evaluated.clear();
-            if let Err(error) = tallies.add(&rows, &mut evaluated) {
-                fail(number, Error::input(error));
-                break;
+                self.bar.inc(bytes);
             }
-            lock(&sample).offer_rows(&rows, &evaluated);
-            bar.inc(bytes);
+            state
+        };
+        let each: Vec<S> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
+        });
+        if let Some((_, error)) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
         }
-        tallies
-    };
-    let each: Vec<Tallies> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
-    });
-    if let Some((_, error)) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
+        if each.len() < threads {
+            return Err(Error::failed("a thread ended early"));
+        }
+        Ok(each)
     }
-    if each.len() < threads {
-        return Err(Error::failed("a thread ended early"));
-    }
-    let mut each = each.into_iter();
-    let mut tallies = each.next().unwrap_or_else(|| Tallies::new(settings.clone()));
-    each.for_each(|other| tallies.merge(&other));
-    Ok(Evaluation::from_parts(tallies, sample.into_inner().unwrap_or_else(PoisonError::into_inner)))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 300 rows of 5 logits with their labels.
+    fn write(folder: &std::path::Path, name: &str) -> Vec<Place> {
+        let row = |i: usize| {
+            let right = |k: usize| f64::from(u8::from(k == (i * 7) % 5 && i % 3 > 0));
+            let logit = |k: usize| ((i * 31 + k * 17) % 29) as f64 / 9.0 + right(k);
+            let logits: Vec<String> = (0..5).map(|k| logit(k).to_string()).collect();
+            format!("{},{}\n", logits.join(","), (i * 7) % 5)
+        };
+        let text = "a,b,c,d,e,label\n".to_string() + &(0..300).map(row).collect::<String>();
+        std::fs::write(folder.join(name), text).unwrap();
+        vec![Place { file: folder.join(name), name: None }]
+    }
+
+    fn scores(logits: &[Place], kept: usize, again: bool) -> xent_metrics::Scores {
+        let labels = [Place { file: logits[0].file.clone(), name: Some("label".into()) }];
+        let settings = |classes| Settings { sample_logits: kept, ..Settings::new(classes) };
+        let bar = ProgressBar::hidden();
+        evaluate(logits, &labels, &settings, Some(2), &bar, again).unwrap().scores()
+    }
+
+    #[test]
+    fn rows_beyond_the_budget_are_read_again_and_have_the_same_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (write(folder.path(), "one.csv"), write(folder.path(), "other.csv"));
+        let (all, again) = (scores(&one, 1 << 20, true), scores(&one, 200, true));
+        let (a, b) = (all.temperature.unwrap(), again.temperature.unwrap());
+        assert_eq!((a.rows, b.rows), (Some(300), Some(300)));
+        assert!((a.value / b.value - 1.0).abs() < 1e-10, "{a:?} {b:?}");
+        let (all, again) = (all.scaled.unwrap(), again.scaled.unwrap());
+        let same = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} {b}");
+        same(all.nll.value, again.nll.value);
+        same(all.ece.value, again.ece.value);
+        same(all.ece_classwise.value, again.ece_classwise.value);
+        assert_eq!(all.accuracy, again.accuracy);
+
+        // What cannot be read again is sampled: by the rows' contents, not by their file's name.
+        let sampled = scores(&one, 200, false);
+        let renamed = scores(&other, 200, false);
+        assert_eq!(sampled.temperature.unwrap().rows, Some(40));
+        assert!(sampled.temperature.unwrap().error.unwrap() > b.error.unwrap());
+        assert_eq!(sampled.temperature, renamed.temperature);
+        let (a, b) = (sampled.scaled.unwrap(), renamed.scaled.unwrap());
+        assert_eq!((a.nll, a.ece, a.aurc), (b.nll, b.ece, b.aurc));
+        assert_eq!((a.accuracy, a.top5), (sampled.raw.accuracy, sampled.raw.top5));
+    }
 }

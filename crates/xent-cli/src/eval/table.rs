@@ -1,9 +1,9 @@
 //! The tables of a report.
 
-use xent_metrics::{Estimate, Scored};
+use xent_metrics::{Estimate, NoOptimum, Scored};
 
 use super::comparison::{Comparison, ModelScores};
-use crate::report::{Cell, Group, Table};
+use crate::report::{Cell, Group, Table, short};
 
 /// The most classes and mistakes that are shown; report.json has all classes.
 const SHOWN: usize = 20;
@@ -60,11 +60,11 @@ pub fn table(comparison: &Comparison) -> Table {
     };
     let temperature = |model: &ModelScores| {
         let temperature = model.scores.temperature?;
-        Some(Cell::text(format!(
-            "{:.4}{}",
-            temperature.value,
-            if temperature.capped { ", end of range" } else { "" }
-        )))
+        Some(match temperature.no_optimum {
+            None => Cell::text(short(temperature.value)),
+            Some(NoOptimum::Separable) => Cell::text("none: separable"),
+            Some(NoOptimum::WorseThanChance) => Cell::text("none: worse than chance"),
+        })
     };
     let sampled = |model: &ModelScores| {
         let fitted = model.scores.temperature?.rows?;

@@ -12,5 +12,5 @@ pub use chart::{Axis, Chart, Ink, Mark, RAW_AND_SCALED, Stroke, key, small_multi
 pub use finding::Finding;
 pub use page::{Report, Section, how_it_was_made};
 pub use reliability::reliability_chart;
-pub use table::{Cell, Group, Table, grid};
+pub use table::{Cell, Group, Table, grid, short};
 pub use versions::Versions;

@@ -55,6 +55,19 @@ impl Cell {
     }
 }
 
+/// A number of any size, to four digits.
+pub fn short(value: f64) -> String {
+    let magnitude = value.abs().log10().floor();
+    let text = if (-5.0..6.0).contains(&magnitude) {
+        format!("{value:.*}", (3.0 - magnitude).max(0.0) as usize)
+    } else if value == 0.0 {
+        "0".to_string()
+    } else {
+        format!("{value:.3e}")
+    };
+    text.replace('-', "−")
+}
+
 impl Table {
     /// For a terminal of this width: as many of the table's columns side by side as fit, the others
     /// below.

@@ -1,5 +1,7 @@
 //! What a run shows and what it does not, in sentences built from its numbers.
 
+use xent_metrics::NoOptimum;
+
 use super::measure::Measure;
 use super::run::{Probabilities, Run};
 use super::summary::{Arm, Summary};
@@ -181,12 +183,18 @@ fn temperature(summary: &Summary) -> Option<String> {
         summary.rows.validation,
         parts.join("; ")
     );
-    let capped: usize = summary.arms.iter().map(Arm::capped).sum();
-    if capped > 0 {
-        text.push_str(&format!(
-            " In {capped} of {} runs it ended at an end of the search range (0.05 to 20), as it does if all validation rows are right; such a temperature says little.",
-            summary.arms.iter().map(|arm| arm.runs.len()).sum::<usize>()
-        ));
+    let runs = || summary.arms.iter().flat_map(|arm| &arm.runs);
+    let all = runs().count();
+    for (why, means) in [
+        (NoOptimum::Separable, "all validation rows are right, so the smaller, the better"),
+        (NoOptimum::WorseThanChance, "the network is worse than chance, so the larger, the better"),
+    ] {
+        let without = runs().filter(|run| run.temperature.no_optimum == Some(why)).count();
+        if without > 0 {
+            text.push_str(&format!(
+                " In {without} of {all} runs no temperature is the best ({means}); there it is 1."
+            ));
+        }
     }
     Some(text)
 }

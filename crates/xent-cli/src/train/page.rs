@@ -35,7 +35,7 @@ fn table(summary: &Summary) -> Table {
         title: title.to_string(),
         rows: rows.into_iter().flatten().collect(),
     };
-    let capped = summary.arms.iter().any(|arm| arm.capped() > 0);
+    let some_without = summary.arms.iter().any(|arm| arm.without_temperature() > 0);
     Table {
         caption: match summary.experiment.seeds {
             1 => "One seed. NLL, KL and loss in nats.".to_string(),
@@ -62,9 +62,13 @@ fn table(summary: &Summary) -> Table {
                 "Test, after temperature",
                 vec![
                     measured(Measure::Temperature),
-                    if capped {
-                        derived("at end of range", |arm| {
-                            Cell::text(format!("{} of {}", arm.capped(), arm.runs.len()))
+                    if some_without {
+                        derived("  no optimum, left at 1", |arm| {
+                            Cell::text(format!(
+                                "{} of {}",
+                                arm.without_temperature(),
+                                arm.runs.len()
+                            ))
                         })
                     } else {
                         None

@@ -113,9 +113,9 @@ impl Arm {
         pooled
     }
 
-    /// On how many seeds the temperature ended at an end of its range.
-    pub fn capped(&self) -> usize {
-        self.runs.iter().filter(|run| run.temperature.capped).count()
+    /// On how many seeds no temperature fits the validation part best, so that it stayed at 1.
+    pub fn without_temperature(&self) -> usize {
+        self.runs.iter().filter(|run| run.temperature.no_optimum.is_some()).count()
     }
 
     /// As JSON: every measure with its value for each seed, curves, bins.
@@ -128,7 +128,7 @@ impl Arm {
             "epsilon": self.epsilon,
             "optimum": self.optimum,
             "measures": measures,
-            "temperature_at_end_of_range": self.capped(),
+            "runs_without_temperature": self.without_temperature(),
             "curves": self.runs.iter().map(|run| json!({"seed": run.seed, "points": run.curve})).collect::<Vec<_>>(),
             "reliability": self.reliability(|run| &run.raw.reliability),
             "reliability_after_temperature": self.reliability(|run| &run.scaled.reliability),

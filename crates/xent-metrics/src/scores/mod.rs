@@ -13,7 +13,7 @@ use crate::evaluation::Evaluation;
 use crate::json::{Extended, extended};
 use crate::mistakes::Mistake;
 use crate::tally::{TOP, Tally};
-use crate::temperature::{Temperature, fit_temperature};
+use crate::temperature::Temperature;
 use resample::Resampled;
 
 /// A metric with what to compare it with.
@@ -128,7 +128,7 @@ pub struct Scores {
     /// The temperature; none if there are no rows to fit it to.
     pub temperature: Option<Temperature>,
     /// At the temperature: of all rows if it was known beforehand, otherwise of those that it was
-    /// fitted to.
+    /// fitted to. Accuracies are always of all rows, because no temperature changes them.
     pub scaled: Option<Scored>,
 }
 
@@ -137,23 +137,30 @@ impl Evaluation {
     /// evaluation always has the same numbers.
     pub fn scores(&self) -> Scores {
         let tallies = &self.tallies;
-        let (temperature, scaled) = match (tallies.settings.temperature, &tallies.scaled) {
+        let (temperature, mut scaled) = match (tallies.settings.temperature, &tallies.scaled) {
             (Some(value), Some(scaled)) => (Some(Temperature::known(value)), Some(scaled.scored())),
-            _ => {
-                let temperature =
-                    fit_temperature(self.sample.len(), &|place| self.sample.row(place));
-                let scaled = temperature.map(|temperature| {
-                    self.sample.tally(temperature.value, tallies.settings.binning).scored()
-                });
-                (temperature, scaled)
-            }
+            _ => match &self.fitted {
+                Some((temperature, tally)) => (Some(*temperature), Some(tally.scored())),
+                None => {
+                    let temperature = self.sampled_temperature();
+                    let scaled = temperature.map(|temperature| {
+                        self.sample.tally(temperature.value, tallies.settings.binning).scored()
+                    });
+                    (temperature, scaled)
+                }
+            },
         };
+        let raw = tallies.raw.scored();
+        // A temperature changes no order of logits, so these are known of all rows.
+        if let Some(scaled) = &mut scaled {
+            (scaled.accuracy, scaled.top5) = (raw.accuracy, raw.top5);
+        }
         Scores {
             classes: tallies.settings.classes,
             ignored: tallies.ignored,
             not_finite: tallies.not_finite,
             first_not_finite: tallies.first_not_finite.clone(),
-            raw: tallies.raw.scored(),
+            raw,
             temperature,
             scaled,
         }

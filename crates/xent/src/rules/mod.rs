@@ -7,7 +7,7 @@
 //! target, and its gradient is `α·p − γ·v − τ·t − Σ β_j δ_j`. So a backend computes [`RowStats`],
 //! calls [`Plan::fold`] for the coefficients, and forms the gradient by one formula
 //! ([`RowGradient`]). It never handles ε, a prior, a weight, a reduction or a label convention.
-//! SEMANTICS.md S13 states the formulas.
+//! [S13](crate::semantics#s13-the-closed-form) states the formulas.
 //!
 //! ```text
 //! ClassTable::new(criterion, K)          what the criterion means for each class: four numbers, and the prior's v
@@ -28,7 +28,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | z, m, p | transformed logits (SEMANTICS.md S1), their maximum, softmax(z) |
+//! | z, m, p | transformed logits ([S1]), their maximum, softmax(z) |
 //! | t, u, y | a row's target before smoothing, the prior, and `y = (1−ε)·t + ε·U(t)` |
 //! | v | the part of the prior that rows share, before class weights: 1 on every class for a uniform prior |
 //! | hot class | a class that the target names: there the target, and a correction of the prior, put mass |
@@ -37,6 +37,8 @@
 //! | S | Σ v_k (m − z_k), with v after class weights: the shifted sum of a [`Functional`] |
 //! | W, Y | the class weight of a whole row; the mass Σ y' of its weighted, smoothed target |
 //! | α, β, γ, τ | coefficients on p, on the hot classes, on v and on a dense target: [`Coefficients`] |
+//!
+//! [S1]: crate::semantics#s1-the-transformed-logits
 
 mod check;
 mod check_rows;

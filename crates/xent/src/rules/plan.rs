@@ -88,7 +88,7 @@ impl<'a> Plan<'a> {
         self.labels.probabilities()
     }
 
-    /// The transformation of the logits (SEMANTICS.md S1).
+    /// The transformation of the logits ([S1](crate::semantics#s1-the-transformed-logits)).
     pub fn transform(&self) -> Transform {
         let config = self.table.config();
         Transform { temperature: config.temperature, softcap: config.softcap }

@@ -51,7 +51,8 @@ pub enum TargetKind {
     Probabilities,
 }
 
-/// What a criterion means for each of K classes. See SEMANTICS.md S3, S4.2 and S13.
+/// What a criterion means for each of K classes. See [S3](crate::semantics#s3-smoothing), S4.2 and
+/// S13.
 ///
 /// A row with shares s_j on the classes c_j, smoothing ε and row weight r has
 ///
@@ -251,7 +252,8 @@ impl<'c> ClassTable<'c> {
     }
 
     /// The number of classes over which a prior over the wrong classes spreads its mass, for a true
-    /// class that is itself `excluded` or not. 0 means nowhere to go (SEMANTICS.md S3.6).
+    /// class that is itself `excluded` or not. 0 means nowhere to go
+    /// ([S3.6](crate::semantics#s3-smoothing)).
     pub fn spreads_over(&self, excluded: bool) -> usize {
         let open = self.classes - self.excluded.len();
         if excluded { open } else { open.saturating_sub(1) }

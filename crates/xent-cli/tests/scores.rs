@@ -1,0 +1,153 @@
+//! The numbers of `xent eval` against numbers computed here from their definitions.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// A data set, and what is computed from it by the book.
+struct Data {
+    logits: Vec<Vec<f64>>,
+    labels: Vec<usize>,
+}
+
+impl Data {
+    /// Rows of `classes` logits between −2 and 2; every third label has the largest logit.
+    fn new(rows: usize, classes: usize) -> Self {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) as f64 / f64::from(1u32 << 31)
+        };
+        let logits: Vec<Vec<f64>> =
+            (0..rows).map(|_| (0..classes).map(|_| 4.0 * next() - 2.0).collect()).collect();
+        let label = |(row, z): (usize, &Vec<f64>)| {
+            let largest = (0..classes).max_by(|a, b| z[*a].total_cmp(&z[*b])).unwrap();
+            if row % 3 == 0 { largest } else { (next() * classes as f64) as usize }
+        };
+        let labels = logits.iter().enumerate().map(label).collect();
+        Self { logits, labels }
+    }
+
+    fn map(&self, f: impl Fn(f64) -> f64) -> Self {
+        let logits = self.logits.iter().map(|row| row.iter().map(|z| f(*z)).collect()).collect();
+        Self { logits, labels: self.labels.clone() }
+    }
+
+    fn probabilities(&self, temperature: f64) -> Vec<Vec<f64>> {
+        let softmax = |row: &Vec<f64>| {
+            let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let e: Vec<f64> = row.iter().map(|z| ((z - max) / temperature).exp()).collect();
+            let sum: f64 = e.iter().sum();
+            e.iter().map(|e| e / sum).collect()
+        };
+        self.logits.iter().map(softmax).collect()
+    }
+
+    fn nll(&self, temperature: f64) -> f64 {
+        let p = self.probabilities(temperature);
+        p.iter().zip(&self.labels).map(|(p, label)| -p[*label].ln()).sum::<f64>() / p.len() as f64
+    }
+
+    /// By golden-section search in ln T.
+    fn best_temperature(&self) -> f64 {
+        let (mut low, mut high) = (-20f64, 20f64);
+        while high - low > 1e-9 {
+            let (a, b) = (low + 0.381966 * (high - low), low + 0.618034 * (high - low));
+            if self.nll(a.exp()) < self.nll(b.exp()) { high = b } else { low = a }
+        }
+        low.exp()
+    }
+
+    /// Writes `name`, with a column `label`.
+    fn write(&self, folder: &Path, name: &str) {
+        let classes = self.logits[0].len();
+        let header: Vec<String> = (0..classes).map(|k| format!("class_{k}")).collect();
+        let mut text = header.join(",") + ",label\n";
+        for (row, label) in self.logits.iter().zip(&self.labels) {
+            row.iter().for_each(|z| text.push_str(&format!("{z:e},")));
+            text.push_str(&format!("{label}\n"));
+        }
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+}
+
+/// Runs `xent eval` and returns what it prints and its JSON.
+fn eval(folder: &Path, arguments: &[&str]) -> (String, Value) {
+    let run = |more: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_xent"))
+            .arg("eval")
+            .args(arguments)
+            .args(more)
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Sentences in one line each, whatever the width.
+    let words = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    (words(run(&[])), serde_json::from_str(&run(&["--json"])).unwrap())
+}
+
+/// `xent eval` of one model in a file with labels.
+fn eval_data(data: &Data, more: &[&str]) -> (String, Value) {
+    let folder = tempfile::tempdir().unwrap();
+    data.write(folder.path(), "z.csv");
+    let arguments = [&["--logits=z.csv", "--targets=z.csv:label"], more].concat();
+    let (text, mut report) = eval(folder.path(), &arguments);
+    (text, report["models"][0].take())
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap()
+}
+
+#[test]
+fn the_temperature_is_where_the_optimum_is() {
+    let data = Data::new(200, 4);
+    // As the cosines of a contrastive model, and as logits that were multiplied before.
+    for scale in [0.001, 0.01, 1.0, 100.0, 1e4] {
+        let scaled = data.map(|z| z * scale);
+        let (_, model) = eval_data(&scaled, &[]);
+        let (found, expected) = (number(&model["temperature"]["value"]), scaled.best_temperature());
+        assert!((found / expected - 1.0).abs() < 1e-6, "{scale}: {found} {expected}");
+        let nll = number(&model["scaled"]["nll"]["value"]);
+        assert!((nll / scaled.nll(found) - 1.0).abs() < 1e-9, "{scale}: {nll}");
+    }
+}
+
+#[test]
+fn where_no_temperature_is_best_the_report_says_why() {
+    let mut data = Data::new(60, 3);
+    let largest = |row: &Vec<f64>, sign: f64| {
+        (0..3).max_by(|a, b| (sign * row[*a]).total_cmp(&(sign * row[*b]))).unwrap()
+    };
+    for (sign, reason, says) in [
+        (1.0, "separable", "every label has the largest logit of its row"),
+        (-1.0, "worse_than_chance", "which is worse than chance"),
+    ] {
+        data.labels = data.logits.iter().map(|row| largest(row, sign)).collect();
+        let (text, model) = eval_data(&data, &[]);
+        assert_eq!(model["temperature"]["no_optimum"], reason);
+        assert!(text.contains(says) && text.contains("those at T = 1"), "{text}");
+        assert_eq!(model["scaled"]["nll"], model["raw"]["nll"]);
+    }
+}
+
+#[test]
+fn ties_stay_ties_at_every_temperature() {
+    // The same two differences at many offsets: one confidence, half of the rows are right.
+    let logits = (0..40).map(|row| vec![f64::from(row) + 1.0, f64::from(row)]).collect();
+    let data = Data { logits, labels: (0..40).map(|row| row % 2).collect() };
+    for temperature in ["0.3", "0.7", "1", "1.1", "1.2", "1.3", "3"] {
+        let (_, model) = eval_data(&data, &[&format!("--temperature={temperature}")]);
+        let t: f64 = temperature.parse().unwrap();
+        let scaled = &model["scaled"];
+        assert_eq!(scaled["aurc"]["value"], 0.5, "{t}");
+        let gap = 1.0 / (1.0 + (-1.0 / t).exp()) - 0.5;
+        let error = number(&scaled["ece_equal_mass"]["value"]);
+        assert!((error - gap).abs() < 1e-12, "{t}: {error}, expected {gap}");
+    }
+}
