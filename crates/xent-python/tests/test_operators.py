@@ -1,6 +1,7 @@
 """The engine under torch.compile and torch.export: all options, and nothing computed or copied twice."""
 
 import shutil
+import weakref
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.testing import assert_close
 from cases import FLOATS, xent_case
 from xent import options as xent_options
 from xent.errors import InvalidIndex, InvalidValue
-from xent.torch import Stats, _autograd, _operators
+from xent.torch import Stats, _autograd, _memory, _operators
 from xent.torch.functional import cross_entropy
 
 BACKENDS = [
@@ -135,6 +136,24 @@ def test_a_gradient_that_nobody_asks_for_is_released(backend):
         function(X.clone().requires_grad_())
     function(X)
     assert len(_operators._gradients) == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_memory_of_gradients_is_used_again(backend, monkeypatch):
+    monkeypatch.setattr(_memory, "_LARGE", 0)
+    monkeypatch.setattr(_memory, "_kept", [])
+    function = compiled(lambda x: cross_entropy(x, Y), backend=backend)
+    x = X.clone().requires_grad_()
+    function(x).backward()
+    first = weakref.ref(_memory._kept[0])
+    for _ in range(2):
+        x.grad = None
+        function(x).backward()
+        assert _memory._kept[0] is first()
+    kept = x.grad
+    x.grad = None
+    function(x).backward()
+    assert _memory._kept[0] is not first() and kept.data_ptr() != x.grad.data_ptr()
 
 
 def test_steps_that_overlap():

@@ -1,4 +1,4 @@
-"""The loss by PyTorch's operations, with a gradient of its own: on any device, or compiled.
+"""The loss by PyTorch's operations, with a gradient of its own: on any device.
 
 :mod:`._tensors` leaves the gradient to autograd, which keeps every intermediate result of the
 logits' size and reads it again. Here one autograd function keeps the logits and a few numbers per
