@@ -151,3 +151,45 @@ fn ties_stay_ties_at_every_temperature() {
         assert!((error - gap).abs() < 1e-12, "{t}: {error}, expected {gap}");
     }
 }
+
+#[test]
+fn any_number_of_bins() {
+    let data = Data::new(150, 4);
+    let p = data.probabilities(1.0);
+    for bins in [1usize, 7, 30, 1000] {
+        let mut sums = vec![0.0; bins];
+        for (p, label) in p.iter().zip(&data.labels) {
+            let top = (0..4).max_by(|a, b| p[*a].total_cmp(&p[*b])).unwrap();
+            let bin = ((p[top] * bins as f64).ceil() as usize).max(1) - 1;
+            sums[bin] += f64::from(u8::from(top == *label)) - p[top];
+        }
+        let expected = sums.iter().map(|sum| sum.abs()).sum::<f64>() / p.len() as f64;
+        let (_, model) = eval_data(&data, &[&format!("--bins={bins}")]);
+        let found = number(&model["raw"]["ece"]["value"]);
+        assert!((found - expected).abs() < 1e-12, "{bins}: {found} {expected}");
+        assert_eq!(model["raw"]["reliability"]["bins"].as_array().unwrap().len(), bins);
+    }
+}
+
+#[test]
+fn many_classes_make_a_small_report_and_all_of_them_a_file() {
+    let data = Data::new(3, 20_000);
+    let folder = tempfile::tempdir().unwrap();
+    data.write(folder.path(), "z.csv");
+    let arguments =
+        ["--logits=z.csv", "--targets=z.csv:label", "--per-class=classes.csv", "--out=out"];
+    let (_, report) = eval(folder.path(), &arguments);
+    let written = std::fs::metadata(folder.path().join("out/report.json")).unwrap().len();
+    assert!(written < 1 << 20, "{written}");
+    let classes = report["models"][0]["raw"]["classes"].as_array().unwrap();
+    assert_eq!(classes.len(), 1000);
+    for label in &data.labels {
+        assert!(
+            classes.iter().any(|class| class["class"] == *label && number(&class["rows"]) > 0.0)
+        );
+    }
+    let table = std::fs::read_to_string(folder.path().join("classes.csv")).unwrap();
+    assert_eq!(table.lines().count(), 20_001);
+    let missed = data.labels[1];
+    assert!(table.lines().nth(missed + 1).unwrap().starts_with(&format!("z.csv,{missed},1,0,0,,")));
+}

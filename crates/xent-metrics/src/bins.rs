@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The number of equal-width bins.
+/// The number of bins, unless another is asked for.
 pub const BINS: usize = 15;
 
 /// The bin to which a confidence on an edge belongs.
@@ -44,6 +44,23 @@ impl Binning {
     /// The number of bins, the additional one included.
     pub fn slots(self, bins: usize) -> usize {
         bins + usize::from(self == Self::Torchmetrics)
+    }
+}
+
+/// Bins of equal width: how many, and where their edges belong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bins {
+    pub edges: Binning,
+    pub count: usize,
+}
+
+impl Bins {
+    pub fn bin_of(self, confidence: f64) -> usize {
+        self.edges.bin_of(confidence, self.count)
+    }
+
+    pub fn slots(self) -> usize {
+        self.edges.slots(self.count)
     }
 }
 

@@ -13,26 +13,25 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bins::{BINS, Bin, Binning, ShareSum};
+use crate::bins::{Bin, Bins, ShareSum};
 use crate::packed;
 use crate::row::{Reader, Row};
 use crate::sum::ExactSum;
 
 /// The number of rows over which an f64 sums multiples of 2^−40 exactly.
 const EXACT_ROWS: u32 = 1 << 13;
-/// The number of bins above the first, including torchmetrics' additional one.
-const UPPER: usize = BINS;
 
 /// Counts for each class, and its probabilities in all rows by equal-width bins.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(into = "Packed", try_from = "Packed")]
 pub struct Classes {
-    binning: Binning,
+    binning: Bins,
     rows: u64,
     counts: Vec<Counts>,
     /// For each class, Σ p in the first bin, and how many of its own rows are there.
     first: Vec<(ShareSum, u64)>,
-    upper: Vec<Option<Box<[Bin; UPPER]>>>,
+    /// The other bins, as many as there are in all: torchmetrics has one more.
+    upper: Vec<Option<Box<[Bin]>>>,
     /// For each class, Σ p over the last rows.
     fresh: Vec<f64>,
     fresh_rows: u32,
@@ -47,13 +46,14 @@ pub struct Counts {
     pub correct: u64,
     /// Rows predicted so.
     pub predicted: u64,
-    /// −ln p of the label, over the rows with this label.
-    pub nll: ExactSum,
+    /// −ln p of the label, over the rows with this label, if there are any: of a million classes
+    /// most may have none.
+    pub nll: Option<Box<ExactSum>>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Packed {
-    binning: Binning,
+    binning: Bins,
     rows: u64,
     #[serde(with = "packed")]
     class_rows: Vec<u64>,
@@ -61,12 +61,13 @@ struct Packed {
     class_correct: Vec<u64>,
     #[serde(with = "packed")]
     class_predicted: Vec<u64>,
+    /// Of the classes with rows, in order.
     class_nll: Vec<ExactSum>,
     #[serde(with = "packed")]
     first_shares: Vec<u128>,
     #[serde(with = "packed")]
     first_correct: Vec<u64>,
-    /// class·UPPER + bin.
+    /// class·bins + bin.
     #[serde(with = "packed")]
     upper: Vec<u64>,
     #[serde(with = "packed")]
@@ -78,7 +79,7 @@ struct Packed {
 }
 
 impl Classes {
-    pub(crate) fn new(classes: usize, binning: Binning) -> Self {
+    pub(crate) fn new(classes: usize, binning: Bins) -> Self {
         Self {
             binning,
             rows: 0,
@@ -100,11 +101,11 @@ impl Classes {
         let counts = &mut self.counts[label];
         counts.rows += 1;
         counts.correct += u64::from(row.predicted == label);
-        counts.nll.add(row.nll);
+        counts.nll.get_or_insert_default().add(row.nll);
         self.counts[row.predicted].predicted += 1;
         // A little below the edge, so that rounding does not hide a class from the exact
         // comparison.
-        let edge = 0.999_999 / BINS as f64;
+        let edge = 0.999_999 / self.binning.count as f64;
         if reader.spread(edge, &mut self.fresh) {
             let (e, scale) = reader.weights();
             let least = edge / scale;
@@ -118,16 +119,16 @@ impl Classes {
                 .filter(|class| e[*class] >= least)
             {
                 let p = e[class] * scale;
-                let bin = self.binning.bin_of(p, BINS);
+                let bin = self.binning.bin_of(p);
                 if bin > 0 {
                     self.fresh[class] -= share(p);
-                    let upper =
-                        self.upper[class].get_or_insert_with(|| Box::new([Bin::default(); UPPER]));
+                    let upper = self.upper[class]
+                        .get_or_insert_with(|| vec![Bin::default(); self.binning.count].into());
                     upper[bin - 1].add(p, class == label);
                 }
             }
         }
-        if self.binning.bin_of(row.probability, BINS) == 0 {
+        if self.binning.bin_of(row.probability) == 0 {
             self.first[label].1 += 1;
         }
         self.fresh_rows += 1;
@@ -138,16 +139,16 @@ impl Classes {
 
     pub(crate) fn merge(&mut self, other: &Self) {
         self.settle();
-        let mut other = other.clone();
-        other.settle();
         self.rows += other.rows;
         for (a, b) in self.counts.iter_mut().zip(&other.counts) {
             a.rows += b.rows;
             a.correct += b.correct;
             a.predicted += b.predicted;
-            a.nll.merge(&b.nll);
+            if let Some(nll) = &b.nll {
+                a.nll.get_or_insert_default().merge(nll);
+            }
         }
-        for (a, b) in self.first.iter_mut().zip(&other.first) {
+        for (a, b) in self.first.iter_mut().zip(other.settled()) {
             a.0.0 += b.0.0;
             a.1 += b.1;
         }
@@ -161,43 +162,43 @@ impl Classes {
     }
 
     /// The bins that have rows, as (class, bin), for each class from the lowest up.
-    pub(crate) fn cells(&self) -> Vec<(usize, Bin)> {
-        let mut settled = self.clone();
-        settled.settle();
-        let mut cells = Vec::new();
-        for (class, (first, upper)) in settled.first.iter().zip(&settled.upper).enumerate() {
+    pub(crate) fn cells(&self) -> impl Iterator<Item = (usize, Bin)> {
+        let each = self.settled().zip(&self.upper).enumerate();
+        each.flat_map(|(class, (first, upper))| {
             let bins = upper.iter().flat_map(|bins| bins.iter());
             let above: u64 = bins.clone().map(|bin| bin.rows).sum();
             let first = Bin {
-                rows: settled.rows.saturating_sub(above),
+                rows: self.rows.saturating_sub(above),
                 correct: first.1,
                 confidence: first.0,
             };
-            cells.extend(
-                std::iter::once(&first)
-                    .chain(bins)
-                    .filter(|bin| bin.rows > 0)
-                    .map(|bin| (class, *bin)),
-            );
-        }
-        cells
+            std::iter::once(first)
+                .chain(bins.copied())
+                .filter(|bin| bin.rows > 0)
+                .map(move |bin| (class, bin))
+        })
     }
 
     /// One-vs-rest ECE of each class: Σ over bins of |rows of the class − Σ p| over the rows.
     pub fn errors(&self) -> Vec<f64> {
         let mut errors = vec![0.0; self.counts.len()];
-        self.cells().iter().for_each(|(class, bin)| errors[*class] += bin.gap() / self.rows as f64);
+        self.cells().for_each(|(class, bin)| errors[class] += bin.gap() / self.rows as f64);
         errors
     }
 
-    fn settle(&mut self) {
-        for (first, fresh) in self.first.iter_mut().zip(&mut self.fresh) {
+    /// The first bins with the last rows.
+    fn settled(&self) -> impl Iterator<Item = (ShareSum, u64)> {
+        self.first.iter().zip(&self.fresh).map(|((share, rows), fresh)| {
             // A class that has just moved all its mass to other bins may be below 0 by a rounding
             // error, less than the earlier sums are above 0.
             let units = (*fresh * (1u64 << 40) as f64) as i64;
-            first.0.0 = first.0.0.wrapping_add_signed(i128::from(units) << 20);
-            *fresh = 0.0;
-        }
+            (ShareSum(share.0.wrapping_add_signed(i128::from(units) << 20)), *rows)
+        })
+    }
+
+    fn settle(&mut self) {
+        self.first = self.settled().collect();
+        self.fresh.fill(0.0);
         self.fresh_rows = 0;
     }
 }
@@ -210,7 +211,7 @@ fn share(p: f64) -> f64 {
 
 impl PartialEq for Classes {
     fn eq(&self, other: &Self) -> bool {
-        (self.rows, &self.counts, self.cells()) == (other.rows, &other.counts, other.cells())
+        (self.rows, &self.counts) == (other.rows, &other.counts) && self.cells().eq(other.cells())
     }
 }
 
@@ -225,7 +226,9 @@ impl From<Classes> for Packed {
                 .enumerate()
                 .flat_map(|(class, bins)| bins.iter().map(move |bins| (class, bins)));
             bins.flat_map(|(class, bins)| {
-                bins.iter().enumerate().map(move |(bin, cell)| (class * UPPER + bin, cell))
+                bins.iter()
+                    .enumerate()
+                    .map(move |(bin, cell)| (class * classes.binning.count + bin, cell))
             })
             .filter(|(_, bin)| bin.rows > 0)
         };
@@ -241,7 +244,11 @@ impl From<Classes> for Packed {
             upper_rows: upper().map(|(_, bin)| bin.rows).collect(),
             upper_correct: upper().map(|(_, bin)| bin.correct).collect(),
             upper_shares: upper().map(|(_, bin)| bin.confidence.0).collect(),
-            class_nll: classes.counts.into_iter().map(|counts| counts.nll).collect(),
+            class_nll: classes
+                .counts
+                .into_iter()
+                .filter_map(|counts| counts.nll.map(|nll| *nll))
+                .collect(),
         }
     }
 }
@@ -257,14 +264,15 @@ impl TryFrom<Packed> for Classes {
         let same = [
             packed.class_correct.len(),
             packed.class_predicted.len(),
-            packed.class_nll.len(),
             packed.first_shares.len(),
             packed.first_correct.len(),
         ];
+        let with_rows = packed.class_rows.iter().filter(|rows| **rows > 0).count();
         let places = packed.upper.len();
         let same_places =
             [packed.upper_rows.len(), packed.upper_correct.len(), packed.upper_shares.len()];
         if same.iter().any(|other| *other != len)
+            || packed.class_nll.len() != with_rows
             || same_places.iter().any(|other| *other != places)
         {
             return Err("classes whose arrays differ in length");
@@ -282,28 +290,30 @@ impl TryFrom<Packed> for Classes {
             && packed.rows <= MOST;
         let limit = u128::from(packed.rows + 1) << 60;
         if !valid
+            || !(1..=1000).contains(&packed.binning.count)
             || shares.clone().any(|share| *share > limit)
-            || packed.upper.iter().any(|place| *place >= (len * UPPER) as u64)
+            || packed.upper.iter().any(|place| *place >= len as u64 * packed.binning.count as u64)
         {
             return Err("classes with more than all rows in one place");
         }
         let mut classes = Self::new(len, packed.binning);
         classes.rows = packed.rows;
-        let each = packed
-            .class_rows
-            .into_iter()
-            .zip(packed.class_correct)
-            .zip(packed.class_predicted)
-            .zip(packed.class_nll);
+        let each =
+            packed.class_rows.into_iter().zip(packed.class_correct).zip(packed.class_predicted);
+        let mut nll = packed.class_nll.into_iter().map(Box::new);
         classes.counts = each
-            .map(|(((rows, correct), predicted), nll)| Counts { rows, correct, predicted, nll })
+            .map(|((rows, correct), predicted)| {
+                let nll = if rows > 0 { nll.next() } else { None };
+                Counts { rows, correct, predicted, nll }
+            })
             .collect();
         classes.first =
             packed.first_shares.into_iter().map(ShareSum).zip(packed.first_correct).collect();
         for (i, place) in packed.upper.into_iter().enumerate() {
-            let bins = classes.upper[place as usize / UPPER]
-                .get_or_insert_with(|| Box::new([Bin::default(); UPPER]));
-            bins[place as usize % UPPER] = Bin {
+            let count = packed.binning.count;
+            let bins = classes.upper[place as usize / count]
+                .get_or_insert_with(|| vec![Bin::default(); count].into());
+            bins[place as usize % count] = Bin {
                 rows: packed.upper_rows[i],
                 correct: packed.upper_correct[i],
                 confidence: ShareSum(packed.upper_shares[i]),

@@ -46,7 +46,7 @@ pub enum InputError {
 pub enum MergeError {
     /// The settings differ.
     #[error(
-        "their settings differ: classes, binning, ignored labels, temperature and the budget of sampled logits must be the same"
+        "their settings differ: classes, bins, ignored labels, temperature and the budget of sampled logits must be the same"
     )]
     Settings,
     /// A second pass over the rows found others than the first.

@@ -87,7 +87,7 @@ impl Tallies {
     /// Of no rows. K below 2 becomes 2.
     pub fn new(settings: Settings) -> Self {
         let settings = Settings { classes: settings.classes.max(2), ..settings };
-        let tally = || Tally::new(settings.classes, settings.binning);
+        let tally = || Tally::new(settings.classes, settings.binned());
         Self {
             sources: BTreeMap::new(),
             ignored: 0,
@@ -276,7 +276,7 @@ impl Evaluation {
 impl SecondPass {
     /// Of no rows.
     pub fn new(settings: Settings, temperature: f64) -> Self {
-        let tally = Tally::new(settings.classes, settings.binning);
+        let tally = Tally::new(settings.classes, settings.binned());
         Self { settings, temperature, tally, reader: Reader::default() }
     }
 
@@ -301,7 +301,7 @@ impl TryFrom<Unchecked> for Evaluation {
 
     fn try_from(Unchecked { tallies, kept }: Unchecked) -> Result<Self, Self::Error> {
         let settings = &tallies.settings;
-        let consistent = |tally: &Tally| tally.is_consistent(settings.classes, settings.binning);
+        let consistent = |tally: &Tally| tally.is_consistent(settings.classes, settings.binned());
         let scaled = tallies
             .scaled
             .as_ref()

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bins::Binning;
+use crate::bins::{BINS, Binning, Bins};
 
 /// What is measured; evaluations with the same settings merge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,8 @@ pub struct Settings {
     /// The convention for confidence bins.
     #[serde(default)]
     pub binning: Binning,
+    /// The number of confidence bins, from 1 to 1000.
+    pub bins: usize,
     /// Labels whose rows are left out without being read.
     #[serde(default)]
     pub ignored: Vec<i64>,
@@ -35,6 +37,7 @@ impl Settings {
         Self {
             classes,
             binning: Binning::default(),
+            bins: BINS,
             ignored: Vec::new(),
             temperature: None,
             skip_not_finite: false,
@@ -42,8 +45,13 @@ impl Settings {
         }
     }
 
+    pub(crate) fn binned(&self) -> Bins {
+        Bins { edges: self.binning, count: self.bins.clamp(1, 1000) }
+    }
+
     pub(crate) fn is_valid(&self) -> bool {
         (2..=1 << 31).contains(&self.classes)
+            && (1..=1000).contains(&self.bins)
             && self.sample_logits >= 1
             && self.temperature.is_none_or(|t| t > 0.0 && t.is_finite())
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bins::{BINS, Bin, Binning};
+use crate::bins::{Bin, Bins};
 use crate::cells::Cells;
 use crate::classes::Classes;
 use crate::mistakes::Mistakes;
@@ -35,7 +35,7 @@ pub struct Tally {
     pub(crate) nll_cells: Cells,
     pub(crate) brier_cells: Cells,
     pub(crate) gap_cells: Cells,
-    pub(crate) binning: Binning,
+    pub(crate) binning: Bins,
     #[serde(with = "bins")]
     pub(crate) bins: Vec<Bin>,
     pub(crate) classes: Classes,
@@ -44,7 +44,7 @@ pub struct Tally {
 
 impl Tally {
     /// Of no rows.
-    pub fn new(classes: usize, binning: Binning) -> Self {
+    pub(crate) fn new(classes: usize, binning: Bins) -> Self {
         Self {
             rows: 0,
             correct: 0,
@@ -59,7 +59,7 @@ impl Tally {
             brier_cells: Cells::new(VALUES),
             gap_cells: Cells::new(VALUES),
             binning,
-            bins: vec![Bin::default(); binning.slots(BINS)],
+            bins: vec![Bin::default(); binning.slots()],
             classes: Classes::new(classes, binning),
             mistakes: Mistakes::default(),
         }
@@ -100,7 +100,7 @@ impl Tally {
         self.nll_cells.add(row.nll, correct);
         self.brier_cells.add(row.brier, correct);
         self.gap_cells.add(row.gap, correct);
-        self.bins[self.binning.bin_of(row.confidence, BINS)].add(row.confidence, correct);
+        self.bins[self.binning.bin_of(row.confidence)].add(row.confidence, correct);
         self.classes.add(reader, row, label);
     }
 
@@ -124,14 +124,14 @@ impl Tally {
     }
 
     /// Whether all parts count the same rows, which the parts of a file might not.
-    pub(crate) fn is_consistent(&self, classes: usize, binning: Binning) -> bool {
+    pub(crate) fn is_consistent(&self, classes: usize, binning: Bins) -> bool {
         let cells = [&self.confidence, &self.nll_cells, &self.brier_cells, &self.gap_cells];
         let counts = self.classes.counts();
         self.correct <= self.top
             && self.top <= self.rows
             && cells.iter().all(|cells| cells.rows() == self.rows)
             && self.binning == binning
-            && self.bins.len() == binning.slots(BINS)
+            && self.bins.len() == binning.slots()
             && self.bins.iter().map(|bin| bin.rows).sum::<u64>() == self.rows
             && counts.len() == classes
             && counts.iter().map(|counts| counts.rows).sum::<u64>() == self.rows

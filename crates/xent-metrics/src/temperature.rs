@@ -15,7 +15,7 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::bins::Binning;
+use crate::bins::Bins;
 use crate::input::{LabelledRows, Logits, Settings};
 use crate::row::Reader;
 use crate::sample::Sample;
@@ -245,8 +245,8 @@ impl Slopes {
 impl Sample {
     /// The sums of all retained rows at a temperature. Mistakes are left out, because the rows'
     /// numbers are not known here.
-    pub(crate) fn tally(&self, temperature: f64, binning: Binning) -> Tally {
-        let empty = || (Tally::new(self.classes(), binning), Reader::default());
+    pub(crate) fn tally(&self, temperature: f64, bins: Bins) -> Tally {
+        let empty = || (Tally::new(self.classes(), bins), Reader::default());
         let add = |(mut tally, mut reader): (Tally, Reader), place: usize| {
             let (logits, label) = self.row(place);
             if let Ok(row) = reader.read(logits, label, temperature) {
@@ -261,7 +261,7 @@ impl Sample {
             .fold(empty, add)
             .map(|(tally, _)| tally);
         tallies.reduce(
-            || Tally::new(self.classes(), binning),
+            || Tally::new(self.classes(), bins),
             |mut tally, other| {
                 tally.merge(&other);
                 tally

@@ -8,6 +8,7 @@ mod options;
 mod page;
 mod partial;
 mod pass;
+mod per_class;
 mod table;
 
 use std::time::Instant;
@@ -43,6 +44,9 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     let report = page::report(&comparison, seconds)?;
     let files = report.write(&options.out)?;
+    if let Some(path) = &options.per_class {
+        per_class::write(path, &comparison)?;
+    }
     match (options.quiet, options.json) {
         (true, _) => Ok(()),
         (false, true) => print(report.to_json()?.trim_end()),

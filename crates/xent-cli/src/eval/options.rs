@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use xent_arrays::Place;
-use xent_metrics::{Binning, Settings, UniformPrior};
+use xent_metrics::{BINS, Binning, Settings, UniformPrior};
 
 use crate::args::{count, positive, repeated, share, uniform_prior};
 use crate::error::{Error, Result};
@@ -48,14 +48,21 @@ pub struct EvalOptions {
     #[arg(long, value_name = "PACKAGE")]
     pub compat: Option<Compat>,
 
+    /// Number of confidence bins of the calibration errors
+    #[arg(long, value_name = "N", default_value_t = BINS, value_parser = bins, allow_negative_numbers = true)]
+    pub bins: usize,
+
     /// Write the evaluation of these rows to a file for --merge, and no report
     #[arg(long, value_name = "PART.json", conflicts_with_all = ["merge", "out", "json", "epsilon", "prior"])]
     pub partial: Option<PathBuf>,
     /// Report on the rows of these files, which --partial wrote: bit for bit the same report as
     /// from one run over all rows
-    #[arg(long, value_name = "PART.json", num_args = 1.., conflicts_with_all = ["logits", "targets", "compare", "names", "ignore_index", "skip_non_finite", "temperature", "compat"])]
+    #[arg(long, value_name = "PART.json", num_args = 1.., conflicts_with_all = ["logits", "targets", "compare", "names", "ignore_index", "skip_non_finite", "temperature", "compat", "bins"])]
     pub merge: Vec<PathBuf>,
 
+    /// Write the metrics of every class to a file; report.json has 1000 classes at most
+    #[arg(long, value_name = "F.csv", conflicts_with = "partial")]
+    pub per_class: Option<PathBuf>,
     /// Folder for report.html and report.json
     #[arg(long, value_name = "DIR", default_value = "xent-eval")]
     pub out: PathBuf,
@@ -76,6 +83,11 @@ Files are read one block at a time, so they may be larger than memory. Bins of e
 more to fit the temperature; with --merge, or if a file is a pipe, the temperature and the numbers after scaling come from a sample of the rows then, which the report mentions. --temperature T needs neither.
 
 On a cluster: xent eval --logits a.npy --targets ya.npy --partial a.json for each shard, then xent eval --merge *.json. The files must have the same names as in a run over all of them.";
+
+fn bins(text: &str) -> std::result::Result<usize, String> {
+    let expected = || format!("'{text}': expected a number of bins from 1 to 1000");
+    text.parse().ok().filter(|bins| (1..=1000).contains(bins)).ok_or_else(expected)
+}
 
 /// The package whose convention for edges is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -156,6 +168,7 @@ impl EvalOptions {
                 Compat::Torchmetrics => Binning::Torchmetrics,
                 Compat::Netcal => Binning::Netcal,
             }),
+            bins: self.bins,
             ignored: self.ignore_index.clone(),
             temperature: self.temperature,
             skip_not_finite: self.skip_non_finite,

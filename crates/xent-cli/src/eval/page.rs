@@ -31,7 +31,7 @@ pub fn report(comparison: &Comparison, seconds: f64) -> Result<Report> {
         Section::new(
             "Are confidences right?",
             html! {
-                p.note { "Rows in 15 bins by confidence: the share of right rows against the mean confidence. The larger a dot, the more rows; whiskers are 95 % intervals. On the dashed line share and confidence agree; above it the model is right more often than its confidence says." }
+                p.note { "Rows in bins by confidence: the share of right rows against the mean confidence. The larger a dot, the more rows; whiskers are 95 % intervals. On the dashed line share and confidence agree; above it the model is right more often than its confidence says." }
                 (key(&with_reference("perfect calibration")))
                 (small_multiples(&charts::reliability(comparison))?)
             },

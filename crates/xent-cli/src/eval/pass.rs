@@ -190,7 +190,7 @@ mod tests {
     /// 300 rows of 5 logits with their labels.
     fn write(folder: &std::path::Path, name: &str) -> Vec<Place> {
         let row = |i: usize| {
-            let right = |k: usize| f64::from(u8::from(k == (i * 7) % 5 && i % 3 > 0));
+            let right = |k: usize| f64::from(u8::from(k == (i * 7) % 5 && !i.is_multiple_of(3)));
             let logit = |k: usize| ((i * 31 + k * 17) % 29) as f64 / 9.0 + right(k);
             let logits: Vec<String> = (0..5).map(|k| logit(k).to_string()).collect();
             format!("{},{}\n", logits.join(","), (i * 7) % 5)

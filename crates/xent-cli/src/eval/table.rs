@@ -5,7 +5,7 @@ use xent_metrics::{Estimate, NoOptimum, Scored};
 use super::comparison::{Comparison, ModelScores};
 use crate::report::{Cell, Group, Table, short};
 
-/// The most classes and mistakes that are shown; report.json has all classes.
+/// The most classes and mistakes that are shown.
 const SHOWN: usize = 20;
 
 /// Quantities as rows, models as columns.
@@ -164,7 +164,9 @@ pub fn classes(model: &ModelScores) -> Table {
         (class.to_string(), cells)
     };
     let shown = if all > SHOWN {
-        format!("The {SHOWN} of {all} classes with the lowest recall; report.json has all.")
+        format!(
+            "The {SHOWN} of {all} classes with the lowest recall; --per-class F.csv writes all."
+        )
     } else {
         "From the lowest recall up.".to_string()
     };

@@ -3,7 +3,7 @@
 mod resample;
 mod sorted;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 pub use resample::Chance;
 pub use sorted::RiskCoverage;
@@ -59,8 +59,49 @@ pub struct ClassScores {
     pub precision: Option<f64>,
     /// Mean of −ln p of the label over the rows with it.
     pub nll: Option<Extended>,
-    /// One-vs-rest calibration error, 15 bins.
+    /// One-vs-rest calibration error.
     pub ece: f64,
+}
+
+/// The most classes that JSON has; reports of a million classes would have hundreds of megabytes.
+const WRITTEN_CLASSES: usize = 1000;
+
+impl ClassScores {
+    /// The classes that have the most wrong rows, then those with the most rows: at most `most`,
+    /// in the order of their indices.
+    pub fn telling(classes: &[Self], most: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..classes.len()).collect();
+        if order.len() > most {
+            let rank = |class: &usize| {
+                let scores = &classes[*class];
+                let rows = scores.rows as f64 + scores.predicted as f64;
+                // Rows of the class that were missed, and of others that were taken for it.
+                let wrong = rows - 2.0 * scores.recall.unwrap_or(0.0) * scores.rows as f64;
+                (wrong, rows)
+            };
+            let compare =
+                |a: (f64, f64), b: (f64, f64)| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1));
+            order.sort_by(|a, b| compare(rank(b), rank(a)));
+            order.truncate(most);
+            order.sort_unstable();
+        }
+        order
+    }
+}
+
+/// Classes with their indices.
+fn telling<S: Serializer>(classes: &[ClassScores], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Class<'a> {
+        class: usize,
+        #[serde(flatten)]
+        scores: &'a ClassScores,
+    }
+    serializer.collect_seq(
+        ClassScores::telling(classes, WRITTEN_CLASSES)
+            .into_iter()
+            .map(|class| Class { class, scores: &classes[class] }),
+    )
 }
 
 /// All metrics at one temperature.
@@ -77,9 +118,9 @@ pub struct Scored {
     pub nll: Estimate,
     /// Mean of Σ_k (p_k − \[k = y\])², in \[0, 2\].
     pub brier: Estimate,
-    /// Expected calibration error, 15 bins of equal width.
+    /// Expected calibration error, bins of equal width.
     pub ece: Estimate,
-    /// The same with 15 bins of equally many rows; rows with equal confidences are divided in
+    /// The same with bins of equally many rows; rows with equal confidences are divided in
     /// proportion if a border runs through them.
     pub ece_equal_mass: Estimate,
     /// One-vs-rest calibration error, mean over the classes. Its chance and interval treat the
@@ -105,7 +146,8 @@ pub struct Scored {
     /// The relative rounding of confidences in the metrics that need them sorted (`ece_equal_mass`,
     /// `aurc`): 0 up to 2¹⁹ different confidences.
     pub confidence_rounding: f64,
-    /// The metrics of each class.
+    /// The metrics of each class; in JSON, of those classes that say most, if there are many.
+    #[serde(serialize_with = "telling")]
     pub classes: Vec<ClassScores>,
     /// The wrong rows with the largest gaps.
     pub mistakes: Vec<Mistake>,
@@ -144,7 +186,7 @@ impl Evaluation {
                 None => {
                     let temperature = self.sampled_temperature();
                     let scaled = temperature.map(|temperature| {
-                        self.sample.tally(temperature.value, tallies.settings.binning).scored()
+                        self.sample.tally(temperature.value, tallies.settings.binned()).scored()
                     });
                     (temperature, scaled)
                 }
@@ -237,7 +279,7 @@ impl Tally {
             ),
             ece: estimate(reliability.ece(), Some(resampled.ece.1), &resampled.ece.0, (0.0, 1.0)),
             ece_equal_mass: estimate(
-                sorted::equal_mass_error(&cells),
+                sorted::equal_mass_error(&cells, self.binning.count),
                 Some(resampled.equal_mass.1),
                 &resampled.equal_mass.0,
                 (0.0, 1.0),
@@ -274,7 +316,7 @@ impl Tally {
             predicted: counts.predicted,
             recall: share(counts.correct, counts.rows),
             precision: share(counts.correct, counts.predicted),
-            nll: (counts.rows > 0).then(|| Extended(counts.nll.value() / counts.rows as f64)),
+            nll: counts.nll.as_ref().map(|nll| Extended(nll.value() / counts.rows as f64)),
             ece: *ece,
         })
         .collect()

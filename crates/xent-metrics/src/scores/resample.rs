@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::sorted::{Counted, aurc, counted, equal_mass_error};
-use crate::bins::{BINS, Bin};
+use crate::bins::Bin;
 use crate::tally::Tally;
 
 /// The number of draws.
@@ -109,7 +109,7 @@ struct Binned {
 impl Binned {
     fn new(tally: &Tally) -> Self {
         let cells = counted(&tally.confidence.coarsened(CELLS));
-        let bins = cells.iter().map(|cell| tally.binning.bin_of(cell.value, BINS)).collect();
+        let bins = cells.iter().map(|cell| tally.binning.bin_of(cell.value)).collect();
         Self { cells, bins, slots: tally.bins.len() }
     }
 
@@ -162,7 +162,7 @@ impl Resampled {
             .map(|draw| {
                 let cells = binned.by_chance(&mut stream(0, Purpose::Chance, draw));
                 let (ece, mce) = binned.errors(&cells);
-                [ece, mce, equal_mass_error(&cells)]
+                [ece, mce, equal_mass_error(&cells, tally.binning.count)]
             })
             .collect();
         let (nll, brier) = (
@@ -174,7 +174,7 @@ impl Resampled {
             let (ece, mce) = binned.errors(cells);
             let share = cells.iter().map(|cell| cell.correct).sum::<f64>()
                 / cells.iter().map(|cell| cell.rows).sum::<f64>();
-            [share, ece, mce, equal_mass_error(cells), aurc(cells)]
+            [share, ece, mce, equal_mass_error(cells, tally.binning.count), aurc(cells)]
         };
         let redrawn: Vec<[f64; 8]> = (0..DRAWS)
             .into_par_iter()
@@ -231,23 +231,88 @@ fn redrawn_mean(cells: &[Counted], rng: &mut impl Rng) -> f64 {
     sum / rows
 }
 
+/// The cells of many classes that have no right row and next to no probability, together.
+struct Rare {
+    /// Σ over the cells up to each of the expected numbers of right rows.
+    expected: Vec<f64>,
+    /// Σ of the rows.
+    rows: f64,
+}
+
+impl Rare {
+    /// A cell with fewer expected rows than this may be rare.
+    const EXPECTED: f64 = 0.05;
+
+    /// Moves the rare ones out of `cells`.
+    fn split(cells: &mut Vec<Bin>) -> Self {
+        let mut rare = Self { expected: Vec::new(), rows: 0.0 };
+        let mut sum = 0.0;
+        cells.retain(|bin| {
+            let expected = bin.confidence.value();
+            let is_rare = bin.correct == 0 && expected < Self::EXPECTED;
+            if is_rare {
+                sum += expected;
+                rare.expected.push(sum);
+                rare.rows += bin.rows as f64;
+            }
+            !is_rare
+        });
+        rare
+    }
+
+    fn sum(&self) -> f64 {
+        self.expected.last().copied().unwrap_or(0.0)
+    }
+
+    /// Σ |right − expected| if the labels are drawn from the probabilities. Of so many unlikely
+    /// events a Poisson number happens, each in a cell by its share.
+    fn by_chance(&self, rng: &mut impl Rng) -> f64 {
+        let sum = self.sum();
+        let mut happened: Vec<usize> = (0..poisson(rng, sum) as usize)
+            .map(|_| {
+                let at = rng.random::<f64>() * sum;
+                self.expected.partition_point(|to| *to <= at).min(self.expected.len() - 1)
+            })
+            .collect();
+        happened.sort_unstable();
+        let of_cell = |cell: usize| {
+            self.expected[cell] - if cell > 0 { self.expected[cell - 1] } else { 0.0 }
+        };
+        let more = happened.chunk_by(|a, b| a == b).map(|same| {
+            let expected = of_cell(same[0]);
+            (same.len() as f64 - expected).abs() - expected
+        });
+        sum + more.sum::<f64>()
+    }
+}
+
 fn classwise(tally: &Tally) -> (Draws, Chance) {
-    let cells = tally.classes.cells();
+    let mut cells: Vec<Bin> = tally.classes.cells().map(|(_, bin)| bin).collect();
     let k = tally.classes.counts().len() as f64;
+    let observed = cells.iter().map(Bin::gap).sum::<f64>();
     let draws = (CLASS_DRAWS / cells.len().max(1)).clamp(LEAST_DRAWS, DRAWS);
+    // Where even the fewest draws take long.
+    let rare = if draws == LEAST_DRAWS {
+        Rare::split(&mut cells)
+    } else {
+        Rare { expected: Vec::new(), rows: 0.0 }
+    };
     let error = |gaps: f64, rows: f64| gaps / (rows * k);
     let by_chance = (0..draws).into_par_iter().map(|draw| {
         let rng = &mut stream(0, Purpose::ClassChance, draw);
-        let gap = |bin: &Bin| {
-            (binomial(rng, bin.rows, bin.mean_confidence()) - bin.confidence.value()).abs()
-        };
-        error(cells.iter().map(|(_, bin)| bin).map(gap).sum(), tally.rows as f64)
+        let mut gaps = if rare.expected.is_empty() { 0.0 } else { rare.by_chance(rng) };
+        for bin in &cells {
+            let drawn = binomial(rng, bin.rows, bin.mean_confidence());
+            gaps += (drawn - bin.confidence.value()).abs();
+        }
+        error(gaps, tally.rows as f64)
     });
     let by_chance = Draws::new(by_chance.collect(), 0.0).chance();
     let redrawn = (0..draws).into_par_iter().map(|draw| {
         let rng = &mut stream(0, Purpose::ClassRows, draw);
-        let (mut gaps, mut rows) = (0.0, 0.0);
-        for (_, bin) in &cells {
+        // Of rare cells there are so many that their sum does not scatter.
+        let (mut gaps, mut rows) = (rare.sum(), rare.rows);
+        for bin in &cells {
             let (right, wrong) =
                 (poisson(rng, bin.correct as f64), poisson(rng, (bin.rows - bin.correct) as f64));
             gaps += f64::abs(right - (right + wrong) * bin.mean_confidence());
@@ -256,8 +321,7 @@ fn classwise(tally: &Tally) -> (Draws, Chance) {
         // Each row is in one bin of each class.
         error(gaps, rows / k)
     });
-    let observed = error(cells.iter().map(|(_, bin)| bin.gap()).sum(), tally.rows as f64);
-    (Draws::new(redrawn.collect(), observed), by_chance)
+    (Draws::new(redrawn.collect(), error(observed, tally.rows as f64)), by_chance)
 }
 
 /// A binomial number: how many of `n` events of probability p occur.
@@ -282,12 +346,13 @@ fn poisson(rng: &mut impl Rng, mean: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bins::Binning;
+    use crate::bins::{BINS, Binning, Bins};
     use crate::input::Logits;
     use crate::row::Reader;
 
     fn tally(rows: &[[f64; 2]], labels: &[usize]) -> Tally {
-        let (mut tally, mut reader) = (Tally::new(2, Binning::RightClosed), Reader::default());
+        let (mut tally, mut reader) =
+            (Tally::new(2, Bins { edges: Binning::RightClosed, count: BINS }), Reader::default());
         for (number, (row, label)) in rows.iter().zip(labels).enumerate() {
             let read = reader.read(Logits::F64(row), *label, 1.0).unwrap();
             tally.add(&reader, &read, *label, "rows", number as u64);
@@ -331,6 +396,29 @@ mod tests {
         // The NLL is ln(1+e^−1) or 1 + that: the same sd.
         let (low, high) = scored.nll.interval.unwrap();
         assert!(((high - low) / (2.0 * 1.96 * 0.02165) - 1.0).abs() < 0.15, "{low} {high}");
+    }
+
+    #[test]
+    fn rare_cells_scatter_as_if_each_were_drawn() {
+        let cell = |class: usize| {
+            let mut bin = Bin::default();
+            (0..4).for_each(|_| bin.add((class % 10 + 1) as f64 / 2000.0, false));
+            bin
+        };
+        let all: Vec<Bin> = (0..3000).map(cell).collect();
+        let mut left = all.clone();
+        let rare = Rare::split(&mut left);
+        assert!(left.is_empty() && rare.rows == 12_000.0);
+        let (mut together, mut each) = (0.0, 0.0);
+        for draw in 0..200 {
+            let rng = &mut stream(1, Purpose::ClassChance, draw);
+            together += rare.by_chance(rng) / 200.0;
+            let gap = |bin: &Bin| {
+                (binomial(rng, bin.rows, bin.mean_confidence()) - bin.confidence.value()).abs()
+            };
+            each += all.iter().map(gap).sum::<f64>() / 200.0;
+        }
+        assert!((together / each - 1.0).abs() < 0.03, "{together} {each}");
     }
 
     #[test]

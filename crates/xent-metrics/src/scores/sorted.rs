@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use crate::bins::BINS;
 use crate::cells::Cells;
 
 /// Tied rows; after resampling by parts their number need not be whole.
@@ -35,22 +34,22 @@ pub struct RiskCoverage {
     pub risk: Vec<f64>,
 }
 
-/// Expected calibration error over [`BINS`] bins of equally many rows, from low to high confidence;
+/// Expected calibration error over `bins` bins of equally many rows, from low to high confidence;
 /// the first bins have one more row if the rows do not divide evenly.
-pub fn equal_mass_error(cells: &[Counted]) -> f64 {
+pub fn equal_mass_error(cells: &[Counted], bins: usize) -> f64 {
     let n: f64 = cells.iter().map(|cell| cell.rows).sum();
-    let (least, more) = ((n / BINS as f64).floor(), n % BINS as f64);
+    let (least, more) = ((n / bins as f64).floor(), n % bins as f64);
     let size = |bin: usize| least + f64::from(u8::from((bin as f64) < more));
     let (mut bin, mut room, mut difference, mut error) = (0, size(0), 0.0, 0.0);
     for cell in cells {
         let mut left = cell.rows;
         while left > 0.0 {
-            while room <= 0.0 && bin + 1 < BINS {
+            while room <= 0.0 && bin + 1 < bins {
                 error += f64::abs(difference);
                 (bin, difference) = (bin + 1, 0.0);
                 room = size(bin);
             }
-            let taken = if bin + 1 < BINS { left.min(room) } else { left };
+            let taken = if bin + 1 < bins { left.min(room) } else { left };
             difference += taken * (cell.correct / cell.rows - cell.value);
             (left, room) = (left - taken, room - taken);
         }
@@ -161,6 +160,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::bins::BINS;
 
     fn cells(rows: &[(f64, bool)]) -> Vec<Counted> {
         let mut cells = Cells::new(1 << 16);
@@ -220,7 +220,7 @@ mod tests {
                 error += this.iter().map(|(p, right)| f64::from(u8::from(*right)) - p).sum::<f64>().abs();
                 rest = others;
             }
-            prop_assert!((equal_mass_error(&cells(&rows)) - error / rows.len() as f64).abs() < 1e-12);
+            prop_assert!((equal_mass_error(&cells(&rows), BINS) - error / rows.len() as f64).abs() < 1e-12);
         }
     }
 }
