@@ -3,7 +3,7 @@
 //! **Exempt from the stability promise**: it changes with the bindings of this repository, in any
 //! version.
 //!
-//! A binding reads the arrays or tensors that accompany the logits into a [`HostBatch`], validates
+//! [`on_this_thread`] computes a small batch where it is. A binding reads the arrays or tensors that accompany the logits into a [`HostBatch`], validates
 //! their shapes with a [`LogitsShape`], and [lends](HostBatch::lend) the batch to a
 //! [`Criterion`](crate::Criterion), which validates the values.
 //!
@@ -29,6 +29,7 @@
 
 use std::borrow::Cow;
 
+pub use crate::threads::on_this_thread;
 use crate::view::axis_of;
 use crate::{
     AllowedClasses, Batch, ClassIndices, Error, Lambda, Numbers, Result, Targets, ViewError,

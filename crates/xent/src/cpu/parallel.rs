@@ -9,20 +9,13 @@ use super::logit::Logit;
 use super::memory::ClaimedRows;
 use crate::Element;
 use crate::rules::{Parts, PartsMut};
+use crate::threads::threads;
 
 /// Elements that are worth a task of their own.
 const GRAIN: usize = 1 << 15;
 
 /// Tasks per thread, so that a thread that is held up does not hold up the others.
 const TASKS_PER_THREAD: usize = 8;
-
-/// How many threads there are to share work.
-pub(super) fn threads() -> usize {
-    #[cfg(feature = "rayon")]
-    return rayon::current_num_threads();
-    #[cfg(not(feature = "rayon"))]
-    return 1;
-}
 
 /// Work on some rows and the places of their parts, with what a thread has for it.
 type RunChunk<'a, T, W> =
@@ -83,11 +76,12 @@ fn next<I: Iterator>(queue: &Mutex<I>) -> Option<I::Item> {
 /// Runs `work` so many times at once, or once where there are no threads.
 fn on_threads(workers: usize, work: &(dyn Fn() + Sync)) {
     #[cfg(feature = "rayon")]
-    rayon::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|_| work());
-        }
-    });
-    #[cfg(not(feature = "rayon"))]
+    if workers > 1 {
+        return rayon::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|_| work());
+            }
+        });
+    }
     (0..workers.min(1)).for_each(|_| work());
 }

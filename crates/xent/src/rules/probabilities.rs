@@ -67,10 +67,13 @@ fn all_good<P: Element>(values: &[P]) -> bool {
 #[cfg(feature = "rayon")]
 fn all(len: usize, grain: usize, check: impl Fn(std::ops::Range<usize>) -> bool + Sync) -> bool {
     use rayon::prelude::*;
+
+    use crate::threads::threads;
     let range = |piece: usize| piece * grain..len.min((piece + 1) * grain);
     match len.div_ceil(grain) {
         0 => true,
         1 => check(0..len),
+        _ if threads() == 1 => check(0..len),
         pieces => (0..pieces).into_par_iter().all(|piece| check(range(piece))),
     }
 }
