@@ -184,7 +184,7 @@ impl Array {
     }
 }
 
-/// Whatever has `__dlpack__`; or a tuple of such an array of uint16 and the word "bfloat16", for
+/// Whatever has `__dlpack__`, or what that returns; or a tuple of such an array of uint16 and the word "bfloat16", for
 /// frameworks that have no bfloat16 in DLPack.
 impl FromPyObject<'_, '_> for Array {
     type Error = PyErr;

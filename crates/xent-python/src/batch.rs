@@ -30,6 +30,25 @@ pub(crate) struct Arrays {
 }
 
 impl Arrays {
+    /// Every array, with its name.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, &Array)> {
+        let lam = match &self.lam {
+            Some(Given::Rows(lam)) => Some(lam),
+            _ => None,
+        };
+        [
+            ("targets", Some(&self.targets)),
+            ("second_targets", self.second_targets.as_ref()),
+            ("lam", lam),
+            ("label_smoothing", self.label_smoothing.as_ref()),
+            ("row_weights", self.row_weights.as_ref()),
+            ("ignored_rows", self.ignored_rows.as_ref()),
+            ("allowed_classes", self.allowed_classes.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(name, array)| array.map(|array| (name, array)))
+    }
+
     pub(crate) fn read(&self, shape: &LogitsShape) -> PyResult<HostBatch<'_>> {
         let mut batch = HostBatch::new(self.targets(shape)?);
         if let Some(array) = &self.label_smoothing {

@@ -1,11 +1,13 @@
 //! `Criterion`: a checked configuration, and the call of xent.
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use xent::host::LogitsShape;
+use rayon::ThreadPool;
+use xent::host::{LogitsShape, on_this_thread};
 use xent::{
     ClassWeighting, Config, Denominator, Element, EmptyMean, Form, Masked, Prior, PriorKind,
     PriorMatrix, Reduction, Rows, RowsMut, Upstream,
@@ -21,7 +23,10 @@ use crate::{pages, threads};
 /// What is measured, except for class weights and priors that are arrays: those come with each
 /// call.
 #[pyclass(frozen, module = "xent._xent")]
-pub(crate) struct Criterion(Config);
+pub(crate) struct Criterion(xent::Criterion);
+
+/// Logits that one thread has done before another has woken.
+const SMALL: usize = 1 << 15;
 
 /// For each option that is a word, the words that it accepts, and the canonical word for each.
 pub(crate) fn words(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
@@ -89,8 +94,7 @@ impl Criterion {
         if let Some(classes) = excluded {
             config.prior = Prior::Excluding(classes);
         }
-        config.clone().build().map_err(error)?;
-        Ok(Self(config))
+        config.build().map(Self).map_err(error)
     }
 
     /// The loss; and, if `gradient` is an array of the logits' shape and dtype, the gradient
@@ -150,8 +154,11 @@ impl Criterion {
         class_weights: Option<Array>,
         prior: Option<Array>,
         shape: &LogitsShape,
-    ) -> PyResult<xent::Criterion> {
-        let mut config = self.0.clone();
+    ) -> PyResult<Cow<'_, xent::Criterion>> {
+        if class_weights.is_none() && prior.is_none() {
+            return Ok(Cow::Borrowed(&self.0));
+        }
+        let mut config = self.0.config().clone();
         let classes = shape.classes();
         if let Some(weights) = class_weights {
             let name = "class_weights";
@@ -171,12 +178,12 @@ impl Criterion {
                 _ => Prior::ByTrueClass(PriorMatrix::new(classes, entries).map_err(error)?),
             };
         }
-        config.build().map_err(error)
+        config.build().map(Cow::Owned).map_err(error)
     }
 }
 
 struct Call<'a> {
-    criterion: xent::Criterion,
+    criterion: Cow<'a, xent::Criterion>,
     logits: &'a Array,
     shape: &'a LogitsShape,
     arrays: &'a Arrays,
@@ -197,12 +204,20 @@ impl Call<'_> {
             .ok_or_else(|| type_error("logits: the dtype changed during the call"))?;
         let batch = arrays.read(shape)?;
         let batch = batch.lend(arrays.probabilities(shape)?).predictions(arrays.predictions);
-        let pool = threads::pool(self.threads)?;
+        let alone = self.threads == 1 || logits.len() <= SMALL;
+        let pool = if alone { None } else { threads::pool(self.threads)? };
         let Some(mut gradient) = gradient else {
-            return catch(py, || pool.install(|| criterion.forward(&rows, batch)));
+            return on(pool.as_deref(), py, || criterion.forward(&rows, batch));
         };
-        if gradient.overlaps(logits) || gradient.overlaps(&arrays.targets) {
-            return Err(value_error("the gradient's memory overlaps that of logits or targets"));
+        let given = match &self.upstream {
+            Some(Given::Rows(upstream)) => Some(("the upstream gradient", upstream)),
+            _ => None,
+        };
+        let read = std::iter::once(("logits", *logits)).chain(arrays.all()).chain(given);
+        for (name, array) in read {
+            if gradient.overlaps(array) {
+                return Err(value_error(format!("the gradient's memory overlaps that of {name}")));
+            }
         }
         let upstream = match &self.upstream {
             Some(Given::Rows(upstream)) => {
@@ -226,17 +241,23 @@ impl Call<'_> {
         pages::advise(buffer);
         let mut gradient =
             RowsMut::strided(buffer, &dims, &strides, offset, axis).map_err(error)?;
-        catch(py, || {
-            pool.install(|| criterion.forward_backward(&rows, batch, upstream, &mut gradient))
+        on(pool.as_deref(), py, || {
+            criterion.forward_backward(&rows, batch, upstream, &mut gradient)
         })
     }
 }
 
-/// Runs without the interpreter's lock; whatever goes wrong becomes an exception.
-fn catch<F: xent::Real>(
+/// Runs on a pool's threads, or on this one alone, without the interpreter's lock; whatever goes
+/// wrong becomes an exception.
+fn on<F: xent::Real>(
+    pool: Option<&ThreadPool>,
     py: Python<'_>,
     run: impl FnOnce() -> xent::Result<xent::Output<F>> + Send,
 ) -> PyResult<xent::Output<f64>> {
+    let run = || match pool {
+        Some(pool) => pool.install(run),
+        None => on_this_thread(run),
+    };
     match py.detach(|| catch_unwind(AssertUnwindSafe(run))) {
         Ok(output) => Ok(output.map_err(error)?.to_f64()),
         Err(panic) => Err(panicked(&*panic)),

@@ -65,8 +65,15 @@ pub(crate) struct Lent {
     pub(crate) read_only: bool,
 }
 
-/// Asks whatever has `__dlpack__` for its tensor.
+/// The tensor of a capsule, or of whatever has `__dlpack__`.
 pub(crate) fn lend(object: Borrowed<'_, '_, PyAny>) -> PyResult<Lent> {
+    match object.cast::<PyCapsule>() {
+        Ok(capsule) => opened(&capsule),
+        Err(_) => opened(&exported(object)?),
+    }
+}
+
+fn exported<'py>(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Bound<'py, PyCapsule>> {
     let py = object.py();
     let Ok(method) = object.getattr(pyo3::intern!(py, "__dlpack__")) else {
         return Err(type_error(format!(
@@ -85,7 +92,10 @@ pub(crate) fn lend(object: Borrowed<'_, '_, PyAny>) -> PyResult<Lent> {
         true => type_error(format!("the array does not export DLPack: {}", error.value(py))),
         false => error,
     })?;
-    let capsule = capsule.cast_into::<PyCapsule>()?;
+    Ok(capsule.cast_into::<PyCapsule>()?)
+}
+
+fn opened(capsule: &Bound<'_, PyCapsule>) -> PyResult<Lent> {
     if capsule.is_valid_checked(Some(NAME_VERSIONED)) {
         let pointer = capsule.pointer_checked(Some(NAME_VERSIONED))?.cast::<ManagedVersioned>();
         // SAFETY: the capsule's name says what it holds. Version and flags stand at the same places
@@ -98,7 +108,7 @@ pub(crate) fn lend(object: Borrowed<'_, '_, PyAny>) -> PyResult<Lent> {
             )));
         }
         return Ok(Lent {
-            capsule: capsule.unbind(),
+            capsule: capsule.clone().unbind(),
             tensor: &managed.tensor,
             read_only: managed.flags & READ_ONLY != 0,
         });
@@ -106,5 +116,5 @@ pub(crate) fn lend(object: Borrowed<'_, '_, PyAny>) -> PyResult<Lent> {
     let pointer = capsule.pointer_checked(Some(NAME))?.cast::<Managed>();
     // SAFETY: the capsule's name says what it holds.
     let tensor = unsafe { &pointer.as_ref().tensor };
-    Ok(Lent { capsule: capsule.unbind(), tensor, read_only: false })
+    Ok(Lent { capsule: capsule.clone().unbind(), tensor, read_only: false })
 }

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from xent.torch import _autograd, _composed
+from xent.torch import _autograd, _composed, _operators
 
 ROADS = ("engine", "composed", "differentiated")
 
@@ -19,6 +19,7 @@ def take(road: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on, calls take this road: plain tensors in host memory could take all three."""
     if road != "engine":
         monkeypatch.setattr(_autograd, "sees", lambda *tensors: False)
+        monkeypatch.setattr(_operators, "applies", lambda *arguments: False)
     if road == "differentiated":
         monkeypatch.setattr(_composed, "applies", lambda *arguments: False)
 

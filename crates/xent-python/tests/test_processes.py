@@ -30,8 +30,20 @@ def step(queue=None):
     return result
 
 
+def alone(function, *arguments):
+    """In an interpreter of its own: where anything was compiled, PyTorch refuses a backward pass in forked children."""
+    program = f"import test_processes; test_processes.{function.__name__}(*{arguments!r})"
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=os.path.dirname(__file__), check=True, timeout=300
+    )
+
+
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_children(method):
+    alone(run_children, method)
+
+
+def run_children(method):
     expected = step()  # the parent's threads exist, and do not come along
     context = multiprocessing.get_context(method)
     queue = context.Queue()
@@ -47,6 +59,10 @@ def test_children(method):
 
 
 def test_fork_of_a_fork():
+    alone(fork_twice)
+
+
+def fork_twice():
     expected = step()
     if not (outer := os.fork()):
         ok = step() == expected
@@ -66,6 +82,10 @@ class Losses(Dataset):
 
 
 def test_workers_of_a_data_loader():
+    alone(load_data)
+
+
+def load_data():
     step()
     losses = torch.cat(list(DataLoader(Losses(), batch_size=2, num_workers=2, timeout=60)))
     assert_close(

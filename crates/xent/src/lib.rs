@@ -84,6 +84,7 @@ pub mod rules;
 #[doc = include_str!("../SEMANTICS.md")]
 pub mod semantics {}
 mod targets;
+mod threads;
 mod view;
 mod words;
 

@@ -26,6 +26,7 @@ class Array(Protocol):
 
 Reduction = Literal["none", "mean", "sum"]
 Indices = int | Sequence[int] | None
+Integers = Sequence[int] | None
 
 
 class Basic(TypedDict, total=False):
@@ -176,6 +177,31 @@ def _criterion(values: tuple[Any, ...]) -> Criterion:
     return Criterion(**dict(zip(_DEFAULTS, values)))
 
 
+def packed(options: Options) -> tuple[str, list[float], Integers, Integers]:
+    """Complete options in the types that operators of PyTorch's may have: words, numbers, exclude and ignore_index."""
+    given: dict[str, Any] = {**options}
+    words = " ".join([given[name] for name in WORDS])
+    return words, [given[name] or 0.0 for name in _NUMBERS], *(given[name] for name in _INTEGERS)
+
+
+def unpacked(
+    words: str, numbers: Sequence[float], exclude: Integers, ignore_index: Integers
+) -> Options:
+    """What :func:`packed` made so."""
+    exclude = None if exclude is None else tuple(exclude)
+    return _unpacked(words, tuple(numbers), exclude, ignore_index and tuple(ignore_index))
+
+
+@lru_cache(maxsize=256)
+def _unpacked(words: str, numbers: tuple[float, ...], *integers: Integers) -> Options:
+    given: dict[str, Any] = dict(_DEFAULTS)
+    given.update(zip(WORDS, words.split()))
+    given.update(zip(_NUMBERS, numbers))
+    given.update(zip(_INTEGERS, integers))
+    given["softcap"] = given["softcap"] or None
+    return cast(Options, given)
+
+
 def word(name: str, value: object) -> str:
     """The canonical word of an option that is a word."""
     canonical = WORDS[name].get(value.replace("-", "_")) if isinstance(value, str) else None
@@ -247,6 +273,8 @@ def integer(name: str, value: object) -> int:
 
 
 def _index(value: Any) -> int:
+    if type(value) is int:  # under torch.compile it may be a symbol
+        return value
     if isinstance(value, (bool, str)) or str(getattr(value, "dtype", "")).endswith("bool"):
         raise TypeError
     return index(value)

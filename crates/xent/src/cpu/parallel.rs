@@ -9,20 +9,13 @@ use super::logit::Logit;
 use super::memory::ClaimedRows;
 use crate::Element;
 use crate::rules::{Parts, PartsMut};
+use crate::threads::{on_threads, threads};
 
 /// Elements that are worth a task of their own.
 const GRAIN: usize = 1 << 15;
 
 /// Tasks per thread, so that a thread that is held up does not hold up the others.
 const TASKS_PER_THREAD: usize = 8;
-
-/// How many threads there are to share work.
-pub(super) fn threads() -> usize {
-    #[cfg(feature = "rayon")]
-    return pool::threads();
-    #[cfg(not(feature = "rayon"))]
-    return 1;
-}
 
 /// Work on some rows and the places of their parts, with what a thread has for it.
 type RunChunk<'a, T, W> =
@@ -78,80 +71,4 @@ pub(super) fn map<I: Send, W, O: Send>(
 
 fn next<I: Iterator>(queue: &Mutex<I>) -> Option<I::Item> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).next()
-}
-
-/// Runs `work` so many times at once, or once where there are no threads.
-fn on_threads(workers: usize, work: &(dyn Fn() + Sync)) {
-    #[cfg(feature = "rayon")]
-    pool::run(workers, work);
-    #[cfg(not(feature = "rayon"))]
-    (0..workers.min(1)).for_each(|_| work());
-}
-
-/// The threads of a call: those of the pool that it runs in, or of rayon's global one. The system
-/// may refuse threads; a call then has fewer, down to the one that it came on.
-#[cfg(feature = "rayon")]
-mod pool {
-    use std::error::Error;
-    use std::sync::OnceLock;
-
-    use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
-
-    /// More threads than any machine has cores are a mistake that would take minutes to start.
-    const MOST: usize = 1024;
-
-    enum Pool {
-        /// The pool that the call runs in, or rayon's global one.
-        Rayons,
-        /// Fewer threads, because the global pool could not be started.
-        Own(ThreadPool),
-        /// None but the caller's.
-        None,
-    }
-
-    pub fn threads() -> usize {
-        match pool() {
-            Pool::Rayons => rayon::current_num_threads(),
-            Pool::Own(pool) => pool.current_num_threads(),
-            Pool::None => 1,
-        }
-    }
-
-    pub fn run(workers: usize, work: &(dyn Fn() + Sync)) {
-        match pool() {
-            Pool::Rayons => rayon::scope(|scope| spawn(scope, workers, work)),
-            Pool::Own(pool) => pool.scope(|scope| spawn(scope, workers, work)),
-            Pool::None => (0..workers.min(1)).for_each(|_| work()),
-        }
-    }
-
-    fn spawn<'a>(scope: &Scope<'a>, workers: usize, work: &'a (dyn Fn() + Sync)) {
-        (0..workers).for_each(|_| scope.spawn(|_| work()));
-    }
-
-    fn pool() -> &'static Pool {
-        static GLOBAL: OnceLock<Pool> = OnceLock::new();
-        if rayon::current_thread_index().is_some() {
-            return &Pool::Rayons;
-        }
-        GLOBAL.get_or_init(|| {
-            let asked = std::env::var("RAYON_NUM_THREADS").unwrap_or_default();
-            let too_many = asked.parse().is_ok_and(|threads: usize| threads > MOST);
-            // 0 for as many as rayon finds right.
-            let threads = if too_many { MOST } else { 0 };
-            match ThreadPoolBuilder::new().num_threads(threads).build_global() {
-                Ok(()) => Pool::Rayons,
-                // The program has made one; all other errors have a source.
-                Err(error) if error.source().is_none() => Pool::Rayons,
-                Err(_) => {
-                    let all = std::thread::available_parallelism().map_or(1, usize::from);
-                    let fewer = std::iter::successors(Some(all.min(MOST) / 2), |n| Some(n / 2));
-                    fewer
-                        .take_while(|threads| *threads > 1)
-                        .find_map(|n| ThreadPoolBuilder::new().num_threads(n).build().ok())
-                        .map_or(Pool::None, Pool::Own)
-                }
-            }
-        })
-    }
 }

@@ -6,10 +6,11 @@ use super::call::Call;
 use super::instructions::{Instructions, on_level};
 use super::logit::Logit;
 use super::memory::{ClaimedClasses, Memory};
-use super::parallel::{self, threads};
+use super::parallel;
 use super::row::{PIECE, RowWorker, SavedRow};
 use super::tile::{self, TileWorker};
 use crate::rules::{FloorMemo, Parts, RowGradient, RowParts, RowPlan, RowStats};
+use crate::threads::threads;
 
 /// The parts of all rows and, where the memory has a place for it, their gradient.
 pub(super) fn run<T: Logit>(

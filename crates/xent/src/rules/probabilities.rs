@@ -1,8 +1,12 @@
 //! Checks that each target probability is a finite number ≥ 0. There are as many as logits, so the
 //! check must run at memory speed.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
 use super::labels::RowLabels;
 use crate::targets::{Probabilities, with_probabilities};
+use crate::threads::{on_threads, threads};
 use crate::{Element, InputError, Rows};
 
 /// The number of elements that are worth a task.
@@ -64,19 +68,19 @@ fn all_good<P: Element>(values: &[P]) -> bool {
 }
 
 /// Whether `check` holds for ranges of `grain` that cover `0..len`.
-#[cfg(feature = "rayon")]
-fn all(len: usize, grain: usize, check: impl Fn(std::ops::Range<usize>) -> bool + Sync) -> bool {
-    use rayon::prelude::*;
-    let range = |piece: usize| piece * grain..len.min((piece + 1) * grain);
-    match len.div_ceil(grain) {
-        0 => true,
-        1 => check(0..len),
-        pieces => (0..pieces).into_par_iter().all(|piece| check(range(piece))),
-    }
-}
-
-/// Whether `check` holds for `0..len`.
-#[cfg(not(feature = "rayon"))]
-fn all(len: usize, _grain: usize, check: impl Fn(std::ops::Range<usize>) -> bool) -> bool {
-    check(0..len)
+fn all(len: usize, grain: usize, check: impl Fn(Range<usize>) -> bool + Sync) -> bool {
+    let pieces = len.div_ceil(grain);
+    let (next, good) = (AtomicUsize::new(0), AtomicBool::new(true));
+    on_threads(threads().min(pieces), &|| {
+        while good.load(Relaxed) {
+            let first = next.fetch_add(1, Relaxed) * grain;
+            if first >= len {
+                break;
+            }
+            if !check(first..len.min(first + grain)) {
+                good.store(false, Relaxed);
+            }
+        }
+    });
+    good.into_inner()
 }

@@ -10,8 +10,8 @@ tensor(0.4652, grad_fn=<CrossEntropyBackward>)
 tensor([0., 0., 0., 0.])
 
 xent's engine reads tensors on the CPU in place and computes loss and gradient in one pass, on
-``torch.get_num_threads()`` threads. On CUDA, Triton kernels compute both in one launch, for class
-indices and nearly all options. On other devices, under ``torch.compile``, ``vmap`` and forward-mode
+``torch.get_num_threads()`` threads, also under ``torch.compile`` and ``torch.export``. On CUDA, Triton kernels compute both in one launch, for class
+indices and nearly all options. On other devices, on CUDA under ``torch.compile``, under ``vmap`` and forward-mode
 differentiation, for second derivatives, and where something other than the logits is differentiated,
 PyTorch's own operations compute the same.
 """

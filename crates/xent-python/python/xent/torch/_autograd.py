@@ -51,6 +51,18 @@ def differentiates(logits: Tensor, batch: Batch) -> bool:
     return not (has_tangent(logits) or any(is_differentiated(tensor) for tensor in batch))
 
 
+def has_negative_weights(batch: Batch) -> bool:
+    """They have no meaning, but PyTorch takes them, and its own tests do."""
+    return batch.weight is not None and bool((batch.weight < 0.0).any())
+
+
+def expect_valid(logits: Tensor, options: Options, batch: Batch, axis: int) -> None:
+    """The engine names what is wrong; PyTorch's operations would continue with it."""
+    if batch.weight is not None and has_negative_weights(batch):
+        batch = batch._replace(weight=batch.weight.abs())
+    run(logits, options, batch, axis)
+
+
 def cross_entropy(
     logits: Tensor,
     options: Options,
@@ -66,9 +78,8 @@ def cross_entropy(
         )
         return loss, stats[0] if want_stats else None
     output = run(logits, options, batch, axis, None, None, want_stats)
-    return _part(output, "loss", logits, axis, loss_dtype), _stats(
-        output, logits, axis
-    ) if want_stats else None
+    loss = part(output, "loss", logits, axis, loss_dtype)
+    return loss, stats_of(output, logits, axis) if want_stats else None
 
 
 def run(
@@ -103,7 +114,7 @@ def _exported(tensor: Tensor) -> Tensor:
     return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 
-def _part(output: Output, name: str, logits: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
+def part(output: Output, name: str, logits: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
     value = output.scalar(name)
     if value is not None:
         return torch.tensor(value, dtype=dtype, device="cpu")
@@ -112,10 +123,10 @@ def _part(output: Output, name: str, logits: Tensor, axis: int, dtype: torch.dty
     return rows
 
 
-def _stats(output: Output, logits: Tensor, axis: int) -> Stats:
+def stats_of(output: Output, logits: Tensor, axis: int) -> Stats:
     dtype = compute_dtype(logits)
     nll, smoothing, z_loss, floor, lse = (
-        _part(output, name, logits, axis, dtype) for name in Stats._fields[:5]
+        part(output, name, logits, axis, dtype) for name in Stats._fields[:5]
     )
     first = -1 if output.first_non_finite is None else output.first_non_finite
     correct, ignored, non_finite, first_non_finite = (
@@ -161,12 +172,12 @@ class CrossEntropy(torch.autograd.Function):
         gradient = None if options["reduction"] == "none" else gradient_like(logits)
         output = run(logits, options, batch, axis, gradient, None, stats is not None)
         ctx.save_for_backward(logits, *tensors)
-        ctx.call = (options, axis, loss_dtype, logits.dtype)
+        ctx.call = (options, axis, loss_dtype)
         # Not among what autograd keeps: it has to be given away without a copy, the first time.
         ctx.gradient = gradient
         if stats is not None:
-            stats.append(_stats(output, logits, axis))
-        return _part(output, "loss", logits, axis, loss_dtype)
+            stats.append(stats_of(output, logits, axis))
+        return part(output, "loss", logits, axis, loss_dtype)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -174,7 +185,7 @@ class CrossEntropy(torch.autograd.Function):
 
 
 def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
-    options, axis, loss_dtype, dtype = ctx.call
+    options, axis, loss_dtype = ctx.call
     if torch.is_grad_enabled() or not sees(upstream):
         logits, *tensors = ctx.saved_tensors
         with torch.enable_grad():
@@ -185,20 +196,31 @@ def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
             return second
     gradient: Tensor | None = ctx.gradient
     ctx.gradient = None
+    logits, *tensors = ctx.saved_tensors
+    return gradient_of(logits, options, Batch(*tensors), axis, gradient, upstream)
+
+
+def gradient_of(
+    logits: Tensor,
+    options: Options,
+    batch: Batch,
+    axis: int,
+    gradient: Tensor | None,
+    upstream: Tensor,
+) -> Tensor:
+    """The gradient, from that for an upstream gradient of 1, if it is there, which is overwritten."""
+
+    def formed(upstream: Tensor | float) -> Tensor:
+        into = gradient_like(logits) if gradient is None else gradient
+        run(logits, options, batch, axis, into, upstream)
+        return into
+
     if options["reduction"] == "none":
-        return _formed(ctx, None, upstream.detach())
+        return formed(upstream.detach())
     factor = upstream.item()
     # In half precision, what a large upstream gradient is to save from underflow would be lost already; and ∞ makes a NaN of an ignored row's 0.
-    if factor != 1.0 and (dtype.itemsize < 4 or not isfinite(factor)):
-        return _formed(ctx, gradient, factor)
+    if factor != 1.0 and (logits.dtype.itemsize < 4 or not isfinite(factor)):
+        return formed(factor)
     if gradient is None:
-        gradient = _formed(ctx, None, 1.0)
+        gradient = formed(1.0)
     return gradient if factor == 1.0 else gradient.mul_(factor)
-
-
-def _formed(ctx: Any, into: Tensor | None, upstream: Tensor | float) -> Tensor:
-    options, axis, _, _ = ctx.call
-    logits, *tensors = ctx.saved_tensors
-    gradient = gradient_like(logits) if into is None else into
-    run(logits, options, Batch(*tensors), axis, gradient, upstream)
-    return gradient

@@ -1,4 +1,4 @@
-"""The loss by PyTorch's operations, with a gradient of its own: on any device, or compiled.
+"""The loss by PyTorch's operations, with a gradient of its own: on any device.
 
 :mod:`._tensors` leaves the gradient to autograd, which keeps every intermediate result of the
 logits' size and reads it again. Here one autograd function keeps the logits and a few numbers per
@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from xent.options import Options
 from xent.torch import _passes, _rules, _tensors
@@ -57,7 +58,7 @@ def _is_transformed() -> bool:
 
 def _is_plain(tensor: Tensor) -> bool:
     return (
-        type(tensor) in PLAIN
+        type(tensor) in (*PLAIN, FakeTensor)
         and tensor.layout is torch.strided
         and not tensor.is_nested
         and not has_tangent(tensor)
@@ -125,6 +126,12 @@ def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
         return _tensors.gradient(logits, options, batch, axis, loss_dtype, upstream)
     with _tensors.without_autocast(logits):
         return _backward(logits, options, batch, axis, coefficients, upstream)
+
+
+def gradient(logits: Tensor, options: Options, batch: Batch, axis: int, upstream: Tensor) -> Tensor:
+    """The gradient alone, and not under autograd."""
+    _, _, coefficients = _forward(logits, options, batch, axis, False, differentiate=True)
+    return _backward(logits, options, batch, axis, cast(Coefficients, coefficients), upstream)
 
 
 def _forward(

@@ -48,17 +48,15 @@ def _nobody_has(storage: UntypedStorage) -> bool:
     return (
         torch._C._storage_Use_Count(storage._cdata) == 1
         and not storage.is_shared()
-        and getrefcount(storage) == _OURS
+        and getrefcount(storage) == _references_of_ours()
     )
 
 
 def _references_of_ours() -> int:
+    """Counted each time: in compiled code Python passes arguments in another way."""
     storage = [UntypedStorage(0)].pop()  # type: ignore[no-untyped-call]
     return _references(storage)
 
 
 def _references(storage: UntypedStorage) -> int:
     return getrefcount(storage)
-
-
-_OURS = _references_of_ours()

@@ -25,7 +25,7 @@ from xent.options import (
     documented,
     expect_known,
 )
-from xent.torch import _arguments, _autograd, _composed, _sharded, _tensors, _triton
+from xent.torch import _arguments, _autograd, _composed, _operators, _sharded, _tensors, _triton
 from xent.torch._batch import Batch, PerBatch, Stats, compute_dtype, loss_dtype, row_shape
 
 if TYPE_CHECKING:
@@ -211,24 +211,16 @@ def _cross_entropy(
 ) -> tuple[Tensor, Stats | None]:
     dtype = loss_dtype(logits, batch)
     if not _autograd.sees(logits, *batch):
+        if _operators.applies(logits, batch):
+            return _operators.cross_entropy(logits, options, batch, axis, dtype, want_stats)
         if _triton.applies(logits, options, batch):
             return _triton.cross_entropy(logits, options, batch, axis, dtype, want_stats)
         if _composed.applies(logits, batch):
             return _composed.cross_entropy(logits, options, batch, axis, dtype, want_stats)
         return _tensors.cross_entropy(logits, options, batch, axis, dtype, want_stats)
-    # Negative weights have no meaning, but PyTorch takes them, and its own tests do.
-    negative = batch.weight is not None and bool((batch.weight < 0.0).any())
-    if not negative and _autograd.differentiates(logits, batch):
+    if not _autograd.has_negative_weights(batch) and _autograd.differentiates(logits, batch):
         return _autograd.cross_entropy(logits, options, batch, axis, dtype, want_stats)
-    # The engine names what is wrong; PyTorch's operations would continue with it.
-    _autograd.run(
-        logits,
-        options,
-        batch._replace(weight=batch.weight.abs())
-        if negative and batch.weight is not None
-        else batch,
-        axis,
-    )
+    _autograd.expect_valid(logits, options, batch, axis)
     return _tensors.cross_entropy(logits, options, batch, axis, dtype, want_stats)
 
 

@@ -1,0 +1,194 @@
+"""xent's engine as operators of PyTorch's, for code that is traced: ``torch.compile``, ``torch.export``.
+
+A graph holds one operator for the loss and one for the gradient, and nothing looks inside. The
+engine computes the gradient with the loss, but a graph may not hand it on: operators must not
+return what they were given, and to copy it would take longer than to compute it. So the loss comes
+with a token, which has no content. While the token's memory is alive, the gradient is kept beside
+it; the gradient's operator takes it from there, and computes it again if it is gone: after a first
+backward pass, or where somebody has copied the token.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, UntypedStorage
+
+from xent import options as _options
+from xent._xent import WORDS
+from xent.options import Options
+from xent.torch import _autograd, _composed, _tensors
+from xent.torch._batch import Batch, Stats, compute_dtype, row_shape
+from xent.torch._memory import gradient_like
+
+_OPTIONS = (
+    "str names, str words, float[] numbers, SymInt[]? exclude, SymInt[]? ignore_index, int axis"
+)
+_library = torch.library.Library("xent", "DEF")  # type: ignore[no-untyped-call]
+_library.define(  # type: ignore[no-untyped-call]
+    f"cross_entropy(Tensor logits, Tensor[] batch, {_OPTIONS}, ScalarType dtype, bool want_stats, "
+    "bool want_gradient) -> (Tensor, Tensor, Tensor[])"
+)
+_library.define(  # type: ignore[no-untyped-call]
+    "cross_entropy_backward(Tensor upstream, Tensor token, Tensor logits, Tensor[] batch, "
+    f"{_OPTIONS}) -> Tensor"
+)
+
+_gradients: WeakKeyDictionary[UntypedStorage, Tensor] = WeakKeyDictionary()
+"""By the memory of the tokens, which is the same wherever PyTorch keeps them."""
+
+
+def applies(logits: Tensor, batch: Batch) -> bool:
+    """Whether a call is traced that the engine can compute later."""
+    return (
+        torch.compiler.is_compiling()
+        and logits.device.type == "cpu"
+        and _composed.applies(logits, batch)
+    )
+
+
+def cross_entropy(
+    logits: Tensor,
+    options: Options,
+    batch: Batch,
+    axis: int,
+    loss_dtype: torch.dtype,
+    want_stats: bool,
+) -> tuple[Tensor, Stats | None]:
+    differentiate = torch.is_grad_enabled() and logits.requires_grad
+    loss, _, stats = torch.ops.xent.cross_entropy.default(
+        logits,
+        [tensor for tensor in batch if tensor is not None],
+        " ".join([name for name, tensor in zip(Batch._fields, batch) if tensor is not None]),
+        *_options.packed(options),
+        axis,
+        loss_dtype,
+        want_stats,
+        differentiate and options["reduction"] != "none",
+    )
+    return loss, Stats(*(part.detach() for part in stats)) if want_stats else None
+
+
+def _batch(names: str, tensors: list[Tensor]) -> Batch:
+    return Batch(**dict(zip(names.split(), tensors)))
+
+
+def _forward(
+    logits: Tensor,
+    tensors: list[Tensor],
+    names: str,
+    words: str,
+    numbers: list[float],
+    exclude: list[int] | None,
+    ignore_index: list[int] | None,
+    axis: int,
+    dtype: torch.dtype,
+    want_stats: bool,
+    want_gradient: bool,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    options = _options.unpacked(words, numbers, exclude, ignore_index)
+    batch, token = _batch(names, tensors), torch.zeros((), dtype=torch.uint8)
+    if _autograd.has_negative_weights(batch):
+        _autograd.expect_valid(logits, options, batch, axis)
+        loss, stats = _composed.cross_entropy(logits, options, batch, axis, dtype, want_stats)
+        return loss, token, list(stats or ())
+    gradient = gradient_like(logits) if want_gradient else None
+    output = _autograd.run(logits, options, batch, axis, gradient, None, want_stats)
+    if gradient is not None:
+        _gradients[token.untyped_storage()] = gradient
+    stats = _autograd.stats_of(output, logits, axis) if want_stats else None
+    return _autograd.part(output, "loss", logits, axis, dtype), token, list(stats or ())
+
+
+def _backward(
+    upstream: Tensor,
+    token: Tensor,
+    logits: Tensor,
+    tensors: list[Tensor],
+    names: str,
+    words: str,
+    numbers: list[float],
+    exclude: list[int] | None,
+    ignore_index: list[int] | None,
+    axis: int,
+) -> Tensor:
+    options = _options.unpacked(words, numbers, exclude, ignore_index)
+    batch = _batch(names, tensors)
+    if _autograd.has_negative_weights(batch):
+        return _composed.gradient(logits, options, batch, axis, upstream)
+    gradient = _gradients.pop(token.untyped_storage(), None)
+    return _autograd.gradient_of(logits, options, batch, axis, gradient, upstream)
+
+
+@torch.library.register_fake("xent::cross_entropy", lib=_library)  # type: ignore[untyped-decorator]
+def _fake_forward(
+    logits: Tensor,
+    tensors: list[Tensor],
+    names: str,
+    words: str,
+    numbers: list[float],
+    exclude: list[int] | None,
+    ignore_index: list[int] | None,
+    axis: int,
+    dtype: torch.dtype,
+    want_stats: bool,
+    want_gradient: bool,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    rows = row_shape(logits, axis)
+    reduction = dict(zip(WORDS, words.split()))["reduction"]
+
+    def like(shape: Any, dtype: torch.dtype) -> Tensor:
+        return logits.new_empty(shape, dtype=dtype)
+
+    reduced = rows if reduction == "none" else ()
+    loss, token = like(reduced, dtype), like((), torch.uint8)
+    if not want_stats:
+        return loss, token, []
+    number, count = compute_dtype(logits), torch.int64
+    return (
+        loss,
+        token,
+        [
+            *(like(reduced, number) for _ in range(4)),
+            like(rows, number),
+            like((), count),
+            like((), number),
+            *(like((), count) for _ in range(3)),
+            like(rows, count),
+            like(rows, torch.bool),
+        ],
+    )
+
+
+@torch.library.register_fake("xent::cross_entropy_backward", lib=_library)  # type: ignore[untyped-decorator]
+def _fake_backward(upstream: Tensor, token: Tensor, logits: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(logits)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, list[Tensor]]) -> None:
+    logits, tensors, *ctx.call, _, _, _ = inputs
+    ctx.save_for_backward(logits, output[1], *tensors)
+
+
+def _differentiate(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Any, ...]:
+    logits, token, *tensors = ctx.saved_tensors
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        names, *packed, axis = ctx.call
+        options, batch = _options.unpacked(*packed), _batch(names, tensors)
+        gradient = _tensors.gradient(logits, options, batch, axis, upstream.dtype, upstream)
+    else:
+        gradient = torch.ops.xent.cross_entropy_backward.default(
+            upstream, token, logits, tensors, *ctx.call
+        )
+    # PyTorch takes an empty list for one of tensors.
+    call: Any = ([] if argument == [] else None for argument in ctx.call)
+    return (gradient, [None] * len(tensors), *call, None, None, None)
+
+
+_library.impl("cross_entropy", _forward, "CPU")  # type: ignore[no-untyped-call]
+_library.impl("cross_entropy_backward", _backward, "CPU")  # type: ignore[no-untyped-call]
+torch.library.register_autograd(
+    "xent::cross_entropy", _differentiate, setup_context=_keep, lib=_library
+)

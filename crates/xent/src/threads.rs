@@ -1,0 +1,106 @@
+//! The threads that share work: those of the pool that a call runs in, or of rayon's global one.
+//!
+//! The system may refuse threads. A call then has fewer, down to the one that it came on.
+
+use std::cell::Cell;
+
+thread_local! {
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How many threads there are to share work.
+pub(crate) fn threads() -> usize {
+    #[cfg(feature = "rayon")]
+    if !ALONE.get() {
+        return pool::threads();
+    }
+    1
+}
+
+/// Runs `work` so many times at once, or once where there are no threads.
+pub(crate) fn on_threads(workers: usize, work: &(dyn Fn() + Sync)) {
+    #[cfg(feature = "rayon")]
+    if workers > 1 {
+        return pool::run(workers, work);
+    }
+    (0..workers.min(1)).for_each(|_| work());
+}
+
+/// Runs `work` without any other thread: to wake one takes longer than a small batch does. rayon's
+/// pools are not touched, nor started.
+pub fn on_this_thread<R>(work: impl FnOnce() -> R) -> R {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _before = Before(ALONE.replace(true));
+    work()
+}
+
+#[cfg(feature = "rayon")]
+mod pool {
+    use std::error::Error;
+    use std::iter::successors;
+    use std::sync::OnceLock;
+    use std::thread::available_parallelism;
+
+    use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
+
+    /// More threads than any machine has cores are a mistake that would take minutes to start.
+    const MOST: usize = 1024;
+
+    enum Pool {
+        /// The pool that the call runs in, or rayon's global one.
+        Rayons,
+        /// Fewer threads, because the global pool could not be started.
+        Own(ThreadPool),
+        /// None but the caller's.
+        None,
+    }
+
+    pub fn threads() -> usize {
+        match pool() {
+            Pool::Rayons => rayon::current_num_threads(),
+            Pool::Own(pool) => pool.current_num_threads(),
+            Pool::None => 1,
+        }
+    }
+
+    pub fn run(workers: usize, work: &(dyn Fn() + Sync)) {
+        match pool() {
+            Pool::Rayons => rayon::scope(|scope| spawn(scope, workers, work)),
+            Pool::Own(pool) => pool.scope(|scope| spawn(scope, workers, work)),
+            Pool::None => work(),
+        }
+    }
+
+    fn spawn<'a>(scope: &Scope<'a>, workers: usize, work: &'a (dyn Fn() + Sync)) {
+        (0..workers).for_each(|_| scope.spawn(|_| work()));
+    }
+
+    fn pool() -> &'static Pool {
+        static GLOBAL: OnceLock<Pool> = OnceLock::new();
+        if rayon::current_thread_index().is_some() {
+            return &Pool::Rayons;
+        }
+        GLOBAL.get_or_init(|| {
+            let asked = std::env::var("RAYON_NUM_THREADS").unwrap_or_default();
+            let too_many = asked.parse().is_ok_and(|threads: usize| threads > MOST);
+            // 0 for as many as rayon finds right.
+            let threads = if too_many { MOST } else { 0 };
+            match ThreadPoolBuilder::new().num_threads(threads).build_global() {
+                Ok(()) => Pool::Rayons,
+                // The program has made one; all other errors have a source.
+                Err(error) if error.source().is_none() => Pool::Rayons,
+                Err(_) => successors(Some(available_parallelism().map_or(1, usize::from)), |n| {
+                    Some(n / 2)
+                })
+                .take_while(|threads| *threads > 1)
+                .find_map(|threads| ThreadPoolBuilder::new().num_threads(threads).build().ok())
+                .map_or(Pool::None, Pool::Own),
+            }
+        })
+    }
+}
