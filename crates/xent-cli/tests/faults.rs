@@ -50,15 +50,6 @@ impl Folder {
         shell.args(["-c", &format!("{limit} && exec \"$0\" \"$@\""), XENT]).args(arguments);
         shell.current_dir(self.0.path()).output().unwrap()
     }
-
-    /// All names in a folder.
-    fn names(&self, folder: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.at(folder)).unwrap();
-        let mut names: Vec<_> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
 }
 
 fn npy(dtype: &str, shape: &str, bytes: usize) -> Vec<u8> {
@@ -185,62 +176,131 @@ fn two_sweeps_do_not_share_a_folder() {
     }
     refused(&folder.run(&long), "another xent sweep is at work there");
     end(&mut first, "-TERM");
-    assert_eq!(folder.names("xent-sweep/runs"), [""; 0]);
+    let runs = folder.at("xent-sweep/runs");
+    assert_eq!(files(&runs), [""; 0].map(PathBuf::from));
 
     // A run that lost its power left an empty file; it is done again.
     let short = [&sweep[..], &["--epochs", "1"]].concat();
     succeeds(&folder.run(&short));
-    let runs = folder.names("xent-sweep/runs");
+    let runs = files(&runs);
     assert_eq!(runs.len(), 2);
-    let run = folder.at("xent-sweep/runs").join(&runs[0]);
-    let finished = fs::read(&run).unwrap();
+    let run = &runs[0];
+    let finished = fs::read(run).unwrap();
     for lost in [Vec::new(), vec![0; finished.len()]] {
-        fs::write(&run, lost).unwrap();
+        fs::write(run, lost).unwrap();
         succeeds(&folder.run(&short));
-        assert_eq!(fs::read(&run).unwrap(), finished);
+        assert_eq!(fs::read(run).unwrap(), finished);
     }
 }
 
-/// Kills a writer at a moment: the file is the old one or the new one.
-fn killed(folder: &Folder, arguments: &[&str], output: &str, signal: &str, after: Duration) {
-    let old = fs::read(folder.at(output)).ok();
-    let mut child =
-        folder.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(after);
-    end(&mut child, signal);
-    let now = fs::read(folder.at(output)).ok();
-    let length = |file: &Option<Vec<u8>>| file.as_ref().map(Vec::len);
-    assert!(
-        now == old
-            || length(&now) == Some(fs::metadata(folder.at("whole")).unwrap().len() as usize),
-        "{output} is neither old nor new"
-    );
+/// Whether a file that the program wrote is there to its end.
+fn is_whole(path: &Path) -> bool {
+    let file = fs::read(path).unwrap();
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => serde_json::from_slice::<serde_json::Value>(&file).is_ok(),
+        Some("html") => file.ends_with(b"</html>"),
+        Some("csv") => file.iter().filter(|byte| **byte == b'\n').count() == 4,
+        Some("npy") => file.len() == 16_000_128,
+        Some("safetensors") => {
+            let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+            let header: serde_json::Value = serde_json::from_slice(&file[8..8 + header]).unwrap();
+            let ends = header.as_object().unwrap().values();
+            let ends = ends.filter_map(|tensor| tensor["data_offsets"][1].as_u64());
+            file.len() as u64
+                == 8 + header.to_string().len().next_multiple_of(8) as u64 + ends.max().unwrap()
+        }
+        _ => panic!("{path:?}"),
+    }
 }
 
-fn left(folder: &Folder) -> Vec<String> {
-    folder.names(".").into_iter().filter(|name| name.starts_with(".xent-")).collect()
+/// All files in a folder and those below it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
+fn is_left(path: &Path) -> bool {
+    path.file_name().unwrap().to_str().unwrap().starts_with(".xent-")
+}
+
+/// The number of kills per command is that of `XENT_KILLS`, 10 by default.
 #[test]
 fn killed_writers_leave_nothing_half_written() {
     let folder = Folder::new();
     folder.arrays(4000, 1000);
-    let loss = ["loss", "--logits", "a.npy", "--targets", "y.npy", "--grad"];
-    succeeds(&folder.run(&[&loss[..], &["whole"]].concat()));
-    let grad = [&loss[..], &["grad.npy"]].concat();
-    for moment in 0..12 {
-        let signal = ["-INT", "-TERM"][moment % 2];
-        killed(&folder, &grad, "grad.npy", signal, Duration::from_millis(7 * moment as u64));
-        assert_eq!(left(&folder), [""; 0], "after {signal}");
+    folder.write("table.csv", LOGITS);
+    let commands = [
+        "loss --logits a.npy --targets y.npy --grad out/grad.npy",
+        "eval --logits a.npy --targets y.npy --partial out/part.json",
+        "eval --logits table.csv --targets table.csv:label --out out --per-class out/classes.csv",
+        "train --epsilon 0,0.1 --seeds 4 --epochs 1 --hidden 64 --save --out out",
+        "sweep --epsilon 0,0.1 --seeds 4 --epochs 1 --hidden 4 --out out",
+    ];
+    let kills = std::env::var("XENT_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    for command in commands {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let out = folder.at("out");
+        let _ = fs::remove_dir_all(&out);
+        fs::create_dir(&out).unwrap();
+        let started = Instant::now();
+        succeeds(&folder.run(&arguments));
+        let takes = started.elapsed();
+        let expected = files(&out).len();
+        for kill in 0..kills {
+            let signal = ["-INT", "-TERM", "-KILL"][kill % 3];
+            let mut child = folder
+                .command(&arguments)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            // Spread over the time that it takes.
+            std::thread::sleep(takes.mul_f64(((kill as f64 * 0.618) % 1.0) * 1.1));
+            end(&mut child, signal);
+            for file in files(&out) {
+                let left = is_left(&file);
+                assert!(!left || signal == "-KILL", "{command}: {file:?} after {signal}");
+                assert!(left || is_whole(&file), "{command}: {file:?} after {signal}");
+            }
+            if signal == "-KILL" {
+                succeeds(&folder.run(&arguments));
+                assert_eq!(files(&out).len(), expected, "{command}: {:?}", files(&out));
+            }
+        }
     }
-    // What KILL leaves, the next run removes; a writer that lives keeps its file.
-    for moment in 0..6 {
-        killed(&folder, &grad, "grad.npy", "-KILL", Duration::from_millis(10 * moment));
+}
+
+/// Every pair of commands in one folder: each succeeds, or says that it does not share.
+#[test]
+fn commands_share_a_folder() {
+    let folder = Folder::new();
+    folder.arrays(4000, 1000);
+    folder.write("table.csv", LOGITS);
+    let commands = [
+        "loss --logits a.npy --targets y.npy --grad out/grad.npy",
+        "eval --logits a.npy --targets y.npy --partial out/part.json",
+        "eval --logits table.csv --targets table.csv:label --out out",
+        "train --epsilon 0,0.1 --seeds 1 --epochs 1 --hidden 4 --save --out out",
+        "sweep --epsilon 0,0.1 --seeds 1 --epochs 1 --hidden 4 --out out",
+    ];
+    fs::create_dir(folder.at("out")).unwrap();
+    for first in commands {
+        for second in commands {
+            let start = |command: &str| {
+                let mut command = folder.command(&command.split(' ').collect::<Vec<_>>());
+                command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+            };
+            for child in [start(first), start(second)] {
+                let output = child.wait_with_output().unwrap();
+                if !output.status.success() {
+                    refused(&output, "another xent sweep is at work there");
+                }
+            }
+            for file in files(&folder.at("out")) {
+                assert!(!is_left(&file) && is_whole(&file), "{first}, {second}: {file:?}");
+            }
+        }
     }
-    folder.write(".xent-left", "");
-    succeeds(&folder.run(&grad));
-    assert_eq!(left(&folder), [""; 0]);
-    assert_eq!(fs::read(folder.at("grad.npy")).unwrap(), fs::read(folder.at("whole")).unwrap());
 }
 
 #[test]
@@ -294,6 +354,27 @@ fn a_gradient_needs_no_second_copy() {
     let short = folder.limited("ulimit -d 60000", &grad);
     assert!(!short.status.success(), "the limit limits nothing");
     assert_eq!(fs::metadata(folder.at("g.npy")).unwrap().len(), 80_000_128);
+}
+
+/// What a header claims costs a file nothing.
+#[test]
+fn classes_without_memory_are_an_error() {
+    let folder = Folder::new();
+    folder.write("y.npy", npy("<i8", "(2,)", 16));
+    let sparse = |classes: u64| {
+        let path = folder.write("a.npy", npy("<f4", &format!("(2, {classes})"), 0));
+        File::options().write(true).open(path).unwrap().set_len(128 + 8 * classes).unwrap();
+    };
+    let eval = ["eval", "--logits", "a.npy", "--targets", "y.npy"];
+    let loss = ["loss", "--logits", "a.npy", "--targets", "y.npy"];
+    sparse(1 << 36);
+    refused(&folder.run(&eval), "68719476736 classes, expected at most 16777216");
+    refused(
+        &folder.limited("ulimit -v 3145728", &loss),
+        "not enough memory for 549755813888 bytes",
+    );
+    sparse(16_000_000);
+    refused(&folder.limited("ulimit -v 3145728", &eval), "not enough memory for 16000000 classes");
 }
 
 #[test]

@@ -254,6 +254,24 @@ def test_what_is_read_is_not_written():
     x = np.zeros((3, 4))
     with pytest.raises(ValueError, match="overlaps"):
         Criterion().call(x, 1, np.array([0, 1, 2]), gradient=x)
+    memory = np.zeros((3, 4))
+    columns = {dtype: memory.view(dtype).reshape(3, -1)[:, 0] for dtype in (float, np.int64, bool)}
+    for name, array in {
+        "targets": columns[np.int64],
+        "second_targets": columns[np.int64],
+        "lam": columns[float],
+        "label_smoothing": columns[float],
+        "row_weights": columns[float],
+        "ignored_rows": columns[bool],
+        "allowed_classes": memory.view(bool).reshape(3, -1)[0, :4],
+        "the upstream gradient": columns[float],
+    }.items():
+        given = {"targets": np.array([0, 1, 2])}
+        if name in ("second_targets", "lam"):
+            given |= {"second_targets": np.array([0, 1, 2]), "lam": 0.5}
+        given["upstream" if "upstream" in name else name] = array
+        with pytest.raises(ValueError, match=f"overlaps that of {name}"):
+            Criterion().call(x, 1, **given, gradient=memory)
     read_only = np.zeros((3, 4))
     read_only.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):

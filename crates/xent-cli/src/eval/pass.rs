@@ -17,7 +17,12 @@ use crate::threads::on_threads;
 /// More threads than this would wait for the file and take memory meanwhile.
 const USUAL_THREADS: usize = 8;
 /// The most classes in the sums of all threads together, so that these stay small.
-const MOST_CLASSES: usize = 1 << 20;
+const SUMMED_CLASSES: usize = 1 << 20;
+
+/// The most classes. A header may claim more than any memory holds.
+const MOST_CLASSES: usize = 1 << 24;
+/// The memory of an evaluation grows by 440 to 550 bytes per class.
+const BYTES_PER_CLASS: usize = 600;
 
 /// Evaluates all rows. Each thread takes the next block when it is free; because sums are exact and
 /// the sampled rows depend on their contents alone, the result has the same bits whichever thread
@@ -37,6 +42,7 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let pass = Pass { logits, labels, threads, bar };
     let feed = pass.open()?;
+    check_classes(feed.classes(), &logits[0])?;
     let settings = settings(feed.classes());
     let sample = Mutex::new(Sample::new(settings.classes, settings.sample_logits));
     let each = pass.run(
@@ -59,6 +65,21 @@ pub fn evaluate(
         fit(&pass, &mut evaluation)?;
     }
     Ok(evaluation)
+}
+
+/// Refuses classes for which there is no memory, before any of it is taken.
+fn check_classes(classes: usize, place: &Place) -> Result<()> {
+    if classes > MOST_CLASSES {
+        return Err(Error::input(format!(
+            "{place}: {classes} classes, expected at most {MOST_CLASSES}"
+        )));
+    }
+    let bytes = classes * BYTES_PER_CLASS;
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
+        Error::input(format!(
+            "{place}: not enough memory for {classes} classes, about {bytes} bytes"
+        ))
+    })
 }
 
 /// Fits the temperature to all rows and computes the numbers at it, in further passes. The search
@@ -126,7 +147,7 @@ impl Pass<'_> {
         let threads = self
             .threads
             .unwrap_or_else(|| cores().min(USUAL_THREADS))
-            .clamp(1, (MOST_CLASSES / feed.classes()).max(2));
+            .clamp(1, (SUMMED_CLASSES / feed.classes()).max(2));
         self.bar.set_length(feed.bytes());
         let feed = Mutex::new(feed);
         let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
