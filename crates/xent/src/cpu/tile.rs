@@ -33,7 +33,7 @@ use crate::view::Layout;
 use crate::{Element, Real};
 
 /// Rows that lie one after another are taken in tiles up to this many classes.
-const FEW_CLASSES: usize = 64;
+const FEW_CLASSES: usize = 160;
 /// Elements of a tile, so that logits, exponentials and what is on its way stay in the first-level
 /// cache.
 const TILE_LEN: usize = 4096;
@@ -85,7 +85,8 @@ pub(super) fn suits<T: Logit>(call: &Call<'_, T>, layout: &Layout) -> bool {
 impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
     pub(super) fn new(simd: S, call: &'a Call<'a, T>) -> Self {
         let classes = call.classes();
-        let width = (TILE_LEN / classes).next_multiple_of(COLUMN).clamp(COLUMN, MAX_WIDTH);
+        let rows = call.plan.rows().next_multiple_of(COLUMN).clamp(COLUMN, MAX_WIDTH);
+        let width = (TILE_LEN / classes).next_multiple_of(COLUMN).clamp(COLUMN, rows);
         let tile = || Buffer::new(width * classes, T::Real::ZERO);
         let column = || Buffer::new(width, T::Real::ZERO);
         let rounded = Buffer::new(width * classes, T::ZERO);

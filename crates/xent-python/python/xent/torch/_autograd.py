@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.dlpack import to_dlpack  # type: ignore[attr-defined]
 
 from xent._xent import Output
 from xent.options import Options, criterion
@@ -30,25 +32,28 @@ _ENGINES = {
     "row_weight": "row_weights",
     "weight": "class_weights",
 }
+_NAMES = tuple(_ENGINES.get(name, name) for name in Batch._fields)
 
 
 def sees(*tensors: Tensor | None) -> bool:
     """Whether these are plain tensors in host memory, and operations on them are neither traced nor transformed."""
-    return not is_transformed() and all(
-        tensor is None
-        or (
+    for tensor in tensors:
+        if tensor is not None and not (
             type(tensor) in PLAIN
-            and tensor.device.type == "cpu"
+            and tensor.is_cpu
             and tensor.layout is torch.strided
             and not tensor.is_nested
-        )
-        for tensor in tensors
-    )
+        ):
+            return False
+    return not is_transformed()
 
 
 def differentiates(logits: Tensor, batch: Batch) -> bool:
     """Whether the engine has the derivatives that may be requested: with respect to the logits, by backward."""
-    return not (has_tangent(logits) or any(is_differentiated(tensor) for tensor in batch))
+    for tensor in batch:
+        if tensor is not None and is_differentiated(tensor):
+            return False
+    return not has_tangent(logits)
 
 
 def has_negative_weights(batch: Batch) -> bool:
@@ -74,7 +79,7 @@ def cross_entropy(
     if torch.is_grad_enabled() and logits.requires_grad:
         stats: list[Stats] = []
         loss = CrossEntropy.apply(
-            logits, options, axis, loss_dtype, stats if want_stats else None, *batch
+            logits, options, batch, axis, loss_dtype, stats if want_stats else None
         )
         return loss, stats[0] if want_stats else None
     output = run(logits, options, batch, axis, None, None, want_stats)
@@ -92,32 +97,33 @@ def run(
     predictions: bool = False,
 ) -> Output:
     arrays: dict[str, Any] = {
-        _ENGINES.get(name, name): _exported(tensor)
-        for name, tensor in batch._asdict().items()
-        if tensor is not None
+        name: _lent(tensor) for name, tensor in zip(_NAMES, batch) if tensor is not None
     }
     if batch.denominator is not None:
         arrays["denominator"] = batch.denominator.item()
     return criterion(options).call(
-        _exported(logits),
+        _lent(logits),
         axis,
-        gradient=gradient,
-        upstream=upstream,
+        gradient=None if gradient is None else _lent(gradient),
+        upstream=_lent(upstream) if isinstance(upstream, Tensor) else upstream,
         threads=torch.get_num_threads(),
         predictions=predictions,
         **arrays,
     )
 
 
-def _exported(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach()
-    return tensor.resolve_neg() if tensor.is_neg() else tensor
+def _lent(tensor: Tensor) -> Any:
+    """A DLPack capsule. ``__dlpack__`` would come to the same after ten times as long."""
+    return to_dlpack(tensor.detach().resolve_neg() if tensor.is_neg() else tensor)
 
 
 def part(output: Output, name: str, logits: Tensor, axis: int, dtype: torch.dtype) -> Tensor:
     value = output.scalar(name)
     if value is not None:
-        return torch.tensor(value, dtype=dtype, device="cpu")
+        try:
+            return torch.scalar_tensor(value, dtype=dtype, device="cpu")
+        except RuntimeError:  # it is too large for the dtype, and becomes infinite
+            return torch.tensor(value, dtype=dtype, device="cpu")
     rows = torch.empty(row_shape(logits, axis), dtype=dtype, device="cpu")
     output.copy_rows(name, rows)
     return rows
@@ -163,16 +169,15 @@ class CrossEntropy(torch.autograd.Function):
         ctx: Any,
         logits: Tensor,
         options: Options,
+        batch: Batch,
         axis: int,
         loss_dtype: torch.dtype,
         stats: list[Stats] | None,
-        *tensors: Tensor | None,
     ) -> Tensor:
-        batch = Batch(*tensors)  # type: ignore[arg-type]
         gradient = None if options["reduction"] == "none" else gradient_like(logits)
         output = run(logits, options, batch, axis, gradient, None, stats is not None)
-        ctx.save_for_backward(logits, *tensors)
-        ctx.call = (options, axis, loss_dtype)
+        ctx.save_for_backward(logits, *batch)
+        ctx.call = (options, axis, loss_dtype, logits.dtype)
         # Not among what autograd keeps: it has to be given away without a copy, the first time.
         ctx.gradient = gradient
         if stats is not None:
@@ -181,46 +186,50 @@ class CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return (_gradient(ctx, upstream), *(None for _ in range(4 + len(Batch._fields))))
+        return _gradient(ctx, upstream), None, None, None, None, None
 
 
 def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
-    options, axis, loss_dtype = ctx.call
+    options, axis, loss_dtype, dtype = ctx.call
     if torch.is_grad_enabled() or not sees(upstream):
         logits, *tensors = ctx.saved_tensors
-        with torch.enable_grad():
-            loss, _ = _tensors.cross_entropy(
-                logits, options, Batch(*tensors), axis, loss_dtype, False
-            )
-            second: Tensor = torch.autograd.grad(loss, logits, upstream, create_graph=True)[0]
-            return second
-    gradient: Tensor | None = ctx.gradient
-    ctx.gradient = None
-    logits, *tensors = ctx.saved_tensors
-    return gradient_of(logits, options, Batch(*tensors), axis, gradient, upstream)
+        return _tensors.gradient(logits, options, Batch(*tensors), axis, loss_dtype, upstream)
+
+    def form(into: Tensor | None, upstream: Tensor | float) -> Tensor:
+        # Here and no sooner, so that the logits may be changed in place if they are not needed.
+        logits, *tensors = ctx.saved_tensors
+        return formed(logits, options, Batch(*tensors), axis, into, upstream)
+
+    gradient, ctx.gradient = ctx.gradient, None
+    return scaled(gradient, upstream, dtype, form)
 
 
-def gradient_of(
+def formed(
     logits: Tensor,
     options: Options,
     batch: Batch,
     axis: int,
+    into: Tensor | None,
+    upstream: Tensor | float,
+) -> Tensor:
+    into = gradient_like(logits) if into is None else into
+    run(logits, options, batch, axis, into, upstream)
+    return into
+
+
+def scaled(
     gradient: Tensor | None,
     upstream: Tensor,
+    dtype: torch.dtype,
+    form: Callable[[Tensor | None, Tensor | float], Tensor],
 ) -> Tensor:
-    """The gradient, from that for an upstream gradient of 1, if it is there, which is overwritten."""
-
-    def formed(upstream: Tensor | float) -> Tensor:
-        into = gradient_like(logits) if gradient is None else gradient
-        run(logits, options, batch, axis, into, upstream)
-        return into
-
-    if options["reduction"] == "none":
-        return formed(upstream.detach())
+    """The gradient, in the memory of that for an upstream gradient of 1, if it is there already."""
+    if upstream.dim() > 0:
+        return form(gradient, upstream.detach())
     factor = upstream.item()
     # In half precision, what a large upstream gradient is to save from underflow would be lost already; and ∞ makes a NaN of an ignored row's 0.
-    if factor != 1.0 and (logits.dtype.itemsize < 4 or not isfinite(factor)):
-        return formed(factor)
+    if factor != 1.0 and (dtype.itemsize < 4 or not isfinite(factor)):
+        return form(gradient, factor)
     if gradient is None:
-        gradient = formed(1.0)
+        gradient = form(None, 1.0)
     return gradient if factor == 1.0 else gradient.mul_(factor)

@@ -9,6 +9,8 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from xent._stats import describe
 
+VMAP_MODE = torch._C._parse_dispatch_key("VmapMode") or "VmapMode"
+"""Of ``is_grads_batched``. As a string it would be parsed each time."""
 PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
 
@@ -114,7 +116,7 @@ def is_transformed() -> bool:
         torch.compiler.is_compiling()
         or torch._C._functorch.peek_interpreter_stack() is not None  # torch.func
         or is_in_torch_dispatch_mode()  # fake tensors, torch.fx
-        or torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")  # is_grads_batched
+        or torch._C._dispatch_tls_is_dispatch_key_included(VMAP_MODE)
         or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     )
 

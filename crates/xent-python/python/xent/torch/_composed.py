@@ -22,6 +22,7 @@ from xent.options import Options
 from xent.torch import _passes, _rules, _tensors
 from xent.torch._batch import (
     PLAIN,
+    VMAP_MODE,
     Batch,
     Stats,
     compute_dtype,
@@ -52,7 +53,7 @@ def _is_transformed() -> bool:
         return True
     if torch.compiler.is_compiling():
         return False
-    is_batched = torch._C._dispatch_tls_is_dispatch_key_included("VmapMode")  # is_grads_batched
+    is_batched = torch._C._dispatch_tls_is_dispatch_key_included(VMAP_MODE)
     return is_batched or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
 
 

@@ -10,6 +10,7 @@ backward pass, or where somebody has copied the token.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -119,7 +120,8 @@ def _backward(
     if _autograd.has_negative_weights(batch):
         return _composed.gradient(logits, options, batch, axis, upstream)
     gradient = _gradients.pop(token.untyped_storage(), None)
-    return _autograd.gradient_of(logits, options, batch, axis, gradient, upstream)
+    form = partial(_autograd.formed, logits, options, batch, axis)
+    return _autograd.scaled(gradient, upstream, logits.dtype, form)
 
 
 @torch.library.register_fake("xent::cross_entropy", lib=_library)  # type: ignore[untyped-decorator]

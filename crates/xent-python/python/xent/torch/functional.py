@@ -169,7 +169,9 @@ def cross_entropy(
             **keywords,
         )
     axis = _arguments.class_axis(input, keywords.pop("class_axis", None))
-    per_batch = {name: keywords.pop(name) for name in _PER_BATCH if name in keywords}
+    per_batch: dict[str, Any] = {}
+    if keywords:
+        per_batch = {name: keywords.pop(name) for name in _PER_BATCH if name in keywords}
     prior, denominator = keywords.get("prior", "uniform"), keywords.get("denominator", "pytorch")
     _arguments.expect_valid(
         input,
@@ -191,7 +193,8 @@ def cross_entropy(
         ignore_index=ignore_index,
         **keywords,
     )
-    per_batch["lam"] = _per_row(per_batch.get("lam"), input, axis)
+    if per_batch:
+        per_batch["lam"] = _per_row(per_batch.get("lam"), input, axis)
     batch = Batch(
         target,
         label_smoothing=_per_row(label_smoothing, input, axis)
