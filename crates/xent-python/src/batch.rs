@@ -49,6 +49,15 @@ impl Arrays {
         .filter_map(|(name, array)| array.map(|array| (name, array)))
     }
 
+    /// What [`read`](Self::read) takes at most. Probabilities stay where they are.
+    pub(crate) fn copied_bytes(&self) -> usize {
+        let is_copied = |name: &str| name != "targets" || !self.targets.dtype.is_float();
+        let bytes = |name: &str| if name.ends_with("_classes") { 1 } else { 8 };
+        let copied = self.all().filter(|(name, _)| is_copied(name));
+        let sizes = copied.map(|(name, array)| array.len().saturating_mul(bytes(name)));
+        sizes.fold(0, usize::saturating_add)
+    }
+
     pub(crate) fn read(&self, shape: &LogitsShape) -> PyResult<HostBatch<'_>> {
         let mut batch = HostBatch::new(self.targets(shape)?);
         if let Some(array) = &self.label_smoothing {

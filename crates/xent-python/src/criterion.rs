@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rayon::ThreadPool;
@@ -141,6 +142,10 @@ impl Criterion {
             predictions,
         };
         let shape = LogitsShape::new(logits.shape.clone(), class_axis).map_err(error)?;
+        if logits.len() > SMALL {
+            let copied = [&class_weights, &prior].into_iter().flatten().map(Array::len).sum();
+            expect_memory(&arrays, &shape, copied)?;
+        }
         let criterion = self.with_arrays(class_weights, prior, &shape)?;
         let call =
             Call { criterion, logits: &logits, shape: &shape, arrays: &arrays, upstream, threads };
@@ -180,6 +185,23 @@ impl Criterion {
         }
         config.build().map(Cow::Owned).map_err(error)
     }
+}
+
+/// Raises MemoryError where a call would abort the process: what it takes besides the gradient is
+/// reserved for a moment. `copied` is the number of entries that become f64.
+fn expect_memory(arrays: &Arrays, shape: &LogitsShape, copied: usize) -> PyResult<()> {
+    const PER_ROW: usize = 128;
+    const PER_CLASS_AND_THREAD: usize = 64;
+    const MARGIN: usize = 8 << 20;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let bytes = (shape.rows() * PER_ROW)
+        .saturating_add(shape.classes().saturating_mul(threads * PER_CLASS_AND_THREAD))
+        .saturating_add(copied.saturating_mul(size_of::<f64>()))
+        .saturating_add(arrays.copied_bytes())
+        .saturating_add(MARGIN);
+    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
+        PyMemoryError::new_err(format!("not enough memory for a call, about {bytes} bytes"))
+    })
 }
 
 struct Call<'a> {
