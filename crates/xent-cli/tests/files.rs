@@ -185,3 +185,12 @@ fn shards_are_in_the_order_of_their_numbers() {
         "are the same file",
     );
 }
+
+#[test]
+fn labels_of_parquet_have_many_types() {
+    let files = Files::new();
+    files.scores_are(&["--logits=label_dictionary.parquet"], &[FIRST]);
+    files.scores_are(&["--logits=label_bool.parquet"], &[(2, 1.0716, 0.475)]);
+    // The strings are the labels, and not the integers called id.
+    files.scores_are(&["--logits=id_as_label.parquet"], &[(4, 0.4963, 0.75)]);
+}
