@@ -1,11 +1,13 @@
-//! CSV: a header, then one row per line. Every column except the labels' is a class.
+//! CSV: a header, then one row per line, separated by commas, semicolons or tabs, plain or gzipped.
 
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
+use flate2::bufread::MultiGzDecoder;
 
+use crate::columns::{self, Classes, Columns};
 use crate::error::{ArrayError, Problem, excerpt, names};
 use crate::npy::open_regular;
 use crate::rows::{Block, Floats, LabelRows, LogitRows};
@@ -13,39 +15,58 @@ use crate::rows::{Block, Floats, LabelRows, LogitRows};
 /// The longest line that is read: a quarter of a million classes with a hundred characters each.
 const LONGEST_LINE: usize = 1 << 25;
 
-/// The logits of a table: all columns except the labels', if it has one.
-pub fn open_logits(path: &Path, labels: Option<&str>) -> Result<Box<dyn LogitRows>, Problem> {
-    let table = Table::open(path)?;
-    let label = labels.map(|name| table.column(name)).transpose()?;
-    let columns: Vec<usize> =
-        (0..table.header.len()).filter(|column| Some(*column) != label).collect();
+/// Rows whose contents are looked at before the classes are settled.
+const PEEKED: usize = 64;
+
+/// The logits of a table. `label` is the name of the labels' column; if the labels are in this
+/// very file, it must have that column.
+pub fn open_logits(
+    path: &Path,
+    label: Option<&str>,
+    here: bool,
+    wanted: &Columns,
+) -> Result<Box<dyn LogitRows>, Problem> {
+    let mut table = Table::open(path)?;
+    if let Some(name) = label.filter(|_| here) {
+        table.column(name)?;
+    }
+    let Classes { columns, guessed } = columns::classes(&table.names(), label, wanted)?;
     if columns.len() < 2 {
         return Err(Problem::shape("the table", format!("[rows, {}]", columns.len())));
+    }
+    if guessed || !table.has_header {
+        table.expect_logits(&columns)?;
     }
     Ok(Box::new(CsvLogits { table, columns }))
 }
 
-/// The labels of a table: the column called `name`, or the only one.
+/// The labels of a table: the column called `name`, or the one that labels are in by its name, or
+/// the only one.
 pub fn open_labels(path: &Path, name: Option<&str>) -> Result<Box<dyn LabelRows>, Problem> {
     let table = Table::open(path)?;
+    let all = table.names();
+    let possible: Vec<usize> =
+        (0..all.len()).filter(|column| !columns::is_unnamed(all[*column])).collect();
     let column = match name {
         Some(name) => table.column(name)?,
-        None if table.header.len() == 1 => 0,
-        None => {
-            return Err(Problem::ambiguous(names(
-                "column",
-                table.header.iter().map(String::as_str),
-            )));
-        }
+        None => match (&possible[..], columns::label(&all, &possible)) {
+            ([only], _) => *only,
+            (_, Some(column)) if columns::is_label(all[column]) => column,
+            _ => return Err(Problem::ambiguous(names("column", all.iter().copied()))),
+        },
     };
     Ok(Box::new(CsvLabels { table, column }))
 }
 
 struct Table {
     path: PathBuf,
-    reader: Reader<LineLimit<BufReader<File>>>,
+    reader: Reader<LineLimit<Box<dyn BufRead + Send>>>,
     header: Vec<String>,
+    /// Otherwise the columns are called 0, 1, 2, …
+    has_header: bool,
     record: ByteRecord,
+    /// Lines that were read ahead.
+    ahead: VecDeque<ByteRecord>,
     row: u64,
     bytes: u64,
 }
@@ -53,32 +74,91 @@ struct Table {
 impl Table {
     fn open(path: &Path) -> Result<Self, Problem> {
         let (file, _) = open_regular(path)?;
+        let file = BufReader::with_capacity(1 << 16, file);
+        let mut source: Box<dyn BufRead + Send> =
+            if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gz")) {
+                Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
+            } else {
+                Box::new(file)
+            };
+        let delimiter = delimiter(source.fill_buf()?);
         let mut reader = ReaderBuilder::new()
             .flexible(true)
-            .from_reader(LineLimit { inner: BufReader::with_capacity(1 << 16, file), line: 0 });
-        let header = reader.byte_headers().map_err(problem)?;
-        let header: Vec<String> = header
+            .has_headers(false)
+            .delimiter(delimiter)
+            .from_reader(LineLimit { inner: source, line: 0 });
+        let mut first = ByteRecord::new();
+        reader.read_byte_record(&mut first).map_err(problem)?;
+        let mut header: Vec<String> = first
             .iter()
             .map(|name| {
-                String::from_utf8_lossy(name).trim().trim_start_matches('\u{feff}').to_string()
+                String::from_utf8_lossy(name).trim_start_matches('\u{feff}').trim().to_string()
             })
             .collect();
-        for (index, name) in header.iter().enumerate() {
-            if header[..index].contains(name) {
-                return Err(Problem::unreadable(
-                    "CSV file",
-                    format!("two columns are named '{}'", excerpt(name)),
-                ));
-            }
+        let has_header = is_header(&header)?;
+        let mut ahead = VecDeque::new();
+        if !has_header {
+            header = (0..first.len()).map(|column| column.to_string()).collect();
+            ahead.push_back(first);
+        }
+        let mut seen = std::collections::HashSet::new();
+        if let Some(name) = header.iter().find(|name| !seen.insert(name.as_str())) {
+            return Err(Problem::unreadable(
+                "CSV file",
+                format!("two columns are named '{}'", excerpt(name)),
+            ));
         }
         Ok(Self {
             path: path.to_path_buf(),
             reader,
             header,
+            has_header,
             record: ByteRecord::new(),
+            ahead,
             row: 0,
             bytes: 0,
         })
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.header.iter().map(String::as_str).collect()
+    }
+
+    /// Refuses a column that its contents show to be something else: an index, or whole numbers
+    /// among columns that have fractions.
+    fn expect_logits(&mut self, classes: &[usize]) -> Result<(), Problem> {
+        while self.ahead.len() < PEEKED {
+            let mut record = ByteRecord::new();
+            if !self.reader.read_byte_record(&mut record).map_err(problem)? {
+                break;
+            }
+            self.ahead.push_back(record);
+        }
+        let values = |column: usize| -> Option<Vec<f64>> {
+            let number = |record: &ByteRecord| {
+                std::str::from_utf8(record.get(column)?).ok()?.trim().parse::<f64>().ok()
+            };
+            self.ahead.iter().map(number).collect()
+        };
+        // What is no number is an error where it is read, with its row.
+        let Some(peeked) = classes.iter().map(|column| values(*column)).collect::<Option<Vec<_>>>()
+        else {
+            return Ok(());
+        };
+        let whole = |values: &Vec<f64>| values.iter().all(|value| value.fract() == 0.0);
+        let fractions = peeked.iter().filter(|values| !whole(values)).count();
+        for (column, values) in classes.iter().zip(&peeked) {
+            let why = if columns::is_index(values) {
+                "is an index: it counts the rows"
+            } else if values.len() >= 8 && whole(values) && fractions == classes.len() - 1 {
+                "has whole numbers only, as labels have, where the other columns have fractions"
+            } else {
+                continue;
+            };
+            let name = &self.header[*column];
+            return Err(columns::undecided(name, why, "--columns names the classes"));
+        }
+        Ok(())
     }
 
     fn column(&self, name: &str) -> Result<usize, Problem> {
@@ -109,7 +189,13 @@ impl Table {
 
     /// Reads the next line into `record`; false at the end.
     fn next(&mut self) -> Result<bool, Problem> {
-        let more = self.reader.read_byte_record(&mut self.record).map_err(problem)?;
+        let more = match self.ahead.pop_front() {
+            Some(record) => {
+                self.record = record;
+                true
+            }
+            None => self.reader.read_byte_record(&mut self.record).map_err(problem)?,
+        };
         if more && self.record.len() != self.header.len() {
             return Err(Problem::ragged(
                 self.row,
@@ -133,7 +219,57 @@ impl Table {
     /// The error for a cell of the line that was just read.
     fn cell(&self, column: usize, expected: &'static str) -> Problem {
         let found = format!("'{}'", excerpt(&String::from_utf8_lossy(&self.record[column])));
+        let comma = self.record[column].contains(&b',');
+        let found = found + if comma { " with a decimal comma" } else { "" };
+        let expected = if comma { "a decimal point" } else { expected };
         Problem::cell(self.row - 1, &excerpt(&self.header[column]), found, expected)
+    }
+}
+
+/// What separates the fields of a table that begins so: the first line has no comma if it is a
+/// semicolon or a tab.
+fn delimiter(beginning: &[u8]) -> u8 {
+    let line = beginning.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let count = |separator: u8| line.iter().filter(|byte| **byte == separator).count();
+    match (count(b'\t'), count(b';'), count(b',')) {
+        (tabs, _, commas) if tabs > 0 && (commas == 0 || commas <= tabs + 1) => b'\t',
+        (_, semicolons, commas) if semicolons > 0 && (commas == 0 || commas <= semicolons + 1) => {
+            b';'
+        }
+        _ => b',',
+    }
+}
+
+/// Whether the first line of a table has the columns' names rather than the first row.
+fn is_header(first: &[String]) -> Result<bool, Problem> {
+    let number = |name: &String| {
+        name.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
+            && name.replacen(',', ".", 1).parse::<f64>().is_ok()
+    };
+    let all: Vec<&str> = first.iter().map(String::as_str).collect();
+    match first.iter().filter(|name| number(name)).count() {
+        0 => Ok(true),
+        _ if columns::are_positions(&all) => Ok(true),
+        1 if all.len() == 2 && columns::is_unnamed(all[0]) && all[1] == "0" => Ok(true),
+        numbers if numbers == first.len() => {
+            if matches!(all[..], ["0" | "1"]) {
+                return Err(Problem(format!(
+                    "its only column begins with {}, which is either its name, as pandas writes it, or the first label, as NumPy writes it; expected a line with a name before it",
+                    all[0]
+                )));
+            }
+            Ok(false)
+        }
+        _ => {
+            let odd = first.iter().find(|name| number(name) && name.parse::<u64>().is_err());
+            match odd {
+                Some(odd) => Err(Problem(format!(
+                    "its first line has '{}'; expected the columns' names there, or numbers only",
+                    excerpt(odd)
+                ))),
+                None => Ok(true),
+            }
+        }
     }
 }
 
@@ -193,10 +329,8 @@ impl LabelRows for CsvLabels {
     fn next(&mut self, most: usize, into: &mut Vec<i64>) -> Result<usize, ArrayError> {
         self.table.lines(most, |table| {
             into.push(
-                table
-                    .text(self.column)?
-                    .parse::<i64>()
-                    .map_err(|_| table.cell(self.column, "an integer"))?,
+                columns::text_label(table.text(self.column)?)
+                    .ok_or_else(|| table.cell(self.column, "an integer"))?,
             );
             Ok(())
         })

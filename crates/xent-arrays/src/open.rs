@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::columns::Columns;
 use crate::error::{ArrayError, Problem, excerpt};
 use crate::npy::{self, Header, open_regular};
 use crate::rows::{LabelRows, LogitRows};
@@ -24,11 +25,14 @@ pub struct Place {
     pub name: Option<String>,
 }
 
-const EXTENSIONS: [(&str, Format); 5] = [
+const EXTENSIONS: [(&str, Format); 8] = [
     ("npy", Format::Npy),
     ("npz", Format::Npz),
     ("safetensors", Format::Safetensors),
     ("csv", Format::Csv),
+    ("csv.gz", Format::Csv),
+    ("tsv", Format::Csv),
+    ("tsv.gz", Format::Csv),
     ("parquet", Format::Parquet),
 ];
 
@@ -70,17 +74,18 @@ impl fmt::Display for Place {
 
 impl Place {
     fn format(&self) -> Result<Format, Problem> {
-        let extension =
-            self.file.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        let known = EXTENSIONS.iter().find(|(name, _)| Some(*name) == extension.as_deref());
+        let name = self.file.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let known = EXTENSIONS.iter().find(|(extension, _)| {
+            name.strip_suffix(extension).is_some_and(|stem| stem.ends_with('.'))
+        });
         let ends = || {
-            extension
-                .as_deref()
-                .map_or("nothing".to_string(), |extension| format!("'.{}'", excerpt(extension)))
+            self.file.extension().map_or("nothing".to_string(), |extension| {
+                format!("'.{}'", excerpt(&extension.to_string_lossy()))
+            })
         };
         known.map(|(_, format)| *format).ok_or_else(|| {
             Problem(format!(
-                "its name ends in {}, expected .npy, .npz, .safetensors, .csv or .parquet",
+                "its name ends in {}, expected .npy, .npz, .safetensors, .csv, .tsv (or .gz of these) or .parquet",
                 ends()
             ))
         })
@@ -92,15 +97,19 @@ impl Place {
     }
 }
 
-/// Opens logits. `labels` says where the labels are: in a CSV file, the other columns are the
-/// classes.
+/// Opens logits. `labels` says where the labels are: in a table, that column is never a class,
+/// whichever file it is in. `columns` says which columns of a table are classes.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
 /// let file = folder.path().join("z.csv");
 /// std::fs::write(&file, "a,b,label\n1.5,0,0\n0,2,1\n")?;
 /// let labels = format!("{}:label", file.display()).parse()?;
-/// let mut logits = xent_arrays::open_logits(&format!("{}", file.display()).parse()?, Some(&labels))?;
+/// let mut logits = xent_arrays::open_logits(
+///     &format!("{}", file.display()).parse()?,
+///     Some(&labels),
+///     &xent_arrays::Columns::default(),
+/// )?;
 /// assert_eq!((logits.classes(), logits.next(100)?.rows), (2, 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -111,6 +120,7 @@ impl Place {
 pub fn open_logits(
     place: &Place,
     labels: Option<&Place>,
+    columns: &Columns,
 ) -> Result<Box<dyn LogitRows>, ArrayError> {
     let name = place.name.as_deref();
     let path = place.file.as_path();
@@ -121,13 +131,13 @@ pub fn open_logits(
         Format::Safetensors => safetensors::open(path, name, fits)?.into_logits(),
         Format::Csv if name.is_some() => Err(Problem::unreadable(
             "CSV file",
-            "its logits are all columns except the labels', so none can be named",
+            "its logits are several columns, so none can be named; --columns names them",
         )),
         Format::Csv => csv::open_logits(
             path,
-            labels
-                .filter(|labels| labels.file == place.file)
-                .and_then(|labels| labels.name.as_deref()),
+            labels.and_then(|labels| labels.name.as_deref()),
+            labels.is_some_and(|labels| same_file(&labels.file, path)),
+            columns,
         ),
         Format::Parquet => parquet::open_logits(path, name),
     };
@@ -151,6 +161,11 @@ pub fn open_labels(place: &Place) -> Result<Box<dyn LabelRows>, ArrayError> {
         Format::Parquet => parquet::open_labels(path, name),
     };
     open().map_err(|problem: Problem| problem.in_file(path))
+}
+
+/// Whether two paths, however they are spelt, lead to one file.
+fn same_file(a: &Path, b: &Path) -> bool {
+    a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
 fn npy_array(path: &Path, name: Option<&str>) -> Result<StoredArray, Problem> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use xent_arrays::{ArrayError, Floats, Place, open_labels, open_logits};
+use xent_arrays::{ArrayError, Columns, Floats, Place, open_labels, open_logits};
 
 const LOGITS: [[f64; 3]; 5] =
     [[0.5, -1.0, 2.0], [0.0, 0.0, 0.0], [-4.0, 3.5, 1.0], [1.0, 2.0, -0.25], [8.0, -8.0, 0.0]];
@@ -14,7 +14,7 @@ fn place(text: &str) -> Place {
 }
 
 fn logits(text: &str, labels: Option<&str>, most: usize) -> Result<Vec<Vec<f64>>, ArrayError> {
-    let mut rows = open_logits(&place(text), labels.map(place).as_ref())?;
+    let mut rows = open_logits(&place(text), labels.map(place).as_ref(), &Columns::default())?;
     let classes = rows.classes();
     let mut all = Vec::new();
     loop {
@@ -83,7 +83,11 @@ fn every_format_has_the_same_rows() {
 #[test]
 fn a_file_says_how_many_rows_it_has() {
     for file in ["z64.npy", "deflated.npz", "bf16.safetensors", "list.parquet"] {
-        assert_eq!(open_logits(&place(file), None).unwrap().rows(), Some(5), "{file}");
+        assert_eq!(
+            open_logits(&place(file), None, &Columns::default()).unwrap().rows(),
+            Some(5),
+            "{file}"
+        );
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use xent_arrays::{ArrayError, Place, open_labels, open_logits};
+use xent_arrays::{ArrayError, Columns, Place, open_labels, open_logits};
 use zip::write::SimpleFileOptions;
 
 fn place(path: &Path, name: Option<&str>) -> Place {
@@ -12,7 +12,7 @@ fn place(path: &Path, name: Option<&str>) -> Place {
 }
 
 fn read_logits(place: &Place, labels: Option<&Place>) -> Result<usize, ArrayError> {
-    let mut rows = open_logits(place, labels)?;
+    let mut rows = open_logits(place, labels, &Columns::default())?;
     let mut all = 0;
     loop {
         match rows.next(7)?.rows {
@@ -323,14 +323,14 @@ fn csv_files() {
         b"a,b\n1,".iter().copied().chain(std::iter::repeat_n(b'2', 40 << 20)).collect();
     contains(&files.refused("z.csv", &long), "a line of more than");
     for (text, says) in [
-        ("label\n1.0\n", "'1.0', expected an integer"),
+        ("label\n1.5\n", "'1.5', expected an integer"),
         ("label\n9007199254740993.5\n", "expected an integer"),
         ("label\n9223372036854775808\n", "expected an integer"),
         ("label\nnan\n", "expected an integer"),
-        ("label,b\n1,2\n", "label; expected a name"),
+        ("a,b\n1,2\n", "a, b; expected a name"),
     ] {
         let said = files.refused_labels("y.csv", text.as_bytes());
-        assert!(said.contains(says) || said.contains("b, label; expected a name"), "{said}");
+        contains(&said, says);
     }
     // Integers do not pass through floats.
     let path = files.write("y.csv", b"label\n9007199254740993\n");

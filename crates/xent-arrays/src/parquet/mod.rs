@@ -20,6 +20,7 @@ use parquet::arrow::arrow_reader::{
 };
 
 use self::pages::{MOST_LOGITS, Pages};
+use crate::columns;
 use crate::error::{ArrayError, Problem, excerpt, names};
 use crate::npy::open_regular;
 use crate::rows::{Block, Floats, LabelRows, LogitRows};
@@ -39,10 +40,29 @@ pub fn open_logits(path: &Path, name: Option<&str>) -> Result<Box<dyn LogitRows>
     Ok(Box::new(ParquetLogits { column, classes }))
 }
 
-/// The labels: the column called `name`, or the only one of integers.
+/// The labels: the column called `name`, or the one that labels are in by its name, or the only one
+/// of integers.
 pub fn open_labels(path: &Path, name: Option<&str>) -> Result<Box<dyn LabelRows>, Problem> {
-    let column = Column::open(path, name, "integers", DataType::is_integer, BATCH / 16)?;
+    let column = Column::open(path, name, "integers", is_labels, BATCH / 16)?;
     Ok(Box::new(ParquetLabels { column }))
+}
+
+/// Whether a type can hold class indices: integers, truth values, or texts and floats that are
+/// integers.
+fn is_labels(data: &DataType) -> bool {
+    match data {
+        DataType::Dictionary(_, values) => is_labels(values),
+        DataType::Boolean | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        other => other.is_integer() || other.is_floating(),
+    }
+}
+
+/// Whether a type holds labels even where the column's name does not say so.
+fn is_surely_labels(data: &DataType) -> bool {
+    match data {
+        DataType::Dictionary(_, values) => is_surely_labels(values),
+        other => *other == DataType::Boolean || other.is_integer(),
+    }
 }
 
 fn is_logits(data: &DataType) -> bool {
@@ -213,11 +233,25 @@ fn choose(
         }
         return Ok(index);
     }
-    let mut candidates =
-        (0..schema.fields().len()).filter(|index| fits(schema.field(*index).data_type()));
-    match (candidates.next(), candidates.next()) {
-        (Some(only), None) => Ok(only),
-        (None, _) => Err(unreadable(format!("no column has {expected}; it has {}", has()))),
+    let all: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let candidates: Vec<usize> =
+        (0..all.len()).filter(|index| fits(schema.field(*index).data_type())).collect();
+    if fits(&DataType::Int64) {
+        let possible: Vec<usize> = candidates
+            .into_iter()
+            .filter(|index| {
+                columns::is_label(all[*index]) || is_surely_labels(schema.field(*index).data_type())
+            })
+            .collect();
+        let label = columns::label(&all, &possible);
+        return label.ok_or_else(|| match possible[..] {
+            [] => unreadable(format!("no column has {expected}; it has {}", has())),
+            _ => Problem::ambiguous(has()),
+        });
+    }
+    match candidates[..] {
+        [only] => Ok(only),
+        [] => Err(unreadable(format!("no column has {expected}; it has {}", has()))),
         _ => Err(Problem::ambiguous(has())),
     }
 }
@@ -337,26 +371,48 @@ struct ParquetLabels {
 impl ParquetLabels {
     fn labels(&mut self, most: usize, into: &mut Vec<i64>) -> Result<usize, Problem> {
         let Some((row, taken)) = self.column.take(most)? else { return Ok(0) };
-        if let Some(index) = (0..taken.len()).find(|index| taken.is_null(*index)) {
+        let nulls = taken.logical_nulls();
+        if let Some(index) = nulls.and_then(|nulls| nulls.iter().position(|valid| !valid)) {
             return Err(self.column.no_value(row + index as u64, ""));
         }
-        widen(&taken, row, into)?;
+        let wrong = |(index, found): (usize, String)| {
+            let (row, name) = (row + index as u64, excerpt(&self.column.name));
+            Problem::cell(row, &name, found, "an integer of 64 bits")
+        };
+        widen(&taken, into).map_err(wrong)?;
         Ok(taken.len())
     }
 }
 
-/// Integers of any type as those of 64 bits.
-fn widen(array: &ArrayRef, first: u64, into: &mut Vec<i64>) -> Result<(), Problem> {
+/// Labels of any type as integers of 64 bits, or the first one that is none.
+fn widen(array: &dyn Array, into: &mut Vec<i64>) -> Result<(), (usize, String)> {
     use arrow_array::types::{
         Int8Type, Int16Type, Int32Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     };
-    macro_rules! of {
-        ($number:ty) => {
-            into.extend(
-                array.as_primitive::<$number>().values().iter().map(|label| i64::from(*label)),
-            )
-        };
+    fn each<T: std::fmt::Display>(
+        labels: impl Iterator<Item = T>,
+        integer: impl Fn(&T) -> Option<i64>,
+        into: &mut Vec<i64>,
+    ) -> Result<(), (usize, String)> {
+        for (index, label) in labels.enumerate() {
+            let found = || (index, format!("'{}'", excerpt(&label.to_string())));
+            into.push(integer(&label).ok_or_else(found)?);
+        }
+        Ok(())
     }
+    macro_rules! of {
+        ($number:ty) => {{
+            let labels = array.as_primitive::<$number>().values().iter();
+            each(labels, |label| i64::try_from(**label).ok(), into)
+        }};
+    }
+    macro_rules! floats {
+        ($number:ty) => {{
+            let labels = array.as_primitive::<$number>().values().iter();
+            each(labels, |label| columns::whole(f64::from(**label)), into)
+        }};
+    }
+    let text = |label: &&str| columns::text_label(label.trim());
     match array.data_type() {
         DataType::Int8 => of!(Int8Type),
         DataType::Int16 => of!(Int16Type),
@@ -365,16 +421,38 @@ fn widen(array: &ArrayRef, first: u64, into: &mut Vec<i64>) -> Result<(), Proble
         DataType::UInt8 => of!(UInt8Type),
         DataType::UInt16 => of!(UInt16Type),
         DataType::UInt32 => of!(UInt32Type),
-        DataType::UInt64 => {
-            for (row, label) in array.as_primitive::<UInt64Type>().values().iter().enumerate() {
-                into.push(
-                    i64::try_from(*label).map_err(|_| Problem::label(first + row as u64, label))?,
-                );
-            }
+        DataType::UInt64 => of!(UInt64Type),
+        DataType::Float16 => floats!(Float16Type),
+        DataType::Float32 => floats!(Float32Type),
+        DataType::Float64 => floats!(Float64Type),
+        DataType::Boolean => {
+            into.extend(array.as_boolean().values().iter().map(i64::from));
+            Ok(())
         }
-        other => return Err(Problem::label_type("the column", other)),
+        DataType::Utf8 => each(array.as_string::<i32>().iter().flatten(), text, into),
+        DataType::LargeUtf8 => each(array.as_string::<i64>().iter().flatten(), text, into),
+        DataType::Utf8View => each(array.as_string_view().iter().flatten(), text, into),
+        DataType::Dictionary(..) => {
+            let dictionary = array.as_any_dictionary();
+            let keys = dictionary.normalized_keys();
+            // Values that no row has may be anything.
+            let mut values = std::collections::HashMap::new();
+            for (row, key) in keys.into_iter().enumerate() {
+                let label = match values.get(&key) {
+                    Some(label) => *label,
+                    None => {
+                        let mut label = Vec::new();
+                        widen(&dictionary.values().slice(key, 1), &mut label)
+                            .map_err(|(_, found)| (row, found))?;
+                        *values.entry(key).or_insert(label[0])
+                    }
+                };
+                into.push(label);
+            }
+            Ok(())
+        }
+        other => Err((0, other.to_string())),
     }
-    Ok(())
 }
 
 impl LabelRows for ParquetLabels {

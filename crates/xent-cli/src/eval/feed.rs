@@ -1,6 +1,6 @@
 //! The rows of a data set, one block at a time, from all of its files.
 
-use xent_arrays::{Block, LabelRows, LogitRows, Place, open_labels, open_logits};
+use xent_arrays::{Block, Columns, LabelRows, LogitRows, Place, open_labels, open_logits};
 
 use crate::error::{Error, Result};
 
@@ -14,6 +14,7 @@ const MOST_ROWS: u64 = 1 << 16;
 pub struct Feed {
     logits: Vec<Place>,
     labels: Vec<Place>,
+    columns: Columns,
     paired: bool,
     /// The file that is being read, and the number of its next row.
     current: Option<(Box<dyn LogitRows>, u64)>,
@@ -44,11 +45,12 @@ pub struct Piece {
 
 impl Feed {
     /// Opens the first files.
-    pub fn open(logits: Vec<Place>, labels: Vec<Place>) -> Result<Self> {
+    pub fn open(logits: Vec<Place>, labels: Vec<Place>, columns: Columns) -> Result<Self> {
         let paired = logits.len() == labels.len();
         let mut feed = Self {
             logits,
             labels,
+            columns,
             paired,
             current: None,
             current_labels: None,
@@ -112,7 +114,7 @@ impl Feed {
         self.current = None;
         let Some(place) = self.logits.get(self.next) else { return Ok(()) };
         let labels = if self.paired { self.labels.get(self.next) } else { self.labels.first() };
-        let rows = open_logits(place, labels).map_err(Error::input)?;
+        let rows = open_logits(place, labels, &self.columns).map_err(Error::input)?;
         if self.next > 0 && rows.classes() != self.classes {
             return Err(Error::input(format!(
                 "{place}: {} classes, expected {} as in {}",

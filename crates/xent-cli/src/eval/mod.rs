@@ -85,6 +85,7 @@ fn read(options: &EvalOptions, models: Vec<Model>) -> Result<Vec<Evaluated>> {
         let evaluation = pass::evaluate(
             &model.logits,
             &options.labels(&model.logits)?,
+            &options.classes(),
             &|classes| options.settings(classes),
             options.threads,
             &bar,

@@ -1,9 +1,11 @@
 //! The options of `xent eval`.
 
+use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use xent_arrays::Place;
+use xent_arrays::{Columns, Place};
 use xent_metrics::{BINS, Binning, Settings, UniformPrior};
 
 use crate::args::{positive, repeated, share, threads, uniform_prior};
@@ -13,8 +15,9 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct EvalOptions {
-    /// Logits [rows, classes]: .npy, .npz, .safetensors, .csv or .parquet; FILE:NAME is one of
-    /// several arrays; several files or a quoted pattern are one data set
+    /// Logits [rows, classes]: .npy, .npz, .safetensors, .csv, .tsv or .parquet; FILE:NAME is one of
+    /// several arrays; several files or a quoted pattern (in the order of its numbers) are one
+    /// data set
     #[arg(long, value_name = "Z", num_args = 1.., required_unless_present = "merge")]
     pub logits: Vec<String>,
     /// Labels: integers, one per row, from as many files as the logits or from others with the same
@@ -27,6 +30,15 @@ pub struct EvalOptions {
     /// Names of the models, in their order [default: the names of their files]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub names: Vec<String>,
+
+    /// The columns of a table that are classes, in the classes' order: names, patterns like
+    /// 'class_*', ranges like a..f [default: those whose names differ in a number, in the order of
+    /// their numbers, or all but the labels']
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Columns of a table that are no classes: names, patterns or ranges
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub drop: Vec<String>,
 
     /// Labels whose rows are left out without being read
     #[arg(long, value_name = "I,J", value_delimiter = ',', allow_hyphen_values = true)]
@@ -57,7 +69,7 @@ pub struct EvalOptions {
     pub partial: Option<PathBuf>,
     /// Report on the rows of these files, which --partial wrote: bit for bit the same report as
     /// from one run over all rows
-    #[arg(long, value_name = "PART.json", num_args = 1.., conflicts_with_all = ["logits", "targets", "compare", "names", "ignore_index", "skip_non_finite", "temperature", "compat", "bins"])]
+    #[arg(long, value_name = "PART.json", num_args = 1.., conflicts_with_all = ["logits", "targets", "compare", "names", "columns", "drop", "ignore_index", "skip_non_finite", "temperature", "compat", "bins"])]
     pub merge: Vec<PathBuf>,
 
     /// Write the metrics of every class to a file; report.json has 1000 classes at most
@@ -144,10 +156,27 @@ impl EvalOptions {
         }
     }
 
+    /// Checks that files of labels continue in the order of those of the logits.
+    fn check_order(logits: &[Place], labels: &[Place]) -> Result<()> {
+        match listed_by_letters(logits) {
+            Some((one, other)) if logits.len() != labels.len() => Err(Error::input(format!(
+                "{one} comes before {other}, by letters rather than by numbers; expected files in the order of the labels: a quoted pattern is read in the order of its numbers"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Which columns of tables are classes.
+    pub fn classes(&self) -> Columns {
+        Columns { classes: self.columns.clone(), drop: self.drop.clone() }
+    }
+
     /// The places of a model's labels.
     pub fn labels(&self, logits: &[Place]) -> Result<Vec<Place>> {
         if !self.targets.is_empty() {
-            return places(&self.targets);
+            let labels = places(&self.targets)?;
+            Self::check_order(logits, &labels)?;
+            return Ok(labels);
         }
         match logits.iter().find(|place| !place.is_table()) {
             Some(place) => {
@@ -184,7 +213,8 @@ impl EvalOptions {
     }
 }
 
-/// The files that match patterns; the name of a file that exists is not a pattern.
+/// The files that match patterns, by the numbers in their names; the name of a file that exists is
+/// not a pattern.
 fn places(patterns: &[String]) -> Result<Vec<Place>> {
     let mut places = Vec::new();
     for pattern in patterns {
@@ -196,16 +226,67 @@ fn places(patterns: &[String]) -> Result<Vec<Place>> {
         }
         let found = glob::glob(&text)
             .map_err(|error| Error::input(format!("{text}: not a pattern: {error}")))?;
-        let files: Vec<PathBuf> = found
+        let mut files: Vec<PathBuf> = found
             .collect::<std::result::Result<_, _>>()
             .map_err(|error| Error::input(error.to_string()))?;
         if files.is_empty() {
             return Err(Error::input(format!("no file matches {text}")));
         }
+        files.sort_by(|a, b| by_number(&a.to_string_lossy(), &b.to_string_lossy()));
         places.extend(files.into_iter().map(|file| Place { file, name: place.name.clone() }));
     }
-    match repeated(&places) {
-        Some(place) => Err(Error::input(format!("{place} is named twice"))),
+    let mut seen: HashMap<(PathBuf, Option<&str>), &Place> = HashMap::new();
+    let twice = places.iter().find_map(|place| {
+        let file = place.file.canonicalize().unwrap_or_else(|_| place.file.clone());
+        seen.insert((file, place.name.as_deref()), place).map(|earlier| (earlier, place))
+    });
+    match twice {
+        Some((one, other)) if one == other => Err(Error::input(format!("{one} is named twice"))),
+        Some((one, other)) => Err(Error::input(format!("{one} and {other} are the same file"))),
         None => Ok(places),
+    }
+}
+
+/// Whether files were listed by the letters of their names, as a shell does, where the numbers in
+/// the names say otherwise: labels from other files would then belong to other rows.
+fn listed_by_letters(places: &[Place]) -> Option<(&Place, &Place)> {
+    let name = |place: &Place| place.to_string();
+    let pairs = || places.iter().zip(places.iter().skip(1));
+    let by_letters = pairs().all(|(one, other)| name(one) <= name(other));
+    pairs().find(|(one, other)| by_letters && by_number(&name(one), &name(other)).is_gt())
+}
+
+/// The order of names whose numbers count as numbers.
+fn by_number(a: &str, b: &str) -> Ordering {
+    let parts = |text: &str| {
+        let mut parts: Vec<(String, u128)> = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+            let end = rest[digits..]
+                .find(|c: char| !c.is_ascii_digit())
+                .map_or(rest.len(), |length| digits + length);
+            let number = rest[digits..end].parse().unwrap_or(u128::MAX);
+            parts.push((rest[..digits].to_string(), number));
+            rest = &rest[end..];
+        }
+        parts
+    };
+    parts(a).cmp(&parts(b)).then_with(|| a.cmp(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_names_are_numbers() {
+        let mut names =
+            ["s10.npy", "s2.npy", "s1.npy", "s02.npy", "s.npy", "r3/s1.npy", "r20/s0.npy"];
+        names.sort_by(|a, b| by_number(a, b));
+        assert_eq!(
+            names,
+            ["r3/s1.npy", "r20/s0.npy", "s.npy", "s1.npy", "s02.npy", "s2.npy", "s10.npy"]
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::ProgressBar;
-use xent_arrays::{Floats, Place};
+use xent_arrays::{Columns, Floats, Place};
 use xent_metrics::{
     Evaluation, LabelledRows, Logits, Reader, Sample, SecondPass, Settings, Slopes, Tallies,
     TemperatureSearch,
@@ -35,12 +35,13 @@ const BYTES_PER_CLASS: usize = 600;
 pub fn evaluate(
     logits: &[Place],
     labels: &[Place],
+    columns: &Columns,
     settings: &dyn Fn(usize) -> Settings,
     threads: Option<usize>,
     bar: &ProgressBar,
     again: bool,
 ) -> Result<Evaluation> {
-    let pass = Pass { logits, labels, threads, bar };
+    let pass = Pass { logits, labels, columns, threads, bar };
     let feed = pass.open()?;
     check_classes(feed.classes(), &logits[0])?;
     let settings = settings(feed.classes());
@@ -128,13 +129,14 @@ fn fit(pass: &Pass<'_>, evaluation: &mut Evaluation) -> Result<()> {
 struct Pass<'a> {
     logits: &'a [Place],
     labels: &'a [Place],
+    columns: &'a Columns,
     threads: Option<usize>,
     bar: &'a ProgressBar,
 }
 
 impl Pass<'_> {
     fn open(&self) -> Result<Feed> {
-        Feed::open(self.logits.to_vec(), self.labels.to_vec())
+        Feed::open(self.logits.to_vec(), self.labels.to_vec(), self.columns.clone())
     }
 
     /// Shows all rows to `add`, with a state of each thread; returns the states.
@@ -220,7 +222,9 @@ mod tests {
         let labels = [Place { file: logits[0].file.clone(), name: Some("label".into()) }];
         let settings = |classes| Settings { sample_logits: kept, ..Settings::new(classes) };
         let bar = ProgressBar::hidden();
-        evaluate(logits, &labels, &settings, Some(2), &bar, again).unwrap().scores()
+        evaluate(logits, &labels, &Columns::default(), &settings, Some(2), &bar, again)
+            .unwrap()
+            .scores()
     }
 
     #[test]
