@@ -194,3 +194,31 @@ fn labels_of_parquet_have_many_types() {
     // The strings are the labels, and not the integers called id.
     files.scores_are(&["--logits=id_as_label.parquet"], &[(4, 0.4963, 0.75)]);
 }
+
+#[test]
+fn probabilities_are_no_logits() {
+    let files = Files::new();
+    let table = ["--logits", "probabilities.csv", "--targets", "probabilities.csv:label"];
+    let output = files.eval(&table);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.contains("--probabilities takes them"), "{stderr}");
+    let taken = [&table[..], &["--probabilities"]].concat();
+    files.scores_are(&taken, &[(4, 0.6128, 0.825)]);
+    assert!(files.eval(&taken).stderr.is_empty());
+    let logits = ["--logits", "a_label.csv", "--targets", "a_label.csv:label"];
+    assert!(files.eval(&logits).stderr.is_empty());
+    let output = files.eval(&[&logits[..], &["--probabilities"]].concat());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr.contains("a_label.csv: row 0 is no distribution"), "{stderr}");
+}
+
+#[test]
+fn labels_from_1_get_a_hint() {
+    let files = Files::new();
+    let path = files.write("ones.csv", "cat,dog,label\n1.5,0.5,1\n0.5,1.25,2\n");
+    let output = files.eval(&["--logits", &path, "--targets", &format!("{path}:label")]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr.contains("classes are counted from 0"), "{stderr}");
+}

@@ -14,7 +14,7 @@ pub enum InputError {
         classes: usize,
     },
     /// A label is neither a class nor ignored.
-    #[error("{file}: row {row} has the label {label}, expected a class from 0 to {} or an ignored index", classes - 1)]
+    #[error("{file}: row {row} has the label {label}, expected a class from 0 to {} or an ignored index{}", classes - 1, if *label == *classes as i64 { "; classes are counted from 0" } else { "" })]
     Label {
         /// The file.
         file: String,

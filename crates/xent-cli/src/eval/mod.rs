@@ -9,6 +9,7 @@ mod page;
 mod partial;
 mod pass;
 mod per_class;
+mod probabilities;
 mod table;
 
 use std::path::PathBuf;
@@ -86,6 +87,7 @@ fn read(options: &EvalOptions, models: Vec<Model>) -> Result<Vec<Evaluated>> {
             &model.logits,
             &options.labels(&model.logits)?,
             &options.classes(),
+            options.probabilities,
             &|classes| options.settings(classes),
             options.threads,
             &bar,

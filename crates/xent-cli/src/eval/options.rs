@@ -40,6 +40,10 @@ pub struct EvalOptions {
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub drop: Vec<String>,
 
+    /// The files of the logits have probabilities, rows that sum to 1, instead
+    #[arg(long)]
+    pub probabilities: bool,
+
     /// Labels whose rows are left out without being read
     #[arg(long, value_name = "I,J", value_delimiter = ',', allow_hyphen_values = true)]
     pub ignore_index: Vec<i64>,
@@ -69,7 +73,7 @@ pub struct EvalOptions {
     pub partial: Option<PathBuf>,
     /// Report on the rows of these files, which --partial wrote: bit for bit the same report as
     /// from one run over all rows
-    #[arg(long, value_name = "PART.json", num_args = 1.., conflicts_with_all = ["logits", "targets", "compare", "names", "columns", "drop", "ignore_index", "skip_non_finite", "temperature", "compat", "bins"])]
+    #[arg(long, value_name = "PART.json", num_args = 1.., conflicts_with_all = ["logits", "targets", "compare", "names", "columns", "drop", "probabilities", "ignore_index", "skip_non_finite", "temperature", "compat", "bins"])]
     pub merge: Vec<PathBuf>,
 
     /// Write the metrics of every class to a file; report.json has 1000 classes at most
@@ -286,7 +290,7 @@ mod tests {
         names.sort_by(|a, b| by_number(a, b));
         assert_eq!(
             names,
-            ["r3/s1.npy", "r20/s0.npy", "s.npy", "s1.npy", "s02.npy", "s2.npy", "s10.npy"]
+            ["r3/s1.npy", "r20/s0.npy", "s1.npy", "s02.npy", "s2.npy", "s10.npy", "s.npy"]
         );
     }
 }

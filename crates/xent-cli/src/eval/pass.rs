@@ -1,5 +1,6 @@
 //! Passes over a data set, on several threads.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::ProgressBar;
@@ -10,8 +11,10 @@ use xent_metrics::{
 };
 
 use super::feed::{Feed, Piece};
+use super::probabilities;
 use crate::args::cores;
 use crate::error::{Error, Result};
+use crate::terminal::warn;
 use crate::threads::on_threads;
 
 /// More threads than this would wait for the file and take memory meanwhile.
@@ -36,12 +39,21 @@ pub fn evaluate(
     logits: &[Place],
     labels: &[Place],
     columns: &Columns,
+    probabilities: bool,
     settings: &dyn Fn(usize) -> Settings,
     threads: Option<usize>,
     bar: &ProgressBar,
     again: bool,
 ) -> Result<Evaluation> {
-    let pass = Pass { logits, labels, columns, threads, bar };
+    let pass = Pass {
+        logits,
+        labels,
+        columns,
+        probabilities,
+        likely: AtomicBool::new(!probabilities),
+        threads,
+        bar,
+    };
     let feed = pass.open()?;
     check_classes(feed.classes(), &logits[0])?;
     let settings = settings(feed.classes());
@@ -61,6 +73,14 @@ pub fn evaluate(
     each.for_each(|other| tallies.merge(&other));
     let sample = sample.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut evaluation = Evaluation::from_parts(tallies, sample);
+    if pass.likely.load(Relaxed) && !evaluation.raw().is_empty() {
+        bar.suspend(|| {
+            warn(&format!(
+                "{}: every row is from 0 to 1 and sums to 1, so these seem to be probabilities, not logits; --probabilities takes them for what they are",
+                logits[0]
+            ));
+        });
+    }
     let files = || logits.iter().chain(labels).map(|place| &place.file);
     if again && evaluation.is_sampled() && files().all(|file| file.is_file()) {
         fit(&pass, &mut evaluation)?;
@@ -130,6 +150,10 @@ struct Pass<'a> {
     logits: &'a [Place],
     labels: &'a [Place],
     columns: &'a Columns,
+    /// The files have probabilities, whose logarithms are the logits.
+    probabilities: bool,
+    /// All rows so far look like probabilities, though they are taken for logits.
+    likely: AtomicBool,
     threads: Option<usize>,
     bar: &'a ProgressBar,
 }
@@ -151,6 +175,7 @@ impl Pass<'_> {
             .unwrap_or_else(|| cores().min(USUAL_THREADS))
             .clamp(1, (SUMMED_CLASSES / feed.classes()).max(2));
         self.bar.set_length(feed.bytes());
+        let classes = feed.classes();
         let feed = Mutex::new(feed);
         let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
         let fail = |number: usize, error: Error| {
@@ -173,7 +198,26 @@ impl Pass<'_> {
                     }
                 };
                 let Piece { number, source, first, block, labels, bytes } = piece;
-                let floats = block.floats.decode();
+                let mut floats = block.floats.decode();
+                if self.probabilities {
+                    match probabilities::logits(&floats, classes) {
+                        Ok(logits) => floats = logits,
+                        Err(row) => {
+                            let row = first + row as u64;
+                            fail(
+                                number,
+                                Error::input(format!(
+                                    "{}: row {row} is no distribution: its entries are not from 0 to 1 with a sum of 1",
+                                    names[source]
+                                )),
+                            );
+                            break;
+                        }
+                    }
+                } else if self.likely.load(Relaxed) && !probabilities::are_likely(&floats, classes)
+                {
+                    self.likely.store(false, Relaxed);
+                }
                 let logits = match &floats {
                     Floats::F64(values) => Logits::F64(values),
                     Floats::F32(values) => Logits::F32(values),
@@ -222,7 +266,7 @@ mod tests {
         let labels = [Place { file: logits[0].file.clone(), name: Some("label".into()) }];
         let settings = |classes| Settings { sample_logits: kept, ..Settings::new(classes) };
         let bar = ProgressBar::hidden();
-        evaluate(logits, &labels, &Columns::default(), &settings, Some(2), &bar, again)
+        evaluate(logits, &labels, &Columns::default(), false, &settings, Some(2), &bar, again)
             .unwrap()
             .scores()
     }
