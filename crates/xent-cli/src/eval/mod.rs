@@ -24,6 +24,7 @@ use crate::terminal::{harmless, print, progress_bar};
 use comparison::Comparison;
 use options::Model;
 use partial::Evaluated;
+use pass::Input;
 
 /// Evaluates, or merges, then prints and writes the report.
 ///
@@ -84,10 +85,12 @@ fn read(options: &EvalOptions, models: Vec<Model>) -> Result<Vec<Evaluated>> {
         bar.reset();
         bar.set_message(harmless(&model.name).into_owned());
         let evaluation = pass::evaluate(
-            &model.logits,
-            &options.labels(&model.logits)?,
-            &options.classes(),
-            options.probabilities,
+            &Input {
+                logits: &model.logits,
+                labels: &options.labels(&model.logits)?,
+                columns: &options.classes(),
+                probabilities: options.probabilities,
+            },
             &|classes| options.settings(classes),
             options.threads,
             &bar,

@@ -27,6 +27,18 @@ const MOST_CLASSES: usize = 1 << 24;
 /// The memory of an evaluation grows by 440 to 550 bytes per class.
 const BYTES_PER_CLASS: usize = 600;
 
+/// What is evaluated.
+pub struct Input<'a> {
+    /// The files of the logits, in order.
+    pub logits: &'a [Place],
+    /// Those of the labels.
+    pub labels: &'a [Place],
+    /// Which columns of tables are classes.
+    pub columns: &'a Columns,
+    /// The files have probabilities, whose logarithms are the logits.
+    pub probabilities: bool,
+}
+
 /// Evaluates all rows. Each thread takes the next block when it is free; because sums are exact and
 /// the sampled rows depend on their contents alone, the result has the same bits whichever thread
 /// took which block.
@@ -36,24 +48,14 @@ const BYTES_PER_CLASS: usize = 600;
 /// # Errors
 /// The first error by order of the rows.
 pub fn evaluate(
-    logits: &[Place],
-    labels: &[Place],
-    columns: &Columns,
-    probabilities: bool,
+    input: &Input<'_>,
     settings: &dyn Fn(usize) -> Settings,
     threads: Option<usize>,
     bar: &ProgressBar,
     again: bool,
 ) -> Result<Evaluation> {
-    let pass = Pass {
-        logits,
-        labels,
-        columns,
-        probabilities,
-        likely: AtomicBool::new(!probabilities),
-        threads,
-        bar,
-    };
+    let Input { logits, labels, .. } = input;
+    let pass = Pass { input, likely: AtomicBool::new(!input.probabilities), threads, bar };
     let feed = pass.open()?;
     check_classes(feed.classes(), &logits[0])?;
     let settings = settings(feed.classes());
@@ -81,7 +83,7 @@ pub fn evaluate(
             ));
         });
     }
-    let files = || logits.iter().chain(labels).map(|place| &place.file);
+    let files = || logits.iter().chain(*labels).map(|place| &place.file);
     if again && evaluation.is_sampled() && files().all(|file| file.is_file()) {
         fit(&pass, &mut evaluation)?;
     }
@@ -142,16 +144,12 @@ fn fit(pass: &Pass<'_>, evaluation: &mut Evaluation) -> Result<()> {
     each.iter().for_each(|other| second.merge(other));
     evaluation
         .set_fitted(temperature, second)
-        .map_err(|error| Error::input(format!("{}: {error}", pass.logits[0])))
+        .map_err(|error| Error::input(format!("{}: {error}", pass.input.logits[0])))
 }
 
 /// What every pass over the same rows has in common.
 struct Pass<'a> {
-    logits: &'a [Place],
-    labels: &'a [Place],
-    columns: &'a Columns,
-    /// The files have probabilities, whose logarithms are the logits.
-    probabilities: bool,
+    input: &'a Input<'a>,
     /// All rows so far look like probabilities, though they are taken for logits.
     likely: AtomicBool,
     threads: Option<usize>,
@@ -160,7 +158,8 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn open(&self) -> Result<Feed> {
-        Feed::open(self.logits.to_vec(), self.labels.to_vec(), self.columns.clone())
+        let Input { logits, labels, columns, .. } = self.input;
+        Feed::open(logits.to_vec(), labels.to_vec(), (*columns).clone())
     }
 
     /// Shows all rows to `add`, with a state of each thread; returns the states.
@@ -184,7 +183,7 @@ impl Pass<'_> {
                 *first = Some((number, error));
             }
         };
-        let names: Vec<String> = self.logits.iter().map(Place::to_string).collect();
+        let names: Vec<String> = self.input.logits.iter().map(Place::to_string).collect();
         let work = || {
             let mut state = state();
             loop {
@@ -199,7 +198,7 @@ impl Pass<'_> {
                 };
                 let Piece { number, source, first, block, labels, bytes } = piece;
                 let mut floats = block.floats.decode();
-                if self.probabilities {
+                if self.input.probabilities {
                     match probabilities::logits(&floats, classes) {
                         Ok(logits) => floats = logits,
                         Err(row) => {
@@ -266,9 +265,9 @@ mod tests {
         let labels = [Place { file: logits[0].file.clone(), name: Some("label".into()) }];
         let settings = |classes| Settings { sample_logits: kept, ..Settings::new(classes) };
         let bar = ProgressBar::hidden();
-        evaluate(logits, &labels, &Columns::default(), false, &settings, Some(2), &bar, again)
-            .unwrap()
-            .scores()
+        let input =
+            Input { logits, labels: &labels, columns: &Columns::default(), probabilities: false };
+        evaluate(&input, &settings, Some(2), &bar, again).unwrap().scores()
     }
 
     #[test]
