@@ -11,6 +11,7 @@ mod pass;
 mod per_class;
 mod probabilities;
 mod table;
+mod verdict;
 
 use std::path::PathBuf;
 use std::time::Instant;
