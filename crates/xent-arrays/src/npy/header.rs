@@ -185,7 +185,9 @@ impl<'a> Cursor<'a> {
 
     fn length(&mut self) -> Result<usize, Problem> {
         let expected = "a length: decimal digits, less than 2⁶³";
-        let word = self.word();
+        let whole = self.word();
+        // As Python 2 wrote long integers.
+        let word = whole.strip_suffix(b"L").unwrap_or(whole);
         let plain = !word.is_empty()
             && word.iter().all(u8::is_ascii_digit)
             && (word[0] != b'0' || word.len() == 1);
@@ -194,7 +196,7 @@ impl<'a> Cursor<'a> {
         let length = length
             .and_then(|length| usize::try_from(length).ok())
             .ok_or_else(|| self.unexpected(expected))?;
-        self.at += word.len();
+        self.at += whole.len();
         Ok(length)
     }
 
@@ -287,6 +289,7 @@ mod tests {
             "{'descr': '>f4', 'fortran_order': True, 'shape': (3, 4), }      \n",
             "{'shape':(3,4,),'fortran_order':True,'descr':'>f4'}",
             "\n { \"descr\" : \">f4\" ,\t'shape' : ( 3 , 4 ) , 'fortran_order' : True , } \r\n",
+            "{'descr': '>f4', 'fortran_order': True, 'shape': (3L, 4L), }",
         ] {
             assert_eq!(Header::parse(text.as_bytes()).unwrap(), expected, "{text}");
         }

@@ -147,7 +147,7 @@ fn malformed_headers_are_refused() {
         (format!("{{{D}, {F}, 'shape': (2e0, 3)}}"), "decimal digits"),
         (format!("{{{D}, {F}, 'shape': (0x2, 3)}}"), "decimal digits"),
         (format!("{{{D}, {F}, 'shape': (02, 3)}}"), "decimal digits"),
-        (format!("{{{D}, {F}, 'shape': (2L, 3L)}}"), "decimal digits"),
+        (format!("{{{D}, {F}, 'shape': (2LL, 3L)}}"), "decimal digits"),
         (format!("{{{D}, {F}, 'shape': (1_0, 3)}}"), "decimal digits"),
         (format!("{{{D}, {F}, 'shape': ('2', 3)}}"), "decimal digits"),
         (format!("{{{D}, {F}, 'shape': (True, 3)}}"), "decimal digits"),
