@@ -315,6 +315,37 @@ fn labels_may_be_names_of_classes() {
 }
 
 #[test]
+fn columns_for_training_are_numbers_or_categories_and_no_index() {
+    let files = Files::new();
+    for command in ["train", "sweep"] {
+        for (data, says) in [
+            (
+                "train_one_typo.csv",
+                r#"line 9, column "a": "5.O", expected a number as in most rows"#,
+            ),
+            (
+                "train_decimal_comma.csv",
+                r#"line 2, column "a": "-0,656" with a comma, expected a number with a decimal point"#,
+            ),
+            (
+                "train_pandas_index.csv",
+                "the column without a name names the rows, as pandas and R write them, and is no feature; --drop '' leaves it out",
+            ),
+        ] {
+            files.xent_refused(&[command, "--data", data], says);
+        }
+    }
+    let few = ["--epochs=2", "--seeds=1", "--epsilon=0", "--hidden=4"];
+    for chosen in [["--drop", ""], ["--columns", "a,b"]] {
+        let arguments = [&["train", "--data=train_pandas_index.csv"], &chosen[..], &few].concat();
+        let output = files.xent(&arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = std::fs::read_to_string(files.at("report").join("report.html")).unwrap();
+        assert!(text.contains("2 columns as 2 features"));
+    }
+}
+
+#[test]
 fn the_axis_of_the_classes_is_the_one_that_labels_lack() {
     let files = Files::new();
     let images = ["--logits=nchw_c_eq_w.npy", "--targets=nchw_labels.npy"];
@@ -380,4 +411,41 @@ fn labels_that_seem_not_to_fit_are_remarked_on() {
         &["--logits", &with(false)],
         Some("82.50 % of the rows would be right if every label were one less"),
     );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_of_files_may_be_any_bytes() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let files = Files::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
+    let (a, b) = (OsStr::from_bytes(b"a\xff.csv"), OsStr::from_bytes(b"b\xfe.csv"));
+    std::fs::copy(folder.join("a_label.csv"), files.reports.path().join(a)).unwrap();
+    std::fs::copy(folder.join("b_label.csv"), files.reports.path().join(b)).unwrap();
+    let xent = |arguments: &[&OsStr]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_xent"))
+            .args(arguments)
+            .current_dir(files.reports.path())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout), String::from_utf8(output.stderr))
+    };
+    let [eval, json, logits, compare, targets] =
+        ["eval", "--json", "--logits", "--compare", "--targets"].map(OsStr::new);
+    let labels = OsStr::from_bytes(b"a\xff.csv:label");
+    let (code, printed, said) = xent(&[eval, json, logits, a, compare, b, targets, labels]);
+    assert_eq!(code, Some(0), "{said:?}");
+    let report: Value = serde_json::from_str(&printed.unwrap()).unwrap();
+    assert_eq!(report["models"][0]["name"], "a\u{fffd}.csv");
+    assert!((report["models"][1]["raw"]["nll"]["value"].as_f64().unwrap() - 0.8445).abs() < 5e-5);
+    let (code, _, said) = xent(&[eval, logits, OsStr::from_bytes(b"\xff\x1b.csv")]);
+    assert_eq!(code, Some(2));
+    let said = said.unwrap();
+    assert!(said.contains("No such file") && !said.contains('\u{1b}'), "{said}");
+    let few = ["--epochs=1", "--seeds=1", "--epsilon=0", "--hidden=2"].map(OsStr::new);
+    for command in ["train", "sweep"].map(OsStr::new) {
+        let (code, _, said) = xent(&[&[command, OsStr::new("--data"), a], &few[..]].concat());
+        assert_eq!(code, Some(0), "{said:?}");
+    }
 }
