@@ -1,7 +1,7 @@
 //! Which columns of a table are classes, and which one is the label: decided by their names and by
 //! what was asked for, the same way in every format.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::error::{Problem, excerpt, names};
 
@@ -10,11 +10,14 @@ use crate::error::{Problem, excerpt, names};
 /// Each entry is a name, a pattern with `*`, or a range `FIRST..LAST` in the table's order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Columns {
-    /// The classes. If there are none, they are recognised.
-    pub classes: Vec<String>,
-    /// Columns that are neither classes nor labels.
+    /// The classes, or the features. If there are none, they are recognised.
+    pub chosen: Vec<String>,
+    /// Columns that are neither these nor labels.
     pub drop: Vec<String>,
 }
+
+/// Rows whose contents are looked at before the classes are settled.
+pub const PEEKED: usize = 64;
 
 /// Names of labels' columns, in lower case.
 const LABELS: [&str; 10] = [
@@ -31,20 +34,11 @@ const LABELS: [&str; 10] = [
 ];
 /// Names that labels' columns have, but that a class may have, too.
 const PERHAPS_LABELS: [&str; 5] = ["y", "class", "truth", "gt", "category"];
-/// Names of columns that number, describe or sum up a row.
-const OTHERS: [&str; 22] = [
-    "id",
-    "idx",
-    "index",
-    "row",
-    "rowid",
-    "row_id",
-    "row_number",
-    "sample_id",
-    "uuid",
-    "filename",
-    "file_name",
-    "__index_level_0__",
+/// Names of columns that number or name the rows.
+const ROWS: [&str; 9] =
+    ["id", "idx", "index", "row", "rowid", "row_number", "uuid", "filename", "file_name"];
+/// Names of columns that describe or sum up a row.
+const OTHERS: [&str; 10] = [
     "score",
     "pred",
     "prediction",
@@ -71,9 +65,55 @@ pub fn is_unnamed(name: &str) -> bool {
     name.is_empty() || name.starts_with("Unnamed: ") || name == "__index_level_0__"
 }
 
+/// Whether a column of this name numbers or names the rows.
+fn is_row(name: &str) -> bool {
+    is_unnamed(name) || ROWS.contains(&lower(name).as_str()) || lower(name).ends_with("_id")
+}
+
 /// Whether a column of this name numbers or describes a row.
 pub fn is_other(name: &str) -> bool {
-    is_unnamed(name) || OTHERS.contains(&lower(name).as_str()) || lower(name).ends_with("_id")
+    is_row(name) || OTHERS.contains(&lower(name).as_str())
+}
+
+impl Columns {
+    /// The columns that are features, beside the labels.
+    ///
+    /// # Errors
+    /// A name or a pattern is that of no column.
+    pub fn features(&self, all: &[&str], label: usize) -> Result<Vec<usize>, Problem> {
+        let dropped = select(all, &self.drop)?;
+        let mut features = match &self.chosen[..] {
+            [] => (0..all.len()).collect(),
+            chosen => select(all, chosen)?,
+        };
+        features.retain(|column| *column != label && !dropped.contains(column));
+        Ok(features)
+    }
+
+    /// Refuses a feature that tells the rows apart and nothing more: an index, or an id. `numbers`
+    /// are its values, if they are numbers. Features that were chosen may be anything.
+    ///
+    /// # Errors
+    /// The column with the option that helps.
+    pub fn expect_feature(&self, name: &str, numbers: Option<&[f64]>) -> Result<(), Problem> {
+        let distinct = |numbers: &[f64]| {
+            let all: HashSet<u64> = numbers.iter().map(|number| number.to_bits()).collect();
+            all.len() == numbers.len()
+        };
+        let why = if is_unnamed(name) {
+            "names the rows, as pandas and R write them, and is no feature"
+        } else if numbers.is_some_and(is_index) {
+            "is an index: it counts the rows"
+        } else if is_row(name) && numbers.is_some_and(distinct) {
+            "is different in every row, as an id is"
+        } else {
+            return Ok(());
+        };
+        if !self.chosen.is_empty() {
+            return Ok(());
+        }
+        Err(undecided(name, why, "--columns names the features"))
+    }
 }
 
 /// The columns that are classes, in the classes' order.
@@ -92,8 +132,8 @@ pub fn classes(all: &[&str], label: Option<&str>, wanted: &Columns) -> Result<Cl
     let rest: Vec<usize> = (0..all.len())
         .filter(|column| !dropped.contains(column) && Some(all[*column]) != label)
         .collect();
-    if !wanted.classes.is_empty() {
-        let columns = select(all, &wanted.classes)?;
+    if !wanted.chosen.is_empty() {
+        let columns = select(all, &wanted.chosen)?;
         let columns = columns.into_iter().filter(|column| rest.contains(column)).collect();
         return Ok(Classes { columns, guessed: false });
     }
@@ -262,7 +302,7 @@ pub fn are_positions(all: &[&str]) -> bool {
 
 /// The columns that names, patterns and ranges select, each once: those of a pattern by their
 /// numbers if they differ in a number alone, otherwise in the table's order.
-fn select(all: &[&str], wanted: &[String]) -> Result<Vec<usize>, Problem> {
+pub fn select(all: &[&str], wanted: &[String]) -> Result<Vec<usize>, Problem> {
     let mut selected = Vec::new();
     for text in wanted {
         let exact = |name: &str| all.iter().position(|other| *other == name);
@@ -329,6 +369,59 @@ pub fn label(all: &[&str], possible: &[usize]) -> Option<usize> {
         })
 }
 
+/// What labels may be called, besides their indices: the names of the classes.
+#[derive(Debug, Clone, Default)]
+pub struct ClassNames {
+    /// Class by name.
+    classes: HashMap<String, i64>,
+    /// The names, as messages have them.
+    shown: String,
+}
+
+impl ClassNames {
+    /// The classes' names, in their order. If all begin alike, as `logit_cat` and `logit_dog` do,
+    /// labels may be called by what follows. Numbers are no names, but indices.
+    pub fn new(classes: &[String]) -> Self {
+        let is_name = |name: &str| !name.is_empty() && name.parse::<f64>().is_err();
+        let prefix = prefix(classes);
+        let short = classes.iter().map(|name| &name[prefix..]).zip(0..);
+        // Whole names last, so that they go before what remains of others.
+        let named = short.chain(classes.iter().map(String::as_str).zip(0..));
+        Self {
+            classes: named
+                .filter(|(name, _)| is_name(name))
+                .map(|(name, class)| (name.to_string(), class))
+                .collect(),
+            shown: names("class", classes.iter().map(String::as_str)),
+        }
+    }
+
+    /// The class that a text means.
+    pub(crate) fn class(&self, text: &str) -> Option<i64> {
+        self.classes.get(text).copied().or_else(|| text_label(text))
+    }
+
+    /// What a label has to be.
+    pub(crate) fn expected(&self) -> String {
+        if self.classes.is_empty() {
+            "an integer".to_string()
+        } else {
+            format!("an integer or a class, one of {}", self.shown)
+        }
+    }
+}
+
+/// The length of what all names begin with, up to a character that divides words.
+fn prefix(names: &[String]) -> usize {
+    let first = names.first().map_or("", String::as_str);
+    let common = names.iter().fold(first, |common, name| {
+        let alike = common.chars().zip(name.chars()).take_while(|(a, b)| a == b);
+        &common[..alike.map(|(c, _)| c.len_utf8()).sum()]
+    });
+    let word = common.trim_end_matches(char::is_alphanumeric);
+    word.len()
+}
+
 /// A label as texts have it: an integer, a whole number with a point, or a truth value.
 pub fn text_label(text: &str) -> Option<i64> {
     match text {
@@ -344,8 +437,26 @@ pub fn whole(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
 }
 
+/// Refuses a class whose first values show that it is none: an index, or whole numbers among
+/// columns that have fractions.
+pub fn expect_logits(peeked: &[(&str, Vec<f64>)]) -> Result<(), Problem> {
+    let whole = |values: &[f64]| values.iter().all(|value| value.fract() == 0.0);
+    let fractions = peeked.iter().filter(|(_, values)| !whole(values)).count();
+    for (name, values) in peeked {
+        let why = if is_index(values) {
+            "is an index: it counts the rows"
+        } else if values.len() >= 8 && whole(values) && fractions == peeked.len() - 1 {
+            "has whole numbers only, as labels have, where the other columns have fractions"
+        } else {
+            continue;
+        };
+        return Err(undecided(name, why, "--columns names the classes"));
+    }
+    Ok(())
+}
+
 /// Whether the numbers of a column are 0, 1, 2, … or 1, 2, 3, …, as an index has them.
-pub fn is_index(values: &[f64]) -> bool {
+fn is_index(values: &[f64]) -> bool {
     const FEWEST: usize = 4;
     values.len() >= FEWEST
         && values[0] >= 0.0
@@ -407,7 +518,7 @@ mod tests {
     fn names_patterns_and_ranges_select() {
         let all = ["id", "z1", "z10", "z2", "x", "label"];
         let wanted = |classes: &[&str]| Columns {
-            classes: classes.iter().map(ToString::to_string).collect(),
+            chosen: classes.iter().map(ToString::to_string).collect(),
             drop: Vec::new(),
         };
         let chosen =

@@ -7,16 +7,13 @@ use std::path::{Path, PathBuf};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use flate2::bufread::MultiGzDecoder;
 
-use crate::columns::{self, Classes, Columns};
+use crate::columns::{self, ClassNames, Classes, Columns, PEEKED};
 use crate::error::{ArrayError, Problem, excerpt, names};
 use crate::npy::open_regular;
 use crate::rows::{Block, Floats, LabelRows, LogitRows};
 
 /// The longest line that is read: a quarter of a million classes with a hundred characters each.
 const LONGEST_LINE: usize = 1 << 25;
-
-/// Rows whose contents are looked at before the classes are settled.
-const PEEKED: usize = 64;
 
 /// The logits of a table. `label` is the name of the labels' column; if the labels are in this
 /// very file, it must have that column.
@@ -37,12 +34,21 @@ pub fn open_logits(
     if guessed || !table.has_header {
         table.expect_logits(&columns)?;
     }
-    Ok(Box::new(CsvLogits { table, columns }))
+    let names = if table.has_header {
+        columns.iter().map(|column| table.header[*column].clone()).collect()
+    } else {
+        Vec::new()
+    };
+    Ok(Box::new(CsvLogits { table, columns, names }))
 }
 
 /// The labels of a table: the column called `name`, or the one that labels are in by its name, or
 /// the only one.
-pub fn open_labels(path: &Path, name: Option<&str>) -> Result<Box<dyn LabelRows>, Problem> {
+pub fn open_labels(
+    path: &Path,
+    name: Option<&str>,
+    classes: &ClassNames,
+) -> Result<Box<dyn LabelRows>, Problem> {
     let table = Table::open(path)?;
     let all = table.names();
     let possible: Vec<usize> =
@@ -55,7 +61,7 @@ pub fn open_labels(path: &Path, name: Option<&str>) -> Result<Box<dyn LabelRows>
             _ => return Err(Problem::ambiguous(names("column", all.iter().copied()))),
         },
     };
-    Ok(Box::new(CsvLabels { table, column }))
+    Ok(Box::new(CsvLabels { table, column, classes: classes.clone() }))
 }
 
 struct Table {
@@ -124,8 +130,7 @@ impl Table {
         self.header.iter().map(String::as_str).collect()
     }
 
-    /// Refuses a column that its contents show to be something else: an index, or whole numbers
-    /// among columns that have fractions.
+    /// Refuses a column whose contents show that it is no class.
     fn expect_logits(&mut self, classes: &[usize]) -> Result<(), Problem> {
         while self.ahead.len() < PEEKED {
             let mut record = ByteRecord::new();
@@ -134,31 +139,16 @@ impl Table {
             }
             self.ahead.push_back(record);
         }
+        let all = self.names();
         let values = |column: usize| -> Option<Vec<f64>> {
             let number = |record: &ByteRecord| {
                 std::str::from_utf8(record.get(column)?).ok()?.trim().parse::<f64>().ok()
             };
             self.ahead.iter().map(number).collect()
         };
+        let peeked = classes.iter().map(|column| Some((all[*column], values(*column)?)));
         // What is no number is an error where it is read, with its row.
-        let Some(peeked) = classes.iter().map(|column| values(*column)).collect::<Option<Vec<_>>>()
-        else {
-            return Ok(());
-        };
-        let whole = |values: &Vec<f64>| values.iter().all(|value| value.fract() == 0.0);
-        let fractions = peeked.iter().filter(|values| !whole(values)).count();
-        for (column, values) in classes.iter().zip(&peeked) {
-            let why = if columns::is_index(values) {
-                "is an index: it counts the rows"
-            } else if values.len() >= 8 && whole(values) && fractions == classes.len() - 1 {
-                "has whole numbers only, as labels have, where the other columns have fractions"
-            } else {
-                continue;
-            };
-            let name = &self.header[*column];
-            return Err(columns::undecided(name, why, "--columns names the classes"));
-        }
-        Ok(())
+        peeked.collect::<Option<Vec<_>>>().map_or(Ok(()), |peeked| columns::expect_logits(&peeked))
     }
 
     fn column(&self, name: &str) -> Result<usize, Problem> {
@@ -217,7 +207,7 @@ impl Table {
     }
 
     /// The error for a cell of the line that was just read.
-    fn cell(&self, column: usize, expected: &'static str) -> Problem {
+    fn cell(&self, column: usize, expected: &str) -> Problem {
         let found = format!("'{}'", excerpt(&String::from_utf8_lossy(&self.record[column])));
         let comma = self.record[column].contains(&b',');
         let found = found + if comma { " with a decimal comma" } else { "" };
@@ -283,11 +273,17 @@ fn problem(error: csv::Error) -> Problem {
 struct CsvLogits {
     table: Table,
     columns: Vec<usize>,
+    /// The columns' names, if the file has them.
+    names: Vec<String>,
 }
 
 impl LogitRows for CsvLogits {
     fn classes(&self) -> usize {
         self.columns.len()
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.names
     }
 
     fn rows(&self) -> Option<u64> {
@@ -319,6 +315,7 @@ impl LogitRows for CsvLogits {
 struct CsvLabels {
     table: Table,
     column: usize,
+    classes: ClassNames,
 }
 
 impl LabelRows for CsvLabels {
@@ -328,10 +325,8 @@ impl LabelRows for CsvLabels {
 
     fn next(&mut self, most: usize, into: &mut Vec<i64>) -> Result<usize, ArrayError> {
         self.table.lines(most, |table| {
-            into.push(
-                columns::text_label(table.text(self.column)?)
-                    .ok_or_else(|| table.cell(self.column, "an integer"))?,
-            );
+            let class = self.classes.class(table.text(self.column)?);
+            into.push(class.ok_or_else(|| table.cell(self.column, &self.classes.expected()))?);
             Ok(())
         })
     }

@@ -6,6 +6,7 @@
 //! with the file. Errors name the file and the place in it, what was found and what was expected.
 #![forbid(unsafe_code)]
 
+mod axis;
 mod columns;
 mod csv;
 mod error;
@@ -17,7 +18,7 @@ mod rows;
 mod safetensors;
 mod stored;
 
-pub use columns::Columns;
+pub use columns::{ClassNames, Columns};
 pub use error::{ArrayError, Problem};
 pub use open::{Place, open_labels, open_logits};
 pub use rows::{Block, Floats, LabelRows, LogitRows};

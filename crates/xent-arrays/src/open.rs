@@ -1,10 +1,12 @@
 //! From a file's name to its rows.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::columns::Columns;
+use crate::axis::class_axis;
+use crate::columns::{ClassNames, Columns};
 use crate::error::{ArrayError, Problem, excerpt};
 use crate::npy::{self, Header, open_regular};
 use crate::rows::{LabelRows, LogitRows};
@@ -48,19 +50,41 @@ enum Format {
 impl FromStr for Place {
     type Err = std::convert::Infallible;
 
-    /// Splits after the last `.npy:`, `.npz:` and so on.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let split = EXTENSIONS
-            .iter()
-            .filter_map(|(extension, _)| {
-                text.rfind(&format!(".{extension}:")).map(|at| at + extension.len() + 1)
-            })
-            .max();
-        Ok(match split {
-            Some(at) => Self { file: text[..at].into(), name: Some(text[at + 1..].to_string()) },
-            None => Self { file: text.into(), name: None },
-        })
+        Ok(Self::from(OsStr::new(text)))
     }
+}
+
+impl From<&OsStr> for Place {
+    /// Splits after the last `.npy:`, `.npz:` and so on. What follows is text; the name of a file may
+    /// be none.
+    fn from(text: &OsStr) -> Self {
+        let bytes = text.as_encoded_bytes();
+        let ends = EXTENSIONS.iter().filter_map(|(extension, _)| {
+            let end = format!(".{extension}:");
+            let at = bytes.windows(end.len()).rposition(|window| window == end.as_bytes())?;
+            Some(at + end.len())
+        });
+        let split = ends.max().and_then(|end| {
+            Some((beginning(text, end - 1)?, std::str::from_utf8(&bytes[end..]).ok()?))
+        });
+        match split {
+            Some((file, name)) => Self { file, name: Some(name.to_string()) },
+            None => Self { file: text.into(), name: None },
+        }
+    }
+}
+
+#[cfg(unix)]
+fn beginning(text: &OsStr, end: usize) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    Some(OsStr::from_bytes(&text.as_bytes()[..end]).into())
+}
+
+/// None for names that are no text, which cannot be divided here.
+#[cfg(not(unix))]
+fn beginning(text: &OsStr, end: usize) -> Option<PathBuf> {
+    text.to_str().map(|text| text[..end].into())
 }
 
 impl fmt::Display for Place {
@@ -92,13 +116,19 @@ impl Place {
     }
 
     /// Whether labels may be in the same file without being named.
-    pub fn is_table(&self) -> bool {
+    pub fn may_have_labels(&self) -> bool {
         self.format().is_ok_and(|format| format != Format::Npy)
+    }
+
+    /// Whether the file is a table, whose columns may be classes.
+    pub fn is_table(&self) -> bool {
+        matches!(self.format(), Ok(Format::Csv | Format::Parquet))
     }
 }
 
 /// Opens logits. `labels` says where the labels are: in a table, that column is never a class,
-/// whichever file it is in. `columns` says which columns of a table are classes.
+/// whichever file it is in, and of an array the classes are on the axis that the labels lack.
+/// `columns` says which columns of a table are classes, `axis` which axis of an array has them.
 ///
 /// ```
 /// let folder = tempfile::tempdir()?;
@@ -109,6 +139,7 @@ impl Place {
 ///     &format!("{}", file.display()).parse()?,
 ///     Some(&labels),
 ///     &xent_arrays::Columns::default(),
+///     None,
 /// )?;
 /// assert_eq!((logits.classes(), logits.next(100)?.rows), (2, 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -121,46 +152,70 @@ pub fn open_logits(
     place: &Place,
     labels: Option<&Place>,
     columns: &Columns,
+    axis: Option<isize>,
 ) -> Result<Box<dyn LogitRows>, ArrayError> {
     let name = place.name.as_deref();
     let path = place.file.as_path();
-    let fits = |header: &Header| header.dtype.is_float() && header.shape.len() >= 2;
-    let open = || match place.format()? {
-        Format::Npy => npy_array(path, name)?.into_logits(),
-        Format::Npz => npz::open(path, name, fits)?.into_logits(),
-        Format::Safetensors => safetensors::open(path, name, fits)?.into_logits(),
-        Format::Csv if name.is_some() => Err(Problem::unreadable(
-            "CSV file",
-            "its logits are several columns, so none can be named; --columns names them",
-        )),
-        Format::Csv => csv::open_logits(
-            path,
-            labels.and_then(|labels| labels.name.as_deref()),
-            labels.is_some_and(|labels| same_file(&labels.file, path)),
-            columns,
-        ),
-        Format::Parquet => parquet::open_logits(path, name),
+    let label = labels.and_then(|labels| labels.name.as_deref());
+    let here = labels.is_some_and(|labels| same_file(&labels.file, path));
+    let open = || {
+        if let Some(array) = array(place, is_logits)? {
+            // Labels that cannot be opened are an error where they are read.
+            let labels = labels.and_then(|labels| self::array(labels, is_labels).ok().flatten());
+            let labels = labels.as_ref().map(|labels| labels.header.shape.as_slice());
+            let axis = class_axis(&array.header.shape, labels, axis)?;
+            return array.into_logits(axis);
+        }
+        if axis.is_some() {
+            return Err(Problem(
+                "--axis is for arrays (.npy, .npz and .safetensors files); the classes of a table are its columns".to_string(),
+            ));
+        }
+        match (place.format()?, name) {
+            (Format::Parquet, _) => parquet::open_logits(path, name, label, here, columns),
+            (_, None) => csv::open_logits(path, label, here, columns),
+            (_, Some(_)) => Err(Problem::unreadable(
+                "CSV file",
+                "its logits are several columns, so none can be named; --columns names them",
+            )),
+        }
     };
     open().map_err(|problem: Problem| problem.in_file(path))
 }
 
-/// Opens labels.
+/// Opens labels. In a table they may be the names of the classes.
 ///
 /// # Errors
 /// The file does not have the format that its name says, has no such array, or none that can be
 /// labels.
-pub fn open_labels(place: &Place) -> Result<Box<dyn LabelRows>, ArrayError> {
+pub fn open_labels(place: &Place, classes: &ClassNames) -> Result<Box<dyn LabelRows>, ArrayError> {
     let name = place.name.as_deref();
     let path = place.file.as_path();
-    let fits = |header: &Header| !header.dtype.is_float();
-    let open = || match place.format()? {
-        Format::Npy => npy_array(path, name)?.into_labels(),
-        Format::Npz => npz::open(path, name, fits)?.into_labels(),
-        Format::Safetensors => safetensors::open(path, name, fits)?.into_labels(),
-        Format::Csv => csv::open_labels(path, name),
-        Format::Parquet => parquet::open_labels(path, name),
+    let open = || match array(place, is_labels)? {
+        Some(array) => array.into_labels(),
+        None if place.format()? == Format::Parquet => parquet::open_labels(path, name, classes),
+        None => csv::open_labels(path, name, classes),
     };
     open().map_err(|problem: Problem| problem.in_file(path))
+}
+
+fn is_logits(header: &Header) -> bool {
+    header.dtype.is_float() && header.shape.len() >= 2
+}
+
+fn is_labels(header: &Header) -> bool {
+    !header.dtype.is_float()
+}
+
+/// The array of a place, or the only one there that fits; none in a table.
+fn array(place: &Place, fits: fn(&Header) -> bool) -> Result<Option<StoredArray>, Problem> {
+    let (path, name) = (place.file.as_path(), place.name.as_deref());
+    Ok(Some(match place.format()? {
+        Format::Npy => npy_array(path, name)?,
+        Format::Npz => npz::open(path, name, fits)?,
+        Format::Safetensors => safetensors::open(path, name, fits)?,
+        Format::Csv | Format::Parquet => return Ok(None),
+    }))
 }
 
 /// Whether two paths, however they are spelt, lead to one file.

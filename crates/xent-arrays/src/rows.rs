@@ -52,6 +52,10 @@ fn decoded<T: Entry>(bytes: &[u8], order: ByteOrder) -> Vec<T> {
 pub trait LogitRows: Send {
     /// K.
     fn classes(&self) -> usize;
+    /// The names of the classes, if the file has them.
+    fn class_names(&self) -> &[String] {
+        &[]
+    }
     /// The number of rows, if the file declares it before it is read.
     fn rows(&self) -> Option<u64>;
     /// Approximate number of bytes that a row takes in the file.

@@ -52,37 +52,33 @@ impl StoredArray {
         }
     }
 
-    /// As rows of logits.
-    pub fn into_logits(self) -> Result<Box<dyn LogitRows>, Problem> {
+    /// As rows of logits, whose classes are on this axis.
+    pub fn into_logits(self, axis: usize) -> Result<Box<dyn LogitRows>, Problem> {
         let Header { dtype, shape, fortran_order, .. } = &self.header;
         if !dtype.is_float() {
             return Err(Problem::logit_type(&self.name, dtype.name()));
         }
-        let classes = shape.last().copied().unwrap_or(0);
+        let classes = shape.get(axis).copied().unwrap_or(0);
         if shape.len() < 2 || classes < 2 {
             return Err(Problem::shape(&self.name, Shape(shape)));
         }
-        let rows = shape[..shape.len() - 1].iter().product::<usize>() as u64;
-        if *fortran_order && rows > 1 {
-            let Entries::File(file, start) = self.entries else {
-                return Err(needs_c_order(&self.name));
-            };
-            if shape.len() > 2 {
-                return Err(needs_c_order(&self.name));
-            }
-            let (dtype, order) = (*dtype, self.header.byte_order);
-            return Ok(Box::new(FortranRows {
-                path: self.file,
-                file,
-                start,
-                dtype,
-                order,
-                rows,
-                classes,
-                read: 0,
-            }));
+        let (before, after) = (&shape[..axis], &shape[axis + 1..]);
+        let of_rows = || before.iter().chain(after);
+        if *fortran_order && of_rows().filter(|length| **length != 1).count() > 1 {
+            return Err(needs_c_order(&self.name));
         }
-        Ok(Box::new(self.into_rows(rows, classes)?))
+        let rows = of_rows().product::<usize>() as u64;
+        // The rows whose entries of a class follow one another.
+        let slab = if *fortran_order { before } else { after }.iter().product::<usize>() as u64;
+        if rows == 0 || slab == 1 {
+            return Ok(Box::new(self.into_rows(rows, classes)?));
+        }
+        let Entries::File(file, start) = self.entries else {
+            return Err(needs_c_order(&self.name));
+        };
+        let (dtype, order) = (*dtype, self.header.byte_order);
+        let path = self.file;
+        Ok(Box::new(SlabRows { path, file, start, dtype, order, rows, slab, classes, read: 0 }))
     }
 
     /// As labels.
@@ -125,7 +121,7 @@ impl StoredArray {
 
 fn needs_c_order(what: &str) -> Problem {
     Problem(format!(
-        "{what}: Fortran order in an archive, expected C order (numpy.ascontiguousarray makes it)"
+        "{what}: its rows do not follow one another; expected C order with the classes on the last axis (numpy.ascontiguousarray makes it)"
     ))
 }
 
@@ -203,40 +199,61 @@ impl LabelRows for SequentialRows {
     }
 }
 
-/// The rows of a matrix in Fortran order, whose columns follow one another: a block of rows is a
-/// piece of each column.
-struct FortranRows {
+/// The rows of an array that is a sequence of slabs, classes × rows each: a matrix in Fortran order
+/// is one slab, an array of images in C order with the classes on axis 1 has a slab for each image.
+struct SlabRows {
     path: PathBuf,
     file: File,
     start: u64,
     dtype: Dtype,
     order: ByteOrder,
     rows: u64,
+    /// The rows of a slab.
+    slab: u64,
     classes: usize,
     read: u64,
 }
 
-impl FortranRows {
+impl SlabRows {
     /// The bytes of the next rows, row after row.
-    fn bytes(&mut self, rows: usize) -> Result<Vec<u8>, Problem> {
+    fn bytes(&mut self, rows: u64) -> Result<Vec<u8>, Problem> {
         let size = self.dtype.size();
-        let mut bytes = vec![0; rows * self.classes * size];
-        let mut column = vec![0; rows * size];
-        for class in 0..self.classes {
-            self.file.seek(SeekFrom::Start(
-                self.start + (class as u64 * self.rows + self.read) * size as u64,
-            ))?;
-            self.file.read_exact(&mut column)?;
-            for (row, entry) in column.chunks_exact(size).enumerate() {
-                let at = (row * self.classes + class) * size;
-                bytes[at..at + size].copy_from_slice(entry);
+        let row_size = self.classes * size;
+        let mut bytes = vec![0; rows as usize * row_size];
+        let mut left = &mut bytes[..];
+        while !left.is_empty() {
+            let (slab, first) = (self.read / self.slab, self.read % self.slab);
+            let part = (self.slab - first).min((left.len() / row_size) as u64);
+            let mut columns = vec![0; part as usize * row_size];
+            let column_size = part as usize * size;
+            let place = |class: u64| {
+                let entry = slab * self.slab * self.classes as u64 + class * self.slab + first;
+                SeekFrom::Start(self.start + entry * size as u64)
+            };
+            if part == self.slab {
+                self.file.seek(place(0))?;
+                self.file.read_exact(&mut columns)?;
+            } else {
+                for (class, column) in (0..).zip(columns.chunks_exact_mut(column_size)) {
+                    self.file.seek(place(class))?;
+                    self.file.read_exact(column)?;
+                }
             }
+            let (done, rest) = std::mem::take(&mut left).split_at_mut(columns.len());
+            for (class, column) in columns.chunks_exact(column_size).enumerate() {
+                for (row, entry) in column.chunks_exact(size).enumerate() {
+                    let at = row * row_size + class * size;
+                    done[at..at + size].copy_from_slice(entry);
+                }
+            }
+            left = rest;
+            self.read += part;
         }
         Ok(bytes)
     }
 }
 
-impl LogitRows for FortranRows {
+impl LogitRows for SlabRows {
     fn classes(&self) -> usize {
         self.classes
     }
@@ -250,9 +267,8 @@ impl LogitRows for FortranRows {
     }
 
     fn next(&mut self, most: usize) -> Result<Block, ArrayError> {
-        let rows = (self.rows - self.read).min(most as u64) as usize;
+        let rows = (self.rows - self.read).min(most as u64);
         let bytes = self.bytes(rows).map_err(|problem| problem.in_file(&self.path))?;
-        self.read += rows as u64;
-        Ok(Block { rows, floats: Floats::Encoded(bytes, self.dtype, self.order) })
+        Ok(Block { rows: rows as usize, floats: Floats::Encoded(bytes, self.dtype, self.order) })
     }
 }

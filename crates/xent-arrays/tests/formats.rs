@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use xent_arrays::{ArrayError, Columns, Floats, Place, open_labels, open_logits};
+use xent_arrays::{ArrayError, ClassNames, Columns, Floats, Place, open_labels, open_logits};
 
 const LOGITS: [[f64; 3]; 5] =
     [[0.5, -1.0, 2.0], [0.0, 0.0, 0.0], [-4.0, 3.5, 1.0], [1.0, 2.0, -0.25], [8.0, -8.0, 0.0]];
@@ -14,7 +14,8 @@ fn place(text: &str) -> Place {
 }
 
 fn logits(text: &str, labels: Option<&str>, most: usize) -> Result<Vec<Vec<f64>>, ArrayError> {
-    let mut rows = open_logits(&place(text), labels.map(place).as_ref(), &Columns::default())?;
+    let mut rows =
+        open_logits(&place(text), labels.map(place).as_ref(), &Columns::default(), None)?;
     let classes = rows.classes();
     let mut all = Vec::new();
     loop {
@@ -34,7 +35,7 @@ fn logits(text: &str, labels: Option<&str>, most: usize) -> Result<Vec<Vec<f64>>
 }
 
 fn labels(text: &str, most: usize) -> Result<Vec<i64>, ArrayError> {
-    let mut rows = open_labels(&place(text))?;
+    let mut rows = open_labels(&place(text), &ClassNames::default())?;
     let mut all = Vec::new();
     while rows.next(most, &mut all)? > 0 {}
     Ok(all)
@@ -84,7 +85,7 @@ fn every_format_has_the_same_rows() {
 fn a_file_says_how_many_rows_it_has() {
     for file in ["z64.npy", "deflated.npz", "bf16.safetensors", "list.parquet"] {
         assert_eq!(
-            open_logits(&place(file), None, &Columns::default()).unwrap().rows(),
+            open_logits(&place(file), None, &Columns::default(), None).unwrap().rows(),
             Some(5),
             "{file}"
         );
@@ -101,4 +102,80 @@ fn names_are_told_from_paths() {
     assert_eq!(parse("C:/runs/a.npy"), ("C:/runs/a.npy".into(), None));
     assert_eq!(parse("a.npz:x:y"), ("a.npz".into(), Some("x:y".into())));
     assert_eq!(parse("a.b.parquet:label"), ("a.b.parquet".into(), Some("label".into())));
+}
+
+/// Logits of any order and axis, in blocks of any size, against the definition.
+#[test]
+fn classes_may_be_on_any_axis() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| Place { file: folder.path().join(name), name: None };
+    let npy = |place: &Place, descr: &str, fortran: bool, shape: &[usize], data: Vec<u8>| {
+        let order = if fortran { "True" } else { "False" };
+        let shape: String = shape.iter().map(|length| format!("{length},")).collect();
+        let text =
+            format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': ({shape}), }}");
+        let mut file = b"\x93NUMPY\x01\x00".to_vec();
+        file.extend((text.len() as u16).to_le_bytes());
+        file.extend(text.as_bytes());
+        file.extend(data);
+        std::fs::write(&place.file, file).unwrap();
+    };
+    for (fortran, shape, axis) in [
+        (false, vec![3, 5, 4, 7], 1),
+        (false, vec![3, 5, 4, 7], 0),
+        (false, vec![3, 5, 4, 7], 2),
+        (false, vec![3, 5, 4, 7], 3),
+        (false, vec![5, 3], 0),
+        (true, vec![5, 3], 0),
+        (true, vec![5, 3], 1),
+        (true, vec![1, 6, 3], 2),
+        (true, vec![6, 3, 1], 1),
+    ] {
+        let entries: usize = shape.iter().product();
+        let file = at("z.npy");
+        let data = (0..entries).flat_map(|entry| (entry as f32).to_le_bytes()).collect();
+        npy(&file, "<f4", fortran, &shape, data);
+        let rest: Vec<usize> =
+            (0..shape.len()).filter(|other| *other != axis).map(|other| shape[other]).collect();
+        npy(&at("y.npy"), "|u1", false, &rest, vec![0; rest.iter().product()]);
+        let strides: Vec<usize> = (0..shape.len())
+            .map(|other| {
+                let after = if fortran { &shape[..other] } else { &shape[other + 1..] };
+                after.iter().product()
+            })
+            .collect();
+        let row_strides: Vec<usize> =
+            (0..shape.len()).filter(|other| *other != axis).map(|other| strides[other]).collect();
+        let expected: Vec<f32> = (0..entries)
+            .map(|entry| {
+                let (mut row, class) = (entry / shape[axis], entry % shape[axis]);
+                let mut place = class * strides[axis];
+                for (length, stride) in rest.iter().zip(&row_strides).rev() {
+                    place += row % length * stride;
+                    row /= length;
+                }
+                place as f32
+            })
+            .collect();
+        for most in [1, 3, 11, 1000] {
+            let mut found = Vec::new();
+            let mut rows =
+                open_logits(&file, Some(&at("y.npy")), &Columns::default(), Some(axis as isize))
+                    .unwrap();
+            loop {
+                let block = rows.next(most).unwrap();
+                assert!(block.rows <= most);
+                match block.floats.decode() {
+                    _ if block.rows == 0 => break,
+                    Floats::F32(values) => found.extend(values),
+                    _ => panic!("single precision"),
+                }
+            }
+            assert_eq!(found, expected, "{shape:?}, axis {axis}, {most}");
+        }
+        if !fortran && shape.len() > 2 {
+            let rows = open_logits(&file, Some(&at("y.npy")), &Columns::default(), None).unwrap();
+            assert_eq!(rows.classes(), shape[axis]);
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use xent_arrays::{ArrayError, Columns, Place, open_labels, open_logits};
+use xent_arrays::{ArrayError, ClassNames, Columns, Place, open_labels, open_logits};
 use zip::write::SimpleFileOptions;
 
 fn place(path: &Path, name: Option<&str>) -> Place {
@@ -12,7 +12,7 @@ fn place(path: &Path, name: Option<&str>) -> Place {
 }
 
 fn read_logits(place: &Place, labels: Option<&Place>) -> Result<usize, ArrayError> {
-    let mut rows = open_logits(place, labels, &Columns::default())?;
+    let mut rows = open_logits(place, labels, &Columns::default(), None)?;
     let mut all = 0;
     loop {
         match rows.next(7)?.rows {
@@ -23,7 +23,7 @@ fn read_logits(place: &Place, labels: Option<&Place>) -> Result<usize, ArrayErro
 }
 
 fn read_labels(place: &Place) -> Result<usize, ArrayError> {
-    let (mut rows, mut all) = (open_labels(place)?, Vec::new());
+    let (mut rows, mut all) = (open_labels(place, &ClassNames::default())?, Vec::new());
     while rows.next(7, &mut all)? > 0 {}
     Ok(all.len())
 }
@@ -210,7 +210,7 @@ fn npz_files() {
                 true,
             ),
         ),
-        "Fortran order in an archive",
+        "its rows do not follow one another",
     );
     let path = files.write("z.npz", &good());
     contains(
@@ -334,7 +334,8 @@ fn csv_files() {
     }
     // Integers do not pass through floats.
     let path = files.write("y.csv", b"label\n9007199254740993\n");
-    let (mut rows, mut all) = (open_labels(&place(&path, None)).unwrap(), Vec::new());
+    let (mut rows, mut all) =
+        (open_labels(&place(&path, None), &ClassNames::default()).unwrap(), Vec::new());
     rows.next(10, &mut all).unwrap();
     assert_eq!(all, [9_007_199_254_740_993]);
     let labels = place(&path, Some("x"));

@@ -14,7 +14,7 @@ use parquet::file::metadata::{
 use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::SchemaDescriptor;
-use xent_arrays::{ArrayError, Columns, Floats, Place, open_labels, open_logits};
+use xent_arrays::{ArrayError, ClassNames, Columns, Floats, Place, open_labels, open_logits};
 
 struct Scratch(tempfile::TempDir);
 
@@ -45,7 +45,7 @@ impl Scratch {
 }
 
 fn logits(place: &Place) -> Result<Vec<f64>, ArrayError> {
-    let (mut rows, mut all) = (open_logits(place, None, &Columns::default())?, Vec::new());
+    let (mut rows, mut all) = (open_logits(place, None, &Columns::default(), None)?, Vec::new());
     loop {
         let block = rows.next(1000)?;
         match block.floats.decode() {
@@ -58,7 +58,7 @@ fn logits(place: &Place) -> Result<Vec<f64>, ArrayError> {
 }
 
 fn labels(place: &Place) -> Result<Vec<i64>, ArrayError> {
-    let (mut rows, mut all) = (open_labels(place)?, Vec::new());
+    let (mut rows, mut all) = (open_labels(place, &ClassNames::default())?, Vec::new());
     while rows.next(1000, &mut all)? > 0 {}
     Ok(all)
 }
@@ -281,7 +281,8 @@ fn a_row_has_an_end() {
     };
     // As many pages as one likes, of a row each: a hundred million logits in a few kilobytes.
     let place = scratch.write(&file(LOGITS, Compression::UNCOMPRESSED, 100, &rows(100, 1 << 20)));
-    let (mut rows_read, mut found) = (open_logits(&place, None, &Columns::default()).unwrap(), 0);
+    let (mut rows_read, mut found) =
+        (open_logits(&place, None, &Columns::default(), None).unwrap(), 0);
     while let rows @ 1.. = rows_read.next(1).unwrap().rows {
         found += rows;
     }

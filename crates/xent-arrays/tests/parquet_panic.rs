@@ -4,7 +4,7 @@
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use xent_arrays::{ArrayError, Place, open_labels};
+use xent_arrays::{ArrayError, ClassNames, Place, open_labels};
 
 #[test]
 fn panics_that_are_errors_are_not_printed() {
@@ -16,7 +16,7 @@ fn panics_that_are_errors_are_not_printed() {
     let place = Place { file: folder.path().join("y.parquet"), name: None };
     let read = |bytes: &[u8]| -> Result<(), ArrayError> {
         std::fs::write(&place.file, bytes).unwrap();
-        let (mut rows, mut all) = (open_labels(&place)?, Vec::new());
+        let (mut rows, mut all) = (open_labels(&place, &ClassNames::default())?, Vec::new());
         while rows.next(7, &mut all)? > 0 {}
         Ok(())
     };

@@ -99,7 +99,7 @@ fn shards_merge_to_the_bits_of_one_run() {
 
     assert!(
         refusal(at, &["--merge", "s1.csv.json", "s1.csv.json"])
-            .contains("the rows of s1.csv, which were in a file before")
+            .contains("the rows of s1.csv, which are in s1.csv.json, too")
     );
     std::fs::write(at.join("half.json"), &std::fs::read(at.join("s1.csv.json")).unwrap()[..1000])
         .unwrap();
@@ -233,5 +233,48 @@ fn what_does_not_fit_is_refused_and_leaves_no_report() {
     assert!(
         done(at, &["--logits=two.csv", "--targets=y.csv", "--ignore-index=-100"])
             .contains("1 rows (1 ignored)")
+    );
+}
+
+/// The recipe for clusters, with the names that files have there.
+#[test]
+fn shards_merge_without_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    // Each in its own folder, under the same name.
+    let parts: Vec<String> = (0..3)
+        .map(|node| {
+            let name = format!("node{node}");
+            std::fs::create_dir(at.join(&name)).unwrap();
+            table(&at.join(&name), "z.csv", 60 * node, 60 * (node + 1), 1.5);
+            let part = format!("{name}.json");
+            let there = ["--logits=z.csv", "--partial", &format!("../{part}")];
+            done(&at.join(&name), &there);
+            part
+        })
+        .collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    done(at, &[&["--out=merged", "--merge"], &parts[..]].concat());
+    let merged = report(&at.join("merged"));
+    assert_eq!(
+        (&merged["models"][0]["name"], &merged["models"][0]["raw"]["rows"]),
+        (&"z.csv".into(), &180.into())
+    );
+    assert!(
+        refusal(at, &["--merge", "node0.json", "node1.json", "node0.json"])
+            .contains("node0.json: it has the rows of z.csv, which are in node0.json, too")
+    );
+    // From one folder, as a run over the pattern calls them.
+    for node in ["node0", "node1", "node2"] {
+        let logits = format!("{node}/z.csv");
+        done(at, &["--logits", &logits, "--partial", &format!("{node}.json")]);
+    }
+    done(at, &["--logits=node*/z.csv", "--out=whole"]);
+    done(at, &[&["--out=merged", "--merge"], &parts[..]].concat());
+    assert_eq!(report(&at.join("whole")), report(&at.join("merged")));
+    done(at, &["--logits=node0/z.csv", "--names=m", "--partial=named.json"]);
+    assert!(
+        refusal(at, &["--merge", "named.json", "node1.json"])
+            .contains("it is of node1/z.csv, expected m as before")
     );
 }

@@ -26,10 +26,14 @@ impl Files {
     }
 
     fn eval(&self, arguments: &[&str]) -> Output {
+        self.xent(&[&["eval", "--json"], arguments].concat())
+    }
+
+    fn xent(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_xent"))
-            .args(["eval", "--json", "--out"])
-            .arg(self.at("report"))
             .args(arguments)
+            .arg("--out")
+            .arg(self.at("report"))
             .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files"))
             .output()
             .unwrap()
@@ -67,7 +71,11 @@ impl Files {
     }
 
     fn refused(&self, arguments: &[&str], says: &str) {
-        let output = self.eval(arguments);
+        self.xent_refused(&[&["eval"], arguments].concat(), says);
+    }
+
+    fn xent_refused(&self, arguments: &[&str], says: &str) {
+        let output = self.xent(arguments);
         let message = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
         assert!(message.contains(says), "{arguments:?}: {message}");
@@ -221,4 +229,223 @@ fn labels_from_1_get_a_hint() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr.contains("classes are counted from 0"), "{stderr}");
+}
+
+#[test]
+fn parquet_may_have_a_column_per_class() {
+    let files = Files::new();
+    for arguments in [
+        &["--logits=wide.parquet"][..],
+        &["--logits=./wide.parquet", "--targets=wide.parquet:label"],
+        &["--logits=wide.parquet", "--targets=labels.npy"],
+        &["--logits=wide.parquet", "--columns=class_*"],
+        &["--logits=wide.parquet", "--targets=labels.npy", "--drop=label"],
+    ] {
+        files.scores_are(arguments, &[FIRST]);
+    }
+    files.refused(
+        &["--logits=wide.parquet", "--columns=class_0..class_3", "--drop=class_0"],
+        "row 1 has the label 3, expected a class from 0 to 2",
+    );
+}
+
+#[test]
+fn columns_are_chosen_where_there_are_columns() {
+    let files = Files::new();
+    for option in ["--columns=class_0", "--drop=label"] {
+        files.refused(
+            &["--logits=shards/logits_*.npy", "--targets=labels.npy", option],
+            "--columns and --drop are for tables",
+        );
+    }
+    files.refused(
+        &["--logits=label_bool.parquet:logits", "--drop=label"],
+        "its logits are the column logits, of which --columns and --drop choose nothing",
+    );
+    files.refused(&["--logits=label_bool.parquet", "--drop=id"], "no column 'id'; it has");
+    files.scores_are(&["--logits=label_bool.parquet", "--drop=label"], &[(2, 1.0716, 0.475)]);
+}
+
+#[test]
+fn labels_may_be_names_of_classes() {
+    let files = Files::new();
+    let text = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/a_label.csv"),
+    )
+    .unwrap();
+    const NAMES: [&str; 4] = ["cat", "dog", "new york", "ox"];
+    let named: String = text
+        .lines()
+        .skip(1)
+        .map(|line| {
+            let (logits, label) = line.rsplit_once(',').unwrap();
+            format!("{logits},{}\n", NAMES[label.parse::<usize>().unwrap()])
+        })
+        .collect();
+    let plain = files.write("plain.csv", &format!("cat,dog,new york,ox,animal\n{named}"));
+    let prefixed =
+        files.write("prefixed.csv", &format!("p_cat,p_dog,p_new york,p_ox,label\n{named}"));
+    let labels = format!("{plain}:animal");
+    files.scores_are(&["--logits", &plain, "--targets", &labels], &[FIRST]);
+    files.scores_are(&["--logits", &prefixed], &[FIRST]);
+    files.scores_are(&["--logits", &prefixed, "--targets", &labels], &[FIRST]);
+    let list = files.write("names.txt", &(NAMES.join("\n") + "\n"));
+    for names in ["cat,dog,new york,ox", &list] {
+        let numbered = ["--logits=wide.parquet", "--targets", &labels, "--class-names", names];
+        files.scores_are(&numbered, &[FIRST]);
+    }
+    files.refused(
+        &["--logits=wide.parquet", "--targets", &labels],
+        "column animal: 'new york', expected an integer or a class, one of class_0",
+    );
+    files.refused(
+        &["--logits=wide.parquet", "--targets", &labels, "--class-names=cat,dog"],
+        "4 classes, but --class-names has 2 names",
+    );
+    files.refused(
+        &["--logits=wide.parquet", "--class-names=cat,cat"],
+        "--class-names names cat twice",
+    );
+    // Shards whose classes are in another order are not one data set.
+    let swapped = files.write("swapped.csv", &format!("dog,cat,new york,ox,animal\n{named}"));
+    files.refused(
+        &["--logits", &plain, &swapped, "--targets", &labels, &format!("{swapped}:animal")],
+        "class 0 is called dog, expected cat as in the files before",
+    );
+}
+
+#[test]
+fn columns_for_training_are_numbers_or_categories_and_no_index() {
+    let files = Files::new();
+    for command in ["train", "sweep"] {
+        for (data, says) in [
+            (
+                "train_one_typo.csv",
+                r#"line 9, column "a": "5.O", expected a number as in most rows"#,
+            ),
+            (
+                "train_decimal_comma.csv",
+                r#"line 2, column "a": "-0,656" with a comma, expected a number with a decimal point"#,
+            ),
+            (
+                "train_pandas_index.csv",
+                "the column without a name names the rows, as pandas and R write them, and is no feature; --drop '' leaves it out",
+            ),
+        ] {
+            files.xent_refused(&[command, "--data", data], says);
+        }
+    }
+    let few = ["--epochs=2", "--seeds=1", "--epsilon=0", "--hidden=4"];
+    for chosen in [["--drop", ""], ["--columns", "a,b"]] {
+        let arguments = [&["train", "--data=train_pandas_index.csv"], &chosen[..], &few].concat();
+        let output = files.xent(&arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = std::fs::read_to_string(files.at("report").join("report.html")).unwrap();
+        assert!(text.contains("2 columns as 2 features"));
+    }
+}
+
+#[test]
+fn the_axis_of_the_classes_is_the_one_that_labels_lack() {
+    let files = Files::new();
+    let images = ["--logits=nchw_c_eq_w.npy", "--targets=nchw_labels.npy"];
+    files.refused(
+        &images,
+        "nchw_c_eq_w.npy: shape (2, 4, 4, 4), with labels of shape (2, 4, 4): the classes may be on axis 1, 2 or 3; --axis says which",
+    );
+    let with = |axis| [&images[..], &["--axis", axis]].concat();
+    let right = files.scores(&with("1"))[0];
+    assert!(right.0 == 4 && (right.1 - 1.4397).abs() < 5e-5, "{right:?}");
+    assert_eq!(files.scores(&with("-3")), [right]);
+    let last = files.scores(&with("3"))[0];
+    assert!((last.1 - 1.5095).abs() < 5e-5, "{last:?}");
+    files.refused(&with("4"), "shape (2, 4, 4, 4): no axis 4");
+    files.refused(&["--logits=a_label.csv", "--axis=1"], "--axis is for arrays");
+}
+
+#[test]
+fn labels_that_seem_not_to_fit_are_remarked_on() {
+    let files = Files::new();
+    let remark = |arguments: &[&str], says: Option<&str>| {
+        let output = files.eval(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let remarks = &report["models"][0]["remarks"];
+        let page = std::fs::read_to_string(files.at("report").join("report.html")).unwrap();
+        match says {
+            Some(says) => {
+                assert!(stderr.starts_with("warning: ") && stderr.contains(says), "{stderr}");
+                assert!(remarks[0].as_str().unwrap().contains(says), "{remarks}");
+                assert!(page.contains("<dt>Labels</dt>"));
+            }
+            None => {
+                assert!(stderr.is_empty() && remarks.is_null(), "{stderr}{remarks}");
+                assert!(!page.contains("<dt>Labels</dt>"));
+            }
+        }
+    };
+    remark(&["--logits=a_label.csv"], None);
+    remark(
+        &["--logits=a_label.csv", "--targets=worse_than_chance_labels.npy"],
+        Some("The accuracy is 5.00 %, far below the "),
+    );
+    let text = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/a_label.csv"),
+    )
+    .unwrap();
+    let with = |first: bool| {
+        let rows = text.lines().skip(1).map(|line| {
+            let (logits, label) = line.rsplit_once(',').unwrap();
+            match (first, label.parse::<usize>().unwrap()) {
+                (true, label) => format!("-9.5,{logits},{label}\n"),
+                (false, label) => format!("{logits},-9.5,{}\n", label + 1),
+            }
+        });
+        files.write("five.csv", &format!("a,b,c,d,e,label\n{}", rows.collect::<String>()))
+    };
+    remark(
+        &["--logits", &with(true)],
+        Some("82.50 % of the rows would be right if every label were one more"),
+    );
+    remark(
+        &["--logits", &with(false)],
+        Some("82.50 % of the rows would be right if every label were one less"),
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_of_files_may_be_any_bytes() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let files = Files::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
+    let (a, b) = (OsStr::from_bytes(b"a\xff.csv"), OsStr::from_bytes(b"b\xfe.csv"));
+    std::fs::copy(folder.join("a_label.csv"), files.reports.path().join(a)).unwrap();
+    std::fs::copy(folder.join("b_label.csv"), files.reports.path().join(b)).unwrap();
+    let xent = |arguments: &[&OsStr]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_xent"))
+            .args(arguments)
+            .current_dir(files.reports.path())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout), String::from_utf8(output.stderr))
+    };
+    let [eval, json, logits, compare, targets] =
+        ["eval", "--json", "--logits", "--compare", "--targets"].map(OsStr::new);
+    let labels = OsStr::from_bytes(b"a\xff.csv:label");
+    let (code, printed, said) = xent(&[eval, json, logits, a, compare, b, targets, labels]);
+    assert_eq!(code, Some(0), "{said:?}");
+    let report: Value = serde_json::from_str(&printed.unwrap()).unwrap();
+    assert_eq!(report["models"][0]["name"], "a\u{fffd}.csv");
+    assert!((report["models"][1]["raw"]["nll"]["value"].as_f64().unwrap() - 0.8445).abs() < 5e-5);
+    let (code, _, said) = xent(&[eval, logits, OsStr::from_bytes(b"\xff\x1b.csv")]);
+    assert_eq!(code, Some(2));
+    let said = said.unwrap();
+    assert!(said.contains("No such file") && !said.contains('\u{1b}'), "{said}");
+    let few = ["--epochs=1", "--seeds=1", "--epsilon=0", "--hidden=2"].map(OsStr::new);
+    for command in ["train", "sweep"].map(OsStr::new) {
+        let (code, _, said) = xent(&[&[command, OsStr::new("--data"), a], &few[..]].concat());
+        assert_eq!(code, Some(0), "{said:?}");
+    }
 }

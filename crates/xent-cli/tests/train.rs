@@ -197,9 +197,7 @@ fn a_table_of_ones_own() {
     data("a,b\n1,x\n2,y\n1,x\n2,y\n");
     assert!(refusal(folder.path(), &["--data=bad.csv"]).contains("4 rows; expected at least 36"));
     assert!(refusal(folder.path(), &["--data=bad.csv", "--label=c"]).contains("no column \"c\""));
-    assert!(
-        refusal(folder.path(), &["--label=c"]).contains("--label names a column of a CSV file")
-    );
+    assert!(refusal(folder.path(), &["--label=c"]).contains("--label names columns of a CSV file"));
     assert!(refusal(folder.path(), &["--data=absent.csv"]).contains("absent.csv"));
     assert!(!folder.path().join("xent-out-bad").exists());
 }

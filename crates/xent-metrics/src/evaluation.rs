@@ -15,8 +15,8 @@ use crate::temperature::{Temperature, fit_temperature};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Tallies {
     pub(crate) settings: Settings,
-    /// Rows read of each file, ignored ones included.
-    pub(crate) sources: BTreeMap<String, u64>,
+    /// What was read of each file.
+    pub(crate) sources: BTreeMap<String, Source>,
     pub(crate) ignored: u64,
     pub(crate) not_finite: u64,
     /// The first of these rows, by file and row.
@@ -26,6 +26,16 @@ pub struct Tallies {
     pub(crate) scaled: Option<Tally>,
     #[serde(skip)]
     reader: Reader,
+}
+
+/// What was read of a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The number of rows, ignored ones included.
+    pub rows: u64,
+    /// The sum of the hashes of the rows that were evaluated: equal for equal files, whatever they
+    /// are called. 0 if no row was.
+    pub hash: u64,
 }
 
 /// Everything that is known of a model on some rows, as a value that merges: evaluations of the
@@ -83,6 +93,13 @@ struct Unchecked {
     kept: Sample,
 }
 
+impl Source {
+    fn add(&mut self, other: &Self) {
+        self.rows = self.rows.saturating_add(other.rows);
+        self.hash = self.hash.wrapping_add(other.hash);
+    }
+}
+
 impl Tallies {
     /// Of no rows. K below 2 becomes 2.
     pub fn new(settings: Settings) -> Self {
@@ -131,8 +148,8 @@ impl Tallies {
                 classes,
             });
         }
-        *self.sources.entry(rows.source.to_string()).or_default() += rows.labels.len() as u64;
         self.ignored += rows.labels.iter().filter(|label| ignored(label)).count() as u64;
+        let mut hash = 0u64;
         for (row, logits, label) in rows.evaluated(&self.settings) {
             let number = rows.first + row as u64;
             let Ok(read) = self.reader.read(logits, label, 1.0) else {
@@ -158,15 +175,19 @@ impl Tallies {
             {
                 scaled.add(&self.reader, &read, label, rows.source, number);
             }
-            evaluated.push(Candidate::new(row, number, logits, label));
+            let candidate = Candidate::new(row, number, logits, label);
+            hash = hash.wrapping_add(candidate.hash());
+            evaluated.push(candidate);
         }
+        let read = Source { rows: rows.labels.len() as u64, hash };
+        self.sources.entry(rows.source.to_string()).or_default().add(&read);
         Ok(())
     }
 
     /// Adds the sums of another thread, which must have the same settings.
     pub fn merge(&mut self, other: &Self) {
-        for (source, rows) in &other.sources {
-            *self.sources.entry(source.clone()).or_default() += rows;
+        for (name, source) in &other.sources {
+            self.sources.entry(name.clone()).or_default().add(source);
         }
         self.ignored += other.ignored;
         self.not_finite += other.not_finite;
@@ -241,8 +262,8 @@ impl Evaluation {
         self.tallies.scaled.as_ref()
     }
 
-    /// The files that rows came from, with the number of rows of each.
-    pub fn sources(&self) -> &BTreeMap<String, u64> {
+    /// The files that rows came from.
+    pub fn sources(&self) -> &BTreeMap<String, Source> {
         &self.tallies.sources
     }
 

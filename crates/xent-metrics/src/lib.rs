@@ -38,7 +38,7 @@ mod vectors;
 pub use bins::{BINS, Bin, Binning, Reliability, ShareSum};
 pub use cells::{Cell, Cells};
 pub use error::{InputError, MergeError};
-pub use evaluation::{Evaluation, SecondPass, Tallies};
+pub use evaluation::{Evaluation, SecondPass, Source, Tallies};
 pub use input::{LabelledRows, Logits, Settings};
 pub use json::Extended;
 pub use mistakes::Mistake;

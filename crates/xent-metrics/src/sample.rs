@@ -68,6 +68,10 @@ impl Candidate {
         };
         Self { position, hash: mix(mix(hash ^ number) ^ label as u64) }
     }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
 }
 
 /// Of a row's logits, in lanes that do not wait for one another.

@@ -26,6 +26,8 @@ pub struct Tally {
     pub(crate) rows: u64,
     pub(crate) correct: u64,
     pub(crate) top: u64,
+    /// Rows whose prediction is the class before their label, and the class after it.
+    pub(crate) beside: [u64; 2],
     pub(crate) nll: ExactSum,
     pub(crate) uniform: ExactSum,
     pub(crate) brier: ExactSum,
@@ -49,6 +51,7 @@ impl Tally {
             rows: 0,
             correct: 0,
             top: 0,
+            beside: [0; 2],
             nll: ExactSum::default(),
             uniform: ExactSum::default(),
             brier: ExactSum::default(),
@@ -91,6 +94,8 @@ impl Tally {
         self.rows += 1;
         self.correct += u64::from(correct);
         self.top += u64::from(row.rank < TOP);
+        self.beside[0] += u64::from(row.predicted + 1 == label);
+        self.beside[1] += u64::from(row.predicted == label + 1);
         self.nll.add(row.nll);
         self.uniform.add(row.uniform);
         self.brier.add(row.brier);
@@ -109,6 +114,8 @@ impl Tally {
         self.rows += other.rows;
         self.correct += other.correct;
         self.top += other.top;
+        self.beside[0] += other.beside[0];
+        self.beside[1] += other.beside[1];
         self.nll.merge(&other.nll);
         self.uniform.merge(&other.uniform);
         self.brier.merge(&other.brier);
@@ -129,6 +136,7 @@ impl Tally {
         let counts = self.classes.counts();
         self.correct <= self.top
             && self.top <= self.rows
+            && self.beside.iter().all(|beside| *beside <= self.rows - self.correct)
             && cells.iter().all(|cells| cells.rows() == self.rows)
             && self.binning == binning
             && self.bins.len() == binning.slots()

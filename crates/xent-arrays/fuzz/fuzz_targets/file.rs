@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use tempfile::TempDir;
-use xent_arrays::{Columns, Place, open_labels, open_logits};
+use xent_arrays::{ClassNames, Columns, Place, open_labels, open_logits};
 
 thread_local! {
     static FOLDER: OnceCell<TempDir> = const { OnceCell::new() };
@@ -20,7 +20,7 @@ pub fn read(extension: &str, bytes: &[u8]) {
         let place =
             |name: Option<&str>| Place { file: file.clone(), name: name.map(str::to_string) };
         let label = place((extension == "csv").then_some("label"));
-        if let Ok(mut rows) = open_logits(&place(None), Some(&label), &Columns::default()) {
+        if let Ok(mut rows) = open_logits(&place(None), Some(&label), &Columns::default(), None) {
             let mut read = 0;
             while let Ok(block) = rows.next(64) {
                 read += block.rows;
@@ -30,7 +30,7 @@ pub fn read(extension: &str, bytes: &[u8]) {
                 let _ = block.floats.decode();
             }
         }
-        if let Ok(mut rows) = open_labels(&label) {
+        if let Ok(mut rows) = open_labels(&label, &ClassNames::default()) {
             let mut all = Vec::new();
             while rows.next(64, &mut all).is_ok_and(|read| read > 0) && all.len() < MOST {}
         }

@@ -1,5 +1,5 @@
-//! Parquet, through the Arrow project's crate: logits are a list of floats per row, labels a column
-//! of integers.
+//! Parquet, through the Arrow project's crate: logits are a list of floats per row or a column of
+//! numbers per class, labels a column of integers, truth values or texts.
 
 mod header;
 mod pages;
@@ -7,44 +7,139 @@ mod pages;
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef, GenericListArray, OffsetSizeTrait, RecordBatch};
-use arrow_schema::{DataType, Schema};
+use arrow_schema::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
     ParquetRecordBatchReaderBuilder,
 };
 
-use self::pages::{MOST_LOGITS, Pages};
-use crate::columns;
+use self::pages::{File, MOST_LOGITS, Pages};
+use crate::columns::{self, ClassNames, Classes, Columns, PEEKED};
 use crate::error::{ArrayError, Problem, excerpt, names};
-use crate::npy::open_regular;
 use crate::rows::{Block, Floats, LabelRows, LogitRows};
 
 /// Approximate number of values in a batch.
 const BATCH: usize = 1 << 20;
 
-/// The logits: the column called `name`, or the only one of lists of floats.
-pub fn open_logits(path: &Path, name: Option<&str>) -> Result<Box<dyn LogitRows>, Problem> {
-    let mut column = Column::open(path, name, "a list of floats", is_logits, 1)?;
+/// The logits: the column called `name`, or the only one of lists of floats, or one column per class.
+/// `label` is the name of the labels' column; `here` says whether the labels are in this very file.
+pub fn open_logits(
+    path: &Path,
+    name: Option<&str>,
+    label: Option<&str>,
+    here: bool,
+    wanted: &Columns,
+) -> Result<Box<dyn LogitRows>, Problem> {
+    let table = Table::open(path)?;
+    if let Some(name) = name {
+        if *wanted != Columns::default() {
+            return Err(Problem(format!(
+                "its logits are the column {}, of which --columns and --drop choose nothing",
+                excerpt(name)
+            )));
+        }
+        return open_lists(&table, table.named(name, "a list of floats", is_logits)?);
+    }
+    let all = table.names();
+    if wanted.chosen.is_empty() {
+        let dropped = columns::select(&all, &wanted.drop)?;
+        let mut lists = table.of_type(is_logits);
+        lists.retain(|column| !dropped.contains(column));
+        match lists[..] {
+            [] => {}
+            [only] => return open_lists(&table, only),
+            _ => return Err(Problem::ambiguous(table.has())),
+        }
+    }
+    let found = if here && label.is_none() { table.label().ok() } else { None };
+    open_wide(&table, label.or(found.map(|column| all[column])), wanted)
+}
+
+fn open_lists(table: &Table, index: usize) -> Result<Box<dyn LogitRows>, Problem> {
+    let mut column = Column::open(table, index, 1)?;
     // The first row tells the number of classes, and that how many rows a batch may have.
     let classes = column.next()?.and_then(|array| lists(&array)).map_or(0, |lists| lists.first);
     if classes < 2 {
-        return Err(Problem::shape(&column.name, format!("[{}, {classes}]", column.rows)));
+        return Err(Problem::shape(&column.name, format!("[{}, {classes}]", table.rows)));
     }
-    column.rebatch((BATCH / classes).max(1))?;
-    Ok(Box::new(ParquetLogits { column, classes }))
+    column.rebatch(table, (BATCH / classes).max(1))?;
+    Ok(Box::new(ParquetLogits { path: table.path.clone(), column, classes }))
+}
+
+fn open_wide(
+    table: &Table,
+    label: Option<&str>,
+    wanted: &Columns,
+) -> Result<Box<dyn LogitRows>, Problem> {
+    let all = table.names();
+    let numbers = table.of_type(|data| data.is_floating() || data.is_integer());
+    if numbers.iter().filter(|column| Some(all[**column]) != label).count() < 2 {
+        return Err(unreadable(format!(
+            "no column has a list of floats, and no two have one number per class; it has {}",
+            table.has()
+        )));
+    }
+    let Classes { columns: classes, guessed } = columns::classes(&all, label, wanted)?;
+    if classes.len() < 2 {
+        return Err(Problem::shape("the table", format!("[{}, {}]", table.rows, classes.len())));
+    }
+    for column in &classes {
+        let (name, found) = (all[*column], table.data_type(*column));
+        if guessed && !found.is_floating() {
+            let why = format!("has the type {found}, where classes have floats");
+            return Err(columns::undecided(name, &why, "--columns names the classes"));
+        }
+        if !numbers.contains(column) {
+            let name = excerpt(name);
+            return Err(unreadable(format!(
+                "column {name} has the type {found}, expected numbers"
+            )));
+        }
+    }
+    let batch = (BATCH / classes.len()).max(1);
+    let mut columns = classes
+        .iter()
+        .map(|column| Column::open(table, *column, batch))
+        .collect::<Result<Vec<_>, _>>()?;
+    if guessed {
+        let peeked = columns.iter_mut().zip(&classes).map(|(column, index)| {
+            Ok(column.peek()?.and_then(|array| doubles(&array)).map(|values| (all[*index], values)))
+        });
+        // What has no value is an error where it is read, with its row.
+        if let Some(peeked) = peeked.collect::<Result<Option<Vec<_>>, Problem>>()? {
+            columns::expect_logits(&peeked)?;
+        }
+    }
+    let names = classes.iter().map(|column| all[*column].to_string()).collect();
+    Ok(Box::new(WideLogits {
+        path: table.path.clone(),
+        rows: table.rows,
+        row_bytes: table.file.size / table.rows.max(1),
+        columns,
+        names,
+    }))
 }
 
 /// The labels: the column called `name`, or the one that labels are in by its name, or the only one
 /// of integers.
-pub fn open_labels(path: &Path, name: Option<&str>) -> Result<Box<dyn LabelRows>, Problem> {
-    let column = Column::open(path, name, "integers", is_labels, BATCH / 16)?;
-    Ok(Box::new(ParquetLabels { column }))
+pub fn open_labels(
+    path: &Path,
+    name: Option<&str>,
+    classes: &ClassNames,
+) -> Result<Box<dyn LabelRows>, Problem> {
+    let table = Table::open(path)?;
+    let index = match name {
+        Some(name) => table.named(name, "integers", is_labels)?,
+        None => table.label()?,
+    };
+    let column = Column::open(&table, index, BATCH / 16)?;
+    Ok(Box::new(ParquetLabels { path: table.path, column, classes: classes.clone() }))
 }
 
 /// Whether a type can hold class indices: integers, truth values, or texts and floats that are
@@ -74,13 +169,18 @@ fn is_logits(data: &DataType) -> bool {
     }
 }
 
-struct Column {
+/// A file, before any of its columns is read.
+struct Table {
     path: PathBuf,
+    file: Arc<File>,
+    metadata: ArrowReaderMetadata,
+    rows: u64,
+}
+
+struct Column {
     name: String,
     index: usize,
     rows: u64,
-    bytes: u64,
-    metadata: ArrowReaderMetadata,
     pages: Pages,
     reader: ParquetRecordBatchReader,
     /// The number of the next row.
@@ -93,24 +193,71 @@ fn unreadable(why: impl std::fmt::Display) -> Problem {
     Problem::unreadable("Parquet file", why)
 }
 
-impl Column {
-    fn open(
-        path: &Path,
-        name: Option<&str>,
-        what: &'static str,
-        fits: fn(&DataType) -> bool,
-        batch: usize,
-    ) -> Result<Self, Problem> {
-        let (file, bytes) = open_regular(path)?;
+impl Table {
+    fn open(path: &Path) -> Result<Self, Problem> {
+        let file = File::open(path)?;
         guarded(|| {
-            let metadata =
-                ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(unreadable)?;
-            let index = choose(metadata.schema(), name, what, fits)?;
+            let options = ArrowReaderOptions::new();
+            let metadata = ArrowReaderMetadata::load(&file.handle, options).map_err(unreadable)?;
             let rows = u64::try_from(metadata.metadata().file_metadata().num_rows())
                 .map_err(|_| unreadable("a negative number of rows"))?;
-            let field = metadata.schema().field(index);
-            let name = field.name().clone();
-            if let DataType::FixedSizeList(_, length) = field.data_type()
+            Ok(Self { path: path.to_path_buf(), file: Arc::new(file), metadata, rows })
+        })
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.metadata.schema().fields().iter().map(|field| field.name().as_str()).collect()
+    }
+
+    fn data_type(&self, column: usize) -> &DataType {
+        self.metadata.schema().field(column).data_type()
+    }
+
+    fn of_type(&self, fits: impl Fn(&DataType) -> bool) -> Vec<usize> {
+        let all = 0..self.metadata.schema().fields().len();
+        all.filter(|column| fits(self.data_type(*column))).collect()
+    }
+
+    /// The first columns, for a message.
+    fn has(&self) -> String {
+        names("column", self.names())
+    }
+
+    fn named(
+        &self,
+        name: &str,
+        expected: &str,
+        fits: fn(&DataType) -> bool,
+    ) -> Result<usize, Problem> {
+        let index = self.names().iter().position(|other| *other == name);
+        let index = index.ok_or_else(|| Problem::missing("column", name, self.has()))?;
+        let found = self.data_type(index);
+        if fits(found) {
+            return Ok(index);
+        }
+        Err(unreadable(format!("column {name} has the type {found}, expected {expected}")))
+    }
+
+    /// The column of the labels, without its name being given.
+    fn label(&self) -> Result<usize, Problem> {
+        let all = self.names();
+        let mut possible = self.of_type(is_labels);
+        possible.retain(|column| {
+            columns::is_label(all[*column]) || is_surely_labels(self.data_type(*column))
+        });
+        columns::label(&all, &possible).ok_or_else(|| match possible[..] {
+            [] => unreadable(format!("no column has integers; it has {}", self.has())),
+            _ => Problem::ambiguous(self.has()),
+        })
+    }
+}
+
+impl Column {
+    fn open(table: &Table, index: usize, batch: usize) -> Result<Self, Problem> {
+        guarded(|| {
+            let metadata = &table.metadata;
+            let name = excerpt(metadata.schema().field(index).name());
+            if let DataType::FixedSizeList(_, length) = table.data_type(index)
                 && u64::try_from(*length).is_ok_and(|length| length > MOST_LOGITS)
             {
                 return Err(unreadable(format!(
@@ -121,27 +268,24 @@ impl Column {
             let leaf =
                 (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == index);
             let leaf = leaf.ok_or_else(|| unreadable(format!("column {name} has no values")))?;
-            let pages = Pages::new(file, bytes, &excerpt(&name), metadata.metadata(), leaf);
-            let reader = reader(&pages, &metadata, index, batch)?;
-            Ok(Self {
-                path: path.to_path_buf(),
-                name,
-                index,
-                rows,
-                bytes,
-                metadata,
-                pages,
-                reader,
-                row: 0,
-                pending: None,
-            })
+            let pages = Pages::new(&table.file, &name, metadata.metadata(), leaf);
+            let reader = reader(&pages, metadata, index, batch)?;
+            Ok(Self { name, index, rows: table.rows, pages, reader, row: 0, pending: None })
         })
     }
 
     /// Starts again at the first row, in batches of another size.
-    fn rebatch(&mut self, batch: usize) -> Result<(), Problem> {
-        self.reader = guarded(|| reader(&self.pages, &self.metadata, self.index, batch))?;
+    fn rebatch(&mut self, table: &Table, batch: usize) -> Result<(), Problem> {
+        self.reader = guarded(|| reader(&self.pages, &table.metadata, self.index, batch))?;
         Ok(())
+    }
+
+    /// The first rows, which are not taken by that.
+    fn peek(&mut self) -> Result<Option<ArrayRef>, Problem> {
+        if self.pending.is_none() {
+            self.pending = self.next()?;
+        }
+        Ok(self.pending.as_ref().map(|array| array.slice(0, array.len().min(PEEKED))))
     }
 
     fn next(&mut self) -> Result<Option<ArrayRef>, Problem> {
@@ -215,47 +359,6 @@ fn reader(
     builder.with_projection(mask).with_batch_size(batch).build().map_err(unreadable)
 }
 
-fn choose(
-    schema: &Schema,
-    name: Option<&str>,
-    expected: &'static str,
-    fits: fn(&DataType) -> bool,
-) -> Result<usize, Problem> {
-    let has = || names("column", schema.fields().iter().map(|field| field.name().as_str()));
-    if let Some(name) = name {
-        let index = schema.fields().iter().position(|field| field.name() == name);
-        let index = index.ok_or_else(|| Problem::missing("column", name, has()))?;
-        let found = schema.field(index).data_type();
-        if !fits(found) {
-            return Err(unreadable(format!(
-                "column {name} has the type {found}, expected {expected}"
-            )));
-        }
-        return Ok(index);
-    }
-    let all: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-    let candidates: Vec<usize> =
-        (0..all.len()).filter(|index| fits(schema.field(*index).data_type())).collect();
-    if fits(&DataType::Int64) {
-        let possible: Vec<usize> = candidates
-            .into_iter()
-            .filter(|index| {
-                columns::is_label(all[*index]) || is_surely_labels(schema.field(*index).data_type())
-            })
-            .collect();
-        let label = columns::label(&all, &possible);
-        return label.ok_or_else(|| match possible[..] {
-            [] => unreadable(format!("no column has {expected}; it has {}", has())),
-            _ => Problem::ambiguous(has()),
-        });
-    }
-    match candidates[..] {
-        [only] => Ok(only),
-        [] => Err(unreadable(format!("no column has {expected}; it has {}", has()))),
-        _ => Err(Problem::ambiguous(has())),
-    }
-}
-
 /// A list array as its values and the lengths of its rows.
 struct Lists {
     values: ArrayRef,
@@ -298,6 +401,7 @@ fn values_and_lengths<O: OffsetSizeTrait>(list: &GenericListArray<O>) -> (ArrayR
 }
 
 struct ParquetLogits {
+    path: PathBuf,
     column: Column,
     classes: usize,
 }
@@ -356,16 +460,103 @@ impl LogitRows for ParquetLogits {
     }
 
     fn row_bytes(&self) -> u64 {
-        self.column.bytes / self.column.rows.max(1)
+        self.column.pages.file_size() / self.column.rows.max(1)
     }
 
     fn next(&mut self, most: usize) -> Result<Block, ArrayError> {
-        self.block(most).map_err(|problem| problem.in_file(&self.column.path))
+        self.block(most).map_err(|problem| problem.in_file(&self.path))
+    }
+}
+
+/// Numbers of any type in double precision; none if one is missing.
+fn doubles(array: &dyn Array) -> Option<Vec<f64>> {
+    use arrow_array::types::{
+        Int8Type, Int16Type, Int32Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    };
+    macro_rules! of {
+        ($number:ty, $double:expr) => {
+            array.as_primitive::<$number>().values().iter().map($double).collect()
+        };
+    }
+    if array.null_count() > 0 {
+        return None;
+    }
+    Some(match array.data_type() {
+        DataType::Float16 => of!(Float16Type, |z| z.to_f64()),
+        DataType::Float32 => of!(Float32Type, |z| f64::from(*z)),
+        DataType::Float64 => of!(Float64Type, |z| *z),
+        DataType::Int8 => of!(Int8Type, |z| f64::from(*z)),
+        DataType::Int16 => of!(Int16Type, |z| f64::from(*z)),
+        DataType::Int32 => of!(Int32Type, |z| f64::from(*z)),
+        DataType::Int64 => of!(Int64Type, |z| *z as f64),
+        DataType::UInt8 => of!(UInt8Type, |z| f64::from(*z)),
+        DataType::UInt16 => of!(UInt16Type, |z| f64::from(*z)),
+        DataType::UInt32 => of!(UInt32Type, |z| f64::from(*z)),
+        DataType::UInt64 => of!(UInt64Type, |z| *z as f64),
+        _ => return None,
+    })
+}
+
+/// A column per class.
+struct WideLogits {
+    path: PathBuf,
+    rows: u64,
+    row_bytes: u64,
+    columns: Vec<Column>,
+    names: Vec<String>,
+}
+
+impl WideLogits {
+    fn block(&mut self, most: usize) -> Result<Block, Problem> {
+        let classes = self.columns.len();
+        let (mut rows, mut values) = (0, Vec::new());
+        for (class, column) in self.columns.iter_mut().enumerate() {
+            let taken = column.take(most)?;
+            let found = taken.as_ref().map_or(0, |(_, array)| array.len());
+            if class == 0 {
+                rows = found;
+                values = vec![0.0; rows * classes];
+            } else if found != rows {
+                return Err(unreadable(format!("column {} ends at another row", column.name)));
+            }
+            let Some((first, array)) = taken else { continue };
+            let numbers = doubles(&array).ok_or_else(|| {
+                let row = (0..array.len()).find(|row| array.is_null(*row)).unwrap_or(0);
+                column.no_value(first + row as u64, "")
+            })?;
+            let places = values.iter_mut().skip(class).step_by(classes);
+            places.zip(numbers).for_each(|(place, number)| *place = number);
+        }
+        Ok(Block { rows, floats: Floats::F64(values) })
+    }
+}
+
+impl LogitRows for WideLogits {
+    fn classes(&self) -> usize {
+        self.columns.len()
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn rows(&self) -> Option<u64> {
+        Some(self.rows)
+    }
+
+    fn row_bytes(&self) -> u64 {
+        self.row_bytes
+    }
+
+    fn next(&mut self, most: usize) -> Result<Block, ArrayError> {
+        self.block(most).map_err(|problem| problem.in_file(&self.path))
     }
 }
 
 struct ParquetLabels {
+    path: PathBuf,
     column: Column,
+    classes: ClassNames,
 }
 
 impl ParquetLabels {
@@ -376,16 +567,20 @@ impl ParquetLabels {
             return Err(self.column.no_value(row + index as u64, ""));
         }
         let wrong = |(index, found): (usize, String)| {
-            let (row, name) = (row + index as u64, excerpt(&self.column.name));
-            Problem::cell(row, &name, found, "an integer of 64 bits")
+            let expected = self.classes.expected();
+            Problem::cell(row + index as u64, &self.column.name, found, &expected)
         };
-        widen(&taken, into).map_err(wrong)?;
+        widen(&taken, &self.classes, into).map_err(wrong)?;
         Ok(taken.len())
     }
 }
 
-/// Labels of any type as integers of 64 bits, or the first one that is none.
-fn widen(array: &dyn Array, into: &mut Vec<i64>) -> Result<(), (usize, String)> {
+/// Labels of any type as class indices, or the first one that is none.
+fn widen(
+    array: &dyn Array,
+    classes: &ClassNames,
+    into: &mut Vec<i64>,
+) -> Result<(), (usize, String)> {
     use arrow_array::types::{
         Int8Type, Int16Type, Int32Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     };
@@ -412,7 +607,7 @@ fn widen(array: &dyn Array, into: &mut Vec<i64>) -> Result<(), (usize, String)> 
             each(labels, |label| columns::whole(f64::from(**label)), into)
         }};
     }
-    let text = |label: &&str| columns::text_label(label.trim());
+    let text = |label: &&str| classes.class(label.trim());
     match array.data_type() {
         DataType::Int8 => of!(Int8Type),
         DataType::Int16 => of!(Int16Type),
@@ -442,7 +637,7 @@ fn widen(array: &dyn Array, into: &mut Vec<i64>) -> Result<(), (usize, String)> 
                     Some(label) => *label,
                     None => {
                         let mut label = Vec::new();
-                        widen(&dictionary.values().slice(key, 1), &mut label)
+                        widen(&dictionary.values().slice(key, 1), classes, &mut label)
                             .map_err(|(_, found)| (row, found))?;
                         *values.entry(key).or_insert(label[0])
                     }
@@ -461,6 +656,6 @@ impl LabelRows for ParquetLabels {
     }
 
     fn next(&mut self, most: usize, into: &mut Vec<i64>) -> Result<usize, ArrayError> {
-        self.labels(most, into).map_err(|problem| problem.in_file(&self.column.path))
+        self.labels(most, into).map_err(|problem| problem.in_file(&self.path))
     }
 }

@@ -2,8 +2,9 @@
 //! memory that a page's header declares, for the page and for a dictionary's values, before it
 //! reads either.
 
-use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -16,22 +17,39 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use super::header::PageHeader;
 use crate::error::Problem;
+use crate::npy::open_regular;
 
 /// The most bytes of a header; the header of a page of numbers has about a hundred.
 const MOST_HEADER: u64 = 10_000;
 /// The most bytes of a page in memory; writers make pages of a megabyte.
 const MOST_BYTES: u64 = 1 << 28;
+/// The most bytes of the pages of all columns that are read together.
+const MOST_MEMORY: u64 = 1 << 32;
 /// The most logits of a row, and of a page. The size of a page is no bound, because a million equal
 /// numbers take a few bytes.
 pub const MOST_LOGITS: u64 = 1 << 24;
+
+/// A file, whose columns share its handle.
+pub struct File {
+    pub handle: std::fs::File,
+    pub size: u64,
+    /// Bytes of the current pages of all columns.
+    memory: AtomicU64,
+}
+
+impl File {
+    pub fn open(path: &Path) -> std::result::Result<Self, Problem> {
+        let (handle, size) = open_regular(path)?;
+        Ok(Self { handle, size, memory: AtomicU64::new(0) })
+    }
+}
 
 /// A file's pages of one column.
 #[derive(Clone)]
 pub struct Pages(Arc<Source>);
 
 struct Source {
-    file: File,
-    size: u64,
+    file: Arc<File>,
     column: String,
     /// Whether rows are lists.
     lists: bool,
@@ -56,13 +74,7 @@ struct State {
 
 impl Pages {
     /// The pages of a leaf of the schema.
-    pub fn new(
-        file: File,
-        size: u64,
-        column: &str,
-        metadata: &ParquetMetaData,
-        leaf: usize,
-    ) -> Self {
+    pub fn new(file: &Arc<File>, column: &str, metadata: &ParquetMetaData, leaf: usize) -> Self {
         let descriptor = metadata.file_metadata().schema_descr().column(leaf);
         let width = match descriptor.physical_type() {
             Type::BOOLEAN | Type::BYTE_ARRAY => 1,
@@ -80,8 +92,7 @@ impl Pages {
             .map(|chunk| chunk.compression())
             .collect();
         Self(Arc::new(Source {
-            file,
-            size,
+            file: file.clone(),
             column: column.to_string(),
             lists: descriptor.max_rep_level() > 0,
             width,
@@ -90,6 +101,11 @@ impl Pages {
             lz4: codecs.contains(&Compression::LZ4),
             state: Mutex::default(),
         }))
+    }
+
+    /// The size of the file.
+    pub fn file_size(&self) -> u64 {
+        self.0.file.size
     }
 
     /// Resets the count of values; called before each batch.
@@ -119,7 +135,7 @@ impl Pages {
     /// The bytes from a header on, if what the header declares is possible.
     fn header(&self, at: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let mut file = self.0.file.try_clone()?;
+        let mut file = self.0.file.handle.try_clone()?;
         file.seek(SeekFrom::Start(at))?;
         file.take(MOST_HEADER).read_to_end(&mut bytes)?;
         let Some(header) = PageHeader::parse(&bytes) else {
@@ -136,6 +152,15 @@ impl Pages {
                 at,
                 format!("{uncompressed} bytes, of {compressed} in the file"),
                 format!("at most {most}"),
+            ));
+        }
+        let more = uncompressed.wrapping_sub(self.state().page.1.uncompressed);
+        let memory = self.0.file.memory.fetch_add(more, Relaxed).wrapping_add(more);
+        if memory > MOST_MEMORY {
+            return Err(self.reject(
+                at,
+                format!("{memory} bytes in all columns together"),
+                format!("at most {MOST_MEMORY}"),
             ));
         }
         let most = uncompressed / self.0.width;
@@ -215,7 +240,7 @@ fn growth(codec: Compression) -> u64 {
 
 impl Length for Pages {
     fn len(&self) -> u64 {
-        self.0.size
+        self.0.file.size
     }
 }
 
@@ -228,7 +253,7 @@ impl ChunkReader for Pages {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
-        let left = self.0.size.saturating_sub(start);
+        let left = self.0.file.size.saturating_sub(start);
         if length as u64 > left {
             let at = self.state().page.0;
             return Err(ParquetError::from(self.reject(
@@ -237,7 +262,7 @@ impl ChunkReader for Pages {
                 length.to_string(),
             )));
         }
-        let bytes = self.0.file.get_bytes(start, length)?;
+        let bytes = self.0.file.handle.get_bytes(start, length)?;
         self.check_end(&bytes)?;
         Ok(bytes)
     }

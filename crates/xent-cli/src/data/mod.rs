@@ -11,3 +11,4 @@ mod table;
 pub use dataset::{Dataset, Features};
 pub use source::Source;
 pub use split::{Part, Split, split};
+pub use table::TableOptions;

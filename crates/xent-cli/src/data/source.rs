@@ -1,11 +1,13 @@
 //! Where a data set comes from.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
 use super::dataset::Dataset;
-use super::{digits, idx, mixture, table};
+use super::table::{self, TableOptions};
+use super::{digits, idx, mixture};
 use crate::error::{Error, Result};
 
 /// Fewer rows are too few to train on some, validate on others and test on the rest.
@@ -24,14 +26,14 @@ pub enum Source {
     Idx(PathBuf),
 }
 
-impl std::str::FromStr for Source {
-    type Err = String;
+impl TryFrom<OsString> for Source {
+    type Error = String;
 
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let path = PathBuf::from(text);
-        match text {
-            "digits" => Ok(Self::Digits),
-            "mixture" => Ok(Self::Mixture),
+    fn try_from(text: OsString) -> std::result::Result<Self, String> {
+        let path = PathBuf::from(&text);
+        match text.to_str() {
+            Some("digits") => Ok(Self::Digits),
+            Some("mixture") => Ok(Self::Mixture),
             _ if path.is_dir() => Ok(Self::Idx(path)),
             _ if path.is_file() => Ok(Self::Table(path)),
             _ => Err(format!(
@@ -70,17 +72,19 @@ impl Source {
         }
     }
 
-    /// Reads or generates the data; `label` names the class column of a table.
-    pub fn load(&self, label: Option<&str>) -> Result<Dataset> {
-        if label.is_some() && !matches!(self, Self::Table(_)) {
+    /// Reads or generates the data.
+    pub fn load(&self, options: &TableOptions) -> Result<Dataset> {
+        if let Some((option, _)) = options.given().next()
+            && !matches!(self, Self::Table(_))
+        {
             return Err(Error::input(format!(
-                "--label names a column of a CSV file; --data {self} is not a CSV file"
+                "--{option} names columns of a CSV file; --data {self} is not a CSV file"
             )));
         }
         let dataset = match self {
             Self::Digits => digits::load()?,
             Self::Mixture => mixture::generate(),
-            Self::Table(path) => table::read(path, label)?,
+            Self::Table(path) => table::read(path, options)?,
             Self::Idx(folder) => idx::read_folder(folder)?,
         };
         let (rows, classes) = (dataset.labels.len(), dataset.classes.len());
@@ -104,7 +108,8 @@ mod tests {
 
     #[test]
     fn a_source_is_a_name_or_something_that_exists() {
-        assert_eq!("digits".parse(), Ok(Source::Digits));
-        assert!("no/such/place".parse::<Source>().unwrap_err().contains("no/such/place"));
+        assert_eq!(Source::try_from(OsString::from("digits")), Ok(Source::Digits));
+        let absent = Source::try_from(OsString::from("no/such/place"));
+        assert!(absent.unwrap_err().contains("no/such/place"));
     }
 }

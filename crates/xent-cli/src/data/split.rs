@@ -135,10 +135,10 @@ fn add_label_noise(labels: &mut [u32], classes: u32, share: f64, seed: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Source;
+    use crate::data::{Source, TableOptions};
 
     fn digits() -> Dataset {
-        Source::Digits.load(None).unwrap()
+        Source::Digits.load(&TableOptions::default()).unwrap()
     }
 
     #[test]

@@ -7,7 +7,10 @@ use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
 
+use clap::Args;
 use csv::StringRecord;
+use serde::Serialize;
+use xent_arrays::Columns;
 
 use super::dataset::{Dataset, Features, number_classes};
 use crate::error::{Error, Result};
@@ -24,20 +27,67 @@ const MOST_VALUES: usize = 1 << 28;
 /// What other programs write for a missing value, in lower case.
 const MISSING: [&str; 7] = ["", "?", "na", "n/a", "nan", "null", "none"];
 
-/// Reads a file; the class is in the column `label` (a name, or a position counted from 1).
-/// Default: the last column.
-pub fn read(path: &Path, label: Option<&str>) -> Result<Dataset> {
-    let file = std::fs::File::open(path).map_err(|error| Error::reading(path, error))?;
-    parse(file, label).map_err(|message| Error::in_file(path, message))
+/// What the columns of a CSV file are.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+pub struct TableOptions {
+    /// Column of the CSV file with the class: its name, or its position counted from 1 [default:
+    /// the last]
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<String>,
+    /// Columns of the CSV file that are features: names, patterns like 'x_*', ranges like a..f
+    /// [default: all except the class]
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
+    /// Columns of the CSV file that are no features, such as an index: names, patterns or ranges
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drop: Vec<String>,
+    /// Columns of the CSV file that are categories although most of their texts are numbers: names,
+    /// patterns or ranges
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<String>,
 }
 
-fn parse(source: impl Read, label: Option<&str>) -> std::result::Result<Dataset, String> {
+impl TableOptions {
+    /// Those that are given: their names with their values, as on the command line.
+    pub fn given(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let lists =
+            [("columns", &self.columns), ("drop", &self.drop), ("categories", &self.categories)];
+        let lists = lists.into_iter().filter(|(_, names)| !names.is_empty());
+        let label = self.label.clone().map(|label| ("label", label));
+        label.into_iter().chain(lists.map(|(option, names)| (option, names.join(","))))
+    }
+}
+
+/// Reads a file.
+pub fn read(path: &Path, options: &TableOptions) -> Result<Dataset> {
+    let file = std::fs::File::open(path).map_err(|error| Error::reading(path, error))?;
+    parse(file, options).map_err(|message| Error::in_file(path, message))
+}
+
+fn parse(source: impl Read, options: &TableOptions) -> std::result::Result<Dataset, String> {
     let table = Table::read(source)?;
-    let label = table.label_column(label)?;
+    let label = table.label_column(options.label.as_deref())?;
     let (labels, classes) = table.classes(label)?;
-    let columns: Vec<Column> = (0..table.header.len())
-        .filter(|&column| column != label)
-        .map(|column| table.column(column))
+    let all: Vec<&str> = table.header.iter().collect();
+    let wanted = Columns { chosen: options.columns.clone(), drop: options.drop.clone() };
+    let features = wanted.features(&all, label).map_err(|problem| problem.to_string())?;
+    let chosen = Columns { chosen: options.categories.clone(), drop: Vec::new() };
+    let categories = match &options.categories[..] {
+        [] => Vec::new(),
+        _ => chosen.features(&all, label).map_err(|problem| problem.to_string())?,
+    };
+    let columns: Vec<Column> = features
+        .into_iter()
+        .map(|column| {
+            if categories.contains(&column) {
+                table.categories(column)
+            } else {
+                table.column(column, &wanted)
+            }
+        })
         .collect::<std::result::Result<_, _>>()?;
     let standardise: Vec<bool> = columns.iter().flat_map(Column::standardise).collect();
     let (rows, width) = (labels.len(), standardise.len());
@@ -174,27 +224,40 @@ impl Table {
         Ok((labels, classes))
     }
 
-    /// Numbers if all texts are numbers; otherwise categories.
-    fn column(&self, column: usize) -> std::result::Result<Column, String> {
-        let number = |record: &StringRecord| record[column].parse::<f64>().ok();
-        let Some(text) = self.records.iter().find(|record| number(record).is_none()) else {
-            let numbers: Vec<f64> = self.records.iter().filter_map(number).collect();
-            return match numbers.iter().position(|number| !number.is_finite()) {
-                Some(row) => Err(format!(
-                    "{}: {:?}, expected a finite number",
-                    self.place(row, column),
-                    &self.records[row][column]
-                )),
-                None => Ok(Column::Numbers(numbers)),
+    /// Numbers if all texts are numbers, categories if most are none.
+    fn column(&self, column: usize, wanted: &Columns) -> std::result::Result<Column, String> {
+        let texts = || self.records.iter().map(|record| &record[column]);
+        let numbers: Option<Vec<f64>> = texts().map(|text| text.parse().ok()).collect();
+        wanted
+            .expect_feature(&self.header[column], numbers.as_deref())
+            .map_err(|problem| problem.to_string())?;
+        let Some(numbers) = numbers else {
+            let meant = texts().filter(|text| is_number(text) || has_comma(text)).count();
+            let odd = texts().position(|text| !is_number(text));
+            return match odd.filter(|_| 2 * meant >= self.records.len()) {
+                Some(row) => Err(self.no_number(row, column)),
+                None => self.categories(column),
             };
         };
+        match numbers.iter().position(|number| !number.is_finite()) {
+            Some(row) => Err(format!(
+                "{}: {:?}, expected a finite number",
+                self.place(row, column),
+                &self.records[row][column]
+            )),
+            None => Ok(Column::Numbers(numbers)),
+        }
+    }
+
+    /// One feature for each different text.
+    fn categories(&self, column: usize) -> std::result::Result<Column, String> {
         let mut categories: BTreeMap<&str, usize> =
             self.records.iter().map(|record| (&record[column], 0)).collect();
-        if categories.len() > MOST_CATEGORIES {
-            let place = place(&self.header, text, column);
+        let most = MOST_CATEGORIES.min(self.records.len() / 2);
+        if categories.len() > most {
             return Err(format!(
-                "{place}: {:?} is not a number, and the {} different texts in its column are too many for categories (at most {MOST_CATEGORIES}); remove the column or correct it",
-                &text[column],
+                "column {:?} has {} different texts, too many for categories (at most {most}); --drop leaves it out",
+                &self.header[column],
                 categories.len()
             ));
         }
@@ -205,9 +268,33 @@ impl Table {
         })
     }
 
+    /// The error for a text where most of the column are numbers.
+    fn no_number(&self, row: usize, column: usize) -> String {
+        let (place, text) = (self.place(row, column), &self.records[row][column]);
+        if has_comma(text) {
+            return format!(
+                "{place}: {text:?} with a comma, expected a number with a decimal point"
+            );
+        }
+        format!(
+            "{place}: {text:?}, expected a number as in most rows; --categories {:?} takes all of its texts for categories",
+            &self.header[column]
+        )
+    }
+
     fn place(&self, row: usize, column: usize) -> String {
         place(&self.header, &self.records[row], column)
     }
+}
+
+fn is_number(text: &str) -> bool {
+    text.parse::<f64>().is_ok()
+}
+
+/// Whether a text is a number with a decimal comma, or with commas between thousands.
+fn has_comma(text: &str) -> bool {
+    text.contains(',')
+        && (is_number(&text.replacen(',', ".", 1)) || is_number(&text.replace(',', "")))
 }
 
 /// One column, ready to become features.
@@ -278,15 +365,19 @@ impl<R: Read> Read for Bounded<R> {
 mod tests {
     use super::*;
 
+    fn by(label: Option<&str>) -> TableOptions {
+        TableOptions { label: label.map(str::to_string), ..TableOptions::default() }
+    }
+
     fn failure(text: &str, label: Option<&str>) -> String {
-        parse(text.as_bytes(), label).unwrap_err()
+        parse(text.as_bytes(), &by(label)).unwrap_err()
     }
 
     #[test]
     fn numbers_are_kept_and_texts_become_one_feature_each() {
         let table = parse(
             "size,colour,kind\n1.5, red ,cat\n-2,blue,dog\n1e3,red,cat\n0,blue,dog\n".as_bytes(),
-            None,
+            &by(None),
         )
         .unwrap();
         assert_eq!(table.labels, [0, 1, 0, 1]);
@@ -302,7 +393,7 @@ mod tests {
     #[test]
     fn the_label_is_named_or_counted() {
         let text = "a,b,1\nx,1,5\ny,2,6\nx,1,5\ny,2,6\n";
-        let classes = |label| parse(text.as_bytes(), label).map(|table| table.classes);
+        let classes = |label| parse(text.as_bytes(), &by(label)).map(|table| table.classes);
         assert_eq!(classes(None).unwrap(), ["5", "6"]);
         assert_eq!(classes(Some("a")).unwrap(), ["x", "y"]);
         assert_eq!(classes(Some("2")).unwrap(), ["1", "2"]);
@@ -349,15 +440,56 @@ mod tests {
             failure("a,b\n1,1.5\n2,2.5\n3,3.5\n", None).contains("3 different values in 3 rows")
         );
         assert!(
-            parse(&b"a,b\n1,\xff\n"[..], None).unwrap_err().contains("line 2, column 2: not UTF-8")
+            parse(&b"a,b\n1,\xff\n"[..], &by(None))
+                .unwrap_err()
+                .contains("line 2, column 2: not UTF-8")
         );
+        assert_eq!(
+            failure("a,b\n1,x\n5.O,x\n2.5,y\n2,y\n", None),
+            r#"line 3, column "a": "5.O", expected a number as in most rows; --categories "a" takes all of its texts for categories"#
+        );
+        for text in ["1,5", "1,250", "1,250.5", "1,250,000"] {
+            let rows = format!("a,b\n\"{text}\",x\n\"{text}\",x\n2,y\n2,y\n");
+            assert!(
+                failure(&rows, None).contains("with a comma, expected a number with a decimal")
+            );
+        }
         let names: String = (0..300).map(|row| format!("name {row},{}\n", row % 2)).collect();
         assert!(failure(&format!("a,b\n{names}"), None).contains("300 different texts"));
     }
 
     #[test]
+    fn columns_are_features_as_they_are_told() {
+        let rows: String =
+            (0..8).map(|i| format!("{i},{},{},{}\n", (i * 5) % 8, i / 4 % 2, i % 2)).collect();
+        let named = |names: &str, options: TableOptions| {
+            parse(format!("{names}\n{rows}").as_bytes(), &options).map(|table| table.width)
+        };
+        let list = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        for (names, says) in [
+            (
+                ",a,b,y",
+                "the column without a name names the rows, as pandas and R write them, and is no feature; --drop '' leaves it out, --columns names the features",
+            ),
+            ("Unnamed: 0,a,b,y", "--drop 'Unnamed: 0' leaves it out"),
+            ("t,a,b,y", "column t is an index: it counts the rows; --drop t leaves it out"),
+        ] {
+            assert!(named(names, by(None)).unwrap_err().contains(says));
+        }
+        let drop = TableOptions { drop: list(&["t"]), ..by(None) };
+        assert!(named("t,id,b,y", drop.clone()).unwrap_err().contains("column id is different in"));
+        assert_eq!(named("t,a,b,y", drop), Ok(2));
+        let columns = |names: &[&str]| TableOptions { columns: list(names), ..by(None) };
+        assert_eq!(named(",id,b,y", columns(&["*"])), Ok(3));
+        assert_eq!(named(",id,b,y", columns(&["b"])), Ok(1));
+        assert!(named(",id,b,y", columns(&["c"])).unwrap_err().contains("no column 'c'"));
+        let categories = TableOptions { categories: list(&["b"]), ..columns(&["a", "b"]) };
+        assert_eq!(named("t,a,b,y", categories), Ok(3));
+    }
+
+    #[test]
     fn a_quotation_mark_left_open_does_not_fill_the_memory() {
         let endless = "a,b\n1,\"".as_bytes().chain(std::io::repeat(b'x'));
-        assert!(parse(endless, None).unwrap_err().contains("is a quotation mark left open?"));
+        assert!(parse(endless, &by(None)).unwrap_err().contains("is a quotation mark left open?"));
     }
 }

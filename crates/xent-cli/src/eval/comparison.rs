@@ -4,6 +4,7 @@ use serde::Serialize;
 use xent_metrics::{EpsilonEstimate, Optimum, Scored, Scores, UniformPrior, estimate_epsilon};
 
 use super::partial::Evaluated;
+use super::remarks::remarks;
 use crate::error::{Error, Result};
 
 /// The models side by side.
@@ -19,6 +20,9 @@ pub struct Comparison {
 pub struct ModelScores {
     /// Its name in the report.
     pub name: String,
+    /// What should be looked at before the numbers are believed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// The number of rows of its files, ignored ones included.
     pub rows_read: u64,
     /// The numbers.
@@ -46,7 +50,7 @@ pub struct Smoothed {
 impl Comparison {
     /// From the evaluations of the models.
     pub fn new(models: &[Evaluated], (prior, epsilons): (UniformPrior, &[f64])) -> Result<Self> {
-        let model = |Evaluated { name, evaluation }: &Evaluated| -> Result<ModelScores> {
+        let model = |Evaluated { name, evaluation, .. }: &Evaluated| -> Result<ModelScores> {
             let scores = evaluation.scores();
             let smoothed = |epsilon: f64| -> Result<Smoothed> {
                 let loss = |scored: &Scored| scored.smoothed_loss(prior, epsilon);
@@ -61,7 +65,8 @@ impl Comparison {
             };
             Ok(ModelScores {
                 name: name.clone(),
-                rows_read: evaluation.sources().values().sum(),
+                remarks: remarks(&scores.raw),
+                rows_read: evaluation.sources().values().map(|source| source.rows).sum(),
                 smoothed: epsilons
                     .iter()
                     .map(|epsilon| smoothed(*epsilon))

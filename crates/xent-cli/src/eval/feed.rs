@@ -1,6 +1,8 @@
 //! The rows of a data set, one block at a time, from all of its files.
 
-use xent_arrays::{Block, Columns, LabelRows, LogitRows, Place, open_labels, open_logits};
+use xent_arrays::{
+    Block, ClassNames, Columns, LabelRows, LogitRows, Place, open_labels, open_logits,
+};
 
 use crate::error::{Error, Result};
 
@@ -9,12 +11,26 @@ const BLOCK: u64 = 1 << 22;
 /// The most rows of a block.
 const MOST_ROWS: u64 = 1 << 16;
 
+/// What is evaluated.
+pub struct Input<'a> {
+    /// The files of the logits, in order.
+    pub logits: &'a [Place],
+    /// Those of the labels.
+    pub labels: &'a [Place],
+    /// Which columns of tables are classes.
+    pub columns: &'a Columns,
+    /// The axis of arrays that has the classes.
+    pub axis: Option<isize>,
+    /// The names of the classes, if they are not those of the columns.
+    pub class_names: &'a [String],
+    /// The files have probabilities, whose logarithms are the logits.
+    pub probabilities: bool,
+}
+
 /// A data set that is being read. If there are as many files of labels as of logits, each file of
 /// logits has its own labels; otherwise the labels continue from file to file.
-pub struct Feed {
-    logits: Vec<Place>,
-    labels: Vec<Place>,
-    columns: Columns,
+pub struct Feed<'a> {
+    input: &'a Input<'a>,
     paired: bool,
     /// The file that is being read, and the number of its next row.
     current: Option<(Box<dyn LogitRows>, u64)>,
@@ -23,6 +39,9 @@ pub struct Feed {
     next: usize,
     next_labels: usize,
     classes: usize,
+    /// What the classes are called, by the first file that says so.
+    names: Vec<String>,
+    labels_called: ClassNames,
     /// The number of blocks so far.
     blocks: usize,
 }
@@ -43,20 +62,19 @@ pub struct Piece {
     pub bytes: u64,
 }
 
-impl Feed {
+impl<'a> Feed<'a> {
     /// Opens the first files.
-    pub fn open(logits: Vec<Place>, labels: Vec<Place>, columns: Columns) -> Result<Self> {
-        let paired = logits.len() == labels.len();
+    pub fn open(input: &'a Input<'a>) -> Result<Self> {
         let mut feed = Self {
-            logits,
-            labels,
-            columns,
-            paired,
+            input,
+            paired: input.logits.len() == input.labels.len(),
             current: None,
             current_labels: None,
             next: 0,
             next_labels: 0,
             classes: 0,
+            names: Vec::new(),
+            labels_called: ClassNames::new(input.class_names),
             blocks: 0,
         };
         feed.open_next()?;
@@ -70,7 +88,8 @@ impl Feed {
 
     /// The size of all files of logits.
     pub fn bytes(&self) -> u64 {
-        self.logits
+        self.input
+            .logits
             .iter()
             .filter_map(|place| std::fs::metadata(&place.file).ok())
             .map(|metadata| metadata.len())
@@ -112,25 +131,29 @@ impl Feed {
     /// Opens the next file of logits, and that of its labels if it has its own.
     fn open_next(&mut self) -> Result<()> {
         self.current = None;
-        let Some(place) = self.logits.get(self.next) else { return Ok(()) };
-        let labels = if self.paired { self.labels.get(self.next) } else { self.labels.first() };
-        let rows = open_logits(place, labels, &self.columns).map_err(Error::input)?;
+        let Some(place) = self.input.logits.get(self.next) else { return Ok(()) };
+        let labels =
+            if self.paired { self.input.labels.get(self.next) } else { self.input.labels.first() };
+        let rows = open_logits(place, labels, self.input.columns, self.input.axis)
+            .map_err(Error::input)?;
         if self.next > 0 && rows.classes() != self.classes {
             return Err(Error::input(format!(
                 "{place}: {} classes, expected {} as in {}",
                 rows.classes(),
                 self.classes,
-                self.logits[0]
+                self.input.logits[0]
             )));
         }
         self.classes = rows.classes();
+        self.check_names(place, rows.class_names())?;
         if self.paired {
             self.open_labels()?;
             let found = self.current_labels.as_ref().and_then(|labels| labels.rows());
             if let (Some(expected), Some(found)) = (rows.rows(), found)
                 && expected != found
             {
-                let (labels, place) = (&self.labels[self.next], &self.logits[self.next]);
+                let (labels, place) =
+                    (&self.input.labels[self.next], &self.input.logits[self.next]);
                 return Err(Error::input(format!(
                     "{labels}: {found} labels, expected {expected}, one for each row of {place}"
                 )));
@@ -141,10 +164,35 @@ impl Feed {
         Ok(())
     }
 
+    /// Checks that the classes are the same, in the same order, as in the files before.
+    fn check_names(&mut self, place: &Place, names: &[String]) -> Result<()> {
+        let given = self.input.class_names;
+        if !given.is_empty() && given.len() != self.classes {
+            return Err(Error::input(format!(
+                "{place}: {} classes, but --class-names has {} names",
+                self.classes,
+                given.len()
+            )));
+        }
+        if self.names.is_empty() {
+            self.names = names.to_vec();
+            if given.is_empty() {
+                self.labels_called = ClassNames::new(names);
+            }
+        }
+        match names.iter().zip(&self.names).position(|(name, before)| name != before) {
+            Some(class) => Err(Error::input(format!(
+                "{place}: class {class} is called {}, expected {} as in the files before",
+                names[class], self.names[class]
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Opens the next file of labels, if there is one.
     fn open_labels(&mut self) -> Result<bool> {
-        let Some(place) = self.labels.get(self.next_labels) else { return Ok(false) };
-        self.current_labels = Some(open_labels(place).map_err(Error::input)?);
+        let Some(place) = self.input.labels.get(self.next_labels) else { return Ok(false) };
+        self.current_labels = Some(open_labels(place, &self.labels_called).map_err(Error::input)?);
         self.next_labels += 1;
         Ok(true)
     }
@@ -159,8 +207,8 @@ impl Feed {
                 None => 0,
             };
             if read == 0 && (self.paired || !self.open_labels()?) {
-                let last = &self.labels[self.next_labels.max(1) - 1];
-                let (row, place) = (first + labels.len() as u64, &self.logits[self.next - 1]);
+                let last = &self.input.labels[self.next_labels.max(1) - 1];
+                let (row, place) = (first + labels.len() as u64, &self.input.logits[self.next - 1]);
                 return Err(Error::input(format!(
                     "{last}: no label for row {row} of {place}, expected one per row"
                 )));
@@ -183,7 +231,7 @@ impl Feed {
         if current.next(1, &mut Vec::new()).map_err(Error::input)? > 0 {
             return Err(Error::input(format!(
                 "{}: more labels than there are rows of logits",
-                self.labels[self.next_labels - 1]
+                self.input.labels[self.next_labels - 1]
             )));
         }
         self.current_labels = None;

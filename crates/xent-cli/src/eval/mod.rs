@@ -10,6 +10,7 @@ mod partial;
 mod pass;
 mod per_class;
 mod probabilities;
+mod remarks;
 mod table;
 mod verdict;
 
@@ -21,11 +22,11 @@ pub use options::EvalOptions;
 use crate::error::{Error, Result};
 use crate::output::Outputs;
 use crate::report::ReportFiles;
-use crate::terminal::{harmless, print, progress_bar};
+use crate::terminal::{harmless, print, progress_bar, warn};
 use comparison::Comparison;
+use feed::Input;
 use options::Model;
 use partial::Evaluated;
-use pass::Input;
 
 /// Evaluates, or merges, then prints and writes the report.
 ///
@@ -47,6 +48,9 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
         partial::merge(&options.merge)?
     };
     let comparison = Comparison::new(&with_rows(evaluated)?, options.smoothing())?;
+    for model in &comparison.models {
+        model.remarks.iter().for_each(|remark| warn(&format!("{}: {remark}", model.name)));
+    }
     let seconds = started.elapsed().as_secs_f64();
     let report = page::report(&comparison, seconds)?;
     if let Some(destination) = per_class {
@@ -63,6 +67,7 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
 /// Every file that is read.
 fn inputs(options: &EvalOptions, models: &[Model]) -> Result<Vec<PathBuf>> {
     let mut inputs = options.merge.clone();
+    inputs.extend(options.class_names_file());
     for model in models {
         let places = options.labels(&model.logits)?;
         inputs.extend(places.iter().chain(&model.logits).map(|place| place.file.clone()));
@@ -82,6 +87,7 @@ fn read(options: &EvalOptions, models: Vec<Model>) -> Result<Vec<Evaluated>> {
         "reading {msg} {wide_bar} {percent:>3} %  {decimal_bytes_per_sec}",
         options.quiet,
     );
+    let class_names = options.class_names()?;
     let evaluated = models.into_iter().map(|model| {
         bar.reset();
         bar.set_message(harmless(&model.name).into_owned());
@@ -90,6 +96,8 @@ fn read(options: &EvalOptions, models: Vec<Model>) -> Result<Vec<Evaluated>> {
                 logits: &model.logits,
                 labels: &options.labels(&model.logits)?,
                 columns: &options.classes(),
+                axis: options.axis,
+                class_names: &class_names,
                 probabilities: options.probabilities,
             },
             &|classes| options.settings(classes),
@@ -98,7 +106,7 @@ fn read(options: &EvalOptions, models: Vec<Model>) -> Result<Vec<Evaluated>> {
             // Evaluations that merge later have one temperature together.
             options.partial.is_none(),
         )?;
-        Ok(Evaluated { name: model.name, evaluation })
+        Ok(Evaluated { name: model.name, named: model.named, evaluation })
     });
     let evaluated = evaluated.collect();
     bar.finish_and_clear();

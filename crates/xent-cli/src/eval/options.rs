@@ -1,7 +1,8 @@
 //! The options of `xent eval`.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -15,18 +16,19 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct EvalOptions {
-    /// Logits [rows, classes]: .npy, .npz, .safetensors, .csv, .tsv or .parquet; FILE:NAME is one of
-    /// several arrays; several files or a quoted pattern (in the order of its numbers) are one
-    /// data set
+    /// Logits [rows, classes], or of more axes: .npy, .npz, .safetensors, .csv, .tsv or .parquet (a column of lists,
+    /// or one column per class); FILE:NAME is one of several arrays; several files or a quoted
+    /// pattern (in the order of its numbers) are one data set
     #[arg(long, value_name = "Z", num_args = 1.., required_unless_present = "merge")]
-    pub logits: Vec<String>,
-    /// Labels: integers, one per row, from as many files as the logits or from others with the same
-    /// total number of rows [default: the files of the logits, if they have one column of integers]
+    pub logits: Vec<OsString>,
+    /// Labels: integers, or in a table names of classes, one per row, from as many files as the
+    /// logits or from others with the same total number of rows [default: the files of the logits,
+    /// if they have one column of labels]
     #[arg(long, value_name = "Y", num_args = 1..)]
-    pub targets: Vec<String>,
+    pub targets: Vec<OsString>,
     /// Logits of other models for the same rows, one model each; a quoted pattern is one model
     #[arg(long, value_name = "Z2", num_args = 1..)]
-    pub compare: Vec<String>,
+    pub compare: Vec<OsString>,
     /// Names of the models, in their order [default: the names of their files]
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub names: Vec<String>,
@@ -39,6 +41,15 @@ pub struct EvalOptions {
     /// Columns of a table that are no classes: names, patterns or ranges
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub drop: Vec<String>,
+
+    /// The axis of arrays that has the classes, counted from the end if negative [default: the one
+    /// that the labels lack, or the last]
+    #[arg(long, value_name = "AXIS", allow_negative_numbers = true)]
+    pub axis: Option<isize>,
+    /// Names of the classes, in their order, or a file with one name per line, for labels that are
+    /// names [default: the names of the columns]
+    #[arg(long, value_name = "A,B|FILE", value_delimiter = ',')]
+    pub class_names: Vec<String>,
 
     /// The files of the logits have probabilities, rows that sum to 1, instead
     #[arg(long)]
@@ -73,7 +84,7 @@ pub struct EvalOptions {
     pub partial: Option<PathBuf>,
     /// Report on the rows of these files, which --partial wrote: bit for bit the same report as
     /// from one run over all rows
-    #[arg(long, value_name = "PART.json", num_args = 1.., conflicts_with_all = ["logits", "targets", "compare", "names", "columns", "drop", "probabilities", "ignore_index", "skip_non_finite", "temperature", "compat", "bins"])]
+    #[arg(long, value_name = "PART.json", num_args = 1.., conflicts_with_all = ["logits", "targets", "compare", "names", "columns", "drop", "axis", "class_names", "probabilities", "ignore_index", "skip_non_finite", "temperature", "compat", "bins"])]
     pub merge: Vec<PathBuf>,
 
     /// Write the metrics of every class to a file; report.json has 1000 classes at most
@@ -98,7 +109,7 @@ const AFTER_HELP: &str = "\
 Files are read one block at a time, so they may be larger than memory. Bins of equal mass and AURC are exact up to 524288 different confidences. Beyond 33554432 logits the files are read a few times \
 more to fit the temperature; with --merge, or if a file is a pipe, the temperature and the numbers after scaling come from a sample of the rows then, which the report mentions. --temperature T needs neither.
 
-On a cluster: xent eval --logits a.npy --targets ya.npy --partial a.json for each shard, then xent eval --merge *.json. The files must have the same names as in a run over all of them.";
+On a cluster: xent eval --logits a.npy --targets ya.npy --partial a.json for each shard, then xent eval --merge *.json. The files of the shards may have any names, the same one in several folders included; rows that come twice are an error.";
 
 fn bins(text: &str) -> std::result::Result<usize, String> {
     let expected = || format!("'{text}': expected a number of bins from 1 to 1000");
@@ -119,6 +130,8 @@ pub enum Compat {
 pub struct Model {
     /// Its name in the report.
     pub name: String,
+    /// The name was given, and is not that of its files.
+    pub named: bool,
     /// Its files, in order.
     pub logits: Vec<Place>,
 }
@@ -141,16 +154,27 @@ impl EvalOptions {
                 files.len()
             )));
         }
-        let given = |index: usize, pattern: &str| {
-            self.names.get(index).cloned().unwrap_or_else(|| pattern.to_string())
+        let given = |index: usize, pattern: &OsString| match self.names.get(index) {
+            Some(name) => name.clone(),
+            None => pattern.to_string_lossy().into_owned(),
         };
         let patterns = self.logits.iter().take(1).chain(&self.compare);
         let models: Vec<Model> = files
             .into_iter()
             .zip(patterns)
             .enumerate()
-            .map(|(index, (logits, pattern))| Model { name: given(index, pattern), logits })
+            .map(|(index, (logits, pattern))| Model {
+                name: given(index, pattern),
+                named: !self.names.is_empty(),
+                logits,
+            })
             .collect();
+        let mut all = models.iter().flat_map(|model| &model.logits);
+        if self.classes() != Columns::default() && !all.any(Place::is_table) {
+            return Err(Error::input(
+                "--columns and --drop are for tables: .csv, .tsv and .parquet files",
+            ));
+        }
         let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
         match repeated(&names) {
             Some(name) => {
@@ -172,7 +196,32 @@ impl EvalOptions {
 
     /// Which columns of tables are classes.
     pub fn classes(&self) -> Columns {
-        Columns { classes: self.columns.clone(), drop: self.drop.clone() }
+        Columns { chosen: self.columns.clone(), drop: self.drop.clone() }
+    }
+
+    /// The file with the names of the classes: one name alone cannot be those of two classes.
+    pub fn class_names_file(&self) -> Option<PathBuf> {
+        match &self.class_names[..] {
+            [file] => Some(file.into()),
+            _ => None,
+        }
+    }
+
+    /// The names of the classes, if they are given.
+    pub fn class_names(&self) -> Result<Vec<String>> {
+        let names: Vec<String> = match self.class_names_file() {
+            Some(file) => std::fs::read_to_string(&file)
+                .map_err(|error| Error::reading(&file, error))?
+                .lines()
+                .map(|line| line.trim().to_string())
+                .collect(),
+            None => self.class_names.clone(),
+        };
+        let mut seen = HashSet::new();
+        match names.iter().find(|name| !seen.insert(*name)) {
+            Some(name) => Err(Error::input(format!("--class-names names {name} twice"))),
+            None => Ok(names),
+        }
     }
 
     /// The places of a model's labels.
@@ -182,7 +231,7 @@ impl EvalOptions {
             Self::check_order(logits, &labels)?;
             return Ok(labels);
         }
-        match logits.iter().find(|place| !place.is_table()) {
+        match logits.iter().find(|place| !place.may_have_labels()) {
             Some(place) => {
                 Err(Error::input(format!("--targets is missing: {place} has no labels")))
             }
@@ -219,14 +268,17 @@ impl EvalOptions {
 
 /// The files that match patterns, by the numbers in their names; the name of a file that exists is
 /// not a pattern.
-fn places(patterns: &[String]) -> Result<Vec<Place>> {
+fn places(patterns: &[OsString]) -> Result<Vec<Place>> {
     let mut places = Vec::new();
     for pattern in patterns {
-        let Ok(place) = pattern.parse::<Place>();
+        let place = Place::from(pattern.as_os_str());
         let text = place.file.to_string_lossy();
         if place.file.exists() || !text.contains(['*', '?', '[']) {
             places.push(place);
             continue;
+        }
+        if place.file.to_str().is_none() {
+            return Err(Error::input(format!("no file {text}, and it is no pattern: not UTF-8")));
         }
         let found = glob::glob(&text)
             .map_err(|error| Error::input(format!("{text}: not a pattern: {error}")))?;

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::ProgressBar;
-use xent_arrays::{Columns, Floats, Place};
+use xent_arrays::{Floats, Place};
 use xent_metrics::{
     Evaluation, LabelledRows, Logits, Reader, Sample, SecondPass, Settings, Slopes, Tallies,
     TemperatureSearch,
 };
 
-use super::feed::{Feed, Piece};
+use super::feed::{Feed, Input, Piece};
 use super::probabilities;
 use crate::args::cores;
 use crate::error::{Error, Result};
@@ -26,18 +26,6 @@ const SUMMED_CLASSES: usize = 1 << 20;
 const MOST_CLASSES: usize = 1 << 24;
 /// The memory of an evaluation grows by 440 to 550 bytes per class.
 const BYTES_PER_CLASS: usize = 600;
-
-/// What is evaluated.
-pub struct Input<'a> {
-    /// The files of the logits, in order.
-    pub logits: &'a [Place],
-    /// Those of the labels.
-    pub labels: &'a [Place],
-    /// Which columns of tables are classes.
-    pub columns: &'a Columns,
-    /// The files have probabilities, whose logarithms are the logits.
-    pub probabilities: bool,
-}
 
 /// Evaluates all rows. Each thread takes the next block when it is free; because sums are exact and
 /// the sampled rows depend on their contents alone, the result has the same bits whichever thread
@@ -157,15 +145,14 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn open(&self) -> Result<Feed> {
-        let Input { logits, labels, columns, .. } = self.input;
-        Feed::open(logits.to_vec(), labels.to_vec(), (*columns).clone())
+    fn open(&self) -> Result<Feed<'_>> {
+        Feed::open(self.input)
     }
 
     /// Shows all rows to `add`, with a state of each thread; returns the states.
     fn run<S: Send>(
         &self,
-        feed: Feed,
+        feed: Feed<'_>,
         state: &(dyn Fn() -> S + Sync),
         add: &(dyn Fn(&mut S, &LabelledRows<'_>) -> Result<()> + Sync),
     ) -> Result<Vec<S>> {
@@ -265,8 +252,14 @@ mod tests {
         let labels = [Place { file: logits[0].file.clone(), name: Some("label".into()) }];
         let settings = |classes| Settings { sample_logits: kept, ..Settings::new(classes) };
         let bar = ProgressBar::hidden();
-        let input =
-            Input { logits, labels: &labels, columns: &Columns::default(), probabilities: false };
+        let input = Input {
+            logits,
+            labels: &labels,
+            columns: &xent_arrays::Columns::default(),
+            axis: None,
+            class_names: &[],
+            probabilities: false,
+        };
         evaluate(&input, &settings, Some(2), &bar, again).unwrap().scores()
     }
 

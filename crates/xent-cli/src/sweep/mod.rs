@@ -39,7 +39,7 @@ pub fn sweep(options: &SweepOptions) -> Result<()> {
             "another xent sweep is at work there; wait for it, or choose another folder with --out",
         ));
     };
-    let dataset = options.data.data.load(options.data.label.as_deref())?;
+    let dataset = options.data.load()?;
     let checksum = store::checksum(&dataset);
 
     let arms = || {

@@ -1,12 +1,13 @@
 //! What decides the numbers of training: all options except threads, folders and output.
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Serialize;
 use xent::{Config, Criterion};
 use xent_metrics::UniformPrior;
 
 use crate::args::{count, once, positive, share, uniform_prior};
-use crate::data::Source;
+use crate::data::{Dataset, Source, TableOptions};
 use crate::error::{Error, Result};
 
 /// What networks are trained on.
@@ -14,15 +15,25 @@ use crate::error::{Error, Result};
 pub struct DataOptions {
     /// What to train on: digits, mixture, a CSV file, or a folder with IDX files like MNIST's
     /// (plain or .gz)
-    #[arg(long, value_name = "DATA", default_value = "digits")]
+    #[arg(long, value_name = "DATA", default_value = "digits", value_parser = source())]
     pub data: Source,
-    /// Column of the CSV file with the class: its name, or its position counted from 1 [default:
-    /// the last]
-    #[arg(long, value_name = "COLUMN")]
-    pub label: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub table: TableOptions,
     /// Share of the training labels that are given a wrong class, from 0 to 1
     #[arg(long, value_name = "P", default_value = "0", value_parser = share, allow_negative_numbers = true)]
     pub label_noise: f64,
+}
+
+fn source() -> impl TypedValueParser<Value = Source> {
+    OsStringValueParser::new().try_map(Source::try_from)
+}
+
+impl DataOptions {
+    /// Reads or generates the data.
+    pub fn load(&self) -> Result<Dataset> {
+        self.data.load(&self.table)
+    }
 }
 
 /// A network and how it is trained.
@@ -84,10 +95,10 @@ impl Experiment {
 
     /// The command that computes the same numbers again, with one prior or several.
     pub fn command(&self, subcommand: &str, priors: &[UniformPrior]) -> String {
-        let DataOptions { data, label, label_noise } = &self.data;
+        let DataOptions { data, table, label_noise } = &self.data;
         let NetworkOptions { hidden, epochs, batch_size, lr } = &self.network;
         let mut words = vec![format!("xent {subcommand} --data {}", quoted(&data.to_string()))];
-        words.extend(label.as_ref().map(|label| format!("--label {}", quoted(label))));
+        words.extend(table.given().map(|(option, value)| format!("--{option} {}", quoted(&value))));
         if *label_noise > 0.0 {
             words.push(format!("--label-noise {label_noise}"));
         }
@@ -111,7 +122,7 @@ fn list<T>(values: &[T], name: impl Fn(&T) -> String) -> String {
 
 /// In quotation marks if a shell needs them.
 fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/._-+=:".contains(c);
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_string()
     } else {
@@ -193,6 +204,8 @@ mod tests {
             "--prior=others",
             "--hidden=32,16",
             "--lr=0.01",
+            "--columns=a,b",
+            "--drop=c",
             "--label-noise=0.2",
             "--seeds=2",
         ])

@@ -37,7 +37,7 @@ pub fn train(options: TrainOptions) -> Result<()> {
     if options.save {
         make_folder(&weights)?;
     }
-    let dataset = experiment.data.data.load(experiment.data.label.as_deref())?;
+    let dataset = experiment.data.load()?;
 
     let threads =
         options.threads.unwrap_or_else(cores).min(experiment.seeds * experiment.epsilon.len());

@@ -267,14 +267,18 @@ mod tests {
     use xent_metrics::{EpsilonEstimate, UniformPrior, estimate_epsilon};
 
     use super::*;
-    use crate::data::Source;
+    use crate::data::{Source, TableOptions};
     use crate::train::{DataOptions, NetworkOptions};
 
     /// The estimates of `xent eval` from the logits of a network that `xent train` trains: from its
     /// training rows and from the validation part.
     fn estimates(dataset: &Dataset, epsilon: f64) -> [Option<EpsilonEstimate>; 2] {
         let experiment = Experiment {
-            data: DataOptions { data: Source::Digits, label: None, label_noise: 0.0 },
+            data: DataOptions {
+                data: Source::Digits,
+                table: TableOptions::default(),
+                label_noise: 0.0,
+            },
             epsilon: vec![epsilon],
             prior: UniformPrior::Uniform,
             network: NetworkOptions { hidden: vec![128], epochs: 100, batch_size: 64, lr: 1e-3 },
@@ -300,7 +304,7 @@ mod tests {
     /// ε = 0.05, which is the farthest), and that is a factor of 1.4 in ε.
     #[test]
     fn the_estimate_finds_what_networks_were_trained_with() {
-        let dataset = Source::Digits.load(None).unwrap();
+        let dataset = Source::Digits.load(&TableOptions::default()).unwrap();
         std::thread::scope(|scope| {
             for epsilon in [0.05, 0.1, 0.2] {
                 let dataset = &dataset;

@@ -111,6 +111,10 @@ pub struct Scored {
     pub rows: u64,
     /// Share of the rows whose label has the largest logit.
     pub accuracy: Estimate,
+    /// Shares of the rows that would be right if all labels were one less, and one more; none if
+    /// some label would be no class then.
+    #[serde(skip)]
+    pub shifted: [Option<f64>; 2],
     /// Share of the rows whose label is among the five largest; none with five classes or fewer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top5: Option<Estimate>,
@@ -267,10 +271,14 @@ impl Tally {
         let share = self.correct as f64 / n;
         let aurc = sorted::aurc(&cells);
         let errors = self.classes.errors();
-        let k = errors.len();
+        let (counts, k) = (self.classes.counts(), errors.len());
         Scored {
             rows: self.rows,
             accuracy: estimate(share, fixed(by_frequency[0]), &resampled.accuracy, (0.0, 1.0)),
+            shifted: [
+                (counts[0].rows == 0).then(|| self.beside[0] as f64 / n),
+                (counts[k - 1].rows == 0).then(|| self.beside[1] as f64 / n),
+            ],
             top5: (k > TOP).then(|| {
                 estimate(
                     self.top as f64 / n,
