@@ -3,7 +3,8 @@
 //!
 //! Everything that a file declares is checked against its contents before memory is allocated for
 //! it, and [`LogitRows`] and [`LabelRows`] return rows one block at a time, so memory does not grow
-//! with the file. Errors name the file and the place in it, what was found and what was expected.
+//! with the file, except for arrays whose rows are scattered over it: several axes of rows in Fortran
+//! order, and archives with another order than that of the rows. Errors name the file and the place in it, what was found and what was expected.
 #![forbid(unsafe_code)]
 
 mod axis;

@@ -182,6 +182,11 @@ mod tests {
         }
         assert!(Narrow::E4M3.widen(0x7f).is_nan() && Narrow::E4M3.widen(0xff).is_nan());
         assert!(Narrow::E5M2.widen(0x7d).is_nan());
+        // All of them, as PyTorch reads them.
+        for (narrow, sum) in [(Narrow::E4M3, 10815.75), (Narrow::E5M2, 720895.9995117188)] {
+            let all = (0..=255).map(|byte| narrow.widen(byte).to_f64()).filter(|x| x.is_finite());
+            assert_eq!(all.map(f64::abs).sum::<f64>(), sum);
+        }
     }
 
     #[test]

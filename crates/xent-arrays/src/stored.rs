@@ -1,11 +1,11 @@
 //! Arrays that a file stores entry after entry: what `.npy`, `.npz` and safetensors come down to.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
 use crate::error::{ArrayError, Problem, names};
-use crate::npy::{ByteOrder, Dtype, Header, Shape, Values};
+use crate::npy::{Array, ByteOrder, Dtype, Header, Shape, Values};
 use crate::rows::{Block, Floats, LabelRows, LogitRows};
 
 /// An array whose entries have not been read yet.
@@ -26,6 +26,18 @@ pub enum Entries {
     Stream(Box<dyn Read + Send>),
     /// In a file, from this position on.
     File(File, u64),
+}
+
+impl Entries {
+    fn reader(self) -> Result<Box<dyn Read + Send>, Problem> {
+        Ok(match self {
+            Self::Stream(reader) => reader,
+            Self::File(mut file, start) => {
+                file.seek(SeekFrom::Start(start))?;
+                Box::new(file)
+            }
+        })
+    }
 }
 
 impl StoredArray {
@@ -64,21 +76,35 @@ impl StoredArray {
         }
         let (before, after) = (&shape[..axis], &shape[axis + 1..]);
         let of_rows = || before.iter().chain(after);
-        if *fortran_order && of_rows().filter(|length| **length != 1).count() > 1 {
-            return Err(needs_c_order(&self.name));
-        }
         let rows = of_rows().product::<usize>() as u64;
         // The rows whose entries of a class follow one another.
         let slab = if *fortran_order { before } else { after }.iter().product::<usize>() as u64;
-        if rows == 0 || slab == 1 {
+        let scattered = *fortran_order && has_axes(of_rows());
+        if rows == 0 || slab == 1 && !scattered {
             return Ok(Box::new(self.into_rows(rows, classes)?));
         }
-        let Entries::File(file, start) = self.entries else {
-            return Err(needs_c_order(&self.name));
-        };
         let (dtype, order) = (*dtype, self.header.byte_order);
-        let path = self.file;
-        Ok(Box::new(SlabRows { path, file, start, dtype, order, rows, slab, classes, read: 0 }))
+        let axes: Vec<usize> = (0..axis).chain(axis + 1..shape.len()).chain([axis]).collect();
+        match self.entries {
+            Entries::File(file, start) if !scattered => {
+                let path = self.file;
+                Ok(Box::new(SlabRows {
+                    path,
+                    file,
+                    start,
+                    dtype,
+                    order,
+                    rows,
+                    slab,
+                    classes,
+                    read: 0,
+                }))
+            }
+            entries => {
+                let whole = Self { entries, ..self }.in_memory(&axes)?;
+                Ok(Box::new(whole.into_rows(rows, classes)?))
+            }
+        }
     }
 
     /// As labels.
@@ -87,24 +113,44 @@ impl StoredArray {
         if dtype.is_float() {
             return Err(Problem::label_type(&self.name, dtype.name()));
         }
-        if *fortran_order && shape.iter().filter(|length| **length != 1).count() > 1 {
-            return Err(needs_c_order(&self.name));
-        }
         if *dtype == Dtype::Bool {
             *dtype = Dtype::U8;
         }
         let rows = shape.iter().product::<usize>() as u64;
+        if *fortran_order && has_axes(shape.iter()) {
+            let order: Vec<usize> = (0..shape.len()).collect();
+            return Ok(Box::new(self.in_memory(&order)?.into_rows(rows, 1)?));
+        }
         Ok(Box::new(self.into_rows(rows, 1)?))
     }
 
+    /// The whole array.
+    pub fn into_array(self) -> Result<Array, Problem> {
+        let Header { dtype, byte_order, fortran_order, ref shape } = self.header;
+        let (shape, count) = (shape.clone(), self.header.entries()?);
+        let mut reader = self.entries.reader()?;
+        let values = Values::read(&mut reader, dtype, count, byte_order)?;
+        // At its end the reader reports what only shows behind the last entry.
+        let _ = reader.read(&mut [0])?;
+        Ok(Array::new(shape, fortran_order, values))
+    }
+
+    /// Read whole, with these axes in C order: what lies in any other order cannot be read from
+    /// front to back.
+    fn in_memory(self, axes: &[usize]) -> Result<Self, Problem> {
+        let (file, name, dtype) = (self.file.clone(), self.name.clone(), self.header.dtype);
+        let shape = axes.iter().map(|axis| self.header.shape[*axis]).collect();
+        let header = Header { dtype, byte_order: ByteOrder::Little, fortran_order: false, shape };
+        let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(header.entries()? * dtype.size())
+            .map_err(|error| Problem(format!("{name} cannot be read whole: {error}")))?;
+        self.into_array()?.into_values_along(axes).write(&mut bytes)?;
+        Ok(Self { file, name, header, entries: Entries::Stream(Box::new(Cursor::new(bytes))) })
+    }
+
     fn into_rows(self, rows: u64, width: usize) -> Result<SequentialRows, Problem> {
-        let reader = match self.entries {
-            Entries::Stream(reader) => reader,
-            Entries::File(mut file, start) => {
-                file.seek(SeekFrom::Start(start))?;
-                Box::new(file)
-            }
-        };
+        let reader = self.entries.reader()?;
         let Header { dtype, byte_order: order, .. } = self.header;
         Ok(SequentialRows {
             path: self.file,
@@ -119,10 +165,9 @@ impl StoredArray {
     }
 }
 
-fn needs_c_order(what: &str) -> Problem {
-    Problem(format!(
-        "{what}: its rows do not follow one another; expected C order with the classes on the last axis (numpy.ascontiguousarray makes it)"
-    ))
+/// Whether there is more than one axis of another length than 1.
+fn has_axes<'a>(lengths: impl Iterator<Item = &'a usize>) -> bool {
+    lengths.filter(|length| **length != 1).count() > 1
 }
 
 /// Rows that follow one another.

@@ -48,6 +48,7 @@ fn every_format_has_the_same_rows() {
             "z64.npy",
             "z16.npy",
             "fortran.npy",
+            "fortran.npz:logits",
             "big_endian.npy",
             "tokens.npy",
             "stored.npz",
@@ -56,6 +57,8 @@ fn every_format_has_the_same_rows() {
             "f32.safetensors",
             "f16.safetensors:logits",
             "bf16.safetensors",
+            "e4m3.safetensors",
+            "e5m2.safetensors",
             "several.safetensors:z",
             "list.parquet",
             "fixed.parquet:logits",
@@ -130,6 +133,8 @@ fn classes_may_be_on_any_axis() {
         (true, vec![5, 3], 1),
         (true, vec![1, 6, 3], 2),
         (true, vec![6, 3, 1], 1),
+        (true, vec![3, 5, 4, 7], 1),
+        (true, vec![3, 5, 4, 7], 3),
     ] {
         let entries: usize = shape.iter().product();
         let file = at("z.npy");
@@ -173,6 +178,23 @@ fn classes_may_be_on_any_axis() {
             }
             assert_eq!(found, expected, "{shape:?}, axis {axis}, {most}");
         }
+        // A label's number is its row's, whatever the order of both files.
+        let reversed: Vec<usize> =
+            (0..rest.len()).map(|axis| rest[..axis].iter().product()).collect();
+        let mut stored = vec![0; rest.iter().product()];
+        for row in 0..stored.len() {
+            let (mut left, mut place) = (row, 0);
+            for (length, stride) in rest.iter().zip(&reversed).rev() {
+                place += left % length * stride;
+                left /= length;
+            }
+            stored[place] = row as u8;
+        }
+        npy(&at("y.npy"), "|u1", true, &rest, stored);
+        let mut labels = open_labels(&at("y.npy"), &ClassNames::default()).unwrap();
+        let mut found = Vec::new();
+        while labels.next(7, &mut found).unwrap() > 0 {}
+        assert!(found.iter().copied().eq(0..(entries / shape[axis]) as i64), "{found:?}");
         if !fortran && shape.len() > 2 {
             let rows = open_logits(&file, Some(&at("y.npy")), &Columns::default(), None).unwrap();
             assert_eq!(rows.classes(), shape[axis]);

@@ -1,6 +1,6 @@
 """Writes fixtures/: the same five rows of three logits, and their labels, in every format, by the packages that people write them with.
 
-    pip install numpy==2.4.6 pyarrow==26.0.1 safetensors==0.8.0 ml_dtypes
+    pip install numpy==2.4.6 pyarrow==26.0.1 safetensors==0.8.0 ml_dtypes torch
     python make_fixtures.py
 """
 
@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
+import safetensors.torch
+import torch
 
 folder = pathlib.Path(__file__).with_name("fixtures")
 folder.mkdir(exist_ok=True)
@@ -32,6 +34,9 @@ np.savez(folder / "fortran.npz", logits=np.asfortranarray(z), y=y)
 for name, dtype in [("f32", np.float32), ("f16", np.float16), ("bf16", ml_dtypes.bfloat16)]:
     tensors = {"logits": z.astype(dtype), "labels": y.astype(np.int32)}
     safetensors.numpy.save_file(tensors, folder / f"{name}.safetensors")
+for name, dtype in [("e4m3", torch.float8_e4m3fn), ("e5m2", torch.float8_e5m2)]:
+    tensors = {"logits": torch.tensor(z).to(dtype), "labels": torch.tensor(y)}
+    safetensors.torch.save_file(tensors, folder / f"{name}.safetensors")
 safetensors.numpy.save_file({"pad": np.zeros(3, np.uint8), "z": z, "w": z}, folder / "several.safetensors")
 
 rows = z.tolist()

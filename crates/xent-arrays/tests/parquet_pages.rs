@@ -243,7 +243,7 @@ fn claims_are_not_believed() {
     let page = with(data_page(12, 12, 300_000_000, PLAIN));
     scratch.refused(
         &file(LOGITS, Compression::UNCOMPRESSED, 1, &page),
-        "column logits, the page at byte 4: 300000000 logits, expected at most 16777216",
+        "column logits, the page at byte 4: 300000000 logits, expected at most 67108864",
     );
     let page = with(data_page(1 << 30, 1 << 30, 5, PLAIN));
     scratch.refused(

@@ -16,7 +16,7 @@ pub struct Array {
 impl Array {
     /// The reader has checked that the number of values matches the shape and that no product of
     /// its lengths overflows.
-    pub(super) fn new(shape: Vec<usize>, fortran_order: bool, values: Values) -> Self {
+    pub(crate) fn new(shape: Vec<usize>, fortran_order: bool, values: Values) -> Self {
         Self { shape, fortran_order, values }
     }
 

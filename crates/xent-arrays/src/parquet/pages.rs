@@ -25,9 +25,11 @@ const MOST_HEADER: u64 = 10_000;
 const MOST_BYTES: u64 = 1 << 28;
 /// The most bytes of the pages of all columns that are read together.
 const MOST_MEMORY: u64 = 1 << 32;
-/// The most logits of a row, and of a page. The size of a page is no bound, because a million equal
-/// numbers take a few bytes.
+/// The most logits of a row.
 pub const MOST_LOGITS: u64 = 1 << 24;
+/// The most logits of a page. Its size is no bound, because a million equal numbers take a few bytes.
+/// DuckDB's pages have up to 100 MB.
+const MOST_IN_PAGE: u64 = 1 << 26;
 
 /// A file, whose columns share its handle.
 pub struct File {
@@ -173,11 +175,11 @@ impl Pages {
         }
         if self.0.lists {
             let before = self.state().values;
-            if values > MOST_LOGITS {
+            if values > MOST_IN_PAGE {
                 return Err(self.reject(
                     at,
                     format!("{values} logits"),
-                    format!("at most {MOST_LOGITS}"),
+                    format!("at most {MOST_IN_PAGE}"),
                 ));
             }
             if before > MOST_LOGITS {
