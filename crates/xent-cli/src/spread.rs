@@ -1,8 +1,60 @@
-//! Numbers that differ from seed to seed: their mean, their spread, and whether a difference is
-//! significant.
+//! Numbers that differ from seed to seed, or from row to row: their mean, their spread, and whether
+//! a difference is significant.
 
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
+
+/// A p below this is called more than noise.
+const LEVEL: f64 = 0.05;
+
+/// Student's t-test that a mean is 0.
+#[derive(Debug, Clone, Copy)]
+pub struct TTest {
+    mean: f64,
+    /// Its standard error.
+    error: f64,
+    distribution: StudentsT,
+}
+
+impl TTest {
+    /// Of the mean of n numbers and its standard error; none unless n > 1 and both are finite.
+    pub fn new(mean: f64, error: f64, n: f64) -> Option<Self> {
+        let distribution = StudentsT::new(0.0, 1.0, n - 1.0).ok()?;
+        (mean.is_finite() && error.is_finite()).then_some(Self { mean, error, distribution })
+    }
+
+    /// The two-sided p.
+    pub fn p(&self) -> f64 {
+        match self.error {
+            0.0 if self.mean == 0.0 => 1.0,
+            0.0 => 0.0,
+            error => 2.0 * self.distribution.sf(self.mean.abs() / error),
+        }
+    }
+
+    /// The 95 % interval of the mean.
+    pub fn interval(&self) -> (f64, f64) {
+        let half = self.error * self.distribution.inverse_cdf(1.0 - LEVEL / 2.0);
+        (self.mean - half, self.mean + half)
+    }
+}
+
+/// Which of several tests are below 5 % after the correction of Holm (1979): from the smallest p
+/// up, until the first that is too large. A test without p is not one of them.
+pub fn holm(p: &[Option<f64>]) -> Vec<bool> {
+    let mut order: Vec<(f64, usize)> =
+        p.iter().enumerate().filter_map(|(index, p)| Some(((*p)?, index))).collect();
+    order.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut beyond = vec![false; p.len()];
+    let tests = order.len();
+    for (rank, (p, index)) in order.into_iter().enumerate() {
+        if p * (tests - rank) as f64 > LEVEL {
+            break;
+        }
+        beyond[index] = true;
+    }
+    beyond
+}
 
 /// One number per seed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -48,23 +100,18 @@ impl Spread {
         )
     }
 
-    /// The two-sided p of Student's t-test that the mean is 0, with the variance of the mean set to
-    /// `1/n + overlap` times that of the numbers. With overlap 0 it is the paired t-test; with the
-    /// ratio of test rows to training rows it has Nadeau and Bengio's correction for splits that
-    /// share rows (Machine Learning 52, 2003). None for one number.
-    pub fn p_value(&self, overlap: f64) -> Option<f64> {
+    /// Student's t-test that the mean is 0, with the variance of the mean set to `1/n + overlap`
+    /// times that of the numbers. With overlap 0 it is the paired t-test; with the ratio of test
+    /// rows to training rows it has Nadeau and Bengio's correction for splits that share rows
+    /// (Machine Learning 52, 2003). None for one number.
+    pub fn test(&self, overlap: f64) -> Option<TTest> {
         let n = self.values.len() as f64;
-        let student = StudentsT::new(0.0, 1.0, n - 1.0).ok()?;
-        let error = self.sd? * (1.0 / n + overlap).sqrt();
-        if error == 0.0 {
-            return Some(if self.mean == 0.0 { 1.0 } else { 0.0 });
-        }
-        Some(2.0 * student.sf(self.mean.abs() / error))
+        TTest::new(self.mean, self.sd? * (1.0 / n + overlap).sqrt(), n)
     }
 
     /// Whether 0 is outside the 95 % t interval of the mean; false for one number.
     pub fn stands_out(&self) -> bool {
-        self.p_value(0.0).is_some_and(|p| p < 0.05)
+        self.test(0.0).is_some_and(|test| test.p() < LEVEL)
     }
 }
 
@@ -84,17 +131,30 @@ mod tests {
     }
 
     #[test]
-    fn p_values_are_students() {
+    fn p_values_and_intervals_are_students() {
         // t = 1/(0.9001/√5) = 2.4842 on 4 degrees of freedom: p = 0.0679 by tables.
         let spread =
             Spread::new([-1.0, -1.0, 0.0, 1.0, 1.0].iter().map(|x| 1.0 + 0.9001 * x).collect());
-        assert!((spread.p_value(0.0).unwrap() - 0.0679).abs() < 2e-4, "{:?}", spread.p_value(0.0));
+        let p = |overlap: f64| spread.test(overlap).unwrap().p();
+        assert!((p(0.0) - 0.0679).abs() < 2e-4, "{}", p(0.0));
         // A correction of 1/5 halves t²: t = 1.7566, p = 0.1538.
-        assert!((spread.p_value(0.2).unwrap() - 0.1538).abs() < 2e-4, "{:?}", spread.p_value(0.2));
-        assert_eq!(
-            (Spread::new(vec![1.0]).p_value(0.0), Spread::new(vec![0.0, 0.0]).p_value(0.0)),
-            (None, Some(1.0))
-        );
+        assert!((p(0.2) - 0.1538).abs() < 2e-4, "{}", p(0.2));
+        // t(0.975, 4) = 2.7764.
+        let (low, high) = spread.test(0.0).unwrap().interval();
+        let half = 2.7764 * 0.9001 / 5f64.sqrt();
+        assert!((low - (1.0 - half)).abs() < 1e-4 && (high - (1.0 + half)).abs() < 1e-4, "{low}");
+        assert!(Spread::new(vec![1.0]).test(0.0).is_none());
+        assert!(Spread::new(vec![1.0, f64::INFINITY]).test(0.0).is_none());
+        assert_eq!(Spread::new(vec![0.0, 0.0]).test(0.0).unwrap().p(), 1.0);
+    }
+
+    #[test]
+    fn several_tests_are_corrected_as_by_holm() {
+        // 0.01·3 and 0.02·2 are below 0.05; 0.06·1 is not.
+        assert_eq!(holm(&[Some(0.06), None, Some(0.01), Some(0.02)]), [false, false, true, true]);
+        // 0.04·2 is too large, so 0.045 is not asked.
+        assert_eq!(holm(&[Some(0.045), Some(0.04)]), [false, false]);
+        assert_eq!(holm(&[Some(0.045)]), [true]);
     }
 
     #[test]

@@ -128,6 +128,12 @@ fn training_learns_and_the_report_says_so() {
     for outside in ["src=", "href=", "<script", "@import", "url("] {
         assert!(!html.contains(outside), "{outside}");
     }
+    let verdict = report["verdict"].as_array().unwrap();
+    assert!((2..=4).contains(&verdict.len()), "{verdict:?}");
+    assert!(verdict[0].as_str().unwrap().starts_with("Accuracy against ε = 0: "), "{verdict:?}");
+    for plot in ["Accuracy", "NLL after temperature scaling", "ECE, raw"] {
+        assert!(html.contains(&format!("<figcaption>{plot} <small>")), "{plot}");
+    }
     for finding in report["findings"].as_array().unwrap() {
         let sentence = finding["text"].as_str().unwrap();
         assert!(

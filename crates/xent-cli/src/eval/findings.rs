@@ -7,6 +7,8 @@ use crate::report::{Finding, short};
 
 /// All findings, with one line per model.
 pub fn findings(comparison: &Comparison) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut say = |brief, topic, text: String| findings.push(Finding { topic, text, brief });
     let each = |about: &dyn Fn(&ModelScores) -> Option<String>| {
         let several = comparison.models.len() > 1;
         let said = comparison.models.iter().filter_map(|model| {
@@ -14,17 +16,11 @@ pub fn findings(comparison: &Comparison) -> Vec<Finding> {
         });
         said.collect::<Vec<_>>().join("\n")
     };
-    let remarks = each(&|model| model.remarks.first().cloned());
-    // The terminal has them as warnings.
-    let remarks = Finding { topic: "Labels", text: remarks, brief: false };
-    let said = [
-        ("Calibration", each(&calibration)),
-        ("Temperature", each(&temperature)),
-        ("Training ε", each(&training_epsilon)),
-        ("What this is", limits(comparison)),
-    ];
-    let said = said.map(|(topic, text)| Finding { topic, text, brief: true });
-    Some(remarks).filter(|remarks| !remarks.text.is_empty()).into_iter().chain(said).collect()
+    say(false, "Calibration", each(&calibration));
+    say(true, "Temperature", each(&temperature));
+    say(false, "Training ε", each(&training_epsilon));
+    say(true, "What this is", limits(comparison));
+    findings
 }
 
 fn calibration(model: &ModelScores) -> Option<String> {
@@ -44,14 +40,12 @@ fn calibration(model: &ModelScores) -> Option<String> {
         .as_ref()
         .and_then(|scaled| against(scaled.ece))
         .map(|text| format!(" After temperature scaling it is {text}."));
-    // The sum over the bins of the confidences less the right rows.
-    let over: f64 =
-        raw.reliability.bins.iter().map(|bin| bin.confidence.value() - bin.correct as f64).sum();
+    let over = raw.overconfidence();
     let direction = if over > 0.0 { "higher" } else { "lower" };
-    let distance = (over / raw.rows as f64).abs();
     Some(format!(
-        "The ECE is {}. Confidences are on average {distance:.4} {direction} than the share of right rows.{}",
+        "The ECE is {}. Confidences are on average {:.4} {direction} than the share of right rows.{}",
         against(raw.ece)?,
+        over.abs(),
         after.unwrap_or_default()
     ))
 }

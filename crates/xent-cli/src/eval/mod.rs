@@ -12,6 +12,7 @@ mod per_class;
 mod probabilities;
 mod remarks;
 mod table;
+mod verdict;
 
 use std::path::PathBuf;
 use std::time::Instant;

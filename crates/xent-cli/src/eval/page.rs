@@ -5,10 +5,12 @@ use serde_json::json;
 
 use super::comparison::{Comparison, ModelScores};
 use super::findings::findings;
+use super::verdict::verdict;
 use super::{charts, table};
 use crate::error::Result;
 use crate::report::{
-    Ink, RAW_AND_SCALED, Report, Section, Stroke, Versions, how_it_was_made, key, small_multiples,
+    Ink, RAW_AND_SCALED, Report, Section, Stroke, Versions, folded, how_it_was_made, key,
+    small_multiples,
 };
 
 /// The whole report. In its JSON everything except `environment` is the same for the same rows,
@@ -27,30 +29,32 @@ pub fn report(comparison: &Comparison, seconds: f64) -> Result<Report> {
         models.iter().map(|model| (model.name.as_str(), rows(model))).collect();
     facts.extend(models.iter().filter_map(skipped).map(|text| ("left out", text)));
     facts.push(("time", format!("{seconds:.1} s")));
-    let sections = vec![
+    let pictures = vec![
         Section::new(
             "Are confidences right?",
             html! {
-                p.note { "Rows in bins by confidence: the share of right rows against the mean confidence. The larger a dot, the more rows; whiskers are 95 % intervals. On the dashed line share and confidence agree; above it the model is right more often than its confidence says." }
                 (key(&with_reference("perfect calibration")))
                 (small_multiples(&charts::reliability(comparison))?)
+                (folded("Rows in bins by confidence: the share of right rows against the mean confidence. The larger a dot, the more rows; whiskers are 95 % intervals. On the dashed line share and confidence agree; above it the model is right more often than its confidence says."))
             },
         ),
         Section::new(
             "Does it know what it does not know?",
             html! {
-                p.note { "Risk by coverage: the share of wrong rows among the most confident, from few rows to all. AURC is the mean height of the curve. The dashed line is the risk of uninformative confidences." }
                 (key(&with_reference("confidences at random")))
                 (small_multiples(&charts::risk(comparison))?)
+                (folded("Risk by coverage: the share of wrong rows among the most confident, from few rows to all. AURC is the mean height of the curve. The dashed line is the risk of uninformative confidences."))
             },
         ),
         Section::new(
             "The logit gap",
             html! {
-                p.note { "How far the predicted class's logit is above the others (above the logarithm of the mean of their exponentials). Training with label smoothing drives all rows to one gap; without smoothing the gap has no bound." }
                 (small_multiples(&charts::gaps(comparison))?)
+                (folded("How far the predicted class's logit is above the others (above the logarithm of the mean of their exponentials). Training with label smoothing drives all rows to one gap; without smoothing the gap has no bound."))
             },
         ),
+    ];
+    let sections = vec![
         Section::new(
             "Classes",
             html! { div.multiples { @for model in models { (table::classes(model).to_html()) } } },
@@ -61,16 +65,20 @@ pub fn report(comparison: &Comparison, seconds: f64) -> Result<Report> {
         ),
         how_it_was_made(&facts, None),
     ];
+    let verdict = verdict(comparison);
     Ok(Report {
         title: "What the logits say",
         headline: comparison.headline(),
         heading: "What these logits say",
+        verdict: verdict.clone(),
+        pictures,
         findings: findings(comparison),
         table: table::table(comparison),
         sections,
         json: json!({
             "report": "xent eval",
             "smoothed_prior": comparison.prior,
+            "verdict": verdict,
             "models": models,
             "environment": { "seconds": seconds, "versions": Versions::of_this_build() },
         }),

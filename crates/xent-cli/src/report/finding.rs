@@ -15,11 +15,13 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// With no line break between a number and what belongs to it.
+    /// Without line breaks in numbers.
     pub fn shown(&self) -> String {
-        self.text
-            .replace("ε = ", "ε\u{a0}=\u{a0}")
-            .replace(" ±", "\u{a0}±")
-            .replace(" %", "\u{a0}%")
+        unbroken(&self.text)
     }
+}
+
+/// A text with no line break between a number and what belongs to it.
+pub fn unbroken(text: &str) -> String {
+    text.replace("ε = ", "ε\u{a0}=\u{a0}").replace(" ±", "\u{a0}±").replace(" %", "\u{a0}%")
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
-use super::finding::Finding;
+use super::finding::{Finding, unbroken};
 use super::table::Table;
 use super::versions::Versions;
 use crate::error::{Error, Result};
@@ -21,13 +21,17 @@ pub struct Report {
     pub title: &'static str,
     /// What the report is about, in a line.
     pub headline: String,
-    /// The heading of the first section, which has the findings and the table.
+    /// The heading of the first section.
     pub heading: &'static str,
-    /// What there is to say.
-    pub findings: Vec<Finding>,
+    /// What it comes to, in three or four short lines.
+    pub verdict: Vec<String>,
+    /// The pictures.
+    pub pictures: Vec<Section>,
     /// The numbers.
     pub table: Table,
-    /// The sections of the page after the first.
+    /// What there is to say of them, at length.
+    pub findings: Vec<Finding>,
+    /// The sections of the page after that.
     pub sections: Vec<Section>,
     /// Everything, as JSON.
     pub json: Value,
@@ -44,6 +48,15 @@ impl Section {
     pub fn new(heading: &'static str, body: Markup) -> Self {
         Self { heading, body }
     }
+
+    fn to_html(&self) -> Markup {
+        html! { section { h2 { (self.heading) } (self.body) } }
+    }
+}
+
+/// A text that explains a picture, folded away.
+pub fn folded(text: &str) -> Markup {
+    html! { details.note { summary { "How to read this" } p { (text) } } }
 }
 
 /// The last section: facts, the versions of this build, and the command that computes the same
@@ -99,11 +112,15 @@ impl Report {
         Ok(text + "\n")
     }
 
-    /// For the terminal: headline, table, and the findings that are meant for it.
+    /// For the terminal: headline, verdict, table, and the findings that are meant for it.
     pub fn to_text(&self) -> String {
         let width = width();
+        let verdict = self.verdict.iter().map(|line| wrapped(&format!("• {line}"), "  ", width));
         let head = [
             wrapped(&self.headline, "", width),
+            String::new(),
+            verdict.collect::<Vec<_>>().join("\n"),
+            String::new(),
             wrapped(&self.table.caption, "", width),
             String::new(),
             self.table.to_text(width),
@@ -137,17 +154,18 @@ impl Report {
                     main {
                         section {
                             h2 { (self.heading) }
-                            div.beside {
+                            ul.verdict { @for line in &self.verdict { li { (unbroken(line)) } } }
+                        }
+                        @for section in &self.pictures { (section.to_html()) }
+                        section {
+                            h2 { "The numbers" }
+                            (self.table.to_html())
+                            details {
+                                summary { "The numbers in sentences" }
                                 dl.findings { @for finding in &self.findings { dt { (finding.topic) } @for line in finding.shown().lines() { dd { (line) } } } }
-                                (self.table.to_html())
                             }
                         }
-                        @for section in &self.sections {
-                            section {
-                                h2 { (section.heading) }
-                                (section.body)
-                            }
-                        }
+                        @for section in &self.sections { (section.to_html()) }
                     }
                 }
             }
@@ -166,6 +184,8 @@ mod tests {
             title: "T",
             headline: "S <i>".into(),
             heading: "H",
+            verdict: vec!["1 < 2".into()],
+            pictures: vec![],
             findings: vec![],
             table: Table {
                 caption: String::new(),
@@ -181,9 +201,41 @@ mod tests {
             html.contains("<h2>&lt;script&gt;</h2>")
                 && html.contains("a &amp; b")
                 && html.contains("S &lt;i&gt;")
+                && html.contains("1 &lt; 2")
         );
         for outside in ["http://", "https://", "<script", "@import", "url("] {
             assert!(!html.contains(outside), "{outside}");
         }
+    }
+
+    #[test]
+    fn the_verdict_comes_first_and_the_sentences_last() {
+        let report = Report {
+            title: "T",
+            headline: "S".into(),
+            heading: "H",
+            verdict: vec!["short".into()],
+            pictures: vec![Section::new("picture", folded("legend"))],
+            findings: vec![
+                Finding { topic: "topic", text: "long".into(), brief: false },
+                Finding { topic: "other", text: "brief".into(), brief: true },
+            ],
+            table: Table {
+                caption: "numbers".into(),
+                corner: String::new(),
+                columns: vec![],
+                groups: vec![],
+            },
+            sections: vec![Section::new("made", html! {})],
+            json: Value::Null,
+        };
+        let html = report.to_html();
+        let order = ["short", "picture", "legend", "numbers", "long", "made"];
+        let places = order.map(|part| html.find(&format!(">{part}<")).unwrap());
+        assert!(places.is_sorted(), "{places:?}");
+        assert_eq!(html.matches("<details").count(), 2);
+        let text = report.to_text();
+        assert!(text.contains("\n• short\n") && text.contains("other. brief"), "{text}");
+        assert!(!text.contains("long"), "{text}");
     }
 }

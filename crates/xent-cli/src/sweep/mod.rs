@@ -1,5 +1,6 @@
 //! `xent sweep`: the training of `xent train` over a grid, resumable.
 
+mod contrasts;
 mod measure;
 mod options;
 mod page;

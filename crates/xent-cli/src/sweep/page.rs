@@ -4,13 +4,14 @@ use maud::html;
 use serde_json::{Map, Value, json};
 use xent_metrics::UniformPrior;
 
+use super::contrasts::{contrasts, verdict};
 use super::measure::Measure;
 use super::summary::{Difference, SweepArm, SweepSummary};
 use crate::data::Source;
 use crate::error::Result;
 use crate::report::{
     Axis, Cell, Chart, Finding, Group, Ink, Mark, Report, Section, Stroke, Table, Versions,
-    how_it_was_made, key, small_multiples,
+    dot_plots, folded, how_it_was_made, key, small_multiples,
 };
 use crate::spread::Spread;
 use crate::train::{Experiment, Facts};
@@ -123,14 +124,7 @@ fn findings(summary: &SweepSummary) -> Vec<Finding> {
                 list(&within)
             ),
         };
-        Some(Finding {
-            topic: measured.trim_end_matches(", %"),
-            text,
-            brief: matches!(
-                measure,
-                Measure::Accuracy | Measure::ScaledNll | Measure::ScaledEce | Measure::Aurc
-            ),
-        })
+        Some(Finding { topic: measured.trim_end_matches(", %"), text, brief: false })
     };
     let mut findings: Vec<Finding> = Measure::JUDGED.iter().filter_map(about).collect();
     let noise = if summary.seeds == 1 {
@@ -236,17 +230,28 @@ pub fn report(
         ("pairing", "Runs with the same seed share their parts, label noise, initial weights and batches, whatever their ε and prior.".to_string()),
     ];
     let command = experiment.command("sweep", priors);
-    let sections = vec![
-        Section::new(
-            "Against ε",
+    let both = both_priors(summary);
+    let contrasts =
+        contrasts(summary, &|difference| name(difference.prior, difference.epsilon, both));
+    let verdict = verdict(summary, &contrasts);
+    let mut pictures = Vec::new();
+    if !contrasts.is_empty() {
+        pictures.push(Section::new(
+            "What smoothing changes",
             html! {
-                p.note { "Lines are means over the seeds, bands reach from the lowest to the highest seed. NLLs after temperature scaling are comparable between amounts of smoothing; losses are not." }
-                (key(&shown))
-                (small_multiples(&charts(summary))?)
+                (dot_plots(&contrasts))
+                (folded(&format!("Dots are means over the seeds of the difference on the test part, lines their 95 % intervals. Better or worse is what {} finds at 5 % for each measure, so an interval may exclude 0 (the thin line) and the difference still be unclear.", summary.test())))
             },
-        ),
-        how_it_was_made(&facts, Some(&command)),
-    ];
+        ));
+    }
+    pictures.push(Section::new(
+        "Against ε",
+        html! {
+            (key(&shown))
+            (small_multiples(&charts(summary))?)
+            (folded("Lines are means over the seeds, bands reach from the lowest to the highest seed. NLLs after temperature scaling are comparable between amounts of smoothing; losses are not."))
+        },
+    ));
     let arm = |arm: &SweepArm| {
         let measures: Map<String, Value> = Measure::ALL
             .iter()
@@ -263,14 +268,17 @@ pub fn report(
         title: "Label smoothing, swept",
         headline: headline(summary, &experiment.data.data),
         heading: "What this sweep shows",
+        verdict: verdict.clone(),
+        pictures,
         table: table(summary),
-        sections,
+        sections: vec![how_it_was_made(&facts, Some(&command))],
         json: json!({
             "report": "xent sweep",
             "command": command,
             "data": { "about": about, "rows": rows },
             "arms": summary.arms.iter().map(arm).collect::<Vec<_>>(),
             "against": { "epsilon": summary.arms[summary.reference()].epsilon, "test": summary.test(), "differences": differences },
+            "verdict": verdict,
             "findings": &findings,
             "versions": Versions::of_this_build(),
         }),

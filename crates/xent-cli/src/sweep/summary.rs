@@ -6,10 +6,7 @@ use xent_metrics::UniformPrior;
 use super::measure::Measure;
 use super::store::Finished;
 use crate::data::Split;
-use crate::spread::Spread;
-
-/// A p below this is called more than noise.
-const LEVEL: f64 = 0.05;
+use crate::spread::{Spread, holm};
 
 /// All runs with one prior and ε.
 pub struct SweepArm {
@@ -51,7 +48,9 @@ pub struct Difference {
     pub difference: Spread,
     /// Two-sided, by the test that the report names, before Holm's correction.
     pub p: Option<f64>,
-    /// Whether it is below 5 % after it.
+    /// The 95 % interval of the mean difference, by the same test and without the correction.
+    pub interval: Option<(f64, f64)>,
+    /// Whether p is below 5 % after the correction.
     pub more_than_noise: bool,
 }
 
@@ -102,28 +101,20 @@ impl SweepSummary {
         let mut differences: Vec<Difference> = others
             .map(|(_, arm)| {
                 let difference = arm.spread(measure).less(reference);
-                let p = difference.p_value(self.overlap());
+                let test = difference.test(self.overlap());
                 Difference {
                     epsilon: arm.epsilon,
                     prior: arm.prior,
+                    p: test.map(|test| test.p()),
+                    interval: test.map(|test| test.interval()),
                     difference,
-                    p,
                     more_than_noise: false,
                 }
             })
             .collect();
-        let mut order: Vec<usize> =
-            (0..differences.len()).filter(|index| differences[*index].p.is_some()).collect();
-        order.sort_by(|a, b| {
-            f64::total_cmp(&differences[*a].p.unwrap_or(1.0), &differences[*b].p.unwrap_or(1.0))
-        });
-        let tests = order.len();
-        // Holm (1979): from the smallest p up, until the first that is too large.
-        for (rank, index) in order.into_iter().enumerate() {
-            if differences[index].p.is_none_or(|p| p * (tests - rank) as f64 > LEVEL) {
-                break;
-            }
-            differences[index].more_than_noise = true;
+        let p: Vec<_> = differences.iter().map(|difference| difference.p).collect();
+        for (difference, beyond) in differences.iter_mut().zip(holm(&p)) {
+            difference.more_than_noise = beyond;
         }
         differences
     }

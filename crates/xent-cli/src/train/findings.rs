@@ -18,14 +18,14 @@ pub fn findings(summary: &Summary) -> Vec<Finding> {
     say(true, "Logit gap", logit_gap(summary));
     say(true, "Training loss", training_loss(summary));
     say(false, "Overfitting", overfitting(summary));
-    say(true, "Accuracy", accuracy(summary));
+    say(false, "Accuracy", accuracy(summary));
     say(
-        true,
+        false,
         "Raw probabilities",
         compare_probabilities(summary, Measure::Nll, Measure::Ece, Measure::Kl),
     );
     say(
-        true,
+        false,
         "After temperature scaling",
         compare_probabilities(summary, Measure::ScaledNll, Measure::ScaledEce, Measure::ScaledKl),
     );
@@ -39,8 +39,7 @@ pub fn findings(summary: &Summary) -> Vec<Finding> {
 /// Runs whose loss ended higher than it began: their other numbers say nothing about smoothing.
 fn diverged(summary: &Summary) -> Option<String> {
     let of_arm = |arm: &Arm| {
-        let up =
-            arm.runs.iter().filter(|run| run.end().train_loss > run.curve[0].train_loss).count();
+        let up = arm.runs.iter().filter(|run| run.diverged()).count();
         (up > 0).then(|| format!("at ε = {} on {up} of {}", arm.epsilon, seeds(arm.runs.len())))
     };
     let arms: Vec<String> = summary.arms.iter().filter_map(of_arm).collect();

@@ -10,6 +10,7 @@ mod page;
 mod run;
 mod schedule;
 mod summary;
+mod verdict;
 
 use std::time::Instant;
 

@@ -9,10 +9,11 @@ use super::findings::{findings, seeds};
 use super::measure::{Facts, Measure};
 use super::run::Point;
 use super::summary::{Arm, Summary};
+use super::verdict::{contrasts, verdict};
 use crate::error::Result;
 use crate::report::{
     Axis, Cell, Chart, Group, Ink, Mark, RAW_AND_SCALED, Report, Section, Stroke, Table, Versions,
-    how_it_was_made, key, reliability_chart, small_multiples,
+    dot_plots, folded, how_it_was_made, key, reliability_chart, small_multiples,
 };
 use crate::spread::Spread;
 
@@ -286,54 +287,68 @@ fn headline(summary: &Summary) -> String {
 pub fn report(summary: &Summary, seconds: f64, threads: usize) -> Result<Report> {
     let training =
         [(Ink::First, Stroke::Solid, "training part"), (Ink::Second, Stroke::Solid, "test part")];
-    let sections = vec![
+    let contrasts = contrasts(summary);
+    let verdict = verdict(summary, &contrasts);
+    let mut pictures = Vec::new();
+    if !contrasts.is_empty() {
+        pictures.push(Section::new(
+            "What smoothing changes",
+            html! {
+                (dot_plots(&contrasts))
+                (folded("Dots are means over the seeds of the difference on the test part, lines their 95 % t intervals. A difference is better or worse if its interval excludes 0 (the thin line), otherwise unclear. Some of many intervals exclude 0 by chance; xent sweep corrects for that."))
+            },
+        ));
+    }
+    pictures.extend([
         Section::new(
             "Training against test",
             html! {
-                p.note { "NLL after each epoch, on a logarithmic scale; the same measure for every ε. Lines are means over the seeds, bands reach from the lowest to the highest seed. If the training curve continues to fall and the test curve does not, the network overfits." }
                 (key(&training))
                 (small_multiples(&nll_charts(summary))?)
-            },
-        ),
-        Section::new(
-            "The logit gap",
-            html! {
-                p.note { "How far the predicted class's logit is above the others (above the logarithm of the mean of their exponentials). Lines and bands as above." }
-                (key(&[training[0], training[1], (Ink::Reference, Stroke::Dashed, "where the smoothed loss has its minimum")]))
-                (small_multiples(&gap_charts(summary))?)
+                (folded("NLL after each epoch, on a logarithmic scale; the same measure for every ε. Lines are means over the seeds, bands reach from the lowest to the highest seed. If the training curve continues to fall and the test curve does not, the network overfits."))
             },
         ),
         Section::new(
             "Are confidences right?",
             html! {
-                p.note { "Test rows in " (BINS) " bins by confidence, all seeds together: the share of right rows against the mean confidence. The larger a dot, the more rows; whiskers are 95 % intervals, somewhat too narrow because a row may be in the test parts of several seeds. On the dashed line share and confidence agree; above it the network is right more often than its confidence says." }
                 (key(&[RAW_AND_SCALED[0], RAW_AND_SCALED[1], (Ink::Reference, Stroke::Dashed, "perfect calibration")]))
                 (small_multiples(&reliability_charts(summary))?)
+                (folded(&format!("Test rows in {BINS} bins by confidence, all seeds together: the share of right rows against the mean confidence. The larger a dot, the more rows; whiskers are 95 % intervals, somewhat too narrow because a row may be in the test parts of several seeds. On the dashed line share and confidence agree; above it the network is right more often than its confidence says.")))
+            },
+        ),
+        Section::new(
+            "The logit gap",
+            html! {
+                (key(&[training[0], training[1], (Ink::Reference, Stroke::Dashed, "where the smoothed loss has its minimum")]))
+                (small_multiples(&gap_charts(summary))?)
+                (folded("How far the predicted class's logit is above the others (above the logarithm of the mean of their exponentials), over the epochs. Lines are means over the seeds, bands reach from the lowest to the highest seed."))
             },
         ),
         Section::new(
             "How confident is it?",
             html! {
-                p.note { "Share of the test rows in each bin, all seeds together." }
                 (key(&RAW_AND_SCALED))
                 (small_multiples(&confidence_charts(summary))?)
+                (folded("Share of the test rows in each bin of confidence, all seeds together."))
             },
         ),
-        made(summary, seconds, threads),
-    ];
+    ]);
     let (experiment, findings) = (&summary.experiment, findings(summary));
     Ok(Report {
         title: "Label smoothing: what it does",
         headline: headline(summary),
         heading: "What this run shows",
+        verdict: verdict.clone(),
+        pictures,
         table: table(summary),
-        sections,
+        sections: vec![made(summary, seconds, threads)],
         json: json!({
             "report": "xent train",
             "command": command(experiment),
             "settings": experiment,
             "data": { "about": summary.about, "features": summary.width, "classes": summary.classes, "rows": summary.rows },
             "epsilons": summary.arms.iter().map(Arm::to_json).collect::<Vec<_>>(),
+            "verdict": verdict,
             "findings": &findings,
             "versions": Versions::of_this_build(),
             "environment": { "seconds": seconds, "threads": threads },

@@ -157,6 +157,11 @@ impl Run {
         self.curve[self.curve.len() - 1]
     }
 
+    /// Whether the loss ended higher than it began.
+    pub fn diverged(&self) -> bool {
+        self.end().train_loss > self.curve[0].train_loss
+    }
+
     /// How far the test part's NLL rose from the lowest point of its curve to the last.
     pub fn rise(&self) -> f64 {
         self.end().test_nll

@@ -213,6 +213,15 @@ impl Evaluation {
     }
 }
 
+impl Scored {
+    /// How far the mean confidence is above the share of right rows.
+    pub fn overconfidence(&self) -> f64 {
+        let bins = self.reliability.bins.iter();
+        let over: f64 = bins.map(|bin| bin.confidence.value() - bin.correct as f64).sum();
+        over / self.rows as f64
+    }
+}
+
 impl Tally {
     /// The rows in equal-width bins of confidence.
     pub fn reliability(&self) -> Reliability {
