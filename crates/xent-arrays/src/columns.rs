@@ -404,7 +404,7 @@ impl ClassNames {
     /// What a label has to be.
     pub(crate) fn expected(&self) -> String {
         if self.classes.is_empty() {
-            "an integer".to_string()
+            "an integer, or a name if --class-names has it".to_string()
         } else {
             format!("an integer or a class, one of {}", self.shown)
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow_array::types::{Float16Type, Int32Type};
 use arrow_array::{
-    ArrayRef, BooleanArray, DictionaryArray, Float32Array, Float64Array, Int64Array,
-    PrimitiveArray, RecordBatch, StringArray,
+    ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float32Array, Float64Array,
+    Int64Array, PrimitiveArray, RecordBatch, StringArray,
 };
 use half::f16;
 use parquet::arrow::ArrowWriter;
@@ -96,6 +96,10 @@ fn classes_of_any_number_type_are_in_the_order_of_their_numbers() {
         (0..12).map(|class| (format!("p_{class}"), floats(class))).collect();
     columns[2].1 = Arc::new(half);
     columns[10].1 = Arc::new(single);
+    // As DuckDB has numbers that are written with a point.
+    let decimal = (0..ROWS).map(|row| (logit(row, 11) * 1e4) as i128);
+    let decimal = Decimal128Array::from_iter_values(decimal).with_precision_and_scale(18, 4);
+    columns[11].1 = Arc::new(decimal.unwrap());
     columns.sort_by(|a, b| a.0.cmp(&b.0));
     let mut columns: Vec<(&str, ArrayRef)> =
         columns.iter().map(|(name, column)| (name.as_str(), column.clone())).collect();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float16Type, Float32Type, Float64Type, Int64Type};
+use arrow_array::types::{Decimal128Type, Float16Type, Float32Type, Float64Type, Int64Type};
 use arrow_array::{Array, ArrayRef, GenericListArray, OffsetSizeTrait, RecordBatch};
 use arrow_schema::DataType;
 use parquet::arrow::ProjectionMask;
@@ -78,7 +78,7 @@ fn open_wide(
     wanted: &Columns,
 ) -> Result<Box<dyn LogitRows>, Problem> {
     let all = table.names();
-    let numbers = table.of_type(|data| data.is_floating() || data.is_integer());
+    let numbers = table.of_type(|data| is_fraction(data) || data.is_integer());
     if numbers.iter().filter(|column| Some(all[**column]) != label).count() < 2 {
         return Err(unreadable(format!(
             "no column has a list of floats, and no two have one number per class; it has {}",
@@ -91,7 +91,7 @@ fn open_wide(
     }
     for column in &classes {
         let (name, found) = (all[*column], table.data_type(*column));
-        if guessed && !found.is_floating() {
+        if guessed && !is_fraction(found) {
             let why = format!("has the type {found}, where classes have floats");
             return Err(columns::undecided(name, &why, "--columns names the classes"));
         }
@@ -158,6 +158,11 @@ fn is_surely_labels(data: &DataType) -> bool {
         DataType::Dictionary(_, values) => is_surely_labels(values),
         other => *other == DataType::Boolean || other.is_integer(),
     }
+}
+
+/// Whether a type has numbers with fractions.
+fn is_fraction(data: &DataType) -> bool {
+    data.is_floating() || matches!(data, DataType::Decimal128(..))
 }
 
 fn is_logits(data: &DataType) -> bool {
@@ -493,6 +498,10 @@ fn doubles(array: &dyn Array) -> Option<Vec<f64>> {
         DataType::UInt16 => of!(UInt16Type, |z| f64::from(*z)),
         DataType::UInt32 => of!(UInt32Type, |z| f64::from(*z)),
         DataType::UInt64 => of!(UInt64Type, |z| *z as f64),
+        DataType::Decimal128(_, scale) => {
+            let unit = 10f64.powi(i32::from(*scale));
+            of!(Decimal128Type, |z| *z as f64 / unit)
+        }
         _ => return None,
     })
 }

@@ -7,6 +7,8 @@ use crate::report::{Finding, short};
 
 /// All findings, with one line per model.
 pub fn findings(comparison: &Comparison) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut say = |brief, topic, text: String| findings.push(Finding { topic, text, brief });
     let each = |about: &dyn Fn(&ModelScores) -> Option<String>| {
         let several = comparison.models.len() > 1;
         let said = comparison.models.iter().filter_map(|model| {
@@ -14,17 +16,11 @@ pub fn findings(comparison: &Comparison) -> Vec<Finding> {
         });
         said.collect::<Vec<_>>().join("\n")
     };
-    let remarks = each(&|model| model.remarks.first().cloned());
-    // The terminal has them as warnings.
-    let remarks = Finding { topic: "Labels", text: remarks, brief: false };
-    let said = [
-        (false, "Calibration", each(&calibration)),
-        (true, "Temperature", each(&temperature)),
-        (false, "Training ε", each(&training_epsilon)),
-        (true, "What this is", limits(comparison)),
-    ];
-    let said = said.map(|(brief, topic, text)| Finding { topic, text, brief });
-    Some(remarks).filter(|remarks| !remarks.text.is_empty()).into_iter().chain(said).collect()
+    say(false, "Calibration", each(&calibration));
+    say(true, "Temperature", each(&temperature));
+    say(false, "Training ε", each(&training_epsilon));
+    say(true, "What this is", limits(comparison));
+    findings
 }
 
 fn calibration(model: &ModelScores) -> Option<String> {

@@ -7,18 +7,31 @@ use crate::report::short;
 
 /// Of one model, or of several side by side.
 pub fn verdict(comparison: &Comparison) -> Vec<String> {
+    // First what may make all numbers wrong.
+    let mut lines = remarks(&comparison.models);
     match &comparison.models[..] {
         [only] => {
-            let lines = [accuracy(only), calibration(only), temperature(only), epsilon(only)];
-            lines.into_iter().flatten().collect()
+            let of_one = [accuracy(only), calibration(only), temperature(only), epsilon(only)];
+            lines.extend(of_one.into_iter().flatten());
         }
-        models => [
+        models => lines.extend([
             ranked(models, "Accuracy", true, &|raw| 100.0 * raw.accuracy.value),
             ranked(models, "NLL", false, &|raw| raw.nll.value),
             ranked(models, "ECE", false, &|raw| raw.ece.value),
-        ]
-        .into(),
+        ]),
     }
+    lines
+}
+
+fn remarks(models: &[ModelScores]) -> Vec<String> {
+    let of_one = |model: &ModelScores| -> Vec<String> {
+        let named = |remark: &String| match models.len() {
+            1 => remark.clone(),
+            _ => format!("{}: {remark}", model.name),
+        };
+        model.remarks.iter().map(named).collect()
+    };
+    models.iter().flat_map(of_one).collect()
 }
 
 fn accuracy(model: &ModelScores) -> Option<String> {
