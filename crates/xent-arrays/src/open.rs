@@ -8,7 +8,7 @@ use std::str::FromStr;
 use crate::axis::class_axis;
 use crate::columns::{ClassNames, Columns};
 use crate::error::{ArrayError, Problem, excerpt};
-use crate::npy::{self, Header, open_regular};
+use crate::npy::{self, Array, Header, open_regular};
 use crate::rows::{LabelRows, LogitRows};
 use crate::stored::{Entries, StoredArray};
 use crate::{csv, npz, parquet, safetensors};
@@ -120,6 +120,11 @@ impl Place {
         self.format().is_ok_and(|format| format != Format::Npy)
     }
 
+    /// Whether the file has arrays.
+    pub fn is_array(&self) -> bool {
+        self.format().is_ok() && !self.is_table()
+    }
+
     /// Whether the file is a table, whose columns may be classes.
     pub fn is_table(&self) -> bool {
         matches!(self.format(), Ok(Format::Csv | Format::Parquet))
@@ -197,6 +202,16 @@ pub fn open_labels(place: &Place, classes: &ClassNames) -> Result<Box<dyn LabelR
         None => csv::open_labels(path, name, classes),
     };
     open().map_err(|problem: Problem| problem.in_file(path))
+}
+
+/// Reads an array whole: the one that is named, or the only one in the file that `fits`. None for a
+/// table.
+///
+/// # Errors
+/// The file does not have the format that its name says, or has no such array.
+pub fn read_array(place: &Place, fits: fn(&Header) -> bool) -> Result<Option<Array>, ArrayError> {
+    let read = || array(place, fits)?.map(StoredArray::into_array).transpose();
+    read().map_err(|problem: Problem| problem.in_file(&place.file))
 }
 
 fn is_logits(header: &Header) -> bool {

@@ -3,7 +3,8 @@
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
+use xent_arrays::Place;
 use xent_metrics::UniformPrior;
 
 use crate::error::{Error, Result};
@@ -63,6 +64,11 @@ where
         PossibleValue::new(word).aliases(aliases).alias(word.replace('_', "-"))
     };
     PossibleValuesParser::new(choices.iter().map(value)).try_map(|word| word.parse::<T>())
+}
+
+/// Parses the place of an array or of a column, whose file's name may be no text.
+pub fn place() -> impl TypedValueParser<Value = Place> {
+    OsStringValueParser::new().map(|text| Place::from(text.as_os_str()))
 }
 
 /// Parses one of the two priors that spread ε evenly.

@@ -20,6 +20,12 @@ impl Array {
         Self { shape, fortran_order, values }
     }
 
+    /// Of values in C order; none if they are not as many as the shape has.
+    pub fn in_c_order(shape: Vec<usize>, values: Values) -> Option<Self> {
+        let entries = shape.iter().try_fold(1usize, |product, length| product.checked_mul(*length));
+        (entries == Some(values.len())).then(|| Self::new(shape, false, values))
+    }
+
     /// The length of each axis.
     pub fn shape(&self) -> &[usize] {
         &self.shape

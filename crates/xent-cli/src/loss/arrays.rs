@@ -1,44 +1,94 @@
 //! Arrays that belong to the logits: their shapes are checked against the logits', and their
 //! entries become what xent takes.
 
-use std::path::Path;
-
 use xent::host::LogitsShape;
-use xent_arrays::npy::{self, Array, Values};
+use xent_arrays::npy::{Array, Header, Values};
+use xent_arrays::{ClassNames, Columns, Floats, Place, open_labels, open_logits, read_array};
 
 use crate::error::{Error, Result};
 
 /// What messages call the array of a file.
 pub const ARRAY: &str = "the array";
 
-/// Reads an array.
-pub fn read(path: &Path) -> Result<Array> {
-    npy::read(path).map_err(|error| Error::reading(path, error))
+/// Rows of a table that are read at a time.
+const BLOCK: usize = 1 << 10;
+
+/// Reads an array of numbers or truth values.
+pub fn read(place: &Place) -> Result<Array> {
+    array(place, |_| true)?.ok_or_else(|| {
+        Error::in_file(
+            &place.file,
+            "it is a table, expected an array (.npy, .npz or .safetensors); of tables only logits and class indices are read",
+        )
+    })
+}
+
+/// Reads logits: an array, or the class columns of a table. `targets` says which column of a table
+/// is no class. Of a table come the names of its classes, too.
+pub fn logits(place: &Place, targets: &Place) -> Result<(Array, ClassNames)> {
+    if let Some(array) = array(place, |header| header.dtype.is_float())? {
+        return Ok((array, ClassNames::default()));
+    }
+    let mut rows =
+        open_logits(place, Some(targets), &Columns::default(), None).map_err(Error::input)?;
+    let (classes, mut single, mut double) = (rows.classes(), Vec::new(), Vec::new());
+    loop {
+        let block = rows.next(BLOCK).map_err(Error::input)?;
+        match block.floats.decode() {
+            _ if block.rows == 0 => break,
+            Floats::F32(values) => single.extend(values),
+            Floats::F64(values) => double.extend(values),
+            Floats::Encoded(..) => {}
+        }
+    }
+    let values = if double.is_empty() { Values::F32(single) } else { Values::F64(double) };
+    let shape = vec![values.len() / classes, classes];
+    Ok((in_c_order(place, shape, values)?, ClassNames::new(rows.class_names())))
+}
+
+/// Reads targets: an array, or the label column of a table.
+pub fn targets(place: &Place, classes: &ClassNames) -> Result<Array> {
+    let fits = |header: &Header| !header.dtype.is_float();
+    if let Some(array) = array(place, fits)? {
+        return Ok(array);
+    }
+    let (mut rows, mut labels) = (open_labels(place, classes).map_err(Error::input)?, Vec::new());
+    while rows.next(BLOCK, &mut labels).map_err(Error::input)? > 0 {}
+    in_c_order(place, vec![labels.len()], Values::I64(labels))
+}
+
+fn in_c_order(place: &Place, shape: Vec<usize>, values: Values) -> Result<Array> {
+    Array::in_c_order(shape, values)
+        .ok_or_else(|| Error::in_file(&place.file, "rows of different lengths"))
+}
+
+fn array(place: &Place, fits: fn(&Header) -> bool) -> Result<Option<Array>> {
+    read_array(place, fits).map_err(|error| Error::reading(&place.file, error.problem))
 }
 
 /// Reads an array whose shape is checked.
 pub fn read_shaped<T>(
-    path: &Path,
+    place: &Place,
     check: impl FnOnce(&[usize]) -> xent::Result<T>,
 ) -> Result<(Array, T)> {
-    let array = read(path)?;
-    let checked = check(array.shape()).map_err(|error| Error::in_file(path, error))?;
+    let array = read(place)?;
+    let checked = check(array.shape()).map_err(|error| Error::in_file(&place.file, error))?;
     Ok((array, checked))
 }
 
 /// Reads an array with one entry per row; the entries are in the order of the rows.
-pub fn read_rows(path: &Path, shape: &LogitsShape) -> Result<Values> {
-    let (array, ()) = read_shaped(path, |found| shape.expect_rows(ARRAY, found))?;
+pub fn read_rows(place: &Place, shape: &LogitsShape) -> Result<Values> {
+    let (array, ()) = read_shaped(place, |found| shape.expect_rows(ARRAY, found))?;
     Ok(array.into_values())
 }
 
 /// Integers and floats of any type as `float64`, exactly.
-pub fn numbers(path: &Path, values: Values) -> Result<Vec<f64>> {
+pub fn numbers(place: &Place, values: Values) -> Result<Vec<f64>> {
     let exact = |(entry, integer): (usize, i128)| {
         let float = integer as f64;
         let inexact = || {
             Error::in_file(
-                path,
+                &place.file,
                 format!("entry {entry} is {integer}, expected a number that float64 holds exactly"),
             )
         };
@@ -52,18 +102,19 @@ pub fn numbers(path: &Path, values: Values) -> Result<Vec<f64>> {
         Values::F32(numbers) => Ok(numbers.into_iter().map(f64::from).collect()),
         Values::F16(numbers) => Ok(numbers.into_iter().map(f64::from).collect()),
         Values::Bf16(numbers) => Ok(numbers.into_iter().map(f64::from).collect()),
-        other => {
-            Err(Error::in_file(path, format!("dtype {}, expected numbers", other.dtype().name())))
-        }
+        other => Err(Error::in_file(
+            &place.file,
+            format!("dtype {}, expected numbers", other.dtype().name()),
+        )),
     }
 }
 
 /// Class indices, from integers of any type. An index outside of `int64` is an error, except in an
 /// ignored row, which is never read.
-pub fn class_indices(path: &Path, values: &Values, ignored: Option<&[bool]>) -> Result<Vec<i64>> {
+pub fn class_indices(place: &Place, values: &Values, ignored: Option<&[bool]>) -> Result<Vec<i64>> {
     let integers = values.integers().ok_or_else(|| {
         Error::in_file(
-            path,
+            &place.file,
             format!("dtype {}, expected integers (class indices)", values.dtype().name()),
         )
     })?;
@@ -71,7 +122,7 @@ pub fn class_indices(path: &Path, values: &Values, ignored: Option<&[bool]>) -> 
         Ok(label) => Ok(label),
         Err(_) if ignored.is_some_and(|ignored| ignored[row]) => Ok(i64::MAX),
         Err(_) => Err(Error::in_file(
-            path,
+            &place.file,
             format!("target {label} in row {row} is outside of int64, expected a class index"),
         )),
     };
@@ -79,12 +130,13 @@ pub fn class_indices(path: &Path, values: &Values, ignored: Option<&[bool]>) -> 
 }
 
 /// Truth values.
-pub fn truths(path: &Path, values: Values) -> Result<Vec<bool>> {
+pub fn truths(place: &Place, values: Values) -> Result<Vec<bool>> {
     match values {
         Values::Bool(truths) => Ok(truths),
-        other => {
-            Err(Error::in_file(path, format!("dtype {}, expected bool", other.dtype().name())))
-        }
+        other => Err(Error::in_file(
+            &place.file,
+            format!("dtype {}, expected bool", other.dtype().name()),
+        )),
     }
 }
 
@@ -103,14 +155,14 @@ pub fn position(shape: &LogitsShape, mut row: usize) -> Option<Vec<usize>> {
 mod tests {
     use super::*;
 
-    fn path() -> &'static Path {
-        Path::new("y.npy")
+    fn place() -> Place {
+        Place { file: "y.npy".into(), name: None }
     }
 
     #[test]
     fn labels_are_never_narrowed() {
         let labels = |values: Values, ignored: Option<&[bool]>| {
-            class_indices(path(), &values, ignored).map_err(|error| error.to_string())
+            class_indices(&place(), &values, ignored).map_err(|error| error.to_string())
         };
         assert_eq!(
             labels(Values::I64(vec![i64::MIN, i64::MAX]), None),
@@ -127,7 +179,7 @@ mod tests {
 
     #[test]
     fn numbers_are_exact() {
-        let numbers = |values| numbers(path(), values).map_err(|error| error.to_string());
+        let numbers = |values| numbers(&place(), values).map_err(|error| error.to_string());
         assert_eq!(
             numbers(Values::I64(vec![-3, 1 << 53, 1 << 60])),
             Ok(vec![-3.0, 9007199254740992.0, 1152921504606846976.0])

@@ -1,9 +1,8 @@
 //! From options and files to a criterion.
 
-use std::path::Path;
-
 use xent::host::LogitsShape;
 use xent::{Config, Criterion, Prior, PriorMatrix};
+use xent_arrays::Place;
 use xent_metrics::UniformPrior;
 
 use super::arrays::{ARRAY, numbers, read_shaped};
@@ -40,11 +39,14 @@ pub fn criterion(options: &LossOptions, shape: &LogitsShape) -> Result<Criterion
     config.build().map_err(Error::input)
 }
 
-fn class_weights(path: &Path, shape: &LogitsShape) -> Result<Vec<f64>> {
+fn class_weights(path: &Place, shape: &LogitsShape) -> Result<Vec<f64>> {
     let (array, ()) = read_shaped(path, |found| shape.expect_classes(ARRAY, found))?;
     let weights = numbers(path, array.into_values())?;
     // Checked alone, so that the error names the file.
-    Config::new().class_weights(&weights).build().map_err(|error| Error::in_file(path, error))?;
+    Config::new()
+        .class_weights(&weights)
+        .build()
+        .map_err(|error| Error::in_file(&path.file, error))?;
     Ok(weights)
 }
 
@@ -64,13 +66,13 @@ fn prior(options: &LossOptions, shape: &LogitsShape) -> Result<Option<Prior>> {
         (Some(OrFile::File(path)), false) => {
             return Err(Error::input(format!(
                 "--exclude spreads ε evenly over wrong classes, but {} itself says what each class gets: expected --prior wrong_classes, no --prior, or zeros in the file",
-                path.display()
+                path
             )));
         }
     })
 }
 
-fn prior_file(path: &Path, shape: &LogitsShape) -> Result<Prior> {
+fn prior_file(path: &Place, shape: &LogitsShape) -> Result<Prior> {
     let classes = shape.classes();
     let (array, by_true_class) = read_shaped(path, |found| match found {
         [length] if *length == classes => Ok(false),
@@ -92,5 +94,5 @@ fn prior_file(path: &Path, shape: &LogitsShape) -> Result<Prior> {
         let prior = Prior::Fixed(entries);
         Config::new().prior(prior.clone()).build().map(|_| prior)
     };
-    prior.map_err(|error| Error::in_file(path, error))
+    prior.map_err(|error| Error::in_file(&path.file, error))
 }

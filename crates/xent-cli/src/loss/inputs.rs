@@ -1,13 +1,12 @@
 //! The batch: targets and per-row options, read from files.
 
-use std::path::{Path, PathBuf};
-
 use xent::host::{HostAllowed, HostBatch, HostIndices, HostTargets, LogitsShape};
 use xent::{Batch, InputError, Lambda, Numbers, RowOption, Rows, Targets};
 use xent_arrays::npy::{Array, Dtype, Values};
+use xent_arrays::{ClassNames, Place};
 
 use super::arrays::{
-    ARRAY, class_indices, numbers, position, read, read_rows, read_shaped, truths,
+    self, ARRAY, class_indices, numbers, position, read_rows, read_shaped, truths,
 };
 use super::options::{Divisor, LossOptions, OrFile};
 use crate::error::{Error, Result};
@@ -22,9 +21,13 @@ pub struct Inputs<'a> {
 }
 
 impl<'a> Inputs<'a> {
-    /// Reads the files.
-    pub fn read(options: &'a LossOptions, shape: &'a LogitsShape) -> Result<Self> {
-        let per_row = |path: &PathBuf| -> Result<Numbers<'static>> {
+    /// Reads the files. Labels in tables may be the names of the classes.
+    pub fn read(
+        options: &'a LossOptions,
+        shape: &'a LogitsShape,
+        classes: &ClassNames,
+    ) -> Result<Self> {
+        let per_row = |path: &Place| -> Result<Numbers<'static>> {
             Ok(numbers(path, read_rows(path, shape)?)?.into())
         };
         let ignored = options
@@ -32,8 +35,13 @@ impl<'a> Inputs<'a> {
             .as_ref()
             .map(|path| truths(path, read_rows(path, shape)?))
             .transpose()?;
-        let indices =
-            |path: &PathBuf| class_indices(path, &read_rows(path, shape)?, ignored.as_deref());
+        let indices = |path: &Place| {
+            let array = arrays::targets(path, classes)?;
+            shape
+                .expect_rows(ARRAY, array.shape())
+                .map_err(|error| Error::in_file(&path.file, error))?;
+            class_indices(path, &array.into_values(), ignored.as_deref())
+        };
         let (targets, probabilities) = match (&options.mix, &options.lambda) {
             (Some(mix), Some(lambda)) => {
                 let lambda = match lambda {
@@ -49,7 +57,7 @@ impl<'a> Inputs<'a> {
                     None,
                 )
             }
-            _ => targets(&options.targets, shape, ignored.as_deref())?,
+            _ => targets(&options.targets, shape, classes, ignored.as_deref())?,
         };
         let batch = HostBatch {
             label_smoothing: options
@@ -90,7 +98,7 @@ impl<'a> Inputs<'a> {
         let probabilities =
             self.probabilities.as_ref().map(|array| probabilities(array, self.shape)).transpose();
         let probabilities =
-            probabilities.map_err(|error| Error::in_file(&self.options.targets, error))?;
+            probabilities.map_err(|error| Error::in_file(&self.options.targets.file, error))?;
         Ok(self.batch.lend(probabilities))
     }
 
@@ -114,17 +122,17 @@ impl<'a> Inputs<'a> {
             },
             _ => return Error::input(error),
         };
-        let place = position(self.shape, row)
+        let at = position(self.shape, row)
             .map_or(String::new(), |position| format!("; the row is at {position:?}"));
         match file {
-            Some(file) => Error::in_file(file, format!("{error}{place}")),
-            None => Error::input(format!("{error}{place}")),
+            Some(place) => Error::in_file(&place.file, format!("{error}{at}")),
+            None => Error::input(format!("{error}{at}")),
         }
     }
 
     /// Of the two files of a mix, the one with the label that was found; the first labels are
     /// checked first.
-    fn file_with_label(&self, row: usize, label: i64) -> &'a PathBuf {
+    fn file_with_label(&self, row: usize, label: i64) -> &'a Place {
         match (&self.batch.targets, &self.options.mix) {
             (HostTargets::Mix { a: HostIndices::I64(a), .. }, Some(mix)) if a[row] != label => mix,
             _ => &self.options.targets,
@@ -134,11 +142,12 @@ impl<'a> Inputs<'a> {
 
 /// Probabilities if the file has floats, class indices if it has integers.
 fn targets(
-    path: &Path,
+    path: &Place,
     shape: &LogitsShape,
+    classes: &ClassNames,
     ignored: Option<&[bool]>,
 ) -> Result<(HostTargets<'static>, Option<Array>)> {
-    let array = read(path)?;
+    let array = arrays::targets(path, classes)?;
     let (dtype, found) = (array.dtype(), array.shape().to_vec());
     if found == shape.dims() && dtype.is_float() {
         return Ok((HostTargets::Probabilities, Some(array)));
@@ -154,7 +163,7 @@ fn targets(
         "expected {rows:?} of integers (class indices) or {logits:?} of floats (probabilities)"
     );
     Err(Error::in_file(
-        path,
+        &path.file,
         format!(
             "{ARRAY} has shape {found:?} and dtype {}, {expected}, for logits of shape {logits:?}",
             dtype.name()
@@ -174,7 +183,7 @@ fn probabilities<'a>(array: &'a Array, shape: &LogitsShape) -> xent::Result<Targ
     })
 }
 
-fn allowed(path: &Path, shape: &LogitsShape) -> Result<HostAllowed> {
+fn allowed(path: &Place, shape: &LogitsShape) -> Result<HostAllowed> {
     let (array, shared) = read_shaped(path, |found| shape.expect_classes_or_logits(ARRAY, found))?;
     let values = if shared {
         array.into_values()

@@ -6,8 +6,6 @@ mod inputs;
 mod options;
 mod report;
 
-use std::path::PathBuf;
-
 use xent::host::LogitsShape;
 use xent::{Criterion, Element, Rows, RowsMut};
 
@@ -25,12 +23,13 @@ use xent_arrays::npy::{self, Array, Values};
 /// Options or files that cannot be used; a system that fails. Nothing has been written or printed
 /// then.
 pub fn loss(options: &LossOptions) -> Result<()> {
-    let mut outputs = Outputs::beside(options.files().map(PathBuf::from).collect());
+    let mut outputs = Outputs::beside(options.files().map(|place| place.file.clone()).collect());
     let grad = options.grad.as_deref().map(|path| outputs.open(path)).transpose()?;
-    let (mut logits, shape) =
-        arrays::read_shaped(&options.logits, |shape| LogitsShape::new(shape, options.axis))?;
+    let (mut logits, classes) = arrays::logits(&options.logits, &options.targets)?;
+    let shape = LogitsShape::new(logits.shape(), options.axis)
+        .map_err(|error| Error::in_file(&options.logits.file, error))?;
     let criterion = criterion::criterion(options, &shape)?;
-    let inputs = Inputs::read(options, &shape)?;
+    let inputs = Inputs::read(options, &shape, &classes)?;
     let report = evaluate(&mut logits, &criterion, &inputs)?;
     if let Some(destination) = grad {
         destination.write(|out| npy::write(&logits, out))?;
@@ -51,7 +50,7 @@ fn evaluate(logits: &mut Array, criterion: &Criterion, inputs: &Inputs<'_>) -> R
                 "dtype {}, expected float16, bfloat16, float32 or float64",
                 other.dtype().name()
             );
-            Err(Error::in_file(&inputs.options().logits, message))
+            Err(Error::in_file(&inputs.options().logits.file, message))
         }
     }
 }
@@ -68,7 +67,7 @@ where
 {
     let (options, shape, batch) = (inputs.options(), inputs.shape(), inputs.batch()?);
     let axis = shape.axis() as isize;
-    let in_logits = |error| Error::in_file(&options.logits, error);
+    let in_logits = |error| Error::in_file(&options.logits.file, error);
     let output = if options.grad.is_some() {
         let mut view =
             RowsMut::strided(values, shape.dims(), strides, 0, axis).map_err(in_logits)?;

@@ -1,37 +1,40 @@
 //! The options of `xent loss`.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use xent::{ClassWeighting, Denominator, EmptyMean, Form, Masked, Reduction};
+use xent_arrays::Place;
 use xent_metrics::UniformPrior;
 
-use crate::args::words;
+use crate::args::{place, words};
 
 /// Options of `xent loss`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct LossOptions {
     /// Logits: float16, bfloat16, float32 or float64, with any number of axes; an array with one
-    /// axis is one row
-    #[arg(long, value_name = "Z.npy")]
-    pub logits: PathBuf,
+    /// axis is one row. Or a table, CSV or Parquet, as xent eval reads it
+    #[arg(long, value_name = "FILE[:NAME]", value_parser = place())]
+    pub logits: Place,
     /// Targets: class indices (any integer type, the logits' shape without the class axis) or
-    /// probabilities (any float type, the logits' shape; used as they are, whatever their sum)
-    #[arg(long, value_name = "Y.npy")]
-    pub targets: PathBuf,
+    /// probabilities (any float type, the logits' shape; used as they are, whatever their sum), or
+    /// the label column of a table
+    #[arg(long, value_name = "FILE[:NAME]", value_parser = place())]
+    pub targets: Place,
     /// The class axis of the logits, counted from the end if negative
     #[arg(long, value_name = "AXIS", default_value = "-1", allow_negative_numbers = true)]
     pub axis: isize,
 
     /// Amount of label smoothing, from 0 to 1, or a file with one per row [default: 0.1
     /// with --prior or --exclude, otherwise 0]
-    #[arg(long, value_name = "E|FILE.npy", value_parser = number_or_file, allow_negative_numbers = true, alias = "label-smoothing")]
+    #[arg(long, value_name = "E|FILE", value_parser = number_or_file, allow_negative_numbers = true, alias = "label-smoothing")]
     pub epsilon: Option<OrFile<f64>>,
     /// Where smoothing puts its mass: uniform (on all classes), wrong_classes (on all except the
     /// true one), or a file with a probability for each class, [K], or for each true class and
     /// class, [K, K] [default: uniform]
-    #[arg(long, value_name = "uniform|wrong_classes|FILE.npy", value_parser = prior_or_file)]
+    #[arg(long, value_name = "uniform|wrong_classes|FILE", value_parser = prior_or_file)]
     pub prior: Option<OrFile<UniformPrior>>,
     /// Classes that receive nothing from smoothing: its mass goes to all classes except the true
     /// one and these
@@ -39,35 +42,35 @@ pub struct LossOptions {
     pub exclude: Vec<usize>,
 
     /// A weight for each class, [K]
-    #[arg(long, value_name = "W.npy")]
-    pub class_weights: Option<PathBuf>,
+    #[arg(long, value_name = "FILE[:NAME]", value_parser = place())]
+    pub class_weights: Option<Place>,
     /// Whether the weight of a class multiplies its own terms (per_class, as in PyTorch) or whole
     /// rows of that class (per_row)
     #[arg(long, default_value = "per_class", value_parser = words(ClassWeighting::ALL, |choice| (choice.word(), choice.aliases())), requires = "class_weights", alias = "weighting")]
     pub class_weighting: ClassWeighting,
     /// A weight for each row
-    #[arg(long, value_name = "R.npy")]
-    pub row_weights: Option<PathBuf>,
+    #[arg(long, value_name = "FILE[:NAME]", value_parser = place())]
+    pub row_weights: Option<Place>,
 
     /// Class indices whose rows are ignored
     #[arg(long, value_name = "I,J", value_delimiter = ',', allow_hyphen_values = true)]
     pub ignore_index: Vec<i64>,
     /// Rows to ignore: bool, True for ignored rows
-    #[arg(long, value_name = "M.npy")]
-    pub ignored_rows: Option<PathBuf>,
+    #[arg(long, value_name = "FILE[:NAME]", value_parser = place())]
+    pub ignored_rows: Option<Place>,
     /// Classes that are allowed: bool, [K] or the logits' shape; the others are masked
-    #[arg(long, value_name = "A.npy", alias = "allowed")]
-    pub allowed_classes: Option<PathBuf>,
+    #[arg(long, value_name = "FILE[:NAME]", value_parser = place(), alias = "allowed")]
+    pub allowed_classes: Option<Place>,
     /// Smoothing over masked classes (logit −∞ or not allowed): left as it is, so that the loss is
     /// infinite (pytorch), or spread over the classes that are not masked (renormalise)
     #[arg(long, default_value = "pytorch", value_parser = words(Masked::ALL, |choice| (choice.word(), choice.aliases())))]
     pub masked: Masked,
 
     /// A second class index for each row, mixed with the first
-    #[arg(long, value_name = "Y2.npy", requires = "lambda")]
-    pub mix: Option<PathBuf>,
+    #[arg(long, value_name = "FILE[:NAME]", value_parser = place(), requires = "lambda")]
+    pub mix: Option<Place>,
     /// The share of the first class in a mix, from 0 to 1, or a file with one per row
-    #[arg(long, value_name = "L|FILE.npy", value_parser = number_or_file, requires = "mix", allow_negative_numbers = true)]
+    #[arg(long, value_name = "L|FILE", value_parser = number_or_file, requires = "mix", allow_negative_numbers = true)]
     pub lambda: Option<OrFile<f64>>,
 
     /// One loss per row, their sum, or their mean
@@ -112,7 +115,7 @@ pub struct LossOptions {
 
 impl LossOptions {
     /// Every file that is read.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
+    pub fn files(&self) -> impl Iterator<Item = &Place> {
         let numbers = [&self.epsilon, &self.lambda].into_iter().flatten().filter_map(OrFile::file);
         let prior = self.prior.iter().filter_map(OrFile::file);
         let paths = [
@@ -124,12 +127,7 @@ impl LossOptions {
         ]
         .into_iter()
         .flatten();
-        [&self.logits, &self.targets]
-            .into_iter()
-            .chain(prior)
-            .chain(numbers)
-            .chain(paths)
-            .map(PathBuf::as_path)
+        [&self.logits, &self.targets].into_iter().chain(prior).chain(numbers).chain(paths)
     }
 }
 
@@ -162,6 +160,9 @@ Output:
   gradient of its own loss.
 
 Files:
+  Logits, targets and --mix may be in .npy, .npz, .safetensors, .csv, .tsv
+  (or .gz of these) or .parquet files, everything else in the first three.
+  FILE:NAME is one of several arrays, or the column of the labels.
   .npy, versions 1.0 to 3.0, C and Fortran order, little- and big-endian.
   Regular files only, no pipes. Weights, amounts and priors may have any float
   or integer type. V2 is read and written as bfloat16: that is how NumPy
@@ -175,13 +176,13 @@ fails. If there is an error, nothing is written.";
 pub enum OrFile<T> {
     /// One value for all.
     Value(T),
-    /// A `.npy` file.
-    File(PathBuf),
+    /// An array.
+    File(Place),
 }
 
 impl<T> OrFile<T> {
     /// The file, if there is one.
-    pub fn file(&self) -> Option<&PathBuf> {
+    pub fn file(&self) -> Option<&Place> {
         match self {
             Self::Value(_) => None,
             Self::File(path) => Some(path),
@@ -191,11 +192,14 @@ impl<T> OrFile<T> {
 
 impl<T: FromStr> OrFile<T> {
     fn parse(text: &str, values: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(value) => Ok(Self::Value(value)),
-            Err(_) if text.ends_with(".npy") => Ok(Self::File(text.into())),
-            Err(_) => Err(format!("expected {values}, or the name of a .npy file")),
+        if let Ok(value) = text.parse() {
+            return Ok(Self::Value(value));
         }
+        let place = Place::from(OsStr::new(text));
+        if place.is_array() {
+            return Ok(Self::File(place));
+        }
+        Err(format!("expected {values}, or the name of a .npy, .npz or .safetensors file"))
     }
 }
 
