@@ -16,9 +16,9 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct EvalOptions {
-    /// Logits [rows, classes], or of more axes: .npy, .npz, .safetensors, .csv, .tsv or .parquet (a column of lists,
-    /// or one column per class); FILE:NAME is one of several arrays; several files or a quoted
-    /// pattern (in the order of its numbers) are one data set
+    /// Logits [rows, classes], or of more axes: .npy, .npz, .safetensors, .csv, .tsv or .parquet (a
+    /// column of lists, or one column per class); FILE:NAME is one of several arrays; several files
+    /// or a quoted pattern (in the order of its numbers) are one data set
     #[arg(long, value_name = "Z", num_args = 1.., required_unless_present = "merge")]
     pub logits: Vec<OsString>,
     /// Labels: integers, or in a table names of classes, one per row, from as many files as the
