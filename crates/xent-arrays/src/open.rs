@@ -56,8 +56,8 @@ impl FromStr for Place {
 }
 
 impl From<&OsStr> for Place {
-    /// Splits after the last `.npy:`, `.npz:` and so on. What follows is text; the name of a file may
-    /// be none.
+    /// Splits after the last `.npy:`, `.npz:` and so on. What follows is text; a file may be called
+    /// by any bytes.
     fn from(text: &OsStr) -> Self {
         let bytes = text.as_encoded_bytes();
         let ends = EXTENSIONS.iter().filter_map(|(extension, _)| {

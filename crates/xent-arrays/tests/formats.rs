@@ -62,6 +62,7 @@ fn every_format_has_the_same_rows() {
             "several.safetensors:z",
             "list.parquet",
             "fixed.parquet:logits",
+            "wide.parquet",
             "large.parquet",
         ] {
             assert_eq!(logits(file, None, most).unwrap(), LOGITS, "{file}");

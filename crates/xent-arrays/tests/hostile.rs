@@ -394,6 +394,7 @@ fn damaged_anywhere() {
         "table.csv",
         "list.parquet",
         "fixed.parquet",
+        "wide.parquet",
     ] {
         let whole = std::fs::read(Path::new("tests/fixtures").join(name)).unwrap();
         let try_both = |bytes: &[u8]| {

@@ -50,6 +50,8 @@ for name, kind, compression in [
     values = z.astype(np.float16) if name == "large" else z
     table = pa.table({"id": pa.array(list("abcde")), "logits": pa.array([list(row) for row in values], type=kind), "label": pa.array(y, type=pa.int32())})
     pq.write_table(table, folder / f"{name}.parquet", compression=compression, row_group_size=2)
+wide = pa.table({"logit_0": z[:, 0], "logit_1": z[:, 1].astype(np.float32), "label": y, "logit_2": z[:, 2]})
+pq.write_table(wide, folder / "wide.parquet", compression="none", row_group_size=3)
 ragged = pa.table({"logits": pa.array([[1.0, 2.0], [1.0, 2.0, 3.0]]), "label": pa.array([0, None])})
 pq.write_table(ragged, folder / "ragged.parquet", compression="none")
 nulls = pa.table({"logits": pa.array([[1.0, 2.0], [1.0, None]]), "label": pa.array([0, 1]), "text": pa.array(["a", "b"])})

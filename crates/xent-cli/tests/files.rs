@@ -444,6 +444,11 @@ fn names_of_files_may_be_any_bytes() {
     assert_eq!(code, Some(2));
     let said = said.unwrap();
     assert!(said.contains("No such file") && !said.contains('\u{1b}'), "{said}");
+    // A pattern does not leave them out in silence.
+    std::fs::copy(folder.join("a_label.csv"), files.at("c.csv")).unwrap();
+    let (code, _, said) = xent(&[eval, logits, OsStr::new("*.csv")]);
+    assert_eq!(code, Some(2));
+    assert!(said.unwrap().contains("is not UTF-8, which *.csv does not match"));
     let few = ["--epochs=1", "--seeds=1", "--epsilon=0", "--hidden=2"].map(OsStr::new);
     for command in ["train", "sweep"].map(OsStr::new) {
         let (code, _, said) = xent(&[&[command, OsStr::new("--data"), a], &few[..]].concat());

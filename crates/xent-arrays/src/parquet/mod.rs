@@ -27,8 +27,8 @@ use crate::rows::{Block, Floats, LabelRows, LogitRows};
 /// Approximate number of values in a batch.
 const BATCH: usize = 1 << 20;
 
-/// The logits: the column called `name`, or the only one of lists of floats, or one column per class.
-/// `label` is the name of the labels' column; `here` says whether the labels are in this very file.
+/// The logits: the column called `name`, or the only one of lists of floats, or one column per
+/// class. `label` is the name of the labels' column; `here` says whether they are in this file.
 pub fn open_logits(
     path: &Path,
     name: Option<&str>,

@@ -286,3 +286,36 @@ impl Read for Header {
         bytes.read(into)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, Float64Array, RecordBatch};
+    use parquet::arrow::ArrowWriter;
+    use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+
+    use super::*;
+
+    #[test]
+    fn columns_share_what_memory_there_is() {
+        let written = tempfile::NamedTempFile::new().unwrap();
+        let column: ArrayRef = Arc::new(Float64Array::from(vec![0.5; 9]));
+        let columns = ["a", "b", "c"].map(|name| (name, column.clone()));
+        let table = RecordBatch::try_from_iter(columns).unwrap();
+        let mut writer = ArrowWriter::try_new(written.as_file(), table.schema(), None).unwrap();
+        writer.write(&table).unwrap();
+        writer.close().unwrap();
+        let file = Arc::new(File::open(written.path()).unwrap());
+        let options = ArrowReaderOptions::new();
+        let metadata = ArrowReaderMetadata::load(&file.handle, options).unwrap();
+        let metadata = metadata.metadata();
+        let page = |leaf| {
+            let pages = Pages::new(&file, "a", metadata, leaf);
+            let (at, _) = metadata.row_group(0).column(leaf).byte_range();
+            pages.header(at).map(|_| pages.state().page.1.uncompressed)
+        };
+        let both = page(0).unwrap() + page(1).unwrap();
+        assert_eq!(file.memory.load(Relaxed), both);
+        file.memory.store(MOST_MEMORY, Relaxed);
+        assert!(page(2).unwrap_err().to_string().contains("bytes in all columns together"));
+    }
+}

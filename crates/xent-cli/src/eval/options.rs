@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use xent_arrays::{Columns, Place};
@@ -16,9 +16,9 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub struct EvalOptions {
-    /// Logits [rows, classes], or of more axes: .npy, .npz, .safetensors, .csv, .tsv or .parquet (a column of lists,
-    /// or one column per class); FILE:NAME is one of several arrays; several files or a quoted
-    /// pattern (in the order of its numbers) are one data set
+    /// Logits [rows, classes], or of more axes: .npy, .npz, .safetensors, .csv, .tsv or .parquet (a
+    /// column of lists, or one column per class); FILE:NAME is one of several arrays; several files
+    /// or a quoted pattern (in the order of its numbers) are one data set
     #[arg(long, value_name = "Z", num_args = 1.., required_unless_present = "merge")]
     pub logits: Vec<OsString>,
     /// Labels: integers, or in a table names of classes, one per row, from as many files as the
@@ -288,6 +288,12 @@ fn places(patterns: &[OsString]) -> Result<Vec<Place>> {
         if files.is_empty() {
             return Err(Error::input(format!("no file matches {text}")));
         }
+        if let Some(skipped) = skipped(&text, &files) {
+            return Err(Error::input(format!(
+                "{} is not UTF-8, which {text} does not match; expected the names of the files",
+                skipped.display()
+            )));
+        }
         files.sort_by(|a, b| by_number(&a.to_string_lossy(), &b.to_string_lossy()));
         places.extend(files.into_iter().map(|file| Place { file, name: place.name.clone() }));
     }
@@ -301,6 +307,19 @@ fn places(patterns: &[OsString]) -> Result<Vec<Place>> {
         Some((one, other)) => Err(Error::input(format!("{one} and {other} are the same file"))),
         None => Ok(places),
     }
+}
+
+/// A file beside those that match a pattern which is skipped for its name alone.
+fn skipped(pattern: &str, files: &[PathBuf]) -> Option<PathBuf> {
+    let last = glob::Pattern::new(Path::new(pattern).file_name()?.to_str()?).ok()?;
+    let folders: HashSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+    // The folder of a name alone is the empty path, which cannot be read.
+    let readable = |folder: &Path| Path::new(".").join(folder).read_dir().ok();
+    let entries = folders.into_iter().filter_map(readable).flatten().flatten();
+    entries.map(|entry| entry.path()).find(|path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_str().is_none() && last.matches(&name.to_string_lossy())
+    })
 }
 
 /// Whether files were listed by the letters of their names, as a shell does, where the numbers in
