@@ -74,6 +74,7 @@ pub fn report(comparison: &Comparison, seconds: f64) -> Result<Report> {
         pictures,
         findings: findings(comparison),
         table: table::table(comparison),
+        reading: Some(table::READING),
         sections,
         json: json!({
             "report": "xent eval",

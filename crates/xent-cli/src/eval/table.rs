@@ -8,6 +8,9 @@ use crate::report::{Cell, Group, Table, short};
 /// The most classes and mistakes that are shown.
 const SHOWN: usize = 20;
 
+/// How to read [`table`].
+pub const READING: &str = "Chance level: the score of a perfectly calibrated model with the same confidences; for accuracy, NLL, Brier score and AURC, the score of a model that knows only the frequency of each class. Intervals are bootstrapped; those of calibration errors are corrected for the bias of scatter and may be below the number.";
+
 /// Quantities as rows, models as columns.
 pub fn table(comparison: &Comparison) -> Table {
     let row =
@@ -94,9 +97,7 @@ pub fn table(comparison: &Comparison) -> Table {
         })
     };
     Table {
-        caption: "In brackets: 95 % bootstrap intervals; those of calibration errors are corrected for the bias of scatter and may be below the number. Chance level: the score of a perfectly calibrated model with the same confidences; for accuracy, NLL, Brier score and AURC, \
-                  the score of a model that knows only the frequency of each class. NLL and losses in nats."
-            .to_string(),
+        caption: "In brackets: 95 % intervals. NLL and losses in nats.".to_string(),
         corner: "model".to_string(),
         columns: comparison.models.iter().map(|model| model.name.clone()).collect(),
         groups: vec![

@@ -89,10 +89,7 @@ fn ranked(
 ) -> String {
     let mut order: Vec<(f64, &str)> =
         models.iter().map(|model| (measure(&model.scores.raw), model.name.as_str())).collect();
-    order.sort_by(|a, b| a.0.total_cmp(&b.0));
-    if higher_is_better {
-        order.reverse();
-    }
+    order.sort_by(|a, b| if higher_is_better { b.0.total_cmp(&a.0) } else { a.0.total_cmp(&b.0) });
     let say = |(value, model): &(f64, &str)| format!("{model} {}", short(*value));
     let shown = match &order[..] {
         [first, .., last] if order.len() > 4 => {
