@@ -153,6 +153,8 @@ fn models_stand_side_by_side_and_the_page_says_what_the_json_says() {
     assert!((ratio - 4.0).abs() < 1e-9, "{ratio}");
     let (nll, uniform) =
         (number(&models[0]["raw"]["nll"]["value"]), number(&models[0]["raw"]["uniform_nll"]));
+    assert_eq!(number(&models[0]["raw"]["perplexity"]["value"]), nll.exp());
+    assert!(printed.contains("perplexity"), "{printed}");
     assert!(
         (number(&models[0]["smoothed"][0]["loss"]) - (0.9 * nll + 0.1 * uniform)).abs() < 1e-12
     );

@@ -153,6 +153,28 @@ fn ties_stay_ties_at_every_temperature() {
 }
 
 #[test]
+fn infinity_is_a_word_wherever_it_comes() {
+    // The second row's label has no probability, and the uniform target none of class 2.
+    let mut data = Data::new(40, 3);
+    data.logits.iter_mut().for_each(|row| row[2] = f64::NEG_INFINITY);
+    data.labels.iter_mut().for_each(|label| *label %= 2);
+    data.labels[1] = 2;
+    let (text, model) = eval_data(&data, &[]);
+    assert!(text.contains('∞') && !text.contains("NaN"), "{text}");
+    for scored in [&model["raw"], &model["scaled"]] {
+        for measure in ["nll", "perplexity"] {
+            assert_eq!(scored[measure]["value"], "Infinity", "{measure}");
+        }
+        assert_eq!(scored["uniform_nll"], "Infinity");
+    }
+    for smoothed in model["smoothed"].as_array().unwrap() {
+        for loss in ["loss", "loss_after_temperature"] {
+            assert_eq!(smoothed[loss], "Infinity", "{smoothed}");
+        }
+    }
+}
+
+#[test]
 fn any_number_of_bins() {
     let data = Data::new(150, 4);
     let p = data.probabilities(1.0);

@@ -1,7 +1,9 @@
 //! The scores of all models.
 
 use serde::Serialize;
-use xent_metrics::{EpsilonEstimate, Optimum, Scored, Scores, UniformPrior, estimate_epsilon};
+use xent_metrics::{
+    EpsilonEstimate, Extended, Optimum, Scored, Scores, UniformPrior, estimate_epsilon,
+};
 
 use super::partial::Evaluated;
 use crate::error::{Error, Result};
@@ -36,9 +38,9 @@ pub struct Smoothed {
     /// ε.
     pub epsilon: f64,
     /// The mean over the rows.
-    pub loss: f64,
+    pub loss: Extended,
     /// After temperature scaling.
-    pub loss_after_temperature: Option<f64>,
+    pub loss_after_temperature: Option<Extended>,
     /// The lowest that it can be.
     pub floor: f64,
 }
@@ -49,7 +51,7 @@ impl Comparison {
         let model = |Evaluated { name, evaluation }: &Evaluated| -> Result<ModelScores> {
             let scores = evaluation.scores();
             let smoothed = |epsilon: f64| -> Result<Smoothed> {
-                let loss = |scored: &Scored| scored.smoothed_loss(prior, epsilon);
+                let loss = |scored: &Scored| Extended(scored.smoothed_loss(prior, epsilon));
                 let floor =
                     Optimum::new(prior, epsilon, scores.classes).map_err(Error::failed)?.floor;
                 Ok(Smoothed {

@@ -53,6 +53,11 @@ pub fn table(comparison: &Comparison) -> Table {
             rows.extend(estimate("top-5, %", 100.0, 2, &|scored| scored.top5));
         }
         rows.extend(estimate("NLL", 1.0, 4, &|scored| Some(scored.nll)));
+        rows.push(row("perplexity", &|model| {
+            let Estimate { value, interval, .. } = of(model)?.perplexity;
+            let ends = |(low, high)| format!("[{}, {}]", short(low), short(high));
+            Some(Cell { main: short(value), spread: interval.map(ends) })
+        }));
         rows.extend(estimate("Brier score", 1.0, 4, &|scored| Some(scored.brier)));
         rows.extend(estimate("ECE", 1.0, 4, &|scored| Some(scored.ece)));
         rows.extend(estimate("ECE, equal mass", 1.0, 4, &|scored| Some(scored.ece_equal_mass)));
@@ -76,9 +81,9 @@ pub fn table(comparison: &Comparison) -> Table {
     let mut after = vec![row("temperature", &temperature), row("from a sample of rows", &sampled)];
     after.extend(measures(&|model| model.scores.scaled.as_ref(), false));
     let losses = comparison.models[0].smoothed.iter().enumerate().flat_map(|(index, smoothed)| {
-        let loss = |model: &ModelScores| Some(number(model.smoothed[index].loss, 4));
+        let loss = |model: &ModelScores| Some(number(model.smoothed[index].loss.0, 4));
         let scaled = |model: &ModelScores| {
-            model.smoothed[index].loss_after_temperature.map(|loss| number(loss, 4))
+            model.smoothed[index].loss_after_temperature.map(|loss| number(loss.0, 4))
         };
         let floor = |model: &ModelScores| plain(model.smoothed[index].floor, 4);
         [

@@ -33,6 +33,20 @@ pub struct Estimate {
     pub interval: Option<(f64, f64)>,
 }
 
+impl Estimate {
+    /// An increasing function of the metric.
+    fn map(self, function: fn(f64) -> f64) -> Self {
+        Self {
+            value: function(self.value),
+            chance: self.chance.map(|Chance { mean, usual }| Chance {
+                mean: function(mean),
+                usual: usual.map(function),
+            }),
+            interval: self.interval.map(|(low, high)| (function(low), function(high))),
+        }
+    }
+}
+
 /// How far the predicted class's logit is above the others.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Gaps {
@@ -116,6 +130,8 @@ pub struct Scored {
     pub top5: Option<Estimate>,
     /// Mean of −ln p of the label.
     pub nll: Estimate,
+    /// e to the NLL.
+    pub perplexity: Estimate,
     /// Mean of Σ_k (p_k − \[k = y\])², in \[0, 2\].
     pub brier: Estimate,
     /// Expected calibration error, bins of equal width.
@@ -268,6 +284,7 @@ impl Tally {
         let aurc = sorted::aurc(&cells);
         let errors = self.classes.errors();
         let k = errors.len();
+        let nll = estimate(self.mean_nll(), fixed(entropy), &resampled.nll, (0.0, f64::INFINITY));
         Scored {
             rows: self.rows,
             accuracy: estimate(share, fixed(by_frequency[0]), &resampled.accuracy, (0.0, 1.0)),
@@ -279,7 +296,8 @@ impl Tally {
                     (0.0, 1.0),
                 )
             }),
-            nll: estimate(self.mean_nll(), fixed(entropy), &resampled.nll, (0.0, f64::INFINITY)),
+            nll,
+            perplexity: nll.map(f64::exp),
             brier: estimate(
                 self.brier.value() / n,
                 fixed(1.0 - frequencies().map(|share| share * share).sum::<f64>()),

@@ -396,6 +396,12 @@ mod tests {
         // The NLL is ln(1+e^−1) or 1 + that: the same sd.
         let (low, high) = scored.nll.interval.unwrap();
         assert!(((high - low) / (2.0 * 1.96 * 0.02165) - 1.0).abs() < 0.15, "{low} {high}");
+        let perplexity = scored.perplexity;
+        assert_eq!(perplexity.value, scored.nll.value.exp());
+        assert_eq!(perplexity.interval, Some((low.exp(), high.exp())));
+        // The model that knows the frequencies ¾ and ¼: 4^¼·(4/3)^¾.
+        let chance = 4f64.powf(0.25) * (4.0f64 / 3.0).powf(0.75);
+        assert!((perplexity.chance.unwrap().mean - chance).abs() < 1e-12, "{perplexity:?}");
     }
 
     #[test]
