@@ -174,6 +174,110 @@ fn infinity_is_a_word_wherever_it_comes() {
     }
 }
 
+/// P(X ≤ k) of a binomial number with the share ½, twice.
+fn mcnemar(k: u64, n: u64) -> f64 {
+    let mut term = 0.5f64.powi(n as i32);
+    let mut sum = 0.0;
+    for i in 0..=k {
+        sum += term;
+        term *= (n - i) as f64 / (i + 1) as f64;
+    }
+    (2.0 * sum).min(1.0)
+}
+
+#[test]
+fn models_are_compared_row_by_row() {
+    let first = Data::new(300, 4);
+    // Better on some rows, and too sure of itself.
+    let mut second = first.map(|z| 3.0 * z);
+    for (row, (logits, label)) in second.logits.iter_mut().zip(&second.labels).enumerate() {
+        logits[*label] += if row % 4 == 0 { 3.0 } else { 0.1 };
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    first.write(at, "a.csv");
+    second.write(at, "b.csv");
+    // The labels of a table and those of the other are the same column.
+    let arguments =
+        ["--logits=a.csv", "--compare=b.csv", "--names=calm,loud", "--targets=a.csv:label"];
+    let (text, report) = eval(at, &arguments);
+    let paired = &report["paired"][0];
+    assert_eq!((&paired["model"], &paired["against"]), (&"loud".into(), &"calm".into()));
+    assert_eq!(paired["rows"], 300);
+    let temperature = |model: usize| number(&report["models"][model]["temperature"]["value"]);
+
+    let right = |data: &Data| -> Vec<bool> {
+        let top = |row: &Vec<f64>| (0..4).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
+        data.logits.iter().zip(&data.labels).map(|(row, label)| top(row) == *label).collect()
+    };
+    let (a, b) = (right(&first), right(&second));
+    let count = |here: bool| a.iter().zip(&b).filter(|(a, b)| a != b && **b == here).count() as u64;
+    let (here, there) = (count(true), count(false));
+    assert!(here > there);
+    assert_eq!(
+        (&paired["right_only_here"], &paired["right_only_there"]),
+        (&here.into(), &there.into())
+    );
+    let p = mcnemar(here.min(there), here + there);
+    assert!((number(&paired["accuracy"]["p"]) / p - 1.0).abs() < 1e-9, "{paired} {p}");
+
+    type Score = fn(&[f64], usize) -> f64;
+    let nll: Score = |p, label| -p[label].ln();
+    let brier: Score = |p, label| {
+        let square = |(k, p): (usize, &f64)| (p - f64::from(u8::from(k == label))).powi(2);
+        p.iter().enumerate().map(square).sum()
+    };
+    for (name, score, [s, t]) in [
+        ("nll", nll, [1.0, 1.0]),
+        ("brier", brier, [1.0, 1.0]),
+        ("nll_after_temperature", nll, [temperature(0), temperature(1)]),
+        ("brier_after_temperature", brier, [temperature(0), temperature(1)]),
+    ] {
+        let (p, q) = (first.probabilities(s), second.probabilities(t));
+        let differences: Vec<f64> = (0..300)
+            .map(|row| score(&q[row], first.labels[row]) - score(&p[row], first.labels[row]))
+            .collect();
+        let mean = differences.iter().sum::<f64>() / 300.0;
+        let variance = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / 299.0;
+        // t(0.975, 299) = 1.96793.
+        let half = 1.96793 * (variance / 300.0).sqrt();
+        let found = &paired[name];
+        let near = |value: &Value, expected: f64| (number(value) - expected).abs() < 1e-5;
+        assert!(near(&found["mean"], mean), "{name}: {found}, expected {mean}");
+        let interval = &found["interval"];
+        assert!(near(&interval[0], mean - half) && near(&interval[1], mean + half), "{interval}");
+        let beyond = mean.abs() > half;
+        assert_eq!(number(&found["p"]) < 0.05, beyond, "{name}: {found}");
+        assert_eq!(found["more_than_noise"], beyond, "{name}: {found}");
+    }
+    assert!(text.contains("Accuracy against calm: better with loud ("), "{text}");
+}
+
+#[test]
+fn only_models_of_the_same_rows_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let (mut data, full) = (Data::new(60, 3), Data::new(60, 3));
+    full.write(at, "a.csv");
+    data.labels.swap(3, 4);
+    data.labels[3] = (data.labels[4] + 1) % 3;
+    data.write(at, "b.csv");
+    data.labels = full.labels.clone();
+    data.logits.pop();
+    data.labels.pop();
+    data.write(at, "c.csv");
+    for (other, says) in [("b.csv", "b.csv: row "), ("c.csv", "c.csv: 59 rows, and 60 in a.csv")] {
+        let output = Command::new(env!("CARGO_BIN_EXE_xent"))
+            .args(["eval", "--logits=a.csv", "--compare", other])
+            .current_dir(at)
+            .output()
+            .unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && message.contains(says), "{message}");
+        assert!(message.contains("expected the same rows in both"), "{message}");
+    }
+}
+
 #[test]
 fn any_number_of_bins() {
     let data = Data::new(150, 4);

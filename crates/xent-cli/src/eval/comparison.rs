@@ -5,6 +5,7 @@ use xent_metrics::{
     EpsilonEstimate, Extended, Optimum, Scored, Scores, UniformPrior, estimate_epsilon,
 };
 
+use super::paired::Paired;
 use super::partial::Evaluated;
 use crate::error::{Error, Result};
 
@@ -14,6 +15,9 @@ pub struct Comparison {
     pub models: Vec<ModelScores>,
     /// The prior of the smoothed losses.
     pub prior: UniformPrior,
+    /// How each other model differs from the first on the same rows, if the rows could be read
+    /// again.
+    pub paired: Vec<Paired>,
 }
 
 /// The numbers of a model.
@@ -72,7 +76,8 @@ impl Comparison {
                 scores,
             })
         };
-        Ok(Self { models: models.iter().map(model).collect::<Result<_>>()?, prior })
+        let models = models.iter().map(model).collect::<Result<_>>()?;
+        Ok(Self { models, prior, paired: Vec::new() })
     }
 
     /// The models and their numbers of rows, in a line.

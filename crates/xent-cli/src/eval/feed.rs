@@ -2,6 +2,7 @@
 
 use xent_arrays::{Block, Columns, LabelRows, LogitRows, Place, open_labels, open_logits};
 
+use super::beside::Beside;
 use crate::error::{Error, Result};
 
 /// Approximate number of bytes of logits in a block.
@@ -23,6 +24,8 @@ pub struct Feed {
     next: usize,
     next_labels: usize,
     classes: usize,
+    /// Other numbers of the same rows.
+    beside: Vec<Beside>,
     /// The number of blocks so far.
     blocks: usize,
 }
@@ -39,6 +42,8 @@ pub struct Piece {
     pub block: Block,
     /// One label per row.
     pub labels: Vec<i64>,
+    /// What stands beside the rows, in the order of [`Feed::beside`].
+    pub beside: Vec<Vec<f64>>,
     /// Approximate number of bytes that the rows take in the file.
     pub bytes: u64,
 }
@@ -57,10 +62,16 @@ impl Feed {
             next: 0,
             next_labels: 0,
             classes: 0,
+            beside: Vec::new(),
             blocks: 0,
         };
         feed.open_next()?;
         Ok(feed)
+    }
+
+    /// With other numbers of the same rows.
+    pub fn beside(self, beside: Vec<Beside>) -> Self {
+        Self { beside, ..self }
     }
 
     /// K.
@@ -97,6 +108,9 @@ impl Feed {
                 continue;
             }
             let labels = self.labels(block.rows, first)?;
+            let place = || format!("row {first} of {}", self.logits[self.next - 1]);
+            let numbers = self.beside.iter_mut().map(|beside| beside.take(block.rows, &place));
+            let beside = numbers.collect::<Result<_>>()?;
             self.blocks += 1;
             return Ok(Some(Piece {
                 number: self.blocks,
@@ -104,6 +118,7 @@ impl Feed {
                 first,
                 block,
                 labels,
+                beside,
                 bytes,
             }));
         }
@@ -175,6 +190,7 @@ impl Feed {
         while self.open_labels()? {
             self.end_of_labels()?;
         }
+        self.beside.iter_mut().try_for_each(Beside::end)?;
         Ok(None)
     }
 

@@ -1,11 +1,13 @@
 //! `xent eval`: metrics of a model, from its logits.
 
+mod beside;
 mod charts;
 mod comparison;
 mod feed;
 mod findings;
 mod options;
 mod page;
+mod paired;
 mod partial;
 mod pass;
 mod per_class;
@@ -21,6 +23,8 @@ pub use options::EvalOptions;
 use crate::error::{Error, Result};
 use crate::output::Outputs;
 use crate::report::ReportFiles;
+use indicatif::ProgressBar;
+
 use crate::terminal::{harmless, print, progress_bar};
 use comparison::Comparison;
 use options::Model;
@@ -37,16 +41,19 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     let mut outputs = Outputs::beside(inputs(options, &models)?);
     if let Some(path) = &options.partial {
         let partial = outputs.open(path)?;
-        return partial::write(partial, &with_rows(read(options, models)?)?);
+        return partial::write(partial, &with_rows(read(options, &models)?)?);
     }
     let files = ReportFiles::open(&options.out, &mut outputs)?;
     let per_class = options.per_class.as_deref().map(|path| outputs.open(path)).transpose()?;
     let evaluated = if options.merge.is_empty() {
-        read(options, models)?
+        read(options, &models)?
     } else {
         partial::merge(&options.merge)?
     };
-    let comparison = Comparison::new(&with_rows(evaluated)?, options.smoothing())?;
+    let mut comparison = Comparison::new(&with_rows(evaluated)?, options.smoothing())?;
+    if options.merge.is_empty() {
+        paired::pair(options, &models, &mut comparison, &bar(options))?;
+    }
     let seconds = started.elapsed().as_secs_f64();
     let report = page::report(&comparison, seconds)?;
     if let Some(destination) = per_class {
@@ -77,12 +84,13 @@ fn with_rows(models: Vec<Evaluated>) -> Result<Vec<Evaluated>> {
     }
 }
 
-fn read(options: &EvalOptions, models: Vec<Model>) -> Result<Vec<Evaluated>> {
-    let bar = progress_bar(
-        "reading {msg} {wide_bar} {percent:>3} %  {decimal_bytes_per_sec}",
-        options.quiet,
-    );
-    let evaluated = models.into_iter().map(|model| {
+fn bar(options: &EvalOptions) -> ProgressBar {
+    progress_bar("reading {msg} {wide_bar} {percent:>3} %  {decimal_bytes_per_sec}", options.quiet)
+}
+
+fn read(options: &EvalOptions, models: &[Model]) -> Result<Vec<Evaluated>> {
+    let bar = bar(options);
+    let evaluated = models.iter().map(|model| {
         bar.reset();
         bar.set_message(harmless(&model.name).into_owned());
         let evaluation = pass::evaluate(
@@ -98,7 +106,7 @@ fn read(options: &EvalOptions, models: Vec<Model>) -> Result<Vec<Evaluated>> {
             // Evaluations that merge later have one temperature together.
             options.partial.is_none(),
         )?;
-        Ok(Evaluated { name: model.name, evaluation })
+        Ok(Evaluated { name: model.name.clone(), evaluation })
     });
     let evaluated = evaluated.collect();
     bar.finish_and_clear();

@@ -24,7 +24,8 @@ pub struct EvalOptions {
     /// total number of rows [default: the files of the logits, if they have one column of integers]
     #[arg(long, value_name = "Y", num_args = 1..)]
     pub targets: Vec<String>,
-    /// Logits of other models for the same rows, one model each; a quoted pattern is one model
+    /// Logits of other models for the same rows, one model each; a quoted pattern is one model.
+    /// Differences from the model of --logits are tested row by row
     #[arg(long, value_name = "Z2", num_args = 1..)]
     pub compare: Vec<String>,
     /// Names of the models, in their order [default: the names of their files]
@@ -72,7 +73,7 @@ pub struct EvalOptions {
     #[arg(long, value_name = "PART.json", conflicts_with_all = ["merge", "out", "json", "epsilon", "prior"])]
     pub partial: Option<PathBuf>,
     /// Report on the rows of these files, which --partial wrote: bit for bit the same report as
-    /// from one run over all rows
+    /// from one run over all rows, but without the tests of --compare
     #[arg(long, value_name = "PART.json", num_args = 1.., conflicts_with_all = ["logits", "targets", "compare", "names", "columns", "drop", "probabilities", "ignore_index", "skip_non_finite", "temperature", "compat", "bins"])]
     pub merge: Vec<PathBuf>,
 

@@ -3,21 +3,29 @@
 use xent_metrics::{Estimate, NoOptimum, Scored};
 
 use super::comparison::{Comparison, ModelScores};
-use crate::report::short;
+use crate::report::{Contrasts, short};
+
+/// The measures of several models that are told.
+const TOLD: [&str; 3] = ["Accuracy", "NLL after temperature scaling", "Brier score"];
 
 /// Of one model, or of several side by side.
-pub fn verdict(comparison: &Comparison) -> Vec<String> {
+pub fn verdict(comparison: &Comparison, contrasts: &[Contrasts]) -> Vec<String> {
     match &comparison.models[..] {
         [only] => {
             let lines = [accuracy(only), calibration(only), temperature(only), epsilon(only)];
             lines.into_iter().flatten().collect()
         }
-        models => [
+        models if contrasts.is_empty() => [
             ranked(models, "Accuracy", true, &|raw| 100.0 * raw.accuracy.value),
             ranked(models, "NLL", false, &|raw| raw.nll.value),
             ranked(models, "ECE", false, &|raw| raw.ece.value),
         ]
         .into(),
+        models => {
+            let told = contrasts.iter().filter(|contrasts| TOLD.contains(&contrasts.measure));
+            let ece = ranked(models, "ECE", false, &|raw| raw.ece.value);
+            told.map(Contrasts::sentence).chain([ece]).collect()
+        }
     }
 }
 
