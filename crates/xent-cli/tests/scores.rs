@@ -279,6 +279,63 @@ fn only_models_of_the_same_rows_are_compared() {
 }
 
 #[test]
+fn calibrated_probabilities_are_written_and_read() {
+    let data = Data::new(50, 4).map(|z| 3.0 * z);
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    data.write(at, "z.csv");
+    let labels = "--targets=z.csv:label";
+    for name in ["p.npy", "p.csv"] {
+        let written = format!("--write-probabilities={name}");
+        let (_, report) = eval(at, &["--logits=z.csv", labels, "--ignore-index=2", &written]);
+        let model = &report["models"][0];
+        let temperature = number(&model["temperature"]["value"]);
+        let (_, again) = eval(
+            at,
+            &["--logits", name, labels, "--ignore-index=2", "--probabilities", "--temperature=1"],
+        );
+        let (was, is) = (&model["scaled"], &again["models"][0]["raw"]);
+        for measure in ["nll", "brier", "accuracy", "ece"] {
+            let (was, is) = (number(&was[measure]["value"]), number(&is[measure]["value"]));
+            assert!((was - is).abs() < 1e-12, "{name}: {measure}: {was} {is}");
+        }
+        // Rows that are ignored are written, too, in their places.
+        let p = data.probabilities(temperature);
+        let numbers: Vec<f64> = if name == "p.npy" {
+            let bytes = std::fs::read(at.join(name)).unwrap();
+            let entries = bytes[bytes.len() - 50 * 4 * 8..].as_chunks::<8>().0;
+            assert!(String::from_utf8_lossy(&bytes[..128]).contains("'<f8'"));
+            assert!(String::from_utf8_lossy(&bytes[..128]).contains("(50, 4)"));
+            entries.iter().map(|entry| f64::from_le_bytes(*entry)).collect()
+        } else {
+            let text = std::fs::read_to_string(at.join(name)).unwrap();
+            assert!(text.starts_with("class_0,class_1,class_2,class_3\n"));
+            let cells = text.lines().skip(1).flat_map(|line| line.split(','));
+            cells.map(|cell| cell.parse().unwrap()).collect()
+        };
+        assert_eq!(numbers.len(), 200);
+        for (found, expected) in numbers.iter().zip(p.iter().flatten()) {
+            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        }
+    }
+    let refused = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_xent"))
+            .args(["eval", "--logits=z.csv"])
+            .args(arguments)
+            .current_dir(at)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(refused(&["--write-probabilities=z.csv"]).contains("replace a file that is read"));
+    assert!(refused(&["--write-probabilities=p.txt"]).contains("ends in .npy or .csv"));
+    let two = ["--write-probabilities=q.npy", "--compare=p.csv"];
+    assert!(refused(&two).contains("cannot be used with"));
+    assert!(!at.join("q.npy").exists() && !at.join("p.txt").exists());
+}
+
+#[test]
 fn any_number_of_bins() {
     let data = Data::new(150, 4);
     let p = data.probabilities(1.0);

@@ -107,6 +107,20 @@ impl Reader {
         })
     }
 
+    /// The probabilities of a row of at least two logits, divided by a temperature.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn probabilities(
+        &mut self,
+        row: Logits<'_>,
+        temperature: f64,
+    ) -> Result<impl Iterator<Item = f64>, NotFinite> {
+        self.read(row, 0, temperature)?;
+        let (e, scale) = self.weights();
+        Ok(e[..row.count()].iter().map(move |e| e * scale))
+    }
+
     /// e^(z − max) of the row that was read, and the reciprocal of their sum.
     pub(crate) fn weights(&self) -> (&[f64], f64) {
         (&self.e, 1.0 / self.mass)
@@ -188,6 +202,16 @@ mod tests {
         near(row.brier, 2.0 * 0.75 * 0.75);
         near(row.gap, 3f64.ln());
         near(row.plain_gap, 3f64.ln());
+    }
+
+    #[test]
+    fn probabilities_by_hand() {
+        let mut reader = Reader::default();
+        let row = [2.0 * 3f64.ln(), 0.0, f64::NEG_INFINITY];
+        let found: Vec<f64> = reader.probabilities(Logits::F64(&row), 2.0).unwrap().collect();
+        assert!(found.len() == 3 && found[2] == 0.0, "{found:?}");
+        assert!((found[0] - 0.75).abs() < 1e-15 && (found[1] - 0.25).abs() < 1e-15, "{found:?}");
+        assert!(reader.probabilities(Logits::F64(&[f64::NAN, 0.0]), 1.0).is_err());
     }
 
     #[test]

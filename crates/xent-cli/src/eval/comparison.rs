@@ -15,8 +15,7 @@ pub struct Comparison {
     pub models: Vec<ModelScores>,
     /// The prior of the smoothed losses.
     pub prior: UniformPrior,
-    /// How each other model differs from the first on the same rows, if the rows could be read
-    /// again.
+    /// How each other model differs from the first on the same rows, if those were read.
     pub paired: Vec<Paired>,
 }
 
@@ -47,6 +46,13 @@ pub struct Smoothed {
     pub loss_after_temperature: Option<Extended>,
     /// The lowest that it can be.
     pub floor: f64,
+}
+
+impl ModelScores {
+    /// The temperature of the numbers after temperature scaling.
+    pub fn temperature(&self) -> f64 {
+        self.scores.temperature.map_or(1.0, |temperature| temperature.value)
+    }
 }
 
 impl Comparison {

@@ -110,7 +110,7 @@ fn limits(comparison: &Comparison) -> String {
         "The numbers are those of these rows. Intervals say how much other rows from the same source would change them, not how much another training would."
             .to_string();
     if comparison.models.len() > 1 && comparison.paired.is_empty() {
-        text.push_str(" Differences between the models are not tested: that takes their logits row by row, which neither --merge nor a pipe can give again.");
+        text.push_str(" Differences between the models are not tested: that takes their logits row by row, which --merge does not have.");
     }
     let rounding = comparison
         .models

@@ -1,6 +1,7 @@
 //! `xent eval`: metrics of a model, from its logits.
 
 mod beside;
+mod calibrated;
 mod charts;
 mod comparison;
 mod feed;
@@ -18,14 +19,16 @@ mod verdict;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use indicatif::ProgressBar;
+use xent_arrays::{Columns, Place};
+
 pub use options::EvalOptions;
 
 use crate::error::{Error, Result};
 use crate::output::Outputs;
 use crate::report::ReportFiles;
-use indicatif::ProgressBar;
-
 use crate::terminal::{harmless, print, progress_bar};
+use calibrated::Calibrated;
 use comparison::Comparison;
 use options::Model;
 use partial::Evaluated;
@@ -38,6 +41,7 @@ use pass::Input;
 pub fn eval(options: &EvalOptions) -> Result<()> {
     let started = Instant::now();
     let models = options.models()?;
+    let columns = options.classes();
     let mut outputs = Outputs::beside(inputs(options, &models)?);
     if let Some(path) = &options.partial {
         let partial = outputs.open(path)?;
@@ -45,6 +49,10 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     }
     let files = ReportFiles::open(&options.out, &mut outputs)?;
     let per_class = options.per_class.as_deref().map(|path| outputs.open(path)).transpose()?;
+    let calibrated = match &options.write_probabilities {
+        Some(path) => Some(Calibrated::open(path, &mut outputs)?),
+        None => None,
+    };
     let evaluated = if options.merge.is_empty() {
         read(options, &models)?
     } else {
@@ -53,6 +61,12 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     let mut comparison = Comparison::new(&with_rows(evaluated)?, options.smoothing())?;
     if options.merge.is_empty() {
         paired::pair(options, &models, &mut comparison, &bar(options))?;
+    }
+    if let Some(calibrated) = calibrated {
+        let model = &comparison.models[0];
+        let labels = options.labels(&models[0].logits)?;
+        let input = input(options, &models[0], &labels, &columns);
+        calibrated.write(&input, model.rows_read, model.temperature(), &bar(options))?;
     }
     let seconds = started.elapsed().as_secs_f64();
     let report = page::report(&comparison, seconds)?;
@@ -65,6 +79,16 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
         (false, true) => print(report.to_json()?.trim_end()),
         (false, false) => print(&format!("{}\n\n{files} ({seconds:.1} s)", report.to_text())),
     }
+}
+
+/// What is evaluated of a model.
+fn input<'a>(
+    options: &EvalOptions,
+    model: &'a Model,
+    labels: &'a [Place],
+    columns: &'a Columns,
+) -> Input<'a> {
+    Input { logits: &model.logits, labels, columns, probabilities: options.probabilities }
 }
 
 /// Every file that is read.
@@ -94,12 +118,7 @@ fn read(options: &EvalOptions, models: &[Model]) -> Result<Vec<Evaluated>> {
         bar.reset();
         bar.set_message(harmless(&model.name).into_owned());
         let evaluation = pass::evaluate(
-            &Input {
-                logits: &model.logits,
-                labels: &options.labels(&model.logits)?,
-                columns: &options.classes(),
-                probabilities: options.probabilities,
-            },
+            &input(options, model, &options.labels(&model.logits)?, &options.classes()),
             &|classes| options.settings(classes),
             options.threads,
             &bar,

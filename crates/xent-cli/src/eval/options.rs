@@ -77,6 +77,10 @@ pub struct EvalOptions {
     #[arg(long, value_name = "PART.json", num_args = 1.., conflicts_with_all = ["logits", "targets", "compare", "names", "columns", "drop", "probabilities", "ignore_index", "skip_non_finite", "temperature", "compat", "bins"])]
     pub merge: Vec<PathBuf>,
 
+    /// Write the probabilities after temperature scaling of every row that is read to a file, in
+    /// their order; --probabilities reads it
+    #[arg(long, value_name = "F.npy|F.csv", conflicts_with_all = ["partial", "merge", "compare"])]
+    pub write_probabilities: Option<PathBuf>,
     /// Write the metrics of every class to a file; report.json has 1000 classes at most
     #[arg(long, value_name = "F.csv", conflicts_with = "partial")]
     pub per_class: Option<PathBuf>,

@@ -7,7 +7,7 @@ use xent_arrays::{Columns, Place, open_labels, open_logits};
 use xent_metrics::{Extended, LabelledRows, Logits, Mean, NotFinite, Reader, Row, Settings};
 
 use super::beside::Beside;
-use super::comparison::Comparison;
+use super::comparison::{Comparison, ModelScores};
 use super::options::{EvalOptions, Model};
 use super::pass::{Input, Pass};
 use crate::error::{Error, Result};
@@ -76,7 +76,7 @@ const ALL: [Of; 5] = [
     |paired| &mut paired.brier_after_temperature,
 ];
 
-/// Compares every other model with the first, unless a file is a pipe, which cannot be read again.
+/// Compares every other model with the first.
 ///
 /// # Errors
 /// The models' files have other rows or labels.
@@ -87,16 +87,8 @@ pub fn pair(
     bar: &ProgressBar,
 ) -> Result<()> {
     let [first, others @ ..] = models else { return Ok(()) };
-    let temperatures: Vec<f64> = comparison
-        .models
-        .iter()
-        .map(|model| model.scores.temperature.map_or(1.0, |temperature| temperature.value))
-        .collect();
+    let temperatures: Vec<f64> = comparison.models.iter().map(ModelScores::temperature).collect();
     let labels = options.labels(&first.logits)?;
-    let mut files = models.iter().flat_map(|model| &model.logits).chain(&labels);
-    if !files.all(|place| place.file.is_file()) {
-        return Ok(());
-    }
     for (index, other) in others.iter().enumerate() {
         let other_labels = options.labels(&other.logits)?;
         same_labels((&other_labels, &other.logits), (&labels, &first.logits))?;
