@@ -19,5 +19,5 @@ mod stored;
 
 pub use columns::Columns;
 pub use error::{ArrayError, Problem};
-pub use open::{Place, open_labels, open_logits};
+pub use open::{Place, open_labels, open_logits, open_numbers};
 pub use rows::{Block, Floats, LabelRows, LogitRows};

@@ -163,6 +163,28 @@ pub fn open_labels(place: &Place) -> Result<Box<dyn LabelRows>, ArrayError> {
     open().map_err(|problem: Problem| problem.in_file(path))
 }
 
+/// Opens an array with one number per row, such as row weights, as rows of one number.
+///
+/// # Errors
+/// The file does not have the format that its name says, has no such array, or none of floats with
+/// one per row.
+pub fn open_numbers(place: &Place) -> Result<Box<dyn LogitRows>, ArrayError> {
+    let name = place.name.as_deref();
+    let path = place.file.as_path();
+    let fits = |header: &Header| header.dtype.is_float() && header.is_flat();
+    let open = || match place.format()? {
+        Format::Npy => npy_array(path, name)?.into_numbers(),
+        Format::Npz => npz::open(path, name, fits)?.into_numbers(),
+        Format::Safetensors => safetensors::open(path, name, fits)?.into_numbers(),
+        Format::Csv => csv::open_numbers(path, name),
+        Format::Parquet => Err(Problem::unreadable(
+            "Parquet file",
+            "one number per row is read from .npy, .npz, .safetensors, .csv and .tsv files",
+        )),
+    };
+    open().map_err(|problem: Problem| problem.in_file(path))
+}
+
 /// Whether two paths, however they are spelt, lead to one file.
 fn same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)

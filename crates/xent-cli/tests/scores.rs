@@ -336,6 +336,89 @@ fn calibrated_probabilities_are_written_and_read() {
 }
 
 #[test]
+fn rows_are_weighted() {
+    let data = Data::new(200, 4).map(|z| 2.0 * z);
+    let weights: Vec<f64> = (0..200).map(|row| f64::from(row * row % 7) / 2.0).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    data.write(at, "z.csv");
+    let lines: String = weights.iter().map(|weight| format!("{weight}\n")).collect();
+    std::fs::write(at.join("w.csv"), format!("weight\n{lines}")).unwrap();
+    let (text, report) =
+        eval(at, &["--logits=z.csv", "--targets=z.csv:label", "--weights=w.csv", "--bins=10"]);
+    assert!(text.contains("With row weights"), "{text}");
+    let model = &report["models"][0];
+    let (weighted, total) = (&model["weighted"], weights.iter().sum::<f64>());
+    assert_eq!(number(&weighted["weight"]), total);
+    assert_eq!(weighted["rows"], weights.iter().filter(|weight| **weight > 0.0).count());
+
+    let top = |p: &Vec<f64>| (0..4).max_by(|a, b| p[*a].total_cmp(&p[*b])).unwrap();
+    let scaled = number(&model["temperature"]["value"]);
+    for (temperature, found) in [(1.0, &weighted["raw"]), (scaled, &weighted["scaled"])] {
+        let p = data.probabilities(temperature);
+        let mean = |score: &dyn Fn(usize) -> f64| {
+            (0..200).map(|row| weights[row] * score(row)).sum::<f64>() / total
+        };
+        let right = |row: usize| f64::from(u8::from(top(&p[row]) == data.labels[row]));
+        let nll = |row: usize| -p[row][data.labels[row]].ln();
+        let brier = |row: usize| {
+            let is_label = |k: usize| f64::from(u8::from(k == data.labels[row]));
+            (0..4).map(|k| (p[row][k] - is_label(k)).powi(2)).sum::<f64>()
+        };
+        let mut bins = [0.0; 10];
+        for row in 0..200 {
+            let confidence = p[row][top(&p[row])];
+            let bin = ((confidence * 10.0).ceil() as usize).max(1) - 1;
+            bins[bin] += weights[row] * (right(row) - confidence);
+        }
+        let ece = bins.iter().map(|bin: &f64| bin.abs()).sum::<f64>() / total;
+        for (found, expected) in [
+            (&weighted["accuracy"]["value"], mean(&right)),
+            (&found["nll"]["value"], mean(&nll)),
+            (&found["perplexity"], mean(&nll).exp()),
+            (&found["brier"]["value"], mean(&brier)),
+            (&found["ece"], ece),
+        ] {
+            assert!((number(found) - expected).abs() < 1e-12, "{found}, expected {expected}");
+        }
+        // √(n/(n−1)·Σ w²(x − mean)²)/Σ w, of the rows that have a weight.
+        let (center, n) = (mean(&nll), number(&weighted["rows"]));
+        let squares: f64 = (0..200).map(|row| (weights[row] * (nll(row) - center)).powi(2)).sum();
+        let half = 1.974 * (n / (n - 1.0) * squares).sqrt() / total;
+        let interval = &found["nll"]["interval"];
+        assert!((number(&interval[1]) - center - half).abs() < 1e-3 * half, "{interval}");
+    }
+}
+
+#[test]
+fn weights_that_are_none_are_refused() {
+    let data = Data::new(20, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    data.write(at, "z.csv");
+    let all = |weight: &str| format!("w\n{}", format!("{weight}\n").repeat(20));
+    let but = |weight: &str| all("1").replacen("1\n1\n", &format!("1\n{weight}\n"), 1);
+    for (weights, says) in [
+        (but("-1"), "the weight of row 1 of z.csv is -1, expected a finite number from 0 up"),
+        (but("inf"), "the weight of row 1 of z.csv is inf"),
+        (but("NaN"), "the weight of row 1 of z.csv is NaN"),
+        (all("0"), "w.csv: all weights are 0"),
+        (all("1").replacen("1\n", "", 1), "w.csv: too few rows"),
+        (all("1") + "1\n", "w.csv: more rows than there are rows of logits"),
+    ] {
+        std::fs::write(at.join("w.csv"), weights).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_xent"))
+            .args(["eval", "--logits=z.csv", "--weights=w.csv"])
+            .current_dir(at)
+            .output()
+            .unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && message.contains(says), "{says}: {message}");
+        assert!(!at.join("xent-eval/report.json").exists());
+    }
+}
+
+#[test]
 fn any_number_of_bins() {
     let data = Data::new(150, 4);
     let p = data.probabilities(1.0);

@@ -7,6 +7,7 @@ use xent_metrics::{
 
 use super::paired::Paired;
 use super::partial::Evaluated;
+use super::weighted::Weighted;
 use crate::error::{Error, Result};
 
 /// The models side by side.
@@ -33,6 +34,9 @@ pub struct ModelScores {
     pub smoothed: Vec<Smoothed>,
     /// The ε that it may have been trained with, if the gaps tell.
     pub epsilon_estimate: Option<EpsilonEstimate>,
+    /// The numbers with row weights, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weighted: Option<Weighted>,
 }
 
 /// A loss at a smoothed target.
@@ -79,6 +83,7 @@ impl Comparison {
                     .map(|epsilon| smoothed(*epsilon))
                     .collect::<Result<_>>()?,
                 epsilon_estimate: estimate_epsilon(&scores.raw.gap, scores.classes),
+                weighted: None,
                 scores,
             })
         };

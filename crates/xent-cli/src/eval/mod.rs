@@ -15,6 +15,7 @@ mod per_class;
 mod probabilities;
 mod table;
 mod verdict;
+mod weighted;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -62,6 +63,9 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     if options.merge.is_empty() {
         paired::pair(options, &models, &mut comparison, &bar(options))?;
     }
+    if !options.weights.is_empty() {
+        weighted::weigh(options, &models, &mut comparison, &bar(options))?;
+    }
     if let Some(calibrated) = calibrated {
         let model = &comparison.models[0];
         let labels = options.labels(&models[0].logits)?;
@@ -82,7 +86,7 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
 }
 
 /// What is evaluated of a model.
-fn input<'a>(
+pub fn input<'a>(
     options: &EvalOptions,
     model: &'a Model,
     labels: &'a [Place],
@@ -94,6 +98,7 @@ fn input<'a>(
 /// Every file that is read.
 fn inputs(options: &EvalOptions, models: &[Model]) -> Result<Vec<PathBuf>> {
     let mut inputs = options.merge.clone();
+    inputs.extend(options.weights()?.into_iter().map(|place| place.file));
     for model in models {
         let places = options.labels(&model.logits)?;
         inputs.extend(places.iter().chain(&model.logits).map(|place| place.file.clone()));

@@ -45,6 +45,11 @@ pub struct EvalOptions {
     #[arg(long)]
     pub probabilities: bool,
 
+    /// Row weights, one float per row: .npy, .npz, .safetensors, .csv or .tsv; accuracy, NLL, Brier
+    /// score and ECE are reported with them, too, while everything else counts each row once
+    #[arg(long, value_name = "W", num_args = 1.., conflicts_with_all = ["partial", "merge"])]
+    pub weights: Vec<String>,
+
     /// Labels whose rows are left out without being read
     #[arg(long, value_name = "I,J", value_delimiter = ',', allow_hyphen_values = true)]
     pub ignore_index: Vec<i64>,
@@ -196,6 +201,11 @@ impl EvalOptions {
                 .map(|place| Place { file: place.file.clone(), name: None })
                 .collect()),
         }
+    }
+
+    /// The places of the row weights.
+    pub fn weights(&self) -> Result<Vec<Place>> {
+        places(&self.weights)
     }
 
     /// What is measured.

@@ -8,6 +8,7 @@ use xent_metrics::{Extended, LabelledRows, Logits, Mean, NotFinite, Reader, Row,
 
 use super::beside::Beside;
 use super::comparison::{Comparison, ModelScores};
+use super::input;
 use super::options::{EvalOptions, Model};
 use super::pass::{Input, Pass};
 use crate::error::{Error, Result};
@@ -94,12 +95,8 @@ pub fn pair(
         same_labels((&other_labels, &other.logits), (&labels, &first.logits))?;
         bar.reset();
         bar.set_message(format!("{} beside {}", other.name, first.name));
-        let input = Input {
-            logits: &other.logits,
-            labels: &other_labels,
-            columns: &options.classes(),
-            probabilities: options.probabilities,
-        };
+        let columns = options.classes();
+        let input = input(options, other, &other_labels, &columns);
         let here = temperatures[index + 1];
         let sums = Sums::new(options, input, first, &labels, [temperatures[0], here], bar)?;
         comparison.paired.push(sums.paired(&other.name, &first.name));

@@ -3,6 +3,7 @@
 use xent_metrics::{Estimate, NoOptimum, Scored};
 
 use super::comparison::{Comparison, ModelScores};
+use super::weighted::{Weighed, Weighted};
 use crate::report::{Cell, Group, Table, short};
 
 /// The most classes and mistakes that are shown.
@@ -92,6 +93,25 @@ pub fn table(comparison: &Comparison) -> Table {
             row("  lowest possible", &floor),
         ]
     });
+    let weighed = |name: &str, decimals: usize, factor: f64, of: fn(&Weighted) -> &Weighed| {
+        row(name, &|model| {
+            let Weighed { value, interval } = of(model.weighted.as_ref()?);
+            let estimate = Estimate { value: value.0, chance: None, interval: *interval };
+            Some(with_interval(&estimate, factor, decimals))
+        })
+    };
+    let weighted_number =
+        |name: &str, of: fn(&Weighted) -> Cell| row(name, &|model| model.weighted.as_ref().map(of));
+    let weighted = vec![
+        weighed("accuracy, %", 2, 100.0, |weighted| &weighted.accuracy),
+        weighed("NLL", 4, 1.0, |weighted| &weighted.raw.nll),
+        weighed("  after temperature", 4, 1.0, |weighted| &weighted.scaled.nll),
+        weighted_number("perplexity", |weighted| Cell::text(short(weighted.raw.perplexity.0))),
+        weighed("Brier score", 4, 1.0, |weighted| &weighted.raw.brier),
+        weighed("  after temperature", 4, 1.0, |weighted| &weighted.scaled.brier),
+        weighted_number("ECE", |weighted| number(weighted.raw.ece, 4)),
+        weighted_number("  after temperature", |weighted| number(weighted.scaled.ece, 4)),
+    ];
     let gap =
         |index: usize| move |model: &ModelScores| plain(model.scores.raw.gap.quantiles[index].0, 2);
     let epsilon = |model: &ModelScores| {
@@ -105,9 +125,10 @@ pub fn table(comparison: &Comparison) -> Table {
         caption: "In brackets: 95 % intervals. NLL and losses in nats.".to_string(),
         corner: "model".to_string(),
         columns: comparison.models.iter().map(|model| model.name.clone()).collect(),
-        groups: vec![
+        groups: [
             group("Raw".to_string(), measures(&|model| Some(&model.scores.raw), true)),
             group("After temperature scaling".to_string(), after),
+            group("With row weights".to_string(), weighted),
             group("Loss at a smoothed target".to_string(), losses.collect()),
             group(
                 "Logit gap".to_string(),
@@ -120,7 +141,10 @@ pub fn table(comparison: &Comparison) -> Table {
                     row("training ε, estimated", &epsilon),
                 ],
             ),
-        ],
+        ]
+        .into_iter()
+        .filter(|group| !group.rows.is_empty())
+        .collect(),
     }
 }
 
