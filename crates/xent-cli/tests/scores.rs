@@ -419,6 +419,59 @@ fn weights_that_are_none_are_refused() {
 }
 
 #[test]
+fn targets_may_be_probabilities() {
+    let data = Data::new(80, 4).map(|z| 2.0 * z);
+    let targets = Data { logits: Data::new(160, 4).logits[80..].to_vec(), labels: vec![0; 80] };
+    let t = targets.probabilities(0.5);
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    data.write(at, "z.csv");
+    let row = |row: &Vec<f64>| row.iter().map(f64::to_string).collect::<Vec<_>>().join(",") + "\n";
+    let text =
+        |rows: &[Vec<f64>]| "a,b,c,d\n".to_string() + &rows.iter().map(row).collect::<String>();
+    std::fs::write(at.join("t.csv"), text(&t)).unwrap();
+    let arguments = ["--logits=z.csv", "--drop=label", "--soft-targets=t.csv"];
+    let (printed, report) = eval(at, &arguments);
+    assert!(printed.contains("Against soft targets"), "{printed}");
+    let model = &report["models"][0];
+    let (soft, scaled) = (&model["soft_targets"], number(&model["temperature"]["value"]));
+    let mean = |score: &dyn Fn(usize, usize) -> f64| {
+        (0..80).flat_map(|row| (0..4).map(move |k| score(row, k))).sum::<f64>() / 80.0
+    };
+    let near = |found: &Value, expected: f64| {
+        assert!((number(found) - expected).abs() < 1e-12, "{found}, expected {expected}");
+    };
+    near(&soft["entropy"], mean(&|row, k| -t[row][k] * t[row][k].ln()));
+    for (temperature, found) in [(1.0, &soft["raw"]), (scaled, &soft["scaled"])] {
+        let p = data.probabilities(temperature);
+        near(&found["nll"]["value"], mean(&|row, k| -t[row][k] * p[row][k].ln()));
+        near(&found["brier"]["value"], mean(&|row, k| (p[row][k] - t[row][k]).powi(2)));
+    }
+    // Everything else has the likeliest classes for labels.
+    let top = |t: &Vec<f64>| (0..4).max_by(|a, b| t[*a].total_cmp(&t[*b])).unwrap();
+    let hard = Data { labels: t.iter().map(top).collect(), ..data };
+    near(&model["raw"]["nll"]["value"], hard.nll(1.0));
+    assert!((scaled / hard.best_temperature() - 1.0).abs() < 1e-6);
+
+    let mut wrong = t.clone();
+    wrong[5][1] += 0.5;
+    std::fs::write(at.join("wrong.csv"), text(&wrong)).unwrap();
+    std::fs::write(at.join("narrow.csv"), "a,b\n0.5,0.5\n").unwrap();
+    for (targets, says) in [
+        ("wrong.csv", "wrong.csv: row 5 is no distribution"),
+        ("narrow.csv", "narrow.csv: 2 classes, expected 4 as the logits have"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_xent"))
+            .args(["eval", "--logits=z.csv", "--drop=label", "--soft-targets", targets])
+            .current_dir(at)
+            .output()
+            .unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && message.contains(says), "{message}");
+    }
+}
+
+#[test]
 fn any_number_of_bins() {
     let data = Data::new(150, 4);
     let p = data.probabilities(1.0);

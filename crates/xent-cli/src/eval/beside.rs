@@ -1,7 +1,8 @@
 //! Numbers of the rows other than their logits and labels, from files of their own.
 
-use xent_arrays::{ArrayError, Floats, LogitRows, Place};
+use xent_arrays::{ArrayError, LogitRows, Place};
 
+use super::probabilities::doubles;
 use crate::error::{Error, Result};
 
 /// Opens a file of rows of numbers.
@@ -53,12 +54,7 @@ impl Beside {
                 self.open_next()?;
                 continue;
             }
-            match block.floats.decode() {
-                Floats::F64(values) => numbers.extend(values),
-                Floats::F32(values) => numbers.extend(values.into_iter().map(f64::from)),
-                // `decode` leaves none.
-                Floats::Encoded(..) => {}
-            }
+            numbers.extend(doubles(&block.floats.decode()));
         }
         Ok(numbers)
     }

@@ -7,6 +7,7 @@ use xent_metrics::{
 
 use super::paired::Paired;
 use super::partial::Evaluated;
+use super::soft::Soft;
 use super::weighted::Weighted;
 use crate::error::{Error, Result};
 
@@ -34,6 +35,9 @@ pub struct ModelScores {
     pub smoothed: Vec<Smoothed>,
     /// The ε that it may have been trained with, if the gaps tell.
     pub epsilon_estimate: Option<EpsilonEstimate>,
+    /// The numbers against soft targets, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soft_targets: Option<Soft>,
     /// The numbers with row weights, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weighted: Option<Weighted>,
@@ -83,6 +87,7 @@ impl Comparison {
                     .map(|epsilon| smoothed(*epsilon))
                     .collect::<Result<_>>()?,
                 epsilon_estimate: estimate_epsilon(&scores.raw.gap, scores.classes),
+                soft_targets: None,
                 weighted: None,
                 scores,
             })

@@ -1,8 +1,9 @@
 //! The rows of a data set, one block at a time, from all of its files.
 
-use xent_arrays::{Block, Columns, LabelRows, LogitRows, Place, open_labels, open_logits};
+use xent_arrays::{Block, Columns, LogitRows, Place, open_logits};
 
 use super::beside::Beside;
+use super::labels::Labels;
 use crate::error::{Error, Result};
 
 /// Approximate number of bytes of logits in a block.
@@ -16,10 +17,12 @@ pub struct Feed {
     logits: Vec<Place>,
     labels: Vec<Place>,
     columns: Columns,
+    /// The labels are soft targets.
+    soft: bool,
     paired: bool,
     /// The file that is being read, and the number of its next row.
     current: Option<(Box<dyn LogitRows>, u64)>,
-    current_labels: Option<Box<dyn LabelRows>>,
+    current_labels: Option<Labels>,
     /// The next file.
     next: usize,
     next_labels: usize,
@@ -50,12 +53,18 @@ pub struct Piece {
 
 impl Feed {
     /// Opens the first files.
-    pub fn open(logits: Vec<Place>, labels: Vec<Place>, columns: Columns) -> Result<Self> {
+    pub fn open(
+        logits: Vec<Place>,
+        labels: Vec<Place>,
+        columns: Columns,
+        soft: bool,
+    ) -> Result<Self> {
         let paired = logits.len() == labels.len();
         let mut feed = Self {
             logits,
             labels,
             columns,
+            soft,
             paired,
             current: None,
             current_labels: None,
@@ -129,6 +138,8 @@ impl Feed {
         self.current = None;
         let Some(place) = self.logits.get(self.next) else { return Ok(()) };
         let labels = if self.paired { self.labels.get(self.next) } else { self.labels.first() };
+        // Soft targets are no column of a table.
+        let labels = labels.filter(|_| !self.soft);
         let rows = open_logits(place, labels, &self.columns).map_err(Error::input)?;
         if self.next > 0 && rows.classes() != self.classes {
             return Err(Error::input(format!(
@@ -159,7 +170,14 @@ impl Feed {
     /// Opens the next file of labels, if there is one.
     fn open_labels(&mut self) -> Result<bool> {
         let Some(place) = self.labels.get(self.next_labels) else { return Ok(false) };
-        self.current_labels = Some(open_labels(place).map_err(Error::input)?);
+        let labels = Labels::open(place, self.soft)?;
+        if let Some(found) = labels.classes().filter(|found| *found != self.classes) {
+            return Err(Error::input(format!(
+                "{place}: {found} classes, expected {} as the logits have",
+                self.classes
+            )));
+        }
+        self.current_labels = Some(labels);
         self.next_labels += 1;
         Ok(true)
     }
@@ -168,9 +186,7 @@ impl Feed {
         let mut labels = Vec::with_capacity(rows);
         while labels.len() < rows {
             let read = match &mut self.current_labels {
-                Some(current) => {
-                    current.next(rows - labels.len(), &mut labels).map_err(Error::input)?
-                }
+                Some(current) => current.next(rows - labels.len(), &mut labels)?,
                 None => 0,
             };
             if read == 0 && (self.paired || !self.open_labels()?) {
@@ -196,7 +212,7 @@ impl Feed {
 
     fn end_of_labels(&mut self) -> Result<()> {
         let Some(current) = &mut self.current_labels else { return Ok(()) };
-        if current.next(1, &mut Vec::new()).map_err(Error::input)? > 0 {
+        if current.next(1, &mut Vec::new())? > 0 {
             return Err(Error::input(format!(
                 "{}: more labels than there are rows of logits",
                 self.labels[self.next_labels - 1]

@@ -6,6 +6,7 @@ mod charts;
 mod comparison;
 mod feed;
 mod findings;
+mod labels;
 mod options;
 mod page;
 mod paired;
@@ -13,6 +14,7 @@ mod partial;
 mod pass;
 mod per_class;
 mod probabilities;
+mod soft;
 mod table;
 mod verdict;
 mod weighted;
@@ -63,6 +65,9 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     if options.merge.is_empty() {
         paired::pair(options, &models, &mut comparison, &bar(options))?;
     }
+    if options.is_soft() {
+        soft::soften(options, &models, &mut comparison, &bar(options))?;
+    }
     if !options.weights.is_empty() {
         weighted::weigh(options, &models, &mut comparison, &bar(options))?;
     }
@@ -92,7 +97,13 @@ pub fn input<'a>(
     labels: &'a [Place],
     columns: &'a Columns,
 ) -> Input<'a> {
-    Input { logits: &model.logits, labels, columns, probabilities: options.probabilities }
+    Input {
+        logits: &model.logits,
+        labels,
+        columns,
+        probabilities: options.probabilities,
+        soft: options.is_soft(),
+    }
 }
 
 /// Every file that is read.

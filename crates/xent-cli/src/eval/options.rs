@@ -24,6 +24,11 @@ pub struct EvalOptions {
     /// total number of rows [default: the files of the logits, if they have one column of integers]
     #[arg(long, value_name = "Y", num_args = 1..)]
     pub targets: Vec<String>,
+    /// Targets that are probabilities [rows, classes], in place of --targets: NLL and Brier score
+    /// against them are reported; everything else takes the likeliest class, the first on ties, for
+    /// the label
+    #[arg(long, value_name = "T", num_args = 1.., conflicts_with_all = ["targets", "partial", "merge"])]
+    pub soft_targets: Vec<String>,
     /// Logits of other models for the same rows, one model each; a quoted pattern is one model.
     /// Differences from the model of --logits are tested row by row
     #[arg(long, value_name = "Z2", num_args = 1..)]
@@ -187,8 +192,9 @@ impl EvalOptions {
 
     /// The places of a model's labels.
     pub fn labels(&self, logits: &[Place]) -> Result<Vec<Place>> {
-        if !self.targets.is_empty() {
-            let labels = places(&self.targets)?;
+        let targets = if self.is_soft() { &self.soft_targets } else { &self.targets };
+        if !targets.is_empty() {
+            let labels = places(targets)?;
             Self::check_order(logits, &labels)?;
             return Ok(labels);
         }
@@ -201,6 +207,11 @@ impl EvalOptions {
                 .map(|place| Place { file: place.file.clone(), name: None })
                 .collect()),
         }
+    }
+
+    /// Whether the targets are probabilities.
+    pub fn is_soft(&self) -> bool {
+        !self.soft_targets.is_empty()
     }
 
     /// The places of the row weights.

@@ -37,6 +37,8 @@ pub struct Input<'a> {
     pub columns: &'a Columns,
     /// The files have probabilities, whose logarithms are the logits.
     pub probabilities: bool,
+    /// The labels are soft targets.
+    pub soft: bool,
 }
 
 /// Evaluates all rows. Each thread takes the next block when it is free; because sums are exact and
@@ -164,8 +166,8 @@ impl<'a> Pass<'a> {
 
     /// The rows.
     pub fn open(&self) -> Result<Feed> {
-        let Input { logits, labels, columns, .. } = self.input;
-        Feed::open(logits.to_vec(), labels.to_vec(), (*columns).clone())
+        let Input { logits, labels, columns, soft, .. } = self.input;
+        Feed::open(logits.to_vec(), labels.to_vec(), (*columns).clone(), *soft)
     }
 
     /// Shows all rows, and the numbers beside them, to `add`, with a state of each thread; returns
@@ -272,8 +274,13 @@ mod tests {
         let labels = [Place { file: logits[0].file.clone(), name: Some("label".into()) }];
         let settings = |classes| Settings { sample_logits: kept, ..Settings::new(classes) };
         let bar = ProgressBar::hidden();
-        let input =
-            Input { logits, labels: &labels, columns: &Columns::default(), probabilities: false };
+        let input = Input {
+            logits,
+            labels: &labels,
+            columns: &Columns::default(),
+            probabilities: false,
+            soft: false,
+        };
         evaluate(&input, &settings, Some(2), &bar, again).unwrap().scores()
     }
 

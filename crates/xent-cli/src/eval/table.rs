@@ -3,6 +3,7 @@
 use xent_metrics::{Estimate, NoOptimum, Scored};
 
 use super::comparison::{Comparison, ModelScores};
+use super::soft::Soft;
 use super::weighted::{Weighed, Weighted};
 use crate::report::{Cell, Group, Table, short};
 
@@ -93,12 +94,22 @@ pub fn table(comparison: &Comparison) -> Table {
             row("  lowest possible", &floor),
         ]
     });
+    let mean = |Weighed { value, interval }: &Weighed, factor: f64, decimals: usize| {
+        let estimate = Estimate { value: value.0, chance: None, interval: *interval };
+        with_interval(&estimate, factor, decimals)
+    };
+    let against = |name: &str, of: fn(&Soft) -> &Weighed| {
+        row(name, &|model| Some(mean(of(model.soft_targets.as_ref()?), 1.0, 4)))
+    };
+    let soft = vec![
+        against("NLL", |soft| &soft.raw.nll),
+        against("  after temperature", |soft| &soft.scaled.nll),
+        row("  lowest possible", &|model| plain(model.soft_targets.as_ref()?.entropy.0, 4)),
+        against("Brier score", |soft| &soft.raw.brier),
+        against("  after temperature", |soft| &soft.scaled.brier),
+    ];
     let weighed = |name: &str, decimals: usize, factor: f64, of: fn(&Weighted) -> &Weighed| {
-        row(name, &|model| {
-            let Weighed { value, interval } = of(model.weighted.as_ref()?);
-            let estimate = Estimate { value: value.0, chance: None, interval: *interval };
-            Some(with_interval(&estimate, factor, decimals))
-        })
+        row(name, &|model| Some(mean(of(model.weighted.as_ref()?), factor, decimals)))
     };
     let weighted_number =
         |name: &str, of: fn(&Weighted) -> Cell| row(name, &|model| model.weighted.as_ref().map(of));
@@ -128,6 +139,7 @@ pub fn table(comparison: &Comparison) -> Table {
         groups: [
             group("Raw".to_string(), measures(&|model| Some(&model.scores.raw), true)),
             group("After temperature scaling".to_string(), after),
+            group("Against soft targets".to_string(), soft),
             group("With row weights".to_string(), weighted),
             group("Loss at a smoothed target".to_string(), losses.collect()),
             group(

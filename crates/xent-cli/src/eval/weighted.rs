@@ -51,7 +51,8 @@ pub struct Weighed {
 }
 
 impl Weighed {
-    fn new(mean: &Mean) -> Self {
+    /// Of rows.
+    pub fn new(mean: &Mean) -> Self {
         let test = TTest::new(mean.value(), mean.error(), mean.rows() as f64);
         Self { value: Extended(mean.value()), interval: test.map(|test| test.interval()) }
     }
