@@ -472,6 +472,44 @@ fn targets_may_be_probabilities() {
 }
 
 #[test]
+fn rows_are_ranked_by_normalised_logits_too() {
+    let data = Data::new(150, 5);
+    let score = |row: &Vec<f64>| {
+        let mean = row.iter().sum::<f64>() / 5.0;
+        let norm = row.iter().map(|z| (z - mean).powi(4)).sum::<f64>().powf(0.25);
+        row.iter().map(|z| z - mean).fold(0.0, f64::max) / norm
+    };
+    let mut rows: Vec<(f64, bool)> = data
+        .logits
+        .iter()
+        .zip(&data.labels)
+        .map(|(row, label)| {
+            let top = (0..5).max_by(|a, b| row[*a].total_cmp(&row[*b])).unwrap();
+            (score(row), top != *label)
+        })
+        .collect();
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let (mut wrong, mut sum) = (0.0, 0.0);
+    for (index, (_, is_wrong)) in rows.iter().enumerate() {
+        wrong += f64::from(u8::from(*is_wrong));
+        sum += wrong / (index + 1) as f64;
+    }
+    let expected = sum / 150.0;
+    let mut temperatures = vec![];
+    // Ranks of whole rows do not depend on their scale, and confidences do.
+    for scale in [1.0, 10.0] {
+        let (text, model) = eval_data(&data.map(|z| scale * z), &[]);
+        let found = &model["aurc_normalised"];
+        assert!((number(&found["value"]) - expected).abs() < 1e-12, "{found} {expected}");
+        let interval = &found["interval"];
+        assert!(number(&interval[0]) < expected && expected < number(&interval[1]), "{interval}");
+        assert!(text.contains("AURC, normalised logits"), "{text}");
+        temperatures.push(number(&model["temperature"]["value"]));
+    }
+    assert!(temperatures[1] > 9.0 * temperatures[0]);
+}
+
+#[test]
 fn any_number_of_bins() {
     let data = Data::new(150, 4);
     let p = data.probabilities(1.0);

@@ -18,6 +18,7 @@ pub fn findings(comparison: &Comparison) -> Vec<Finding> {
     };
     say(false, "Calibration", each(&calibration));
     say(true, "Temperature", each(&temperature));
+    say(false, "Ranking", each(&ranking));
     say(false, "Training ε", each(&training_epsilon));
     say(true, "What this is", limits(comparison));
     findings
@@ -87,6 +88,20 @@ fn temperature(model: &ModelScores) -> Option<String> {
         .map(|error| format!(" (standard error {})", short(error)))
         .unwrap_or_default();
     Some(format!("{}{error}, {means}. It was fitted to {sample}.", short(temperature.value)))
+}
+
+fn ranking(model: &ModelScores) -> Option<String> {
+    let (by_confidence, normalised) = (model.scores.raw.aurc, model.scores.aurc_normalised);
+    let better = normalised.value < by_confidence.value;
+    let advice = if better {
+        "Rows that are to be rejected are better chosen by that than by confidence"
+    } else {
+        "Confidence ranks the rows as well as that"
+    };
+    Some(format!(
+        "AURC, the mean share of wrong rows among the most confident, is {:.4} if rows are ranked by confidence, and {:.4} if they are ranked by their largest logit over the 4-norm of all (after their mean is subtracted). {advice}. Label smoothing often spoils the first ranking and leaves the second (Xia et al. 2025, arXiv 2403.14715).",
+        by_confidence.value, normalised.value
+    ))
 }
 
 fn training_epsilon(model: &ModelScores) -> Option<String> {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::output::Destination;
 
 /// Changes whenever an older program could not read the file or would misread it.
-const FORMAT: &str = "xent evaluation 2";
+const FORMAT: &str = "xent evaluation 3";
 
 /// A model and its evaluation on some rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]

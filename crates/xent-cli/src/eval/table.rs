@@ -80,6 +80,10 @@ pub fn table(comparison: &Comparison) -> Table {
         let fitted = model.scores.temperature?.rows?;
         (fitted < model.scores.raw.rows).then(|| Cell::text(fitted.to_string()))
     };
+    let normalised =
+        |model: &ModelScores| Some(with_interval(&model.scores.aurc_normalised, 1.0, 4));
+    let mut raw = measures(&|model| Some(&model.scores.raw), true);
+    raw.push(row("AURC, normalised logits", &normalised));
     let mut after = vec![row("temperature", &temperature), row("from a sample of rows", &sampled)];
     after.extend(measures(&|model| model.scores.scaled.as_ref(), false));
     let losses = comparison.models[0].smoothed.iter().enumerate().flat_map(|(index, smoothed)| {
@@ -137,7 +141,7 @@ pub fn table(comparison: &Comparison) -> Table {
         corner: "model".to_string(),
         columns: comparison.models.iter().map(|model| model.name.clone()).collect(),
         groups: [
-            group("Raw".to_string(), measures(&|model| Some(&model.scores.raw), true)),
+            group("Raw".to_string(), raw),
             group("After temperature scaling".to_string(), after),
             group("Against soft targets".to_string(), soft),
             group("With row weights".to_string(), weighted),

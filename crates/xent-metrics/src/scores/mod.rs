@@ -9,7 +9,7 @@ pub use resample::Chance;
 pub use sorted::RiskCoverage;
 
 use crate::bins::Reliability;
-use crate::evaluation::Evaluation;
+use crate::evaluation::{Evaluation, Tallies};
 use crate::json::{Extended, extended};
 use crate::mistakes::Mistake;
 use crate::tally::{TOP, Tally};
@@ -181,6 +181,9 @@ pub struct Scores {
     /// The first of these rows: file and number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_not_finite: Option<(String, u64)>,
+    /// AURC with the largest logit over the 4-norm of all logits, after their mean is subtracted, in
+    /// place of the confidence: what a norm-free ranking of the rows would be. No temperature changes it.
+    pub aurc_normalised: Estimate,
     /// At temperature 1.
     pub raw: Scored,
     /// The temperature; none if there are no rows to fit it to.
@@ -218,9 +221,22 @@ impl Evaluation {
             ignored: tallies.ignored,
             not_finite: tallies.not_finite,
             first_not_finite: tallies.first_not_finite.clone(),
+            aurc_normalised: tallies.normalised_aurc(),
             raw,
             temperature,
             scaled,
+        }
+    }
+}
+
+impl Tallies {
+    /// AURC of rows ranked by their normalised logits.
+    fn normalised_aurc(&self) -> Estimate {
+        let value = sorted::aurc(&sorted::counted(&self.normalised));
+        Estimate {
+            value,
+            chance: Some(Chance { mean: 1.0 - self.raw.accuracy(), usual: None }),
+            interval: resample::resampled_aurc(&self.normalised).interval(value, (0.0, 1.0)),
         }
     }
 }
