@@ -160,7 +160,9 @@ mod tests {
     #[test]
     fn mcnemars_test_by_hand() {
         // 2·(1 + 8)/2⁸, 2·1/2⁵, and the middle of a distribution.
-        assert_eq!([mcnemar(1, 7), mcnemar(0, 5)], [18.0 / 256.0, 2.0 / 32.0]);
+        for (found, expected) in [(mcnemar(1, 7), 18.0 / 256.0), (mcnemar(5, 0), 2.0 / 32.0)] {
+            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        }
         assert_eq!([mcnemar(0, 0), mcnemar(4, 4)], [1.0; 2]);
         assert!((mcnemar(0, 1) - 1.0).abs() < 1e-12);
         // Large numbers: z = 100/√10000 with a continuity correction of 1/100.

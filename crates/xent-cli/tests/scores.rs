@@ -510,6 +510,63 @@ fn rows_are_ranked_by_normalised_logits_too() {
 }
 
 #[test]
+fn features_are_measured_by_class() {
+    let data = Data::new(60, 3);
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    data.write(at, "z.csv");
+    // Two directions: that of class 0, and that of all others.
+    let feature = |(row, label): (usize, &usize)| match label {
+        0 => [2.0 + (row % 2) as f64, 0.0],
+        _ => [0.0, 1.0],
+    };
+    let features: Vec<[f64; 2]> = data.labels.iter().enumerate().map(feature).collect();
+    let lines: String = features.iter().map(|[a, b]| format!("{a},{b}\n")).collect();
+    std::fs::write(at.join("f.csv"), format!("f0,f1\n{lines}")).unwrap();
+    let run = |more: &[&str]| {
+        let arguments = ["--logits=z.csv", "--targets=z.csv:label", "--features=f.csv"];
+        eval(at, &[&arguments[..], more].concat())
+    };
+    // Without class 2 the classes' directions are orthogonal: nothing within, ½ in all.
+    let (text, report) = run(&["--ignore-index=2"]);
+    let found = &report["models"][0]["features"];
+    assert_eq!(found["class_separation"], 1.0, "{found}");
+    assert!(text.contains("class separation"), "{text}");
+    let of = |class: usize| {
+        let rows = features.iter().zip(&data.labels).filter(move |(_, label)| **label == class);
+        rows.map(|(row, _)| *row).collect::<Vec<_>>()
+    };
+    let (zeros, ones) = (of(0), of(1));
+    let (n, m) = (zeros.len() as f64, ones.len() as f64);
+    let mean = zeros.iter().map(|row| row[0]).sum::<f64>() / n;
+    let within = zeros.iter().map(|row| (row[0] - mean).powi(2)).sum::<f64>() / (n + m);
+    // Means (mean, 0) and (0, 1), a share of n and m of the rows.
+    let between = n * m / (n + m).powi(2) * (mean * mean + 1.0);
+    assert_eq!(found["rows"], zeros.len() + ones.len());
+    for (name, expected) in [
+        ("within_variance", within),
+        ("between_variance", between),
+        ("within_over_between", within / between),
+    ] {
+        assert!((number(&found[name]) - expected).abs() < 1e-12, "{name}: {found} {expected}");
+    }
+    // Classes 1 and 2 have one direction: within 0, and all pairs 4 of 9 at distance 1.
+    let (_, report) = run(&[]);
+    assert_eq!(report["models"][0]["features"]["class_separation"], 1.0);
+
+    std::fs::write(at.join("f.csv"), format!("f0,f1\n{lines}").replacen("0,1\n", "0,inf\n", 1))
+        .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_xent"))
+        .args(["eval", "--logits=z.csv", "--features=f.csv"])
+        .current_dir(at)
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2), "{message}");
+    assert!(message.contains("is inf, expected a finite number"), "{message}");
+}
+
+#[test]
 fn any_number_of_bins() {
     let data = Data::new(150, 4);
     let p = data.probabilities(1.0);

@@ -1,6 +1,6 @@
 //! Numbers of the rows other than their logits and labels, from files of their own.
 
-use xent_arrays::{ArrayError, LogitRows, Place};
+use xent_arrays::{ArrayError, Columns, LogitRows, Place, open_logits};
 
 use super::probabilities::doubles;
 use crate::error::{Error, Result};
@@ -90,4 +90,9 @@ impl Beside {
         self.next += 1;
         Ok(())
     }
+}
+
+/// Opens a file of rows of numbers, such as soft targets or features.
+pub fn open_rows(place: &Place) -> std::result::Result<Box<dyn LogitRows>, ArrayError> {
+    open_logits(place, None, &Columns::default())
 }

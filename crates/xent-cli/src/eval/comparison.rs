@@ -5,6 +5,7 @@ use xent_metrics::{
     EpsilonEstimate, Extended, Optimum, Scored, Scores, UniformPrior, estimate_epsilon,
 };
 
+use super::features::FeatureScores;
 use super::paired::Paired;
 use super::partial::Evaluated;
 use super::soft::Soft;
@@ -41,6 +42,9 @@ pub struct ModelScores {
     /// The numbers with row weights, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weighted: Option<Weighted>,
+    /// How its features lie, if they are given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features: Option<FeatureScores>,
 }
 
 /// A loss at a smoothed target.
@@ -89,6 +93,7 @@ impl Comparison {
                 epsilon_estimate: estimate_epsilon(&scores.raw.gap, scores.classes),
                 soft_targets: None,
                 weighted: None,
+                features: None,
                 scores,
             })
         };

@@ -20,6 +20,7 @@ pub fn findings(comparison: &Comparison) -> Vec<Finding> {
     say(true, "Temperature", each(&temperature));
     say(false, "Ranking", each(&ranking));
     say(false, "Training ε", each(&training_epsilon));
+    say(false, "Features", each(&features));
     say(true, "What this is", limits(comparison));
     findings
 }
@@ -118,6 +119,16 @@ fn training_epsilon(model: &ModelScores) -> Option<String> {
         ),
         None => format!("No estimate: half {quartiles}, unlike after training with a usual ε."),
     })
+}
+
+fn features(model: &ModelScores) -> Option<String> {
+    let features = model.features.as_ref()?;
+    let (separation, ratio) = (features.class_separation?, features.within_over_between?);
+    Some(format!(
+        "The class separation is {}: 1 if all rows of a class have one direction, 0 if classes have none of their own. The variance within classes is {} of that between them. Label smoothing raises the first and lowers the second, and such features transfer less well to other classes (Kornblith et al. 2021, arXiv 2010.16402).",
+        short(separation),
+        short(ratio)
+    ))
 }
 
 fn limits(comparison: &Comparison) -> String {

@@ -1,7 +1,8 @@
 //! The labels of the rows: class indices, or the likeliest classes of soft targets.
 
-use xent_arrays::{Columns, LabelRows, LogitRows, Place, open_labels, open_logits};
+use xent_arrays::{LabelRows, LogitRows, Place, open_labels};
 
+use super::beside::open_rows;
 use super::probabilities::{doubles, is_distribution};
 use crate::error::{Error, Result};
 
@@ -28,7 +29,7 @@ impl Labels {
         }
         Ok(Self::Soft {
             place: place.clone(),
-            rows: open_soft(place).map_err(Error::input)?,
+            rows: open_rows(place).map_err(Error::input)?,
             read: 0,
         })
     }
@@ -73,11 +74,4 @@ impl Labels {
         *read += block.rows;
         Ok(block.rows)
     }
-}
-
-/// Opens a file of soft targets.
-pub fn open_soft(
-    place: &Place,
-) -> std::result::Result<Box<dyn LogitRows>, xent_arrays::ArrayError> {
-    open_logits(place, None, &Columns::default())
 }

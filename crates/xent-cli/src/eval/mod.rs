@@ -4,6 +4,7 @@ mod beside;
 mod calibrated;
 mod charts;
 mod comparison;
+mod features;
 mod feed;
 mod findings;
 mod labels;
@@ -71,6 +72,9 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     if !options.weights.is_empty() {
         weighted::weigh(options, &models, &mut comparison, &bar(options))?;
     }
+    if !options.features.is_empty() {
+        features::measure(options, &models[0], &mut comparison, &bar(options))?;
+    }
     if let Some(calibrated) = calibrated {
         let model = &comparison.models[0];
         let labels = options.labels(&models[0].logits)?;
@@ -109,7 +113,8 @@ pub fn input<'a>(
 /// Every file that is read.
 fn inputs(options: &EvalOptions, models: &[Model]) -> Result<Vec<PathBuf>> {
     let mut inputs = options.merge.clone();
-    inputs.extend(options.weights()?.into_iter().map(|place| place.file));
+    let beside = options.weights()?.into_iter().chain(options.features()?);
+    inputs.extend(beside.map(|place| place.file));
     for model in models {
         let places = options.labels(&model.logits)?;
         inputs.extend(places.iter().chain(&model.logits).map(|place| place.file.clone()));

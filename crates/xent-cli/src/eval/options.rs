@@ -55,6 +55,11 @@ pub struct EvalOptions {
     #[arg(long, value_name = "W", num_args = 1.., conflicts_with_all = ["partial", "merge"])]
     pub weights: Vec<String>,
 
+    /// Features [rows, features] of the same rows, such as the last hidden layer's, from files of
+    /// any format of the logits: class separation, and the variance within and between classes
+    #[arg(long, value_name = "F", num_args = 1.., conflicts_with_all = ["partial", "merge", "compare"])]
+    pub features: Vec<String>,
+
     /// Labels whose rows are left out without being read
     #[arg(long, value_name = "I,J", value_delimiter = ',', allow_hyphen_values = true)]
     pub ignore_index: Vec<i64>,
@@ -207,6 +212,11 @@ impl EvalOptions {
                 .map(|place| Place { file: place.file.clone(), name: None })
                 .collect()),
         }
+    }
+
+    /// The places of the features.
+    pub fn features(&self) -> Result<Vec<Place>> {
+        places(&self.features)
     }
 
     /// Whether the targets are probabilities.

@@ -4,10 +4,9 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use xent_metrics::{Extended, LabelledRows, Logits, Mean, Settings, SoftRow};
 
-use super::beside::Beside;
+use super::beside::{Beside, open_rows};
 use super::comparison::Comparison;
 use super::input;
-use super::labels::open_soft;
 use super::options::{EvalOptions, Model};
 use super::pass::Pass;
 use super::weighted::Weighed;
@@ -47,7 +46,7 @@ pub fn soften(
         let labels = options.labels(&model.logits)?;
         let input = input(options, model, &labels, &columns);
         let pass = Pass::new(&input, options.threads, bar);
-        let targets = Beside::open(labels.clone(), Box::new(open_soft))?;
+        let targets = Beside::open(labels.clone(), Box::new(open_rows))?;
         let feed = pass.open()?.beside(vec![targets]);
         let (settings, temperature) = (options.settings(feed.classes()), scores.temperature());
         let all = pass.run(feed, &Sums::default, &|sums, rows, beside| {

@@ -3,6 +3,7 @@
 use xent_metrics::{Estimate, NoOptimum, Scored};
 
 use super::comparison::{Comparison, ModelScores};
+use super::features::FeatureScores;
 use super::soft::Soft;
 use super::weighted::{Weighed, Weighted};
 use crate::report::{Cell, Group, Table, short};
@@ -127,6 +128,15 @@ pub fn table(comparison: &Comparison) -> Table {
         weighted_number("ECE", |weighted| number(weighted.raw.ece, 4)),
         weighted_number("  after temperature", |weighted| number(weighted.scaled.ece, 4)),
     ];
+    let feature = |name: &str, of: fn(&FeatureScores) -> Option<f64>| {
+        row(name, &|model| of(model.features.as_ref()?).map(|value| Cell::text(short(value))))
+    };
+    let features = vec![
+        feature("class separation", |features| features.class_separation),
+        feature("variance within classes", |features| Some(features.within_variance)),
+        feature("variance between classes", |features| Some(features.between_variance)),
+        feature("within / between", |features| features.within_over_between),
+    ];
     let gap =
         |index: usize| move |model: &ModelScores| plain(model.scores.raw.gap.quantiles[index].0, 2);
     let epsilon = |model: &ModelScores| {
@@ -157,6 +167,7 @@ pub fn table(comparison: &Comparison) -> Table {
                     row("training ε, estimated", &epsilon),
                 ],
             ),
+            group("Features".to_string(), features),
         ]
         .into_iter()
         .filter(|group| !group.rows.is_empty())
