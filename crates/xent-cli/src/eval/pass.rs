@@ -149,6 +149,9 @@ fn fit(pass: &Pass<'_>, evaluation: &mut Evaluation) -> Result<()> {
         .map_err(|error| Error::input(format!("{}: {error}", pass.input.logits[0])))
 }
 
+/// Adds rows, and the numbers beside them, to the state of a thread.
+type Add<'a, S> = dyn Fn(&mut S, &LabelledRows<'_>, &[Vec<f64>]) -> Result<()> + Sync + 'a;
+
 /// What every pass over the same rows has in common.
 pub struct Pass<'a> {
     input: &'a Input<'a>,
@@ -176,7 +179,7 @@ impl<'a> Pass<'a> {
         &self,
         feed: Feed,
         state: &(dyn Fn() -> S + Sync),
-        add: &(dyn Fn(&mut S, &LabelledRows<'_>, &[Vec<f64>]) -> Result<()> + Sync),
+        add: &Add<'_, S>,
     ) -> Result<Vec<S>> {
         let threads = self
             .threads
