@@ -163,7 +163,7 @@ impl Report {
                             h2 { (self.heading) }
                             ul.verdict { @for line in &self.verdict { li { (unbroken(line)) } } }
                         }
-                        @for section in &self.pictures { (section.to_html()) }
+                        div.pictures { @for section in &self.pictures { (section.to_html()) } }
                         section {
                             h2 { "The numbers" }
                             (self.table.to_html())
