@@ -3,12 +3,16 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rayon::ThreadPool;
-use xent::host::{LogitsShape, on_this_thread};
+use xent::host::{LogitsShape, on_this_thread, stopped_by};
 use xent::{
     ClassWeighting, Config, Denominator, Element, EmptyMean, Form, Masked, Prior, PriorKind,
     PriorMatrix, Reduction, Rows, RowsMut, Upstream,
@@ -28,6 +32,9 @@ pub(crate) struct Criterion(xent::Criterion);
 
 /// Logits that one thread has done before another has woken.
 const SMALL: usize = 1 << 15;
+
+/// Logits that one thread has done before anybody would interrupt it.
+const SOON: usize = 1 << 22;
 
 /// For each option that is a word, the words that it accepts, and the canonical word for each.
 pub(crate) fn words(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
@@ -226,8 +233,8 @@ impl Call<'_> {
             .ok_or_else(|| type_error("logits: the dtype changed during the call"))?;
         let batch = arrays.read(shape)?;
         let batch = batch.lend(arrays.probabilities(shape)?).predictions(arrays.predictions);
-        let alone = self.threads == 1 || logits.len() <= SMALL;
-        let pool = if alone { None } else { threads::pool(self.threads)? };
+        let here = if self.threads == 1 { SOON } else { SMALL };
+        let pool = if logits.len() <= here { None } else { threads::pool(self.threads)? };
         let Some(mut gradient) = gradient else {
             return on(pool.as_deref(), py, || criterion.forward(&rows, batch));
         };
@@ -276,12 +283,39 @@ fn on<F: xent::Real>(
     py: Python<'_>,
     run: impl FnOnce() -> xent::Result<xent::Output<F>> + Send,
 ) -> PyResult<xent::Output<f64>> {
-    let run = || match pool {
-        Some(pool) => pool.install(run),
-        None => on_this_thread(run),
-    };
-    match py.detach(|| catch_unwind(AssertUnwindSafe(run))) {
+    let run = || catch_unwind(AssertUnwindSafe(run));
+    let result = py.detach(|| match pool {
+        Some(pool) => watched(pool, run),
+        None => Ok(on_this_thread(run)),
+    });
+    match result? {
         Ok(output) => Ok(output.map_err(error)?.to_f64()),
         Err(panic) => Err(panicked(&*panic)),
     }
+}
+
+/// Runs on a pool's threads, while this one looks for signals: Ctrl-C ends a call of minutes soon.
+fn watched<R: Send>(pool: &ThreadPool, run: impl FnOnce() -> R + Send) -> PyResult<R> {
+    const LOOK: Duration = Duration::from_millis(100);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (done, result) = sync_channel(1);
+    let (output, signal) = pool.in_place_scope(|scope| {
+        let to_stop = stop.clone();
+        // The other end is there until this has been received.
+        scope.spawn(move |_| done.send(stopped_by(&to_stop, run)).unwrap_or_default());
+        let mut signal = Ok(());
+        loop {
+            match result.recv_timeout(LOOK) {
+                Err(RecvTimeoutError::Timeout) if signal.is_ok() => {
+                    signal = Python::attach(|py| py.check_signals());
+                    stop.store(signal.is_err(), Ordering::Relaxed);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(output) => break (output, signal),
+                Err(RecvTimeoutError::Disconnected) => break (None, signal),
+            }
+        }
+    });
+    signal?;
+    output.ok_or_else(|| panicked(&"a call ended without a result"))
 }

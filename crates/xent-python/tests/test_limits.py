@@ -19,7 +19,7 @@ CALLS = int(os.environ.get("XENT_CALLS", "5000"))
 PRELUDE = """
 import resource
 import numpy as np
-from xent.numpy import cross_entropy_with_grad
+from xent.numpy import cross_entropy, cross_entropy_with_grad
 """
 
 
@@ -54,6 +54,30 @@ def test_threads_that_cannot_be_had_are_done_without(stack):
 def test_a_number_of_threads_that_is_a_mistake():
     with pytest.raises(ValueError, match="threads is 20000, expected at most 1024"):
         xent.numpy.cross_entropy(np.zeros((400, 100)), np.zeros(400, np.int64), threads=20_000)
+
+
+INTERRUPTED = """
+import signal, sys
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+rows, classes, threads, dense = map(int, sys.argv[1:])
+logits = np.broadcast_to(np.zeros(1, np.float32), (rows, classes))
+targets = logits if dense else np.zeros(rows, np.int64)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+try:
+    cross_entropy(logits, targets, threads=threads)
+except KeyboardInterrupt:
+    print("interrupted")
+    print(cross_entropy(np.zeros((2, 1 << 17)), np.zeros(2, np.int64), threads=threads))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="calls of hours by arrays that share their memory")
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dense", [0, 1])
+@pytest.mark.parametrize("rows, classes", [(100_000, 10_000_000), (10_000_000, 100_000)])
+def test_long_calls_end_with_ctrl_c(rows, classes, threads, dense):
+    interrupted, after = run(INTERRUPTED, rows, classes, threads, dense).split()
+    assert (interrupted, round(float(after), 4)) == ("interrupted", 11.7835)
 
 
 MEMORY = """

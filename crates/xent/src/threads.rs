@@ -2,10 +2,13 @@
 //!
 //! The system may refuse threads. A call then has fewer, down to the one that it came on.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
+    static STOP: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
 }
 
 /// How many threads there are to share work.
@@ -37,6 +40,49 @@ pub fn on_this_thread<R>(work: impl FnOnce() -> R) -> R {
     }
     let _before = Before(ALONE.replace(true));
     work()
+}
+
+/// Runs a call, or several, that end early once `stop` is set: within some ten milliseconds, and with
+/// `None`. Gradients that were being written are then written in part.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::AtomicBool;
+/// use xent::{Config, Rows};
+///
+/// let criterion = Config::new().label_smoothing(0.1).build()?;
+/// let logits = [2.0, 0.0, 1.0, 0.0, 3.0, 0.0];
+/// let rows = Rows::new(&logits, 3)?;
+/// // Another thread may set it at any time.
+/// let stop = Arc::new(AtomicBool::new(false));
+/// let output = xent::host::stopped_by(&stop, || criterion.forward(&rows, &[0, 1]));
+/// assert!(output.is_some_and(|output| output.is_ok()));
+/// # Ok::<(), xent::Error>(())
+/// ```
+pub fn stopped_by<R>(stop: &Arc<AtomicBool>, work: impl FnOnce() -> R) -> Option<R> {
+    struct Before(Option<Arc<AtomicBool>>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            STOP.set(self.0.take());
+        }
+    }
+    let _before = Before(STOP.replace(Some(stop.clone())));
+    let output = work();
+    (!stop.load(Ordering::Relaxed)).then_some(output)
+}
+
+/// Tells tasks, on whatever thread, that the call which made it is to stop.
+pub(crate) struct Stop(Option<Arc<AtomicBool>>);
+
+impl Stop {
+    /// Of the call that runs on this thread.
+    pub(crate) fn of_this_call() -> Self {
+        Self(STOP.with_borrow(Clone::clone))
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed))
+    }
 }
 
 #[cfg(feature = "rayon")]
@@ -108,9 +154,11 @@ mod pool {
 #[cfg(all(test, feature = "rayon"))]
 mod tests {
     use std::panic::catch_unwind;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
 
-    use super::{on_this_thread, threads};
-    use crate::{Batch, Config, Rows};
+    use super::{on_this_thread, stopped_by, threads};
+    use crate::{Batch, Config, Rows, RowsMut, Upstream};
 
     #[test]
     fn one_thread_inside_and_as_many_as_before_outside() {
@@ -135,5 +183,26 @@ mod tests {
             let forward = || criterion.forward(&rows, Batch::new(&targets)).unwrap().loss;
             assert_eq!(pool.install(forward), on_this_thread(forward));
         }
+    }
+
+    #[test]
+    fn a_call_that_is_to_stop_leaves_off_and_the_next_one_does_not() {
+        let criterion = Config::new().label_smoothing(0.1).build().unwrap();
+        let classes = 1000;
+        let (logits, targets) = (vec![0f32; 300 * classes], vec![3i64; 300]);
+        let rows = Rows::new(&logits, classes).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let mut gradient = vec![7f32; logits.len()];
+        let mut untouched = |stop: &Arc<AtomicBool>| {
+            let mut into = RowsMut::new(&mut gradient, classes).unwrap();
+            let batch = Batch::new(&targets);
+            let call = || {
+                criterion.forward_backward(&rows, batch, Upstream::Scalar(1.0), &mut into).unwrap()
+            };
+            let output = pool.install(|| stopped_by(stop, call));
+            (output.is_none(), gradient.iter().all(|value| *value == 7.0))
+        };
+        assert_eq!(untouched(&Arc::new(AtomicBool::new(true))), (true, true));
+        assert_eq!(untouched(&Arc::new(AtomicBool::new(false))), (false, false));
     }
 }

@@ -1,6 +1,8 @@
 """The engine behind xent.torch and xent.numpy; see src/criterion.rs."""
 
-from typing import Any
+from typing import Any, final
+
+__all__ = ["Criterion", "Output", "WORDS", "__version__"]
 
 __version__: str
 WORDS: dict[str, dict[str, str]]
@@ -9,6 +11,7 @@ WORDS: dict[str, dict[str, str]]
 # Whatever has __dlpack__, or such an array of uint16 with the word "bfloat16".
 _Array = Any
 
+@final
 class Criterion:
     def __new__(cls, **options: Any) -> Criterion: ...
     def call(
@@ -32,6 +35,7 @@ class Criterion:
         predictions: bool = False,
     ) -> Output: ...
 
+@final
 class Output:
     correct: int
     denominator: float

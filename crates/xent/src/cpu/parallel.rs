@@ -9,13 +9,16 @@ use super::logit::Logit;
 use super::memory::ClaimedRows;
 use crate::Element;
 use crate::rules::{Parts, PartsMut};
-use crate::threads::{on_threads, threads};
+use crate::threads::{Stop, on_threads, threads};
 
 /// Elements that are worth a task of their own.
 const GRAIN: usize = 1 << 15;
 
 /// Tasks per thread, so that a thread that is held up does not hold up the others.
 const TASKS_PER_THREAD: usize = 8;
+
+/// Elements of a task at most, since a call that is to stop does so between tasks.
+const LONGEST: usize = 1 << 22;
 
 /// Work on some rows and the places of their parts, with what a thread has for it.
 type RunChunk<'a, T, W> =
@@ -31,8 +34,9 @@ pub(super) fn for_each_chunk<T: Logit, W>(
     run: &RunChunk<'_, T, W>,
 ) {
     let (threads, rows) = (threads(), claim.rows().len());
-    let per_task = (GRAIN / classes).max(rows / (threads * TASKS_PER_THREAD)).max(1);
-    if threads == 1 || rows <= per_task {
+    let fair = if threads == 1 { rows } else { rows / (threads * TASKS_PER_THREAD) };
+    let per_task = fair.max(GRAIN / classes).min(LONGEST / classes).max(1);
+    if rows <= per_task {
         return run(&mut worker(), claim, parts.all());
     }
     let chunks: Vec<_> = parts
@@ -41,10 +45,10 @@ pub(super) fn for_each_chunk<T: Logit, W>(
         .map(|parts| (claim.split_front(parts.rows().len()), parts))
         .collect();
     let workers = threads.min(chunks.len());
-    let queue = Mutex::new(chunks.into_iter());
+    let (queue, stop) = (Mutex::new(chunks.into_iter()), Stop::of_this_call());
     on_threads(workers, &|| {
         let mut memory = worker();
-        while let Some((claim, parts)) = next(&queue) {
+        while let Some((claim, parts)) = next(&queue).filter(|_| !stop.is_set()) {
             run(&mut memory, claim, parts);
         }
     });

@@ -10,7 +10,7 @@ use super::parallel;
 use super::row::{PIECE, RowWorker, SavedRow};
 use super::tile::{self, TileWorker};
 use crate::rules::{FloorMemo, Parts, RowGradient, RowParts, RowPlan, RowStats};
-use crate::threads::threads;
+use crate::threads::{Stop, threads};
 
 /// The parts of all rows and, where the memory has a place for it, their gradient.
 pub(super) fn run<T: Logit>(
@@ -48,7 +48,8 @@ fn rows<S: Simd, T: Logit>(
         let (mut saved, mut memo) =
             (call.has_gradient.then(|| SavedRow::new(call)), call.plan.floor_memo());
         let (mut all, mut claim) = (parts.all(), memory.claim());
-        while let Some(mut row) = claim.next_row() {
+        let stop = Stop::of_this_call();
+        while let Some(mut row) = claim.next_row().filter(|_| !stop.is_set()) {
             all.push(shared_row(simd, call, &mut row, saved.as_mut(), &mut memo));
         }
         return parts;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use super::labels::RowLabels;
 use crate::targets::{Probabilities, with_probabilities};
-use crate::threads::{on_threads, threads};
+use crate::threads::{Stop, on_threads, threads};
 use crate::{Element, InputError, Rows};
 
 /// The number of elements that are worth a task.
@@ -71,8 +71,9 @@ fn all_good<P: Element>(values: &[P]) -> bool {
 fn all(len: usize, grain: usize, check: impl Fn(Range<usize>) -> bool + Sync) -> bool {
     let pieces = len.div_ceil(grain);
     let (next, good) = (AtomicUsize::new(0), AtomicBool::new(true));
+    let stop = Stop::of_this_call();
     on_threads(threads().min(pieces), &|| {
-        while good.load(Relaxed) {
+        while good.load(Relaxed) && !stop.is_set() {
             let first = next.fetch_add(1, Relaxed) * grain;
             if first >= len {
                 break;
