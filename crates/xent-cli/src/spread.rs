@@ -4,6 +4,9 @@
 use serde::Serialize;
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 
+/// What a report says of a single seed.
+pub const ONE_SEED: &str = "One seed cannot tell a difference from noise; --seeds 8 can.";
+
 /// A p below this is called more than noise.
 const LEVEL: f64 = 0.05;
 
