@@ -64,6 +64,20 @@ pub fn open_labels(
     Ok(Box::new(CsvLabels { table, column, classes: classes.clone() }))
 }
 
+/// The numbers of a table: the column called `name`, or the only one.
+pub fn open_numbers(path: &Path, name: Option<&str>) -> Result<Box<dyn LogitRows>, Problem> {
+    let table = Table::open(path)?;
+    let all = table.names();
+    let possible: Vec<usize> =
+        (0..all.len()).filter(|column| !columns::is_unnamed(all[*column])).collect();
+    let column = match (name, &possible[..]) {
+        (Some(name), _) => table.column(name)?,
+        (None, [only]) => *only,
+        _ => return Err(Problem::ambiguous(names("column", all.iter().copied()))),
+    };
+    Ok(Box::new(CsvLogits { table, columns: vec![column], names: Vec::new() }))
+}
+
 struct Table {
     path: PathBuf,
     reader: Reader<LineLimit<Box<dyn BufRead + Send>>>,

@@ -21,5 +21,5 @@ mod stored;
 
 pub use columns::{ClassNames, Columns};
 pub use error::{ArrayError, Problem};
-pub use open::{Place, open_labels, open_logits, read_array};
+pub use open::{Place, open_labels, open_logits, open_numbers, read_array};
 pub use rows::{Block, Floats, LabelRows, LogitRows};

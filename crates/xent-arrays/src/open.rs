@@ -204,6 +204,26 @@ pub fn open_labels(place: &Place, classes: &ClassNames) -> Result<Box<dyn LabelR
     open().map_err(|problem: Problem| problem.in_file(path))
 }
 
+/// Opens an array with one number per row, such as row weights, as rows of one number.
+///
+/// # Errors
+/// The file does not have the format that its name says, has no such array, or none of floats with
+/// one per row.
+pub fn open_numbers(place: &Place) -> Result<Box<dyn LogitRows>, ArrayError> {
+    let name = place.name.as_deref();
+    let path = place.file.as_path();
+    let fits = |header: &Header| header.dtype.is_float() && header.is_flat();
+    let open = || match (array(place, fits)?, place.format()?) {
+        (Some(array), _) => array.into_numbers(),
+        (None, Format::Csv) => csv::open_numbers(path, name),
+        (None, _) => Err(Problem::unreadable(
+            "Parquet file",
+            "one number per row is read from .npy, .npz, .safetensors, .csv and .tsv files",
+        )),
+    };
+    open().map_err(|problem: Problem| problem.in_file(path))
+}
+
 /// Reads an array whole: the one that is named, or the only one in the file that `fits`. None for a
 /// table.
 ///

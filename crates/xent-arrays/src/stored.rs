@@ -149,6 +149,19 @@ impl StoredArray {
         Ok(Self { file, name, header, entries: Entries::Stream(Box::new(Cursor::new(bytes))) })
     }
 
+    /// As rows of one number.
+    pub fn into_numbers(self) -> Result<Box<dyn LogitRows>, Problem> {
+        let Header { dtype, shape, .. } = &self.header;
+        if !dtype.is_float() {
+            return Err(Problem::logit_type(&self.name, dtype.name()));
+        }
+        if !self.header.is_flat() {
+            return Err(Problem(format!("{}: shape {}, expected [rows]", self.name, Shape(shape))));
+        }
+        let rows = shape.iter().product::<usize>() as u64;
+        Ok(Box::new(self.into_rows(rows, 1)?))
+    }
+
     fn into_rows(self, rows: u64, width: usize) -> Result<SequentialRows, Problem> {
         let reader = self.entries.reader()?;
         let Header { dtype, byte_order: order, .. } = self.header;

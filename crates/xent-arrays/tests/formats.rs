@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use xent_arrays::{ArrayError, ClassNames, Columns, Floats, Place, open_labels, open_logits};
+use xent_arrays::npy::{Dtype, write_header};
+use xent_arrays::{
+    ArrayError, ClassNames, Columns, Floats, Place, open_labels, open_logits, open_numbers,
+};
 
 const LOGITS: [[f64; 3]; 5] =
     [[0.5, -1.0, 2.0], [0.0, 0.0, 0.0], [-4.0, 3.5, 1.0], [1.0, 2.0, -0.25], [8.0, -8.0, 0.0]];
@@ -39,6 +42,42 @@ fn labels(text: &str, most: usize) -> Result<Vec<i64>, ArrayError> {
     let mut all = Vec::new();
     while rows.next(most, &mut all)? > 0 {}
     Ok(all)
+}
+
+#[test]
+fn one_number_per_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let array = |shape: &[usize]| -> Place {
+        let file = folder.path().join("w.npy");
+        let mut bytes = Vec::new();
+        write_header(Dtype::F64, shape, false, &mut bytes).unwrap();
+        (0..shape.iter().product()).for_each(|i: usize| bytes.extend((i as f64).to_le_bytes()));
+        std::fs::write(&file, bytes).unwrap();
+        Place { file, name: None }
+    };
+    let numbers = |place: &Place| -> Result<Vec<f64>, ArrayError> {
+        let mut rows = open_numbers(place)?;
+        assert_eq!(rows.classes(), 1);
+        let Floats::F64(mut all) = rows.next(3)?.floats.decode() else { panic!("float64") };
+        let Floats::F64(rest) = rows.next(100)?.floats.decode() else { panic!("float64") };
+        all.extend(rest);
+        Ok(all)
+    };
+    let labels = LABELS.map(|label| label as f64);
+    assert_eq!(numbers(&place("table.csv:label")).unwrap(), labels);
+    assert_eq!(numbers(&place("labels.csv")).unwrap(), labels);
+    for shape in [&[5][..], &[5, 1], &[1, 5]] {
+        assert_eq!(numbers(&array(shape)).unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0]);
+    }
+    for (place, says) in [
+        (place("table.csv"), "expected a name after the file's"),
+        (array(&[5, 2]), "shape (5, 2), expected [rows]"),
+        (place("y.npy"), "expected float16, bfloat16, float32 or float64"),
+        (place("list.parquet"), "read from .npy, .npz, .safetensors, .csv and .tsv files"),
+    ] {
+        let message = numbers(&place).unwrap_err().to_string();
+        assert!(message.contains(says), "{message}");
+    }
 }
 
 #[test]

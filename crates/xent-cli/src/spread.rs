@@ -2,7 +2,10 @@
 //! a difference is significant.
 
 use serde::Serialize;
-use statrs::distribution::{ContinuousCDF, StudentsT};
+use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
+
+/// What a report says of a single seed.
+pub const ONE_SEED: &str = "One seed cannot tell a difference from noise; --seeds 8 can.";
 
 /// A p below this is called more than noise.
 const LEVEL: f64 = 0.05;
@@ -36,6 +39,15 @@ impl TTest {
     pub fn interval(&self) -> (f64, f64) {
         let half = self.error * self.distribution.inverse_cdf(1.0 - LEVEL / 2.0);
         (self.mean - half, self.mean + half)
+    }
+}
+
+/// The p of McNemar's exact test (1947): of the rows that one of two models has right and the other
+/// wrong, each model has a binomial number with the share ½.
+pub fn mcnemar(one: u64, other: u64) -> f64 {
+    match Binomial::new(0.5, one + other) {
+        Ok(binomial) if one != other => (2.0 * binomial.cdf(one.min(other))).min(1.0),
+        _ => 1.0,
     }
 }
 
@@ -146,6 +158,18 @@ mod tests {
         assert!(Spread::new(vec![1.0]).test(0.0).is_none());
         assert!(Spread::new(vec![1.0, f64::INFINITY]).test(0.0).is_none());
         assert_eq!(Spread::new(vec![0.0, 0.0]).test(0.0).unwrap().p(), 1.0);
+    }
+
+    #[test]
+    fn mcnemars_test_by_hand() {
+        // 2·(1 + 8)/2⁸, 2·1/2⁵, and the middle of a distribution.
+        for (found, expected) in [(mcnemar(1, 7), 18.0 / 256.0), (mcnemar(5, 0), 2.0 / 32.0)] {
+            assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+        }
+        assert_eq!([mcnemar(0, 0), mcnemar(4, 4)], [1.0; 2]);
+        assert!((mcnemar(0, 1) - 1.0).abs() < 1e-12);
+        // Large numbers: z = 100/√10000 with a continuity correction of 1/100.
+        assert!((mcnemar(4950, 5050) - 0.322).abs() < 1e-3, "{}", mcnemar(4950, 5050));
     }
 
     #[test]

@@ -153,6 +153,8 @@ fn models_stand_side_by_side_and_the_page_says_what_the_json_says() {
     assert!((ratio - 4.0).abs() < 1e-9, "{ratio}");
     let (nll, uniform) =
         (number(&models[0]["raw"]["nll"]["value"]), number(&models[0]["raw"]["uniform_nll"]));
+    assert_eq!(number(&models[0]["raw"]["perplexity"]["value"]), nll.exp());
+    assert!(printed.contains("perplexity"), "{printed}");
     assert!(
         (number(&models[0]["smoothed"][0]["loss"]) - (0.9 * nll + 0.1 * uniform)).abs() < 1e-12
     );
@@ -164,10 +166,24 @@ fn models_stand_side_by_side_and_the_page_says_what_the_json_says() {
     for outside in ["src=", "href=", "<script", "@import", "url("] {
         assert!(!html.contains(outside), "{outside}");
     }
+    let verdict = report["verdict"].as_array().unwrap();
+    assert_eq!(verdict[0], "Accuracy against calm: no difference beyond the noise.");
+    assert!((3..=4).contains(&verdict.len()), "{verdict:?}");
+    for line in verdict {
+        assert!(html.contains(&format!("<li>{}</li>", line.as_str().unwrap())), "{line}");
+    }
+    let plots = ["Accuracy", "NLL", "NLL after temperature scaling", "Brier score"];
+    for plot in plots {
+        assert!(html.contains(&format!("<figcaption>{plot} <small>")), "{plot}");
+    }
     let json: Value =
         serde_json::from_str(&done(at, &["--logits=one.csv", "--targets=one.csv:label", "--json"]))
             .unwrap();
     assert_eq!(json["models"][0]["name"], "one.csv");
+    let first = json["verdict"][0].as_str().unwrap();
+    let accuracy = 100.0 * number(&json["models"][0]["raw"]["accuracy"]["value"]);
+    assert!(first.starts_with(&format!("{accuracy:.2} % of the rows are right")), "{first}");
+    assert!((2..=4).contains(&json["verdict"].as_array().unwrap().len()));
 }
 
 #[test]

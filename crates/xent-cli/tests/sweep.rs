@@ -65,6 +65,11 @@ fn killed_and_resumed_it_says_the_same() {
     let printed = succeeded(sweep(at, "killed", &["--seeds=12"]).output().unwrap());
     assert!(printed.contains(&format!("{before} of 36 runs were there already")), "{printed}");
     assert!(printed.lines().all(|line| line.chars().count() <= 80), "{printed}");
+    assert!(printed.contains("\n• Accuracy against ε\u{a0}=\u{a0}0: "), "{printed}");
+    let html = std::fs::read_to_string(at.join("killed/report.html")).unwrap();
+    for plot in ["Accuracy", "NLL after temperature scaling", "ECE, raw", "AURC"] {
+        assert!(html.contains(&format!("<figcaption>{plot} <small>")), "{plot}");
+    }
     assert_eq!(stamp("killed"), first, "a finished run is not done again");
     assert!(!leftover.exists());
     for file in ["report.json", "report.html"] {

@@ -110,7 +110,7 @@ fn training_learns_and_the_report_says_so() {
     let floor = report["epsilons"][1]["optimum"]["floor"].as_f64().unwrap();
     assert!((floor - (-0.8 * 0.8f64.ln() - 0.2 * (0.2f64 / 9.0).ln())).abs() < 1e-12, "{floor}");
     assert!((report["epsilons"][1]["optimum"]["gap"].as_f64().unwrap() - 36f64.ln()).abs() < 1e-12);
-    assert_eq!(report["epsilons"][0]["optimum"]["gap"], "infinite");
+    assert_eq!(report["epsilons"][0]["optimum"]["gap"], "Infinity");
     assert!(mean(&report, 1, "train_loss") > floor);
 
     let printed = text(&output.stdout);

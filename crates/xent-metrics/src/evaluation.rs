@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cells::Cells;
 use crate::error::{InputError, MergeError};
 use crate::input::{LabelledRows, Settings};
 use crate::row::Reader;
 use crate::sample::{Candidate, Sample};
-use crate::tally::Tally;
+use crate::tally::{CONFIDENCES, Tally};
 use crate::temperature::{Temperature, fit_temperature};
 
 /// The sums of an [`Evaluation`] without its [`Sample`]: each thread fills its own.
@@ -22,6 +23,8 @@ pub struct Tallies {
     /// The first of these rows, by file and row.
     pub(crate) first_not_finite: Option<(String, u64)>,
     pub(crate) raw: Tally,
+    /// Rows by their largest logit over the norm of all, which no temperature changes.
+    pub(crate) normalised: Cells,
     /// At the temperature that is known beforehand.
     pub(crate) scaled: Option<Tally>,
     #[serde(skip)]
@@ -111,6 +114,7 @@ impl Tallies {
             not_finite: 0,
             first_not_finite: None,
             raw: tally(),
+            normalised: Cells::new(CONFIDENCES),
             scaled: settings.temperature.map(|_| tally()),
             reader: Reader::default(),
             settings,
@@ -170,6 +174,7 @@ impl Tallies {
                 continue;
             };
             self.raw.add(&self.reader, &read, label, rows.source, number);
+            self.normalised.add(self.reader.normalised(), read.rank == 0);
             if let (Some(temperature), Some(scaled)) = (self.settings.temperature, &mut self.scaled)
                 && let Ok(read) = self.reader.read(logits, label, temperature)
             {
@@ -196,6 +201,7 @@ impl Tallies {
             .flatten()
             .min();
         self.raw.merge(&other.raw);
+        self.normalised.merge(&other.normalised);
         if let (Some(scaled), Some(other)) = (&mut self.scaled, &other.scaled) {
             scaled.merge(other);
         }
@@ -329,6 +335,7 @@ impl TryFrom<Unchecked> for Evaluation {
             .is_none_or(|scaled| consistent(scaled) && scaled.rows == tallies.raw.rows);
         let all = settings.is_valid()
             && consistent(&tallies.raw)
+            && tallies.normalised.rows() == tallies.raw.rows
             && scaled
             && tallies.scaled.is_some() == settings.temperature.is_some();
         if !all || kept.classes() != settings.classes || kept.seen() != tallies.raw.rows {

@@ -73,7 +73,7 @@ pub struct LabelledRows<'a> {
 impl<'a> LabelledRows<'a> {
     /// The rows whose label is a class that is not ignored: the position among these rows, the
     /// logits, the label.
-    pub(crate) fn evaluated(
+    pub fn evaluated(
         self,
         settings: &Settings,
     ) -> impl Iterator<Item = (usize, Logits<'a>, usize)> {

@@ -53,7 +53,9 @@ pub struct Reader {
     e: Vec<f64>,
     /// Σ e of the last row.
     mass: f64,
-    top: usize,
+    /// Its largest logit, and Σ max − z over its other classes that are not masked.
+    max: f64,
+    below: f64,
 }
 
 impl Reader {
@@ -93,7 +95,7 @@ impl Reader {
             self.wide_gap(max, beta, classes)
         };
         self.e[top] = 1.0;
-        (self.mass, self.top) = (mass, top);
+        (self.mass, self.max, self.below) = (mass, max, others.below);
         Ok(Row {
             predicted: top,
             rank,
@@ -105,6 +107,45 @@ impl Reader {
             gap,
             plain_gap: below / (classes - 1) as f64,
         })
+    }
+
+    /// The largest logit of the row that was read over the 4-norm of its logits, both after their
+    /// mean is subtracted: a confidence that no temperature changes (MaxLogit-pNorm: Cattelan and
+    /// Silva 2024, arXiv 2305.15508). Masked classes are left out; 0 if all logits are equal.
+    pub(crate) fn normalised(&self) -> f64 {
+        // The largest is no longer in z, nor is a masked class.
+        let others = self.z.iter().filter(|z| **z > f64::NEG_INFINITY).count();
+        let lead = self.below / (others + 1) as f64;
+        let scale = 1.0 / lead;
+        if !(lead > 0.0 && scale.is_finite()) {
+            return 0.0;
+        }
+        // In units of the largest; lanes, so that no addition waits for the one before.
+        let mean = self.max - lead;
+        let mut lanes = [0.0; 8];
+        let (chunks, _) = self.z.as_chunks::<8>();
+        for chunk in chunks {
+            for (lane, z) in lanes.iter_mut().zip(chunk) {
+                let centred = if *z > f64::NEG_INFINITY { (z - mean) * scale } else { 0.0 };
+                let square = centred * centred;
+                *lane += square * square;
+            }
+        }
+        libm::sqrt(1.0 / libm::sqrt(1.0 + lanes.iter().sum::<f64>()))
+    }
+
+    /// The probabilities of a row of at least two logits, divided by a temperature.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn probabilities(
+        &mut self,
+        row: Logits<'_>,
+        temperature: f64,
+    ) -> Result<impl Iterator<Item = f64>, NotFinite> {
+        self.read(row, 0, temperature)?;
+        let (e, scale) = self.weights();
+        Ok(e[..row.count()].iter().map(move |e| e * scale))
     }
 
     /// e^(z − max) of the row that was read, and the reciprocal of their sum.
@@ -188,6 +229,43 @@ mod tests {
         near(row.brier, 2.0 * 0.75 * 0.75);
         near(row.gap, 3f64.ln());
         near(row.plain_gap, 3f64.ln());
+    }
+
+    #[test]
+    fn normalised_by_hand() {
+        let normalised = |row: &[f64], temperature: f64| {
+            let mut reader = Reader::default();
+            reader.read(Logits::F64(row), 0, temperature).unwrap();
+            reader.normalised()
+        };
+        // Centred: 2, −1, −1; the 4-norm is (16 + 1 + 1)^¼.
+        let expected = 2.0 / 18f64.powf(0.25);
+        for (scale, shift) in [(1.0, 0.0), (1e-3, 7.0), (1e100, 0.0), (1e-100, 0.0)] {
+            let row = [3.0, 0.0, 0.0].map(|z| z * scale + shift);
+            for temperature in [1.0, 0.3] {
+                let found = normalised(&row, temperature);
+                assert!((found / expected - 1.0).abs() < 1e-11, "{scale}: {found}");
+            }
+        }
+        let masked = [0.0, f64::NEG_INFINITY, 3.0, 0.0];
+        assert!((normalised(&masked, 1.0) / expected - 1.0).abs() < 1e-14);
+        // A tie of the largest: 1, 1, −2.
+        let tied = normalised(&[5.0, 5.0, 2.0], 1.0);
+        assert!((tied - 18f64.powf(-0.25)).abs() < 1e-14, "{tied}");
+        assert_eq!(
+            [normalised(&[2.0; 9], 1.0), normalised(&[1.0, f64::NEG_INFINITY], 1.0)],
+            [0.0; 2]
+        );
+    }
+
+    #[test]
+    fn probabilities_by_hand() {
+        let mut reader = Reader::default();
+        let row = [2.0 * 3f64.ln(), 0.0, f64::NEG_INFINITY];
+        let found: Vec<f64> = reader.probabilities(Logits::F64(&row), 2.0).unwrap().collect();
+        assert!(found.len() == 3 && found[2] == 0.0, "{found:?}");
+        assert!((found[0] - 0.75).abs() < 1e-15 && (found[1] - 0.25).abs() < 1e-15, "{found:?}");
+        assert!(reader.probabilities(Logits::F64(&[f64::NAN, 0.0]), 1.0).is_err());
     }
 
     #[test]

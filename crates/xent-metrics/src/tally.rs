@@ -12,7 +12,7 @@ use crate::sum::ExactSum;
 
 /// The most confidences that are distinguished: risk by coverage and bins of equal mass are exact
 /// up to this many.
-const CONFIDENCES: usize = 1 << 19;
+pub(crate) const CONFIDENCES: usize = 1 << 19;
 /// The most values of the other measures that are distinguished: only intervals and quantiles
 /// depend on them.
 const VALUES: usize = 1 << 14;

@@ -52,6 +52,11 @@ impl Header {
         Ok(Self { dtype, byte_order, fortran_order, shape })
     }
 
+    /// Whether at most one axis is longer than 1.
+    pub fn is_flat(&self) -> bool {
+        self.shape.iter().filter(|length| **length > 1).count() <= 1
+    }
+
     /// The number of entries. The check for overflow leaves out lengths of 0, because strides are
     /// products of the other lengths.
     pub fn entries(&self) -> Result<usize, Problem> {

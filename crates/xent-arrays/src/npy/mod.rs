@@ -20,7 +20,7 @@ pub(crate) use read::open_regular;
 pub use read::{read, read_header};
 pub(crate) use values::Entry;
 pub use values::{ByteOrder, Dtype, Values};
-pub use write::write;
+pub use write::{write, write_header};
 
 /// The first bytes of every `.npy` file.
 const MAGIC: &[u8; 6] = b"\x93NUMPY";

@@ -3,6 +3,7 @@
 use std::io::{Result, Write};
 
 use super::array::{Array, Shape};
+use super::values::Dtype;
 use super::{MAGIC, MOST_AXES};
 
 /// The entries start at a multiple of this.
@@ -14,14 +15,27 @@ const ALIGNMENT: usize = 64;
 /// # Errors
 /// Those of `out`.
 pub fn write(array: &Array, out: &mut dyn Write) -> Result<()> {
-    debug_assert!(array.shape().len() <= MOST_AXES, "the header's length fits its 16 bits");
-    let dtype = array.dtype();
+    write_header(array.dtype(), array.shape(), array.fortran_order(), out)?;
+    array.values().write(out)
+}
+
+/// Writes what comes before the entries of an array, which follow in little-endian order.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_header(
+    dtype: Dtype,
+    shape: &[usize],
+    fortran_order: bool,
+    out: &mut dyn Write,
+) -> Result<()> {
+    debug_assert!(shape.len() <= MOST_AXES, "the header's length fits its 16 bits");
     let order = if dtype.size() == 1 { '|' } else { '<' };
     let mut header = format!(
         "{{'descr': '{order}{}', 'fortran_order': {}, 'shape': {}, }}",
         dtype.code(),
-        if array.fortran_order() { "True" } else { "False" },
-        Shape(array.shape())
+        if fortran_order { "True" } else { "False" },
+        Shape(shape)
     );
     let before = MAGIC.len() + 4;
     let padded = (before + header.len() + 1).next_multiple_of(ALIGNMENT) - before;
@@ -31,6 +45,5 @@ pub fn write(array: &Array, out: &mut dyn Write) -> Result<()> {
     out.write_all(MAGIC)?;
     out.write_all(&[1, 0])?;
     out.write_all(&(padded as u16).to_le_bytes())?;
-    out.write_all(header.as_bytes())?;
-    array.values().write(out)
+    out.write_all(header.as_bytes())
 }

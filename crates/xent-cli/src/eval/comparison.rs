@@ -1,10 +1,16 @@
 //! The scores of all models.
 
 use serde::Serialize;
-use xent_metrics::{EpsilonEstimate, Optimum, Scored, Scores, UniformPrior, estimate_epsilon};
+use xent_metrics::{
+    EpsilonEstimate, Extended, Optimum, Scored, Scores, UniformPrior, estimate_epsilon,
+};
 
+use super::features::FeatureScores;
+use super::paired::Paired;
 use super::partial::Evaluated;
 use super::remarks::remarks;
+use super::soft::Soft;
+use super::weighted::Weighted;
 use crate::error::{Error, Result};
 
 /// The models side by side.
@@ -13,6 +19,8 @@ pub struct Comparison {
     pub models: Vec<ModelScores>,
     /// The prior of the smoothed losses.
     pub prior: UniformPrior,
+    /// How each other model differs from the first on the same rows, if those were read.
+    pub paired: Vec<Paired>,
 }
 
 /// The numbers of a model.
@@ -32,6 +40,15 @@ pub struct ModelScores {
     pub smoothed: Vec<Smoothed>,
     /// The ε that it may have been trained with, if the gaps tell.
     pub epsilon_estimate: Option<EpsilonEstimate>,
+    /// The numbers against soft targets, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soft_targets: Option<Soft>,
+    /// The numbers with row weights, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weighted: Option<Weighted>,
+    /// How its features lie, if they are given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features: Option<FeatureScores>,
 }
 
 /// A loss at a smoothed target.
@@ -40,11 +57,18 @@ pub struct Smoothed {
     /// ε.
     pub epsilon: f64,
     /// The mean over the rows.
-    pub loss: f64,
+    pub loss: Extended,
     /// After temperature scaling.
-    pub loss_after_temperature: Option<f64>,
+    pub loss_after_temperature: Option<Extended>,
     /// The lowest that it can be.
     pub floor: f64,
+}
+
+impl ModelScores {
+    /// The temperature of the numbers after temperature scaling.
+    pub fn temperature(&self) -> f64 {
+        self.scores.temperature.map_or(1.0, |temperature| temperature.value)
+    }
 }
 
 impl Comparison {
@@ -53,7 +77,7 @@ impl Comparison {
         let model = |Evaluated { name, evaluation, .. }: &Evaluated| -> Result<ModelScores> {
             let scores = evaluation.scores();
             let smoothed = |epsilon: f64| -> Result<Smoothed> {
-                let loss = |scored: &Scored| scored.smoothed_loss(prior, epsilon);
+                let loss = |scored: &Scored| Extended(scored.smoothed_loss(prior, epsilon));
                 let floor =
                     Optimum::new(prior, epsilon, scores.classes).map_err(Error::failed)?.floor;
                 Ok(Smoothed {
@@ -72,10 +96,14 @@ impl Comparison {
                     .map(|epsilon| smoothed(*epsilon))
                     .collect::<Result<_>>()?,
                 epsilon_estimate: estimate_epsilon(&scores.raw.gap, scores.classes),
+                soft_targets: None,
+                weighted: None,
+                features: None,
                 scores,
             })
         };
-        Ok(Self { models: models.iter().map(model).collect::<Result<_>>()?, prior })
+        let models = models.iter().map(model).collect::<Result<_>>()?;
+        Ok(Self { models, prior, paired: Vec::new() })
     }
 
     /// The models and their numbers of rows, in a line.

@@ -1,9 +1,9 @@
 //! The rows of a data set, one block at a time, from all of its files.
 
-use xent_arrays::{
-    Block, ClassNames, Columns, LabelRows, LogitRows, Place, open_labels, open_logits,
-};
+use xent_arrays::{Block, ClassNames, Columns, LogitRows, Place, open_logits};
 
+use super::beside::Beside;
+use super::labels::Labels;
 use crate::error::{Error, Result};
 
 /// Approximate number of bytes of logits in a block.
@@ -17,14 +17,23 @@ pub struct Input<'a> {
     pub logits: &'a [Place],
     /// Those of the labels.
     pub labels: &'a [Place],
+    /// Where the classes are.
+    pub reading: &'a Reading,
+    /// The files have probabilities, whose logarithms are the logits.
+    pub probabilities: bool,
+    /// The labels are soft targets.
+    pub soft: bool,
+}
+
+/// Where the classes are in the files, the same for all.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
     /// Which columns of tables are classes.
-    pub columns: &'a Columns,
+    pub columns: Columns,
     /// The axis of arrays that has the classes.
     pub axis: Option<isize>,
     /// The names of the classes, if they are not those of the columns.
-    pub class_names: &'a [String],
-    /// The files have probabilities, whose logarithms are the logits.
-    pub probabilities: bool,
+    pub class_names: Vec<String>,
 }
 
 /// A data set that is being read. If there are as many files of labels as of logits, each file of
@@ -34,7 +43,7 @@ pub struct Feed<'a> {
     paired: bool,
     /// The file that is being read, and the number of its next row.
     current: Option<(Box<dyn LogitRows>, u64)>,
-    current_labels: Option<Box<dyn LabelRows>>,
+    current_labels: Option<Labels>,
     /// The next file.
     next: usize,
     next_labels: usize,
@@ -42,6 +51,8 @@ pub struct Feed<'a> {
     /// What the classes are called, by the first file that says so.
     names: Vec<String>,
     labels_called: ClassNames,
+    /// Other numbers of the same rows.
+    beside: Vec<Beside>,
     /// The number of blocks so far.
     blocks: usize,
 }
@@ -58,6 +69,8 @@ pub struct Piece {
     pub block: Block,
     /// One label per row.
     pub labels: Vec<i64>,
+    /// What stands beside the rows, in the order of [`Feed::beside`].
+    pub beside: Vec<Vec<f64>>,
     /// Approximate number of bytes that the rows take in the file.
     pub bytes: u64,
 }
@@ -74,11 +87,27 @@ impl<'a> Feed<'a> {
             next_labels: 0,
             classes: 0,
             names: Vec::new(),
-            labels_called: ClassNames::new(input.class_names),
+            labels_called: ClassNames::new(&input.reading.class_names),
+            beside: Vec::new(),
             blocks: 0,
         };
         feed.open_next()?;
         Ok(feed)
+    }
+
+    /// With other numbers of the same rows.
+    pub fn beside(self, beside: Vec<Beside>) -> Self {
+        Self { beside, ..self }
+    }
+
+    /// What the classes are called, if the files say so.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// What labels may be called.
+    pub fn labels_called(&self) -> &ClassNames {
+        &self.labels_called
     }
 
     /// K.
@@ -116,6 +145,9 @@ impl<'a> Feed<'a> {
                 continue;
             }
             let labels = self.labels(block.rows, first)?;
+            let place = || format!("row {first} of {}", self.input.logits[self.next - 1]);
+            let numbers = self.beside.iter_mut().map(|beside| beside.take(block.rows, &place));
+            let beside = numbers.collect::<Result<_>>()?;
             self.blocks += 1;
             return Ok(Some(Piece {
                 number: self.blocks,
@@ -123,6 +155,7 @@ impl<'a> Feed<'a> {
                 first,
                 block,
                 labels,
+                beside,
                 bytes,
             }));
         }
@@ -134,8 +167,10 @@ impl<'a> Feed<'a> {
         let Some(place) = self.input.logits.get(self.next) else { return Ok(()) };
         let labels =
             if self.paired { self.input.labels.get(self.next) } else { self.input.labels.first() };
-        let rows = open_logits(place, labels, self.input.columns, self.input.axis)
-            .map_err(Error::input)?;
+        // Soft targets are no column of a table.
+        let labels = labels.filter(|_| !self.input.soft);
+        let Reading { columns, axis, .. } = self.input.reading;
+        let rows = open_logits(place, labels, columns, *axis).map_err(Error::input)?;
         if self.next > 0 && rows.classes() != self.classes {
             return Err(Error::input(format!(
                 "{place}: {} classes, expected {} as in {}",
@@ -166,7 +201,7 @@ impl<'a> Feed<'a> {
 
     /// Checks that the classes are the same, in the same order, as in the files before.
     fn check_names(&mut self, place: &Place, names: &[String]) -> Result<()> {
-        let given = self.input.class_names;
+        let given = &self.input.reading.class_names;
         if !given.is_empty() && given.len() != self.classes {
             return Err(Error::input(format!(
                 "{place}: {} classes, but --class-names has {} names",
@@ -192,7 +227,14 @@ impl<'a> Feed<'a> {
     /// Opens the next file of labels, if there is one.
     fn open_labels(&mut self) -> Result<bool> {
         let Some(place) = self.input.labels.get(self.next_labels) else { return Ok(false) };
-        self.current_labels = Some(open_labels(place, &self.labels_called).map_err(Error::input)?);
+        let labels = Labels::open(place, self.input.soft, &self.labels_called)?;
+        if let Some(found) = labels.classes().filter(|found| *found != self.classes) {
+            return Err(Error::input(format!(
+                "{place}: {found} classes, expected {} as the logits have",
+                self.classes
+            )));
+        }
+        self.current_labels = Some(labels);
         self.next_labels += 1;
         Ok(true)
     }
@@ -201,9 +243,7 @@ impl<'a> Feed<'a> {
         let mut labels = Vec::with_capacity(rows);
         while labels.len() < rows {
             let read = match &mut self.current_labels {
-                Some(current) => {
-                    current.next(rows - labels.len(), &mut labels).map_err(Error::input)?
-                }
+                Some(current) => current.next(rows - labels.len(), &mut labels)?,
                 None => 0,
             };
             if read == 0 && (self.paired || !self.open_labels()?) {
@@ -223,12 +263,13 @@ impl<'a> Feed<'a> {
         while self.open_labels()? {
             self.end_of_labels()?;
         }
+        self.beside.iter_mut().try_for_each(Beside::end)?;
         Ok(None)
     }
 
     fn end_of_labels(&mut self) -> Result<()> {
         let Some(current) = &mut self.current_labels else { return Ok(()) };
-        if current.next(1, &mut Vec::new()).map_err(Error::input)? > 0 {
+        if current.next(1, &mut Vec::new())? > 0 {
             return Err(Error::input(format!(
                 "{}: more labels than there are rows of logits",
                 self.input.labels[self.next_labels - 1]

@@ -18,7 +18,9 @@ pub fn findings(comparison: &Comparison) -> Vec<Finding> {
     };
     say(false, "Calibration", each(&calibration));
     say(true, "Temperature", each(&temperature));
+    say(false, "Ranking", each(&ranking));
     say(false, "Training ε", each(&training_epsilon));
+    say(false, "Features", each(&features));
     say(true, "What this is", limits(comparison));
     findings
 }
@@ -89,6 +91,20 @@ fn temperature(model: &ModelScores) -> Option<String> {
     Some(format!("{}{error}, {means}. It was fitted to {sample}.", short(temperature.value)))
 }
 
+fn ranking(model: &ModelScores) -> Option<String> {
+    let (by_confidence, normalised) = (model.scores.raw.aurc, model.scores.aurc_normalised);
+    let better = normalised.value < by_confidence.value;
+    let advice = if better {
+        "Rows that are to be rejected are better chosen by that than by confidence"
+    } else {
+        "Confidence ranks the rows as well as that"
+    };
+    Some(format!(
+        "AURC, the mean share of wrong rows among the most confident, is {:.4} if rows are ranked by confidence, and {:.4} if they are ranked by their largest logit over the 4-norm of all (after their mean is subtracted). {advice}. Label smoothing often spoils the first ranking and leaves the second (Xia et al. 2025, arXiv 2403.14715).",
+        by_confidence.value, normalised.value
+    ))
+}
+
 fn training_epsilon(model: &ModelScores) -> Option<String> {
     let gap = &model.scores.raw.gap;
     let quartiles = format!(
@@ -105,10 +121,23 @@ fn training_epsilon(model: &ModelScores) -> Option<String> {
     })
 }
 
+fn features(model: &ModelScores) -> Option<String> {
+    let features = model.features.as_ref()?;
+    let (separation, ratio) = (features.class_separation?, features.within_over_between?);
+    Some(format!(
+        "The class separation is {}: 1 if all rows of a class have one direction, 0 if classes have none of their own. The variance within classes is {} of that between them. Label smoothing raises the first and lowers the second, and such features transfer less well to other classes (Kornblith et al. 2021, arXiv 2010.16402).",
+        short(separation),
+        short(ratio)
+    ))
+}
+
 fn limits(comparison: &Comparison) -> String {
     let mut text =
         "The numbers are those of these rows. Intervals say how much other rows from the same source would change them, not how much another training would."
             .to_string();
+    if comparison.models.len() > 1 && comparison.paired.is_empty() {
+        text.push_str(" Differences between the models are not tested: that takes their logits row by row, which --merge does not have.");
+    }
     let rounding = comparison
         .models
         .iter()

@@ -1,21 +1,31 @@
 //! `xent eval`: metrics of a model, from its logits.
 
+mod beside;
+mod calibrated;
 mod charts;
 mod comparison;
+mod features;
 mod feed;
 mod findings;
+mod labels;
 mod options;
 mod page;
+mod paired;
 mod partial;
 mod pass;
 mod per_class;
 mod probabilities;
 mod remarks;
+mod soft;
 mod table;
 mod verdict;
+mod weighted;
 
 use std::path::PathBuf;
 use std::time::Instant;
+
+use indicatif::ProgressBar;
+use xent_arrays::Place;
 
 pub use options::EvalOptions;
 
@@ -23,8 +33,9 @@ use crate::error::{Error, Result};
 use crate::output::Outputs;
 use crate::report::ReportFiles;
 use crate::terminal::{harmless, print, progress_bar, warn};
+use calibrated::Calibrated;
 use comparison::Comparison;
-use feed::Input;
+use feed::{Input, Reading};
 use options::Model;
 use partial::Evaluated;
 
@@ -35,21 +46,44 @@ use partial::Evaluated;
 pub fn eval(options: &EvalOptions) -> Result<()> {
     let started = Instant::now();
     let models = options.models()?;
+    let reading = options.reading()?;
     let mut outputs = Outputs::beside(inputs(options, &models)?);
     if let Some(path) = &options.partial {
         let partial = outputs.open(path)?;
-        return partial::write(partial, &with_rows(read(options, models)?)?);
+        return partial::write(partial, &with_rows(read(options, &models)?)?);
     }
     let files = ReportFiles::open(&options.out, &mut outputs)?;
     let per_class = options.per_class.as_deref().map(|path| outputs.open(path)).transpose()?;
+    let calibrated = match &options.write_probabilities {
+        Some(path) => Some(Calibrated::open(path, &mut outputs)?),
+        None => None,
+    };
     let evaluated = if options.merge.is_empty() {
-        read(options, models)?
+        read(options, &models)?
     } else {
         partial::merge(&options.merge)?
     };
-    let comparison = Comparison::new(&with_rows(evaluated)?, options.smoothing())?;
+    let mut comparison = Comparison::new(&with_rows(evaluated)?, options.smoothing())?;
     for model in &comparison.models {
         model.remarks.iter().for_each(|remark| warn(&format!("{}: {remark}", model.name)));
+    }
+    if options.merge.is_empty() {
+        paired::pair(options, &models, &mut comparison, &bar(options))?;
+    }
+    if options.is_soft() {
+        soft::soften(options, &models, &mut comparison, &bar(options))?;
+    }
+    if !options.weights.is_empty() {
+        weighted::weigh(options, &models, &mut comparison, &bar(options))?;
+    }
+    if !options.features.is_empty() {
+        features::measure(options, &models[0], &mut comparison, &bar(options))?;
+    }
+    if let Some(calibrated) = calibrated {
+        let model = &comparison.models[0];
+        let labels = options.labels(&models[0].logits)?;
+        let input = input(options, &models[0], &labels, &reading);
+        calibrated.write(&input, model.rows_read, model.temperature(), &bar(options))?;
     }
     let seconds = started.elapsed().as_secs_f64();
     let report = page::report(&comparison, seconds)?;
@@ -64,10 +98,28 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     }
 }
 
+/// What is evaluated of a model.
+pub fn input<'a>(
+    options: &EvalOptions,
+    model: &'a Model,
+    labels: &'a [Place],
+    reading: &'a Reading,
+) -> Input<'a> {
+    Input {
+        logits: &model.logits,
+        labels,
+        reading,
+        probabilities: options.probabilities,
+        soft: options.is_soft(),
+    }
+}
+
 /// Every file that is read.
 fn inputs(options: &EvalOptions, models: &[Model]) -> Result<Vec<PathBuf>> {
     let mut inputs = options.merge.clone();
     inputs.extend(options.class_names_file());
+    let beside = options.weights()?.into_iter().chain(options.features()?);
+    inputs.extend(beside.map(|place| place.file));
     for model in models {
         let places = options.labels(&model.logits)?;
         inputs.extend(places.iter().chain(&model.logits).map(|place| place.file.clone()));
@@ -82,31 +134,24 @@ fn with_rows(models: Vec<Evaluated>) -> Result<Vec<Evaluated>> {
     }
 }
 
-fn read(options: &EvalOptions, models: Vec<Model>) -> Result<Vec<Evaluated>> {
-    let bar = progress_bar(
-        "reading {msg} {wide_bar} {percent:>3} %  {decimal_bytes_per_sec}",
-        options.quiet,
-    );
-    let class_names = options.class_names()?;
-    let evaluated = models.into_iter().map(|model| {
+fn bar(options: &EvalOptions) -> ProgressBar {
+    progress_bar("reading {msg} {wide_bar} {percent:>3} %  {decimal_bytes_per_sec}", options.quiet)
+}
+
+fn read(options: &EvalOptions, models: &[Model]) -> Result<Vec<Evaluated>> {
+    let (bar, reading) = (bar(options), options.reading()?);
+    let evaluated = models.iter().map(|model| {
         bar.reset();
         bar.set_message(harmless(&model.name).into_owned());
         let evaluation = pass::evaluate(
-            &Input {
-                logits: &model.logits,
-                labels: &options.labels(&model.logits)?,
-                columns: &options.classes(),
-                axis: options.axis,
-                class_names: &class_names,
-                probabilities: options.probabilities,
-            },
+            &input(options, model, &options.labels(&model.logits)?, &reading),
             &|classes| options.settings(classes),
             options.threads,
             &bar,
             // Evaluations that merge later have one temperature together.
             options.partial.is_none(),
         )?;
-        Ok(Evaluated { name: model.name, named: model.named, evaluation })
+        Ok(Evaluated { name: model.name.clone(), named: model.named, evaluation })
     });
     let evaluated = evaluated.collect();
     bar.finish_and_clear();

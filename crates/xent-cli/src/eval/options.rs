@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use xent_arrays::{Columns, Place};
 use xent_metrics::{BINS, Binning, Settings, UniformPrior};
 
+use super::feed::Reading;
 use crate::args::{positive, repeated, share, threads, uniform_prior};
 use crate::error::{Error, Result};
 
@@ -26,7 +27,13 @@ pub struct EvalOptions {
     /// if they have one column of labels]
     #[arg(long, value_name = "Y", num_args = 1..)]
     pub targets: Vec<OsString>,
-    /// Logits of other models for the same rows, one model each; a quoted pattern is one model
+    /// Targets that are probabilities [rows, classes], in place of --targets: NLL and Brier score
+    /// against them are reported; everything else takes the likeliest class, the first on ties, for
+    /// the label
+    #[arg(long, value_name = "T", num_args = 1.., conflicts_with_all = ["targets", "partial", "merge"])]
+    pub soft_targets: Vec<OsString>,
+    /// Logits of other models for the same rows, one model each; a quoted pattern is one model.
+    /// Differences from the model of --logits are tested row by row
     #[arg(long, value_name = "Z2", num_args = 1..)]
     pub compare: Vec<OsString>,
     /// Names of the models, in their order [default: the names of their files]
@@ -54,6 +61,16 @@ pub struct EvalOptions {
     /// The files of the logits have probabilities, rows that sum to 1, instead
     #[arg(long)]
     pub probabilities: bool,
+
+    /// Row weights, one float per row: .npy, .npz, .safetensors, .csv or .tsv; accuracy, NLL, Brier
+    /// score and ECE are reported with them, too, while everything else counts each row once
+    #[arg(long, value_name = "W", num_args = 1.., conflicts_with_all = ["partial", "merge"])]
+    pub weights: Vec<OsString>,
+
+    /// Features [rows, features] of the same rows, such as the last hidden layer's, from files of
+    /// any format of the logits: class separation, and the variance within and between classes
+    #[arg(long, value_name = "F", num_args = 1.., conflicts_with_all = ["partial", "merge", "compare"])]
+    pub features: Vec<OsString>,
 
     /// Labels whose rows are left out without being read
     #[arg(long, value_name = "I,J", value_delimiter = ',', allow_hyphen_values = true)]
@@ -83,10 +100,14 @@ pub struct EvalOptions {
     #[arg(long, value_name = "PART.json", conflicts_with_all = ["merge", "out", "json", "epsilon", "prior"])]
     pub partial: Option<PathBuf>,
     /// Report on the rows of these files, which --partial wrote: bit for bit the same report as
-    /// from one run over all rows
+    /// from one run over all rows, but without the tests of --compare
     #[arg(long, value_name = "PART.json", num_args = 1.., conflicts_with_all = ["logits", "targets", "compare", "names", "columns", "drop", "axis", "class_names", "probabilities", "ignore_index", "skip_non_finite", "temperature", "compat", "bins"])]
     pub merge: Vec<PathBuf>,
 
+    /// Write the probabilities after temperature scaling of every row that is read to a file, in
+    /// their order; --probabilities reads it
+    #[arg(long, value_name = "F.npy|F.csv", conflicts_with_all = ["partial", "merge", "compare"])]
+    pub write_probabilities: Option<PathBuf>,
     /// Write the metrics of every class to a file; report.json has 1000 classes at most
     #[arg(long, value_name = "F.csv", conflicts_with = "partial")]
     pub per_class: Option<PathBuf>,
@@ -195,8 +216,14 @@ impl EvalOptions {
     }
 
     /// Which columns of tables are classes.
-    pub fn classes(&self) -> Columns {
+    fn classes(&self) -> Columns {
         Columns { chosen: self.columns.clone(), drop: self.drop.clone() }
+    }
+
+    /// Where the classes are in the files.
+    pub fn reading(&self) -> Result<Reading> {
+        let class_names = self.class_names()?;
+        Ok(Reading { columns: self.classes(), axis: self.axis, class_names })
     }
 
     /// The file with the names of the classes: one name alone cannot be those of two classes.
@@ -208,7 +235,7 @@ impl EvalOptions {
     }
 
     /// The names of the classes, if they are given.
-    pub fn class_names(&self) -> Result<Vec<String>> {
+    fn class_names(&self) -> Result<Vec<String>> {
         let names: Vec<String> = match self.class_names_file() {
             Some(file) => std::fs::read_to_string(&file)
                 .map_err(|error| Error::reading(&file, error))?
@@ -226,8 +253,9 @@ impl EvalOptions {
 
     /// The places of a model's labels.
     pub fn labels(&self, logits: &[Place]) -> Result<Vec<Place>> {
-        if !self.targets.is_empty() {
-            let labels = places(&self.targets)?;
+        let targets = if self.is_soft() { &self.soft_targets } else { &self.targets };
+        if !targets.is_empty() {
+            let labels = places(targets)?;
             Self::check_order(logits, &labels)?;
             return Ok(labels);
         }
@@ -240,6 +268,21 @@ impl EvalOptions {
                 .map(|place| Place { file: place.file.clone(), name: None })
                 .collect()),
         }
+    }
+
+    /// The places of the features.
+    pub fn features(&self) -> Result<Vec<Place>> {
+        places(&self.features)
+    }
+
+    /// Whether the targets are probabilities.
+    pub fn is_soft(&self) -> bool {
+        !self.soft_targets.is_empty()
+    }
+
+    /// The places of the row weights.
+    pub fn weights(&self) -> Result<Vec<Place>> {
+        places(&self.weights)
     }
 
     /// What is measured.

@@ -5,12 +5,13 @@ use serde_json::json;
 
 use super::comparison::{Comparison, ModelScores};
 use super::findings::findings;
+use super::paired::contrasts;
 use super::verdict::verdict;
 use super::{charts, table};
 use crate::error::Result;
 use crate::report::{
-    Ink, RAW_AND_SCALED, Report, Section, Stroke, Versions, folded, how_it_was_made, key,
-    small_multiples,
+    Ink, RAW_AND_SCALED, Report, Section, Stroke, Versions, dot_plots, folded, how_it_was_made,
+    key, small_multiples,
 };
 
 /// The whole report. In its JSON everything except `environment` is the same for the same rows,
@@ -29,7 +30,18 @@ pub fn report(comparison: &Comparison, seconds: f64) -> Result<Report> {
         models.iter().map(|model| (model.name.as_str(), rows(model))).collect();
     facts.extend(models.iter().filter_map(skipped).map(|text| ("left out", text)));
     facts.push(("time", format!("{seconds:.1} s")));
-    let pictures = vec![
+    let contrasts = contrasts(comparison);
+    let mut pictures = Vec::new();
+    if !contrasts.is_empty() {
+        pictures.push(Section::new(
+            "What differs",
+            html! {
+                (dot_plots(&contrasts))
+                (folded("Dots are mean differences over the same rows, lines their 95 % t intervals. Better or worse is what McNemar's exact test (accuracy) and the paired t-test over the rows (all others) find at 5 %, with Holm's correction over the other models; it says what other rows from the same source would confirm, not what another training would."))
+            },
+        ));
+    }
+    pictures.extend([
         Section::new(
             "Are confidences right?",
             html! {
@@ -53,7 +65,7 @@ pub fn report(comparison: &Comparison, seconds: f64) -> Result<Report> {
                 (folded("How far the predicted class's logit is above the others (above the logarithm of the mean of their exponentials). Training with label smoothing drives all rows to one gap; without smoothing the gap has no bound."))
             },
         ),
-    ];
+    ]);
     let sections = vec![
         Section::new(
             "Classes",
@@ -65,7 +77,7 @@ pub fn report(comparison: &Comparison, seconds: f64) -> Result<Report> {
         ),
         how_it_was_made(&facts, None),
     ];
-    let verdict = verdict(comparison);
+    let verdict = verdict(comparison, &contrasts);
     Ok(Report {
         title: "What the logits say",
         headline: comparison.headline(),
@@ -74,12 +86,14 @@ pub fn report(comparison: &Comparison, seconds: f64) -> Result<Report> {
         pictures,
         findings: findings(comparison),
         table: table::table(comparison),
+        reading: Some(table::READING),
         sections,
         json: json!({
             "report": "xent eval",
             "smoothed_prior": comparison.prior,
             "verdict": verdict,
             "models": models,
+            "paired": comparison.paired,
             "environment": { "seconds": seconds, "versions": Versions::of_this_build() },
         }),
     })

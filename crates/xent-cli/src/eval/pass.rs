@@ -43,7 +43,7 @@ pub fn evaluate(
     again: bool,
 ) -> Result<Evaluation> {
     let Input { logits, labels, .. } = input;
-    let pass = Pass { input, likely: AtomicBool::new(!input.probabilities), threads, bar };
+    let pass = Pass::new(input, threads, bar);
     let feed = pass.open()?;
     check_classes(feed.classes(), &logits[0])?;
     let settings = settings(feed.classes());
@@ -51,7 +51,7 @@ pub fn evaluate(
     let each = pass.run(
         feed,
         &|| (Tallies::new(settings.clone()), Vec::new()),
-        &|(tallies, evaluated), rows| {
+        &|(tallies, evaluated), rows, _| {
             evaluated.clear();
             tallies.add(rows, evaluated).map_err(Error::input)?;
             lock(&sample).offer(rows, evaluated);
@@ -112,7 +112,7 @@ fn fit(pass: &Pass<'_>, evaluation: &mut Evaluation) -> Result<()> {
         let slopes = pass.run(
             again()?,
             &|| (Slopes::new(temperature), Reader::default()),
-            &|(slopes, reader), rows| {
+            &|(slopes, reader), rows, _| {
                 slopes.add_rows(reader, rows, &settings);
                 Ok(())
             },
@@ -124,7 +124,7 @@ fn fit(pass: &Pass<'_>, evaluation: &mut Evaluation) -> Result<()> {
         }
     };
     let empty = || SecondPass::new(settings.clone(), temperature.value);
-    let each = pass.run(again()?, &empty, &|second, rows| {
+    let each = pass.run(again()?, &empty, &|second, rows, _| {
         second.add(rows);
         Ok(())
     })?;
@@ -135,8 +135,11 @@ fn fit(pass: &Pass<'_>, evaluation: &mut Evaluation) -> Result<()> {
         .map_err(|error| Error::input(format!("{}: {error}", pass.input.logits[0])))
 }
 
+/// Adds rows, and the numbers beside them, to the state of a thread.
+type Add<'a, S> = dyn Fn(&mut S, &LabelledRows<'_>, &[Vec<f64>]) -> Result<()> + Sync + 'a;
+
 /// What every pass over the same rows has in common.
-struct Pass<'a> {
+pub struct Pass<'a> {
     input: &'a Input<'a>,
     /// All rows so far look like probabilities, though they are taken for logits.
     likely: AtomicBool,
@@ -144,17 +147,24 @@ struct Pass<'a> {
     bar: &'a ProgressBar,
 }
 
-impl Pass<'_> {
-    fn open(&self) -> Result<Feed<'_>> {
+impl<'a> Pass<'a> {
+    /// Over these rows, on so many threads.
+    pub fn new(input: &'a Input<'a>, threads: Option<usize>, bar: &'a ProgressBar) -> Self {
+        Self { input, likely: AtomicBool::new(!input.probabilities), threads, bar }
+    }
+
+    /// The rows.
+    pub fn open(&self) -> Result<Feed<'a>> {
         Feed::open(self.input)
     }
 
-    /// Shows all rows to `add`, with a state of each thread; returns the states.
-    fn run<S: Send>(
+    /// Shows all rows, and the numbers beside them, to `add`, with a state of each thread; returns
+    /// the states.
+    pub fn run<S: Send>(
         &self,
         feed: Feed<'_>,
         state: &(dyn Fn() -> S + Sync),
-        add: &(dyn Fn(&mut S, &LabelledRows<'_>) -> Result<()> + Sync),
+        add: &Add<'_, S>,
     ) -> Result<Vec<S>> {
         let threads = self
             .threads
@@ -183,7 +193,7 @@ impl Pass<'_> {
                         break;
                     }
                 };
-                let Piece { number, source, first, block, labels, bytes } = piece;
+                let Piece { number, source, first, block, labels, beside, bytes } = piece;
                 let mut floats = block.floats.decode();
                 if self.input.probabilities {
                     match probabilities::logits(&floats, classes) {
@@ -211,7 +221,7 @@ impl Pass<'_> {
                     Floats::Encoded(..) => Logits::F32(&[]),
                 };
                 let rows = LabelledRows { source: &names[source], first, logits, labels: &labels };
-                if let Err(error) = add(&mut state, &rows) {
+                if let Err(error) = add(&mut state, &rows, &beside) {
                     fail(number, error);
                     break;
                 }
@@ -233,6 +243,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::feed::Reading;
     use super::*;
 
     /// 300 rows of 5 logits with their labels.
@@ -255,10 +266,9 @@ mod tests {
         let input = Input {
             logits,
             labels: &labels,
-            columns: &xent_arrays::Columns::default(),
-            axis: None,
-            class_names: &[],
+            reading: &Reading::default(),
             probabilities: false,
+            soft: false,
         };
         evaluate(&input, &settings, Some(2), &bar, again).unwrap().scores()
     }

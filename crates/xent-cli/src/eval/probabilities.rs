@@ -6,8 +6,8 @@ use xent_arrays::Floats;
 /// How far a sum may be from 1, after rounding to a few digits.
 const TOLERANCE: f64 = 2e-3;
 
-/// Numbers in double precision.
-fn doubles(floats: &Floats) -> Vec<f64> {
+/// Decoded numbers in double precision.
+pub fn doubles(floats: &Floats) -> Vec<f64> {
     match floats {
         Floats::F64(values) => values.clone(),
         Floats::F32(values) => values.iter().map(|value| f64::from(*value)).collect(),
@@ -15,7 +15,8 @@ fn doubles(floats: &Floats) -> Vec<f64> {
     }
 }
 
-fn is_distribution(row: &[f64]) -> bool {
+/// Whether a row is in [0, 1] and sums to 1.
+pub fn is_distribution(row: &[f64]) -> bool {
     row.iter().all(|p| (0.0..=1.0).contains(p)) && (row.iter().sum::<f64>() - 1.0).abs() < TOLERANCE
 }
 

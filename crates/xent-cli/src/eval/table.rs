@@ -3,10 +3,16 @@
 use xent_metrics::{Estimate, NoOptimum, Scored};
 
 use super::comparison::{Comparison, ModelScores};
+use super::features::FeatureScores;
+use super::soft::Soft;
+use super::weighted::{Weighed, Weighted};
 use crate::report::{Cell, Group, Table, short};
 
 /// The most classes and mistakes that are shown.
 const SHOWN: usize = 20;
+
+/// How to read [`table`].
+pub const READING: &str = "Chance level: the score of a perfectly calibrated model with the same confidences; for accuracy, NLL, Brier score and AURC, the score of a model that knows only the frequency of each class. Intervals are bootstrapped; those of calibration errors are corrected for the bias of scatter and may be below the number.";
 
 /// Quantities as rows, models as columns.
 pub fn table(comparison: &Comparison) -> Table {
@@ -50,6 +56,11 @@ pub fn table(comparison: &Comparison) -> Table {
             rows.extend(estimate("top-5, %", 100.0, 2, &|scored| scored.top5));
         }
         rows.extend(estimate("NLL", 1.0, 4, &|scored| Some(scored.nll)));
+        rows.push(row("perplexity", &|model| {
+            let Estimate { value, interval, .. } = of(model)?.perplexity;
+            let ends = |(low, high)| format!("[{}, {}]", short(low), short(high));
+            Some(Cell { main: short(value), spread: interval.map(ends) })
+        }));
         rows.extend(estimate("Brier score", 1.0, 4, &|scored| Some(scored.brier)));
         rows.extend(estimate("ECE", 1.0, 4, &|scored| Some(scored.ece)));
         rows.extend(estimate("ECE, equal mass", 1.0, 4, &|scored| Some(scored.ece_equal_mass)));
@@ -70,12 +81,16 @@ pub fn table(comparison: &Comparison) -> Table {
         let fitted = model.scores.temperature?.rows?;
         (fitted < model.scores.raw.rows).then(|| Cell::text(fitted.to_string()))
     };
+    let normalised =
+        |model: &ModelScores| Some(with_interval(&model.scores.aurc_normalised, 1.0, 4));
+    let mut raw = measures(&|model| Some(&model.scores.raw), true);
+    raw.push(row("AURC, normalised logits", &normalised));
     let mut after = vec![row("temperature", &temperature), row("from a sample of rows", &sampled)];
     after.extend(measures(&|model| model.scores.scaled.as_ref(), false));
     let losses = comparison.models[0].smoothed.iter().enumerate().flat_map(|(index, smoothed)| {
-        let loss = |model: &ModelScores| Some(number(model.smoothed[index].loss, 4));
+        let loss = |model: &ModelScores| Some(number(model.smoothed[index].loss.0, 4));
         let scaled = |model: &ModelScores| {
-            model.smoothed[index].loss_after_temperature.map(|loss| number(loss, 4))
+            model.smoothed[index].loss_after_temperature.map(|loss| number(loss.0, 4))
         };
         let floor = |model: &ModelScores| plain(model.smoothed[index].floor, 4);
         [
@@ -84,6 +99,44 @@ pub fn table(comparison: &Comparison) -> Table {
             row("  lowest possible", &floor),
         ]
     });
+    let mean = |Weighed { value, interval }: &Weighed, factor: f64, decimals: usize| {
+        let estimate = Estimate { value: value.0, chance: None, interval: *interval };
+        with_interval(&estimate, factor, decimals)
+    };
+    let against = |name: &str, of: fn(&Soft) -> &Weighed| {
+        row(name, &|model| Some(mean(of(model.soft_targets.as_ref()?), 1.0, 4)))
+    };
+    let soft = vec![
+        against("NLL", |soft| &soft.raw.nll),
+        against("  after temperature", |soft| &soft.scaled.nll),
+        row("  lowest possible", &|model| plain(model.soft_targets.as_ref()?.entropy.0, 4)),
+        against("Brier score", |soft| &soft.raw.brier),
+        against("  after temperature", |soft| &soft.scaled.brier),
+    ];
+    let weighed = |name: &str, decimals: usize, factor: f64, of: fn(&Weighted) -> &Weighed| {
+        row(name, &|model| Some(mean(of(model.weighted.as_ref()?), factor, decimals)))
+    };
+    let weighted_number =
+        |name: &str, of: fn(&Weighted) -> Cell| row(name, &|model| model.weighted.as_ref().map(of));
+    let weighted = vec![
+        weighed("accuracy, %", 2, 100.0, |weighted| &weighted.accuracy),
+        weighed("NLL", 4, 1.0, |weighted| &weighted.raw.nll),
+        weighed("  after temperature", 4, 1.0, |weighted| &weighted.scaled.nll),
+        weighted_number("perplexity", |weighted| Cell::text(short(weighted.raw.perplexity.0))),
+        weighed("Brier score", 4, 1.0, |weighted| &weighted.raw.brier),
+        weighed("  after temperature", 4, 1.0, |weighted| &weighted.scaled.brier),
+        weighted_number("ECE", |weighted| number(weighted.raw.ece, 4)),
+        weighted_number("  after temperature", |weighted| number(weighted.scaled.ece, 4)),
+    ];
+    let feature = |name: &str, of: fn(&FeatureScores) -> Option<f64>| {
+        row(name, &|model| of(model.features.as_ref()?).map(|value| Cell::text(short(value))))
+    };
+    let features = vec![
+        feature("class separation", |features| features.class_separation),
+        feature("variance within classes", |features| Some(features.within_variance)),
+        feature("variance between classes", |features| Some(features.between_variance)),
+        feature("within / between", |features| features.within_over_between),
+    ];
     let gap =
         |index: usize| move |model: &ModelScores| plain(model.scores.raw.gap.quantiles[index].0, 2);
     let epsilon = |model: &ModelScores| {
@@ -94,14 +147,14 @@ pub fn table(comparison: &Comparison) -> Table {
         })
     };
     Table {
-        caption: "In brackets: 95 % bootstrap intervals; those of calibration errors are corrected for the bias of scatter and may be below the number. Chance level: the score of a perfectly calibrated model with the same confidences; for accuracy, NLL, Brier score and AURC, \
-                  the score of a model that knows only the frequency of each class. NLL and losses in nats."
-            .to_string(),
+        caption: "In brackets: 95 % intervals. NLL and losses in nats.".to_string(),
         corner: "model".to_string(),
         columns: comparison.models.iter().map(|model| model.name.clone()).collect(),
-        groups: vec![
-            group("Raw".to_string(), measures(&|model| Some(&model.scores.raw), true)),
+        groups: [
+            group("Raw".to_string(), raw),
             group("After temperature scaling".to_string(), after),
+            group("Against soft targets".to_string(), soft),
+            group("With row weights".to_string(), weighted),
             group("Loss at a smoothed target".to_string(), losses.collect()),
             group(
                 "Logit gap".to_string(),
@@ -114,7 +167,11 @@ pub fn table(comparison: &Comparison) -> Table {
                     row("training ε, estimated", &epsilon),
                 ],
             ),
-        ],
+            group("Features".to_string(), features),
+        ]
+        .into_iter()
+        .filter(|group| !group.rows.is_empty())
+        .collect(),
     }
 }
 

@@ -3,10 +3,13 @@
 use xent_metrics::{Estimate, NoOptimum, Scored};
 
 use super::comparison::{Comparison, ModelScores};
-use crate::report::short;
+use crate::report::{Contrasts, short};
+
+/// The measures of several models that are told.
+const TOLD: [&str; 3] = ["Accuracy", "NLL after temperature scaling", "Brier score"];
 
 /// Of one model, or of several side by side.
-pub fn verdict(comparison: &Comparison) -> Vec<String> {
+pub fn verdict(comparison: &Comparison, contrasts: &[Contrasts]) -> Vec<String> {
     // First what may make all numbers wrong.
     let mut lines = remarks(&comparison.models);
     match &comparison.models[..] {
@@ -14,11 +17,16 @@ pub fn verdict(comparison: &Comparison) -> Vec<String> {
             let of_one = [accuracy(only), calibration(only), temperature(only), epsilon(only)];
             lines.extend(of_one.into_iter().flatten());
         }
-        models => lines.extend([
+        models if contrasts.is_empty() => lines.extend([
             ranked(models, "Accuracy", true, &|raw| 100.0 * raw.accuracy.value),
             ranked(models, "NLL", false, &|raw| raw.nll.value),
             ranked(models, "ECE", false, &|raw| raw.ece.value),
         ]),
+        models => {
+            let told = contrasts.iter().filter(|contrasts| TOLD.contains(&contrasts.measure));
+            let ece = ranked(models, "ECE", false, &|raw| raw.ece.value);
+            lines.extend(told.map(Contrasts::sentence).chain([ece]));
+        }
     }
     lines
 }
@@ -102,10 +110,7 @@ fn ranked(
 ) -> String {
     let mut order: Vec<(f64, &str)> =
         models.iter().map(|model| (measure(&model.scores.raw), model.name.as_str())).collect();
-    order.sort_by(|a, b| a.0.total_cmp(&b.0));
-    if higher_is_better {
-        order.reverse();
-    }
+    order.sort_by(|a, b| if higher_is_better { b.0.total_cmp(&a.0) } else { a.0.total_cmp(&b.0) });
     let say = |(value, model): &(f64, &str)| format!("{model} {}", short(*value));
     let shown = match &order[..] {
         [first, .., last] if order.len() > 4 => {

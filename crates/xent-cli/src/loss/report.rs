@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde::{Serialize, Serializer};
 use xent::host::LogitsShape;
 use xent::{Output, Reduced};
+use xent_metrics::Extended;
 
 use super::arrays::position;
 use crate::error::Result;
@@ -35,12 +36,7 @@ impl From<f64> for Figure {
 
 impl Figure {
     fn non_finite_name(self) -> Option<&'static str> {
-        match self.exact {
-            number if number.is_nan() => Some("NaN"),
-            f64::INFINITY => Some("Infinity"),
-            f64::NEG_INFINITY => Some("-Infinity"),
-            _ => None,
-        }
+        Extended(self.exact).name()
     }
 
     /// With 7 significant digits, in at most 13 characters.

@@ -121,7 +121,8 @@ impl Contrasts {
         });
         let ends = ends.filter(|end| end.is_finite());
         let (low, high) = ends.fold((0f64, 0f64), |(low, high), end| (low.min(end), high.max(end)));
-        let width = if high > low { high - low } else { 1.0 };
+        // At least what the numbers show, so that rounding errors do not fill the plot.
+        let width = (high - low).max(10f64.powi(-(self.decimals as i32)) / self.factor);
         // A margin, so that dots at the ends are whole.
         let place = |value: f64| format!("{:.2}%", 4.0 + 92.0 * (value - low) / width);
         let direction = if self.higher_is_better { "higher" } else { "lower" };
@@ -213,6 +214,11 @@ mod tests {
         assert_eq!(html.matches("x1=\"44.89%\"").count(), 2, "{html}");
         assert!(html.contains("cx=\"14.22%\"") && html.contains("cx=\"85.78%\""), "{html}");
         assert!(html.contains("−0.30 <small>[−0.40, −0.20]</small>"), "{html}");
+        // What the numbers do not show is no picture either.
+        let small = contrasts(&[(1e-9, false)]);
+        let rows = vec![Contrast { interval: None, ..small.rows[0].clone() }];
+        let html = Contrasts { rows, ..small }.to_html().into_string();
+        assert!(html.contains("cx=\"4.00%\"") && html.contains("x1=\"4.00%\""), "{html}");
         for bad in [f64::NAN, f64::INFINITY] {
             let html = contrasts(&[(bad, false), (0.5, true)]).to_html().into_string();
             assert!(!html.contains("NaN%") && !html.contains("inf%"), "{html}");

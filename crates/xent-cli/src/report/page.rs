@@ -29,6 +29,8 @@ pub struct Report {
     pub pictures: Vec<Section>,
     /// The numbers.
     pub table: Table,
+    /// How to read them, if their caption does not say it all.
+    pub reading: Option<&'static str>,
     /// What there is to say of them, at length.
     pub findings: Vec<Finding>,
     /// The sections of the page after that.
@@ -115,13 +117,18 @@ impl Report {
     /// For the terminal: headline, verdict, table, and the findings that are meant for it.
     pub fn to_text(&self) -> String {
         let width = width();
-        let verdict = self.verdict.iter().map(|line| wrapped(&format!("• {line}"), "  ", width));
+        let verdict = self.verdict.iter();
+        let verdict = verdict.map(|line| wrapped(&unbroken(&format!("• {line}")), "  ", width));
         let head = [
             wrapped(&self.headline, "", width),
             String::new(),
             verdict.collect::<Vec<_>>().join("\n"),
             String::new(),
-            wrapped(&self.table.caption, "", width),
+            wrapped(
+                [&self.table.caption, self.reading.unwrap_or("")].join(" ").trim_end(),
+                "",
+                width,
+            ),
             String::new(),
             self.table.to_text(width),
             String::new(),
@@ -156,10 +163,11 @@ impl Report {
                             h2 { (self.heading) }
                             ul.verdict { @for line in &self.verdict { li { (unbroken(line)) } } }
                         }
-                        @for section in &self.pictures { (section.to_html()) }
+                        div.pictures { @for section in &self.pictures { (section.to_html()) } }
                         section {
                             h2 { "The numbers" }
                             (self.table.to_html())
+                            @if let Some(reading) = self.reading { (folded(reading)) }
                             details {
                                 summary { "The numbers in sentences" }
                                 dl.findings { @for finding in &self.findings { dt { (finding.topic) } @for line in finding.shown().lines() { dd { (line) } } } }
@@ -193,6 +201,7 @@ mod tests {
                 columns: vec![],
                 groups: vec![],
             },
+            reading: None,
             sections: vec![Section::new("<script>", html! { p { "a & b" } })],
             json: Value::Null,
         }
@@ -226,16 +235,18 @@ mod tests {
                 columns: vec![],
                 groups: vec![],
             },
+            reading: Some("reading"),
             sections: vec![Section::new("made", html! {})],
             json: Value::Null,
         };
         let html = report.to_html();
-        let order = ["short", "picture", "legend", "numbers", "long", "made"];
+        let order = ["short", "picture", "legend", "numbers", "reading", "long", "made"];
         let places = order.map(|part| html.find(&format!(">{part}<")).unwrap());
         assert!(places.is_sorted(), "{places:?}");
-        assert_eq!(html.matches("<details").count(), 2);
+        assert_eq!(html.matches("<details").count(), 3);
         let text = report.to_text();
         assert!(text.contains("\n• short\n") && text.contains("other. brief"), "{text}");
+        assert!(text.contains("\nnumbers reading\n"), "{text}");
         assert!(!text.contains("long"), "{text}");
     }
 }

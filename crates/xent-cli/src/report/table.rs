@@ -62,6 +62,8 @@ pub fn short(value: f64) -> String {
         format!("{value:.*}", (3.0 - magnitude).max(0.0) as usize)
     } else if value == 0.0 {
         "0".to_string()
+    } else if value.is_infinite() {
+        if value > 0.0 { "∞" } else { "−∞" }.to_string()
     } else {
         format!("{value:.3e}")
     };

@@ -3,6 +3,7 @@
 use super::measure::Measure;
 use super::summary::{Difference, SweepSummary};
 use crate::report::{Contrast, Contrasts};
+use crate::spread::ONE_SEED;
 
 /// What is shown, the most important first.
 const SHOWN: [(&str, Measure, &str); 5] = [
@@ -43,16 +44,15 @@ pub fn verdict(summary: &SweepSummary, contrasts: &[Contrasts]) -> Vec<String> {
     if contrasts.is_empty() || summary.seeds == 1 {
         let reference = &summary.arms[summary.reference()];
         let mean = |measure| reference.spread(measure).mean;
-        return vec![
-            "One amount of smoothing, or one seed, has nothing to be told from noise.".to_string(),
-            format!(
-                "ε = {}: {:.2} % right; NLL after temperature scaling {:.4}; ECE, raw, {:.4}.",
-                reference.epsilon,
-                100.0 * mean(Measure::Accuracy),
-                mean(Measure::ScaledNll),
-                mean(Measure::Ece)
-            ),
-        ];
+        let alone = format!(
+            "ε = {}: {:.2} % right; NLL after temperature scaling {:.4}; ECE, raw, {:.4}.",
+            reference.epsilon,
+            100.0 * mean(Measure::Accuracy),
+            mean(Measure::ScaledNll),
+            mean(Measure::Ece)
+        );
+        let one_seed = (summary.seeds == 1).then(|| ONE_SEED.to_string());
+        return one_seed.into_iter().chain([alone]).collect();
     }
     contrasts.iter().take(LINES).map(Contrasts::sentence).collect()
 }

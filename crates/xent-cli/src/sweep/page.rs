@@ -271,6 +271,7 @@ pub fn report(
         verdict: verdict.clone(),
         pictures,
         table: table(summary),
+        reading: None,
         sections: vec![how_it_was_made(&facts, Some(&command))],
         json: json!({
             "report": "xent sweep",

@@ -341,6 +341,7 @@ pub fn report(summary: &Summary, seconds: f64, threads: usize) -> Result<Report>
         verdict: verdict.clone(),
         pictures,
         table: table(summary),
+        reading: None,
         sections: vec![made(summary, seconds, threads)],
         json: json!({
             "report": "xent train",

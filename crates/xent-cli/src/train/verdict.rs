@@ -3,6 +3,7 @@
 use super::measure::Measure;
 use super::summary::{Arm, Summary};
 use crate::report::{Contrast, Contrasts};
+use crate::spread::ONE_SEED;
 
 /// The most lines.
 const LINES: usize = 4;
@@ -21,7 +22,7 @@ pub fn verdict(summary: &Summary, contrasts: &[Contrasts]) -> Vec<String> {
     match &summary.arms[..] {
         [only] => lines.extend(alone(only)),
         [first, .., last] if summary.experiment.seeds == 1 => {
-            lines.push("One seed cannot tell a difference from noise; --seeds 8 can.".to_string());
+            lines.push(ONE_SEED.to_string());
             lines.extend([first, last].into_iter().filter_map(alone));
         }
         _ => lines.extend(contrasts.iter().map(Contrasts::sentence)),

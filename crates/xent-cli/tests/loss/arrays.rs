@@ -34,6 +34,41 @@ fn gradients_of_each_reduction() {
     }
 }
 
+/// The fixtures of xent-arrays have the same five rows.
+#[test]
+fn every_format_has_the_same_loss() {
+    let place = ArrayFolder::new();
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../xent-arrays/tests/fixtures");
+    let loss = |logits: &str, targets: &str| {
+        place
+            .run(&format!(
+                "--logits {fixtures}/{logits} --targets {fixtures}/{targets} --epsilon 0.1 --json"
+            ))
+            .json()["loss"]
+            .as_f64()
+            .unwrap()
+    };
+    let expected = loss("z64.npy", "y.npy");
+    for (logits, targets) in [
+        ("fortran.npy", "y8.npy"),
+        ("fortran.npz:logits", "fortran.npz"),
+        ("deflated.npz", "deflated.npz:y"),
+        ("several.safetensors:z", "f32.safetensors"),
+        ("e4m3.safetensors:logits", "e4m3.safetensors:labels"),
+        ("table.csv", "table.csv"),
+        ("table.csv", "table.csv:label"),
+        ("list.parquet", "list.parquet"),
+        ("fixed.parquet:logits", "labels.csv"),
+        ("wide.parquet", "wide.parquet:label"),
+    ] {
+        let found = loss(logits, targets);
+        assert!((found - expected).abs() < 1e-6, "{logits}: {found}, expected {expected}");
+    }
+    place
+        .run(&format!("--logits {fixtures}/z64.npy --targets {fixtures}/y.npy --row-weights {fixtures}/table.csv"))
+        .refused(&["table.csv", "expected an array (.npy, .npz or .safetensors)"]);
+}
+
 #[test]
 fn the_loss_is_the_same_with_and_without_gradient() {
     let place = ArrayFolder::new();

@@ -55,11 +55,11 @@ fn epsilon() {
             &[&format!("label smoothing is {epsilon}, expected 0 ≤ ε ≤ 1")],
         );
     }
-    for epsilon in ["many", "0.1.npz", "0,1"] {
+    for epsilon in ["many", "0.1.csv", "0,1"] {
         refused_instead(
             &place,
             &format!("--ignore-index -100 --epsilon {epsilon}"),
-            &["--epsilon", "expected a number, or the name of a .npy file"],
+            &["--epsilon", "expected a number, or the name of a .npy, .npz or .safetensors file"],
         );
     }
     let place = place.f64("e", &[4], &[0.1, 1.5, 0.0, 0.0]).f64("short", &[3], &[0.1; 3]);
@@ -197,7 +197,10 @@ fn priors() {
     refused(
         &place,
         "--prior gaussian",
-        &["--prior", "expected 'uniform', 'wrong_classes', or the name of a .npy file"],
+        &[
+            "--prior",
+            "expected 'uniform', 'wrong_classes', or the name of a .npy, .npz or .safetensors file",
+        ],
     );
     refused(&place, "--prior absent.npy", &["cannot read absent.npy"]);
     refused(&place, "--exclude 4", &["names class 4, but the logits have 4 classes"]);
@@ -326,12 +329,16 @@ fn files() {
     place.run("--logits absent.npy --targets y.npy").refused(&["cannot read absent.npy"]);
     place
         .run("--logits . --targets y.npy")
-        .refused(&["cannot read .: it is a folder, pipe or device"]);
+        .refused(&["cannot read .: its name ends in nothing, expected .npy, .npz"]);
     place.run("--logits z.npy").refused(&["--targets"]);
     if cfg!(unix) {
         place
             .run("--logits /dev/zero --targets y.npy")
-            .refused(&["cannot read /dev/zero: it is a folder, pipe or device"]);
+            .refused(&["cannot read /dev/zero: its name ends in nothing"]);
+        std::os::unix::fs::symlink("/dev/zero", place.path("zero")).unwrap();
+        place
+            .run("--logits zero.npy --targets y.npy")
+            .refused(&["cannot read zero.npy: it is a folder, pipe or device"]);
     }
     place
         .run("--logits z.npy --targets y.npy --ignore-index -100 --grad .")

@@ -9,7 +9,7 @@ pub use resample::Chance;
 pub use sorted::RiskCoverage;
 
 use crate::bins::Reliability;
-use crate::evaluation::Evaluation;
+use crate::evaluation::{Evaluation, Tallies};
 use crate::json::{Extended, extended};
 use crate::mistakes::Mistake;
 use crate::tally::{TOP, Tally};
@@ -31,6 +31,20 @@ pub struct Estimate {
     /// resamples with Poisson weights (at least 40 for the classwise error of many classes).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<(f64, f64)>,
+}
+
+impl Estimate {
+    /// An increasing function of the metric.
+    fn map(self, function: fn(f64) -> f64) -> Self {
+        Self {
+            value: function(self.value),
+            chance: self.chance.map(|Chance { mean, usual }| Chance {
+                mean: function(mean),
+                usual: usual.map(function),
+            }),
+            interval: self.interval.map(|(low, high)| (function(low), function(high))),
+        }
+    }
 }
 
 /// How far the predicted class's logit is above the others.
@@ -120,6 +134,8 @@ pub struct Scored {
     pub top5: Option<Estimate>,
     /// Mean of −ln p of the label.
     pub nll: Estimate,
+    /// e to the NLL.
+    pub perplexity: Estimate,
     /// Mean of Σ_k (p_k − \[k = y\])², in \[0, 2\].
     pub brier: Estimate,
     /// Expected calibration error, bins of equal width.
@@ -169,6 +185,9 @@ pub struct Scores {
     /// The first of these rows: file and number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_not_finite: Option<(String, u64)>,
+    /// AURC with the largest logit over the 4-norm of all logits, after their mean is subtracted, in
+    /// place of the confidence: what a norm-free ranking of the rows would be. No temperature changes it.
+    pub aurc_normalised: Estimate,
     /// At temperature 1.
     pub raw: Scored,
     /// The temperature; none if there are no rows to fit it to.
@@ -206,9 +225,22 @@ impl Evaluation {
             ignored: tallies.ignored,
             not_finite: tallies.not_finite,
             first_not_finite: tallies.first_not_finite.clone(),
+            aurc_normalised: tallies.normalised_aurc(),
             raw,
             temperature,
             scaled,
+        }
+    }
+}
+
+impl Tallies {
+    /// AURC of rows ranked by their normalised logits.
+    fn normalised_aurc(&self) -> Estimate {
+        let value = sorted::aurc(&sorted::counted(&self.normalised));
+        Estimate {
+            value,
+            chance: Some(Chance { mean: 1.0 - self.raw.accuracy(), usual: None }),
+            interval: resample::resampled_aurc(&self.normalised).interval(value, (0.0, 1.0)),
         }
     }
 }
@@ -272,6 +304,7 @@ impl Tally {
         let aurc = sorted::aurc(&cells);
         let errors = self.classes.errors();
         let (counts, k) = (self.classes.counts(), errors.len());
+        let nll = estimate(self.mean_nll(), fixed(entropy), &resampled.nll, (0.0, f64::INFINITY));
         Scored {
             rows: self.rows,
             accuracy: estimate(share, fixed(by_frequency[0]), &resampled.accuracy, (0.0, 1.0)),
@@ -287,7 +320,8 @@ impl Tally {
                     (0.0, 1.0),
                 )
             }),
-            nll: estimate(self.mean_nll(), fixed(entropy), &resampled.nll, (0.0, f64::INFINITY)),
+            nll,
+            perplexity: nll.map(f64::exp),
             brier: estimate(
                 self.brier.value() / n,
                 fixed(1.0 - frequencies().map(|share| share * share).sum::<f64>()),

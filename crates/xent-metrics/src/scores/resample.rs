@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::sorted::{Counted, aurc, counted, equal_mass_error};
 use crate::bins::Bin;
+use crate::cells::Cells;
 use crate::tally::Tally;
 
 /// The number of draws.
@@ -64,6 +65,7 @@ enum Purpose {
     Rows,
     ClassChance,
     ClassRows,
+    Normalised,
 }
 
 fn stream(seed: u64, purpose: Purpose, draw: usize) -> ChaCha8Rng {
@@ -134,15 +136,6 @@ impl Binned {
             .map(|cell| Counted { correct: binomial(rng, cell.rows as u64, cell.value), ..*cell })
             .collect()
     }
-
-    fn redrawn(&self, rng: &mut impl Rng) -> Vec<Counted> {
-        let redraw = |cell: &Counted| {
-            let (right, wrong) =
-                (poisson(rng, cell.correct), poisson(rng, cell.rows - cell.correct));
-            Counted { value: cell.value, rows: right + wrong, correct: right }
-        };
-        self.cells.iter().map(redraw).collect()
-    }
 }
 
 /// See [`Tally::chance_ece`].
@@ -152,6 +145,25 @@ pub fn chance_ece(tally: &Tally, seed: u64) -> Chance {
         .into_par_iter()
         .map(|draw| binned.errors(&binned.by_chance(&mut stream(seed, Purpose::Chance, draw))).0);
     Draws::new(draws.collect(), 0.0).chance()
+}
+
+/// The AURC of resampled rows.
+pub fn resampled_aurc(cells: &Cells) -> Draws {
+    let cells = counted(&cells.coarsened(CELLS));
+    let draws = (0..DRAWS).into_par_iter().map(|draw| {
+        let rng = &mut stream(0, Purpose::Normalised, draw);
+        aurc(&redrawn(&cells, rng))
+    });
+    Draws::new(draws.collect(), aurc(&cells))
+}
+
+/// Each row a Poisson(1) number of times.
+fn redrawn(cells: &[Counted], rng: &mut impl Rng) -> Vec<Counted> {
+    let redraw = |cell: &Counted| {
+        let (right, wrong) = (poisson(rng, cell.correct), poisson(rng, cell.rows - cell.correct));
+        Counted { value: cell.value, rows: right + wrong, correct: right }
+    };
+    cells.iter().map(redraw).collect()
 }
 
 impl Resampled {
@@ -180,7 +192,7 @@ impl Resampled {
             .into_par_iter()
             .map(|draw| {
                 let rng = &mut stream(0, Purpose::Rows, draw);
-                let [share, ece, mce, mass, risk] = statistics(&binned.redrawn(rng));
+                let [share, ece, mce, mass, risk] = statistics(&redrawn(&binned.cells, rng));
                 let [found, missed] = top.map(|rows| poisson(rng, rows));
                 [
                     share,
@@ -396,6 +408,12 @@ mod tests {
         // The NLL is ln(1+e^−1) or 1 + that: the same sd.
         let (low, high) = scored.nll.interval.unwrap();
         assert!(((high - low) / (2.0 * 1.96 * 0.02165) - 1.0).abs() < 0.15, "{low} {high}");
+        let perplexity = scored.perplexity;
+        assert_eq!(perplexity.value, scored.nll.value.exp());
+        assert_eq!(perplexity.interval, Some((low.exp(), high.exp())));
+        // The model that knows the frequencies ¾ and ¼: 4^¼·(4/3)^¾.
+        let chance = 4f64.powf(0.25) * (4.0f64 / 3.0).powf(0.75);
+        assert!((perplexity.chance.unwrap().mean - chance).abs() < 1e-12, "{perplexity:?}");
     }
 
     #[test]
