@@ -2,6 +2,7 @@
 
 mod dataset;
 mod digits;
+mod distribution;
 mod idx;
 mod mixture;
 mod source;
@@ -9,6 +10,7 @@ mod split;
 mod table;
 
 pub use dataset::{Dataset, Features};
+pub use distribution::{NO_DISTRIBUTION, SEEM_PROBABILITIES, is_distribution};
 pub use source::Source;
 pub use split::{Part, Split, split};
 pub use table::TableOptions;

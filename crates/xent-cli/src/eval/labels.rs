@@ -3,7 +3,8 @@
 use xent_arrays::{ClassNames, LabelRows, LogitRows, Place, open_labels};
 
 use super::beside::open_rows;
-use super::probabilities::{doubles, is_distribution};
+use super::probabilities::doubles;
+use crate::data::{NO_DISTRIBUTION, is_distribution};
 use crate::error::{Error, Result};
 
 /// The labels of a file.
@@ -64,7 +65,7 @@ impl Labels {
         for (row, targets) in doubles(&block.floats.decode()).chunks(classes).enumerate() {
             if !is_distribution(targets) {
                 return Err(Error::input(format!(
-                    "{place}: row {} is no distribution: its entries are not from 0 to 1 with a sum of 1",
+                    "{place}: row {} {NO_DISTRIBUTION}",
                     *read + row
                 )));
             }

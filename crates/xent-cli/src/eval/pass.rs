@@ -13,6 +13,7 @@ use xent_metrics::{
 use super::feed::{Feed, Input, Piece};
 use super::probabilities;
 use crate::args::cores;
+use crate::data::{NO_DISTRIBUTION, SEEM_PROBABILITIES};
 use crate::error::{Error, Result};
 use crate::terminal::warn;
 use crate::threads::on_threads;
@@ -65,10 +66,7 @@ pub fn evaluate(
     let mut evaluation = Evaluation::from_parts(tallies, sample);
     if pass.likely.load(Relaxed) && !evaluation.raw().is_empty() {
         bar.suspend(|| {
-            warn(&format!(
-                "{}: every row is from 0 to 1 and sums to 1, so these seem to be probabilities, not logits; --probabilities takes them for what they are",
-                logits[0]
-            ));
+            warn(&format!("{}: {SEEM_PROBABILITIES}", logits[0]));
         });
     }
     let files = || logits.iter().chain(*labels).map(|place| &place.file);
@@ -203,7 +201,7 @@ impl<'a> Pass<'a> {
                             fail(
                                 number,
                                 Error::input(format!(
-                                    "{}: row {row} is no distribution: its entries are not from 0 to 1 with a sum of 1",
+                                    "{}: row {row} {NO_DISTRIBUTION}",
                                     names[source]
                                 )),
                             );

@@ -3,8 +3,7 @@
 
 use xent_arrays::Floats;
 
-/// How far a sum may be from 1, after rounding to a few digits.
-const TOLERANCE: f64 = 2e-3;
+use crate::data::is_distribution;
 
 /// Decoded numbers in double precision.
 pub fn doubles(floats: &Floats) -> Vec<f64> {
@@ -13,11 +12,6 @@ pub fn doubles(floats: &Floats) -> Vec<f64> {
         Floats::F32(values) => values.iter().map(|value| f64::from(*value)).collect(),
         Floats::Encoded(..) => Vec::new(),
     }
-}
-
-/// Whether a row is in [0, 1] and sums to 1.
-pub fn is_distribution(row: &[f64]) -> bool {
-    row.iter().all(|p| (0.0..=1.0).contains(p)) && (row.iter().sum::<f64>() - 1.0).abs() < TOLERANCE
 }
 
 /// Whether every row is in [0, 1] and sums to 1.

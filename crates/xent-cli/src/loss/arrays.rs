@@ -1,10 +1,12 @@
 //! Arrays that belong to the logits: their shapes are checked against the logits', and their
 //! entries become what xent takes.
 
+use half::{bf16, f16};
 use xent::host::LogitsShape;
 use xent_arrays::npy::{Array, Header, Values};
 use xent_arrays::{ClassNames, Columns, Floats, Place, open_labels, open_logits, read_array};
 
+use crate::data::is_distribution;
 use crate::error::{Error, Result};
 
 /// What messages call the array of a file.
@@ -137,6 +139,53 @@ pub fn truths(place: &Place, values: Values) -> Result<Vec<bool>> {
             &place.file,
             format!("dtype {}, expected bool", other.dtype().name()),
         )),
+    }
+}
+
+/// The first row that is no distribution over the classes, with its sum. Rows that are `ignored` are
+/// not looked at.
+pub fn no_distribution(
+    array: &Array,
+    shape: &LogitsShape,
+    ignored: Option<&[bool]>,
+) -> Option<(usize, f64)> {
+    let (axis, strides) = (shape.axis(), array.strides());
+    let entry = |index: usize| match array.values() {
+        Values::F16(entries) => f64::from(entries[index]),
+        Values::Bf16(entries) => f64::from(entries[index]),
+        Values::F32(entries) => f64::from(entries[index]),
+        Values::F64(entries) => entries[index],
+        _ => f64::NAN,
+    };
+    let row_axes = (0..shape.dims().len()).rev().filter(|other| *other != axis);
+    let first = |mut row: usize| -> isize {
+        row_axes
+            .clone()
+            .map(|axis| {
+                let length = shape.dims()[axis];
+                let at = row % length;
+                row /= length;
+                at as isize * strides[axis]
+            })
+            .sum()
+    };
+    (0..shape.rows()).filter(|row| ignored.is_none_or(|ignored| !ignored[*row])).find_map(|row| {
+        let start = first(row);
+        let entries: Vec<f64> = (0..shape.classes() as isize)
+            .map(|class| entry((start + class * strides[axis]) as usize))
+            .collect();
+        (!is_distribution(&entries)).then(|| (row, entries.iter().sum()))
+    })
+}
+
+/// Logarithms in place of floats.
+pub fn take_logarithms(values: &mut Values) {
+    match values {
+        Values::F16(p) => p.iter_mut().for_each(|p| *p = f16::from_f64(f64::from(*p).ln())),
+        Values::Bf16(p) => p.iter_mut().for_each(|p| *p = bf16::from_f64(f64::from(*p).ln())),
+        Values::F32(p) => p.iter_mut().for_each(|p| *p = p.ln()),
+        Values::F64(p) => p.iter_mut().for_each(|p| *p = p.ln()),
+        _ => {}
     }
 }
 

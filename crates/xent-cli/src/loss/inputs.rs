@@ -6,7 +6,7 @@ use xent_arrays::npy::{Array, Dtype, Values};
 use xent_arrays::{ClassNames, Place};
 
 use super::arrays::{
-    self, ARRAY, class_indices, numbers, position, read_rows, read_shaped, truths,
+    self, ARRAY, class_indices, no_distribution, numbers, position, read_rows, read_shaped, truths,
 };
 use super::options::{Divisor, LossOptions, OrFile};
 use crate::error::{Error, Result};
@@ -100,6 +100,16 @@ impl<'a> Inputs<'a> {
         let probabilities =
             probabilities.map_err(|error| Error::in_file(&self.options.targets.file, error))?;
         Ok(self.batch.lend(probabilities))
+    }
+
+    /// A warning that names the first row of probability targets with another sum than 1.
+    pub fn unusual_sum(&self) -> Option<String> {
+        let ignored = self.batch.ignored_rows.as_deref();
+        let (row, sum) = no_distribution(self.probabilities.as_ref()?, self.shape, ignored)?;
+        let file = self.options.targets.file.display();
+        Some(format!(
+            "{file}: row {row} sums to {sum}, expected 1: the probabilities are used as they are"
+        ))
     }
 
     /// Adds to an error the file that it is about and, if there are several row axes, the position

@@ -11,8 +11,10 @@ use xent::{Criterion, Element, Rows, RowsMut};
 
 pub use options::LossOptions;
 
+use crate::data::{NO_DISTRIBUTION, SEEM_PROBABILITIES};
 use crate::error::{Error, Result};
 use crate::output::Outputs;
+use crate::terminal::warn;
 use inputs::Inputs;
 use report::{Figure, LossReport};
 use xent_arrays::npy::{self, Array, Values};
@@ -28,13 +30,37 @@ pub fn loss(options: &LossOptions) -> Result<()> {
     let (mut logits, classes) = arrays::logits(&options.logits, &options.targets)?;
     let shape = LogitsShape::new(logits.shape(), options.axis)
         .map_err(|error| Error::in_file(&options.logits.file, error))?;
+    let unlikely = expect_logits(options, &mut logits, &shape)?;
     let criterion = criterion::criterion(options, &shape)?;
     let inputs = Inputs::read(options, &shape, &classes)?;
+    let sums = inputs.unusual_sum();
     let report = evaluate(&mut logits, &criterion, &inputs)?;
+    unlikely.iter().chain(&sums).for_each(|warning| warn(warning));
     if let Some(destination) = grad {
         destination.write(|out| npy::write(&logits, out))?;
     }
     report.print(options.json)
+}
+
+/// Takes the logarithms of probabilities, if that is what the logits are said to be. If they only
+/// seem to be, the result is a warning.
+fn expect_logits(
+    options: &LossOptions,
+    logits: &mut Array,
+    shape: &LogitsShape,
+) -> Result<Option<String>> {
+    let file = &options.logits.file;
+    match (options.probabilities, arrays::no_distribution(logits, shape, None)) {
+        (true, None) => {
+            arrays::take_logarithms(logits.values_mut());
+            Ok(None)
+        }
+        (true, Some((row, _))) => Err(Error::in_file(file, format!("row {row} {NO_DISTRIBUTION}"))),
+        (false, None) if shape.rows() > 0 && shape.classes() > 1 => {
+            Ok(Some(format!("{}: {SEEM_PROBABILITIES}", file.display())))
+        }
+        (false, _) => Ok(None),
+    }
 }
 
 /// Computes the loss; a requested gradient replaces the logits.

@@ -18,6 +18,10 @@ pub struct LossOptions {
     /// axis is one row. Or a table, CSV or Parquet, as xent eval reads it
     #[arg(long, value_name = "FILE[:NAME]", value_parser = place())]
     pub logits: Place,
+    /// The logits are probabilities, rows that sum to 1: their logarithms are the logits, and the
+    /// gradient is that of these
+    #[arg(long)]
+    pub probabilities: bool,
     /// Targets: class indices (any integer type, the logits' shape without the class axis) or
     /// probabilities (any float type, the logits' shape; used as they are, whatever their sum), or
     /// the label column of a table

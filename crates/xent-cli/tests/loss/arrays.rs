@@ -70,6 +70,44 @@ fn every_format_has_the_same_loss() {
 }
 
 #[test]
+fn probabilities_are_told_from_logits() {
+    let p = [0.7, 0.2, 0.1, 0.25, 0.5, 0.25];
+    let place = ArrayFolder::empty().f64("p", &[2, 3], &p).i64("y", &[2], &[0, 1]).f64(
+        "columns",
+        &[3, 2],
+        &[0.7, 0.25, 0.2, 0.5, 0.1, 0.25],
+    );
+    let nll = -(0.7f64.ln() + 0.5f64.ln()) / 2.0;
+    for logits in ["--logits p.npy", "--logits columns.npy --axis 0"] {
+        let run = place.run(&format!("{logits} --targets y.npy --json"));
+        assert!(run.stderr().contains("seem to be probabilities"), "{}", run.stderr());
+        let run = place.run(&format!("{logits} --targets y.npy --json --probabilities"));
+        assert_eq!(run.stderr(), "");
+        close(&run.json()["loss"], &[nll]);
+    }
+    let place = place.f64("q", &[2, 3], &[0.7, 0.2, 0.2, 0.0, 0.0, 1.0]);
+    place
+        .run("--logits q.npy --targets y.npy --probabilities")
+        .refused(&["q.npy: row 0 is no distribution"]);
+    let run = place.run("--logits q.npy --targets y.npy --json");
+    assert_eq!(run.stderr(), "");
+}
+
+#[test]
+fn targets_that_do_not_sum_to_1_are_named() {
+    let place = ArrayFolder::empty()
+        .f64("z", &[3, 2], &[0.5, -1.0, 2.0, 0.0, 1.0, 3.0])
+        .f64("t", &[3, 2], &[0.5, 0.5, 0.75, 0.5, 3.0, 1.0])
+        .bool("m", &[3], &[false, true, false]);
+    let warning = |options: &str| {
+        place.run(&format!("--logits z.npy --targets t.npy {options}")).stderr().to_string()
+    };
+    assert!(warning("").contains("t.npy: row 1 sums to 1.25, expected 1"), "{}", warning(""));
+    let masked = warning("--ignored-rows m.npy");
+    assert!(masked.contains("t.npy: row 2 sums to 4, expected 1"), "{masked}");
+}
+
+#[test]
 fn the_loss_is_the_same_with_and_without_gradient() {
     let place = ArrayFolder::new();
     let without = place.json("--ignore-index -100 --epsilon 0.1 --class-weights w.npy");
