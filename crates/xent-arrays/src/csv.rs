@@ -29,7 +29,11 @@ pub fn open_logits(
     }
     let Classes { columns, guessed } = columns::classes(&table.names(), label, wanted)?;
     if columns.len() < 2 {
-        return Err(Problem::shape("the table", format!("[rows, {}]", columns.len())));
+        let only = columns.first().map(|column| excerpt(&table.header[*column]));
+        return Err(Problem(format!(
+            "its classes are {}; expected at least two columns of numbers, separated by commas, semicolons or tabs",
+            only.map_or("no column".to_string(), |only| format!("the column {only} alone")),
+        )));
     }
     if guessed || !table.has_header {
         table.expect_logits(&columns)?;
@@ -101,7 +105,11 @@ impl Table {
             } else {
                 Box::new(file)
             };
-        let delimiter = delimiter(source.fill_buf()?);
+        let beginning = source.fill_buf()?;
+        if beginning.starts_with(b"\xff\xfe") || beginning.starts_with(b"\xfe\xff") {
+            return Err(Problem::unreadable("CSV file", "it is in UTF-16, expected UTF-8"));
+        }
+        let delimiter = delimiter(beginning);
         let mut reader = ReaderBuilder::new()
             .flexible(true)
             .has_headers(false)
@@ -156,12 +164,13 @@ impl Table {
         let all = self.names();
         let values = |column: usize| -> Option<Vec<f64>> {
             let number = |record: &ByteRecord| {
-                std::str::from_utf8(record.get(column)?).ok()?.trim().parse::<f64>().ok()
+                let cell = record.get(column).filter(|_| record.len() == all.len())?;
+                std::str::from_utf8(cell).ok()?.trim().parse::<f64>().ok()
             };
             self.ahead.iter().map(number).collect()
         };
         let peeked = classes.iter().map(|column| Some((all[*column], values(*column)?)));
-        // What is no number is an error where it is read, with its row.
+        // What is no number, and a row of another length, is an error where it is read.
         peeked.collect::<Option<Vec<_>>>().map_or(Ok(()), |peeked| columns::expect_logits(&peeked))
     }
 

@@ -115,9 +115,10 @@ impl Place {
         })
     }
 
-    /// Whether labels may be in the same file without being named.
+    /// Whether labels may be in the same file without being named. A file of another format is an
+    /// error where it is opened.
     pub fn may_have_labels(&self) -> bool {
-        self.format().is_ok_and(|format| format != Format::Npy)
+        !self.format().is_ok_and(|format| format == Format::Npy)
     }
 
     /// Whether the file has arrays.

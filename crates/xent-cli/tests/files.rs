@@ -232,6 +232,60 @@ fn labels_from_1_get_a_hint() {
 }
 
 #[test]
+fn tables_that_are_none_say_what_they_lack() {
+    let files = Files::new();
+    let wide = |separator: &str| {
+        let rows = (0..9).map(|row| ["0.5", "1.25", ["0", "1"][row % 2]].join(separator) + "\n");
+        ["cat", "dog", "label"].join(separator) + "\n" + &rows.collect::<String>()
+    };
+    for (name, separator) in [("bars.csv", "|"), ("spaces.csv", " ")] {
+        let file = files.write(name, &wide(separator));
+        let says = format!(
+            "its classes are the column cat{separator}dog{separator}label alone; expected at least two columns of numbers, separated by commas"
+        );
+        files.refused(&["--logits", &file], &says);
+        files.refused(&["--logits", &file, "--targets=labels.npy"], &says);
+    }
+    let file = files.write("lists.csv", "logits,label\n\"[0.5, 1.5]\",1\n");
+    files.refused(&["--logits", &file], "its classes are the column logits alone");
+    for (order, name) in
+        [(u16::to_le_bytes as fn(u16) -> [u8; 2], "le.csv"), (u16::to_be_bytes, "be.csv")]
+    {
+        let text = format!("\u{feff}{}", wide(","));
+        std::fs::write(files.at(name), text.encode_utf16().flat_map(order).collect::<Vec<_>>())
+            .unwrap();
+        let file = files.at(name).display().to_string();
+        files.refused(&["--logits", &file], "it is in UTF-16, expected UTF-8");
+    }
+    // A name for the rows that the header does not have, as R writes it.
+    let rows = (0..9).map(|row| format!("{},0.5,1.25,{}\n", row + 1, row % 2));
+    let file = files.write("short.csv", &format!("cat,dog,label\n{}", rows.collect::<String>()));
+    files.refused(&["--logits", &file], "row 0 has 4 fields, expected 3");
+    for (name, says) in [
+        ("z.feather", "its name ends in '.feather', expected .npy"),
+        ("z.csv.zst", "its name ends in '.zst', expected .npy"),
+    ] {
+        files.refused(&["--logits", &files.write(name, "")], says);
+    }
+    files.refused(&["--logits=labels.npy"], "--targets is missing: labels.npy has no labels");
+}
+
+#[test]
+fn rows_that_can_be_left_out_name_the_option() {
+    let files = Files::new();
+    let table = |row: &str| {
+        let rows = format!("cat,dog,label\n1.5,0.5,0\n{row}\n0.5,1.25,0\n");
+        files.write("table.csv", &rows)
+    };
+    let masked = table("0.5,1.5,-100");
+    files.refused(&["--logits", &masked], "; --ignore-index=-100 leaves such rows out");
+    assert_eq!(files.scores(&["--logits", &masked, "--ignore-index=-100"])[0].2, 0.5);
+    let holes = table("0.5,NaN,1");
+    files.refused(&["--logits", &holes], "; --skip-non-finite leaves such rows out");
+    assert_eq!(files.scores(&["--logits", &holes, "--skip-non-finite"])[0].2, 0.5);
+}
+
+#[test]
 fn parquet_may_have_a_column_per_class() {
     let files = Files::new();
     for arguments in [

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::ProgressBar;
 use xent_arrays::{Floats, Place};
 use xent_metrics::{
-    Evaluation, LabelledRows, Logits, Reader, Sample, SecondPass, Settings, Slopes, Tallies,
-    TemperatureSearch,
+    Evaluation, InputError, LabelledRows, Logits, Reader, Sample, SecondPass, Settings, Slopes,
+    Tallies, TemperatureSearch,
 };
 
 use super::feed::{Feed, Input, Piece};
@@ -54,7 +54,7 @@ pub fn evaluate(
         &|| (Tallies::new(settings.clone()), Vec::new()),
         &|(tallies, evaluated), rows, _| {
             evaluated.clear();
-            tallies.add(rows, evaluated).map_err(Error::input)?;
+            tallies.add(rows, evaluated).map_err(|error| with_option(&error))?;
             lock(&sample).offer(rows, evaluated);
             Ok(())
         },
@@ -74,6 +74,18 @@ pub fn evaluate(
         fit(&pass, &mut evaluation)?;
     }
     Ok(evaluation)
+}
+
+/// The error, with the option that leaves such rows out.
+fn with_option(error: &InputError) -> Error {
+    let option = match error {
+        InputError::Label { label, .. } if *label < 0 => {
+            format!("; --ignore-index={label} leaves such rows out")
+        }
+        InputError::NotFinite { .. } => "; --skip-non-finite leaves such rows out".to_string(),
+        _ => String::new(),
+    };
+    Error::input(format!("{error}{option}"))
 }
 
 /// Refuses classes for which there is no memory, before any of it is taken.
