@@ -155,6 +155,29 @@ fn a_column_that_may_be_no_class_is_an_error_that_names_the_option() {
 }
 
 #[test]
+fn a_score_per_row_is_that_of_class_1() {
+    let files = Files::new();
+    let logits = ["--binary", "--logits=binary_id_score.csv:score"];
+    files.scores_are(&logits, &[(2, 0.73334774, 0.6)]);
+    files
+        .refused(&["--binary", "--logits=binary_id_score.csv"], "expected a name after the file's");
+    let p = files.write("p.csv", "p,label\n0.75,1\n0.25,1\n0.5,0\n");
+    let place = format!("{p}:p");
+    let nll = -(0.75f64.ln() + 0.25f64.ln() + 0.5f64.ln()) / 3.0;
+    let right = [(2, nll, 2.0 / 3.0)];
+    files.scores_are(&["--binary", "--probabilities", "--logits", &place], &right);
+    // Beside another model of the same rows.
+    let both = ["--binary", "--probabilities", "--logits", &place, "--compare", &place];
+    let named = ["--names=a,b", "--targets", &format!("{p}:label")];
+    files.scores_are(&[&both[..], &named].concat(), &[right[0], right[0]]);
+    let out_of_range = files.write("q.csv", "q,label\n1.25,1\n0.5,0\n");
+    files.refused(
+        &["--binary", "--probabilities", "--logits", &format!("{out_of_range}:q")],
+        "row 0 is no distribution",
+    );
+}
+
+#[test]
 fn separators_and_compression_are_seen() {
     let files = Files::new();
     let text = std::fs::read_to_string(

@@ -1,8 +1,9 @@
 //! The rows of a data set, one block at a time, from all of its files.
 
-use xent_arrays::{Block, ClassNames, Columns, LogitRows, Place, open_logits};
+use xent_arrays::{ArrayError, Block, ClassNames, Columns, LogitRows, Place, open_logits};
 
 use super::beside::Beside;
+use super::binary::{Score, Scores};
 use super::labels::Labels;
 use crate::error::{Error, Result};
 
@@ -34,6 +35,22 @@ pub struct Reading {
     pub axis: Option<isize>,
     /// The names of the classes, if they are not those of the columns.
     pub class_names: Vec<String>,
+    /// There is one score per row instead.
+    pub score: Option<Score>,
+}
+
+impl Reading {
+    /// Opens logits; `labels` are those of the same rows.
+    pub fn open(
+        &self,
+        place: &Place,
+        labels: Option<&Place>,
+    ) -> std::result::Result<Box<dyn LogitRows>, ArrayError> {
+        match self.score {
+            Some(score) => Ok(Box::new(Scores::open(place, score)?)),
+            None => open_logits(place, labels, &self.columns, self.axis),
+        }
+    }
 }
 
 /// A data set that is being read. If there are as many files of labels as of logits, each file of
@@ -169,8 +186,7 @@ impl<'a> Feed<'a> {
             if self.paired { self.input.labels.get(self.next) } else { self.input.labels.first() };
         // Soft targets are no column of a table.
         let labels = labels.filter(|_| !self.input.soft);
-        let Reading { columns, axis, .. } = self.input.reading;
-        let rows = open_logits(place, labels, columns, *axis).map_err(Error::input)?;
+        let rows = self.input.reading.open(place, labels).map_err(Error::input)?;
         if self.next > 0 && rows.classes() != self.classes {
             return Err(Error::input(format!(
                 "{place}: {} classes, expected {} as in {}",

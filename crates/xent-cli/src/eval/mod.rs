@@ -1,6 +1,7 @@
 //! `xent eval`: metrics of a model, from its logits.
 
 mod beside;
+mod binary;
 mod calibrated;
 mod charts;
 mod comparison;

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use xent_arrays::{Columns, Place};
 use xent_metrics::{BINS, Binning, Settings, UniformPrior};
 
+use super::binary::Score;
 use super::feed::Reading;
 use crate::args::{positive, repeated, share, threads, uniform_prior};
 use crate::error::{Error, Result};
@@ -61,6 +62,11 @@ pub struct EvalOptions {
     /// The files of the logits have probabilities, rows that sum to 1, instead
     #[arg(long)]
     pub probabilities: bool,
+
+    /// The model has two classes and one score per row, the logit of class 1 (its probability, with
+    /// --probabilities): floats [rows] or [rows, 1], or a column, FILE:NAME, of a CSV file
+    #[arg(long, conflicts_with_all = ["columns", "drop", "axis", "class_names", "merge"])]
+    pub binary: bool,
 
     /// Row weights, one float per row: .npy, .npz, .safetensors, .csv or .tsv; accuracy, NLL, Brier
     /// score and ECE are reported with them, too, while everything else counts each row once
@@ -223,7 +229,13 @@ impl EvalOptions {
     /// Where the classes are in the files.
     pub fn reading(&self) -> Result<Reading> {
         let class_names = self.class_names()?;
-        Ok(Reading { columns: self.classes(), axis: self.axis, class_names })
+        let score = if self.probabilities { Score::Probability } else { Score::Logit };
+        Ok(Reading {
+            columns: self.classes(),
+            axis: self.axis,
+            class_names,
+            score: self.binary.then_some(score),
+        })
     }
 
     /// The file with the names of the classes: one name alone cannot be those of two classes.

@@ -3,7 +3,7 @@
 
 use indicatif::ProgressBar;
 use serde::Serialize;
-use xent_arrays::{ClassNames, Place, open_labels, open_logits};
+use xent_arrays::{ClassNames, Place, open_labels};
 use xent_metrics::{Extended, LabelledRows, Logits, Mean, NotFinite, Reader, Row, Settings};
 
 use super::beside::Beside;
@@ -275,10 +275,10 @@ fn beside(logits: &[Place], labels: &[Place], reading: &Reading) -> Result<Besid
     } else {
         logits.iter().cloned().zip(std::iter::repeat(labels[0].clone())).collect()
     };
-    let Reading { columns, axis, .. } = reading.clone();
+    let reading = reading.clone();
     let open = move |place: &Place| {
         let labels = own.iter().find(|(logits, _)| logits == place).map(|(_, labels)| labels);
-        open_logits(place, labels, &columns, axis)
+        reading.open(place, labels)
     };
     Beside::open(logits.to_vec(), Box::new(open))
 }
