@@ -291,7 +291,7 @@ fn safetensors_files() {
 fn csv_files() {
     let files = Files::new();
     for (text, says) in [
-        ("", "expected [rows, classes]"),
+        ("", "expected at least two columns of numbers"),
         ("a\n1\n", "[rows, 1]"),
         ("a,b\n1,2\n1\n", "row 1 has 1 fields, expected 2"),
         ("a,b\n1,2\n1,2,3\n", "row 1 has 3 fields, expected 2"),

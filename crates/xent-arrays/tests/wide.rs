@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow_array::types::{Float16Type, Int32Type};
 use arrow_array::{
-    ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float32Array, Float64Array,
-    Int64Array, PrimitiveArray, RecordBatch, StringArray,
+    ArrayRef, BooleanArray, Decimal32Array, Decimal64Array, Decimal128Array, DictionaryArray,
+    Float32Array, Float64Array, Int64Array, PrimitiveArray, RecordBatch, StringArray,
 };
 use half::f16;
 use parquet::arrow::ArrowWriter;
@@ -159,6 +159,28 @@ fn what_may_be_no_class_is_refused_by_its_name() {
     let missing = Float64Array::from_iter((0..ROWS).map(|row| (row != 150).then_some(0.5)));
     let place = files.write(vec![("p0", floats(0)), ("p1", Arc::new(missing))]);
     refused(&place, None, &any, "row 150, column p1: no value");
+}
+
+/// What Arrow's writers say about types beyond Parquet's own is left aside.
+#[test]
+fn types_of_arrow_are_read_as_those_of_parquet() {
+    let files = files();
+    let keys = PrimitiveArray::from_iter_values(0..ROWS as i32);
+    let dictionary = DictionaryArray::<Int32Type>::new(keys, floats(0));
+    let hundredths = |row| (100.0 * logit(row, 1)) as i32;
+    let short = Decimal32Array::from_iter_values((0..ROWS).map(hundredths));
+    let long = Decimal64Array::from_iter_values((0..ROWS).map(|row| hundredths(row).into()));
+    let decimals: [ArrayRef; 2] = [
+        Arc::new(short.with_precision_and_scale(6, 2).unwrap()),
+        Arc::new(long.with_precision_and_scale(12, 2).unwrap()),
+    ];
+    let expected: Vec<f64> = (0..ROWS).flat_map(|row| [logit(row, 0), logit(row, 1)]).collect();
+    for decimals in decimals {
+        let place =
+            files.write(vec![("a", Arc::new(dictionary.clone()) as ArrayRef), ("b", decimals)]);
+        let (_, rows) = read(&place, None, &Columns::default()).unwrap();
+        assert_eq!(rows, expected);
+    }
 }
 
 #[test]

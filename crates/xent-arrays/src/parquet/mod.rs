@@ -11,7 +11,7 @@ use std::sync::{Arc, Once};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Decimal128Type, Float16Type, Float32Type, Float64Type, Int64Type};
-use arrow_array::{Array, ArrayRef, GenericListArray, OffsetSizeTrait, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -19,7 +19,7 @@ use parquet::arrow::arrow_reader::{
     ParquetRecordBatchReaderBuilder,
 };
 
-use self::pages::{File, MOST_LOGITS, Pages};
+use self::pages::{File, Pages};
 use crate::columns::{self, ClassNames, Classes, Columns, PEEKED};
 use crate::error::{ArrayError, Problem, excerpt, names};
 use crate::rows::{Block, Floats, LabelRows, LogitRows};
@@ -145,19 +145,12 @@ pub fn open_labels(
 /// Whether a type can hold class indices: integers, truth values, or texts and floats that are
 /// integers.
 fn is_labels(data: &DataType) -> bool {
-    match data {
-        DataType::Dictionary(_, values) => is_labels(values),
-        DataType::Boolean | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        other => other.is_integer() || other.is_floating(),
-    }
+    matches!(data, DataType::Boolean | DataType::Utf8) || data.is_integer() || data.is_floating()
 }
 
 /// Whether a type holds labels even where the column's name does not say so.
 fn is_surely_labels(data: &DataType) -> bool {
-    match data {
-        DataType::Dictionary(_, values) => is_surely_labels(values),
-        other => *other == DataType::Boolean || other.is_integer(),
-    }
+    *data == DataType::Boolean || data.is_integer()
 }
 
 /// Whether a type has numbers with fractions.
@@ -166,12 +159,7 @@ fn is_fraction(data: &DataType) -> bool {
 }
 
 fn is_logits(data: &DataType) -> bool {
-    match data {
-        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _) => {
-            field.data_type().is_floating()
-        }
-        _ => false,
-    }
+    matches!(data, DataType::List(field) if field.data_type().is_floating())
 }
 
 /// A file, before any of its columns is read.
@@ -202,7 +190,9 @@ impl Table {
     fn open(path: &Path) -> Result<Self, Problem> {
         let file = File::open(path)?;
         guarded(|| {
-            let options = ArrowReaderOptions::new();
+            // The types are Parquet's own. Those of Arrow, which a writer may add, are more, and say
+            // nothing more about numbers and texts.
+            let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
             let metadata = ArrowReaderMetadata::load(&file.handle, options).map_err(unreadable)?;
             let rows = u64::try_from(metadata.metadata().file_metadata().num_rows())
                 .map_err(|_| unreadable("a negative number of rows"))?;
@@ -262,13 +252,6 @@ impl Column {
         guarded(|| {
             let metadata = &table.metadata;
             let name = excerpt(metadata.schema().field(index).name());
-            if let DataType::FixedSizeList(_, length) = table.data_type(index)
-                && u64::try_from(*length).is_ok_and(|length| length > MOST_LOGITS)
-            {
-                return Err(unreadable(format!(
-                    "column {name} has rows of {length} logits, expected at most {MOST_LOGITS}"
-                )));
-            }
             let schema = metadata.parquet_schema();
             let leaf =
                 (0..schema.num_columns()).find(|leaf| schema.get_column_root_idx(*leaf) == index);
@@ -378,31 +361,13 @@ fn lists(array: &ArrayRef) -> Option<Lists> {
     let null = (array.null_count() > 0)
         .then(|| (0..array.len()).find(|row| array.is_null(*row)))
         .flatten();
-    let of = |(values, lengths): (ArrayRef, Vec<usize>)| {
-        let first = lengths.first().copied().unwrap_or(0);
-        let ragged =
-            lengths.iter().position(|length| *length != first).map(|row| (row, lengths[row]));
-        Lists { values, first, ragged, null }
-    };
-    match array.data_type() {
-        DataType::List(_) => Some(of(values_and_lengths(array.as_list_opt::<i32>()?))),
-        DataType::LargeList(_) => Some(of(values_and_lengths(array.as_list_opt::<i64>()?))),
-        DataType::FixedSizeList(_, length) => {
-            let list = array.as_fixed_size_list_opt()?;
-            let length = usize::try_from(*length).ok()?;
-            Some(of((
-                list.values().slice(list.value_offset_at(0), list.len() * length),
-                vec![length; list.len()],
-            )))
-        }
-        _ => None,
-    }
-}
-
-fn values_and_lengths<O: OffsetSizeTrait>(list: &GenericListArray<O>) -> (ArrayRef, Vec<usize>) {
-    let ends: Vec<usize> = list.value_offsets().iter().map(|offset| offset.as_usize()).collect();
+    let list = array.as_list_opt::<i32>()?;
+    let ends: Vec<usize> = list.value_offsets().iter().map(|offset| *offset as usize).collect();
     let values = list.values().slice(ends[0], ends[list.len()] - ends[0]);
-    (values, ends.windows(2).map(|pair| pair[1] - pair[0]).collect())
+    let lengths = ends.windows(2).map(|pair| pair[1] - pair[0]);
+    let first = lengths.clone().next().unwrap_or(0);
+    let ragged = lengths.clone().zip(0..).find(|(length, _)| *length != first);
+    Some(Lists { values, first, ragged: ragged.map(|(length, row)| (row, length)), null })
 }
 
 struct ParquetLogits {
@@ -571,7 +536,7 @@ struct ParquetLabels {
 impl ParquetLabels {
     fn labels(&mut self, most: usize, into: &mut Vec<i64>) -> Result<usize, Problem> {
         let Some((row, taken)) = self.column.take(most)? else { return Ok(0) };
-        let nulls = taken.logical_nulls();
+        let nulls = taken.nulls();
         if let Some(index) = nulls.and_then(|nulls| nulls.iter().position(|valid| !valid)) {
             return Err(self.column.no_value(row + index as u64, ""));
         }
@@ -634,27 +599,6 @@ fn widen(
             Ok(())
         }
         DataType::Utf8 => each(array.as_string::<i32>().iter().flatten(), text, into),
-        DataType::LargeUtf8 => each(array.as_string::<i64>().iter().flatten(), text, into),
-        DataType::Utf8View => each(array.as_string_view().iter().flatten(), text, into),
-        DataType::Dictionary(..) => {
-            let dictionary = array.as_any_dictionary();
-            let keys = dictionary.normalized_keys();
-            // Values that no row has may be anything.
-            let mut values = std::collections::HashMap::new();
-            for (row, key) in keys.into_iter().enumerate() {
-                let label = match values.get(&key) {
-                    Some(label) => *label,
-                    None => {
-                        let mut label = Vec::new();
-                        widen(&dictionary.values().slice(key, 1), classes, &mut label)
-                            .map_err(|(_, found)| (row, found))?;
-                        *values.entry(key).or_insert(label[0])
-                    }
-                };
-                into.push(label);
-            }
-            Ok(())
-        }
         other => Err((0, other.to_string())),
     }
 }

@@ -26,7 +26,7 @@ const MOST_BYTES: u64 = 1 << 28;
 /// The most bytes of the pages of all columns that are read together.
 const MOST_MEMORY: u64 = 1 << 32;
 /// The most logits of a row.
-pub const MOST_LOGITS: u64 = 1 << 24;
+const MOST_LOGITS: u64 = 1 << 24;
 /// The most logits of a page. Its size is no bound, because a million equal numbers take a few bytes.
 /// DuckDB's pages have up to 100 MB.
 const MOST_IN_PAGE: u64 = 1 << 26;
