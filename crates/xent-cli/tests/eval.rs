@@ -202,7 +202,7 @@ fn what_does_not_fit_is_refused_and_leaves_no_report() {
         (&["--logits=short.csv", "--targets=z.csv:label"], "more labels than there are rows"),
         (
             &["--logits=two.csv", "--targets=wrong.csv"],
-            "two.csv: row 1 has the label 3, expected a class from 0 to 2",
+            "two.csv: row 1 has the label 3, expected a class from 0 to 2 or an ignored index; classes are counted from 0; the labels are in wrong.csv",
         ),
         (
             &[

@@ -54,7 +54,7 @@ pub fn evaluate(
         &|| (Tallies::new(settings.clone()), Vec::new()),
         &|(tallies, evaluated), rows, _| {
             evaluated.clear();
-            tallies.add(rows, evaluated).map_err(|error| with_option(&error))?;
+            tallies.add(rows, evaluated).map_err(|error| explained(&error, input))?;
             lock(&sample).offer(rows, evaluated);
             Ok(())
         },
@@ -76,8 +76,8 @@ pub fn evaluate(
     Ok(evaluation)
 }
 
-/// The error, with the option that leaves such rows out.
-fn with_option(error: &InputError) -> Error {
+/// The error, with the file of a label that is wrong, and the option that leaves such rows out.
+fn explained(error: &InputError, input: &Input<'_>) -> Error {
     let option = match error {
         InputError::Label { label, .. } if *label < 0 => {
             format!("; --ignore-index={label} leaves such rows out")
@@ -85,7 +85,17 @@ fn with_option(error: &InputError) -> Error {
         InputError::NotFinite { .. } => "; --skip-non-finite leaves such rows out".to_string(),
         _ => String::new(),
     };
-    Error::input(format!("{error}{option}"))
+    let place = |file: &str| input.logits.iter().position(|place| place.to_string() == *file);
+    let labels = match error {
+        InputError::Label { file, .. } if input.logits.len() == input.labels.len() => {
+            place(file).map(|index| &input.labels[index])
+        }
+        InputError::Label { .. } => input.labels.first(),
+        _ => None,
+    };
+    let labels = labels.filter(|labels| input.logits.iter().all(|place| place.file != labels.file));
+    let file = labels.map_or(String::new(), |labels| format!("; the labels are in {labels}"));
+    Error::input(format!("{error}{file}{option}"))
 }
 
 /// Refuses classes for which there is no memory, before any of it is taken.
