@@ -292,7 +292,7 @@ fn csv_files() {
     let files = Files::new();
     for (text, says) in [
         ("", "expected at least two columns of numbers"),
-        ("a\n1\n", "[rows, 1]"),
+        ("a\n1\n", "its classes are the column a alone"),
         ("a,b\n1,2\n1\n", "row 1 has 1 fields, expected 2"),
         ("a,b\n1,2\n1,2,3\n", "row 1 has 3 fields, expected 2"),
         ("a,b\n1,x\n", "row 0, column b: 'x', expected a number"),
