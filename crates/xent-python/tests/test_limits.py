@@ -71,7 +71,9 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="calls of hours by arrays that share their memory")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="calls of hours by arrays that share their memory"
+)
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("dense", [0, 1])
 @pytest.mark.parametrize("rows, classes", [(100_000, 10_000_000), (10_000_000, 100_000)])
