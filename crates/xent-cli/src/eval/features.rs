@@ -1,14 +1,12 @@
 //! How features lie around the means of their classes, in a further pass over the files.
 
-use indicatif::ProgressBar;
 use serde::Serialize;
 use xent_metrics::Features;
 
 use super::beside::{Beside, open_rows};
 use super::comparison::Comparison;
-use super::input;
-use super::options::{EvalOptions, Model};
 use super::pass::Pass;
+use super::{Passes, begin};
 use crate::error::{Error, Result};
 
 /// How features lie.
@@ -33,20 +31,15 @@ pub struct FeatureScores {
 ///
 /// # Errors
 /// A file does not have a row of finite numbers for each row, or there is no memory for their means.
-pub fn measure(
-    options: &EvalOptions,
-    model: &Model,
-    comparison: &mut Comparison,
-    bar: &ProgressBar,
-) -> Result<()> {
-    let (reading, labels) = (options.reading()?, options.labels(&model.logits)?);
-    let input = input(options, model, &labels, &reading);
+pub fn measure(passes: &Passes<'_>, comparison: &mut Comparison) -> Result<()> {
+    let Passes { options, models, .. } = passes;
+    let (model, bar) = (&models[0], passes.bar());
+    let input = passes.input(model);
     let places = options.features()?;
     let rows = Beside::open(places.clone(), Box::new(open_rows))?;
     let width = rows.width();
-    bar.reset();
-    bar.set_message(format!("{} with its features", model.name));
-    let mut feed = Pass::new(&input, options.threads, bar).open()?.beside(vec![rows]);
+    begin(&bar, &format!("{} with its features", model.name));
+    let mut feed = Pass::new(&input, options.threads, &bar).open()?.beside(vec![rows]);
     bar.set_length(feed.bytes());
     let classes = feed.classes();
     let mut features = Features::new(classes, width).ok_or_else(|| {

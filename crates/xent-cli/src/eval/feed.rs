@@ -26,6 +26,18 @@ pub struct Input<'a> {
     pub soft: bool,
 }
 
+impl<'a> Input<'a> {
+    /// Whether each file of logits has its own labels.
+    pub fn is_paired(&self) -> bool {
+        self.logits.len() == self.labels.len()
+    }
+
+    /// The labels of a file of logits: its own, or the first of those that go on from file to file.
+    pub fn labels_of(&self, file: usize) -> Option<&'a Place> {
+        if self.is_paired() { self.labels.get(file) } else { self.labels.first() }
+    }
+}
+
 /// Where the classes are in the files, the same for all.
 #[derive(Debug, Clone, Default)]
 pub struct Reading {
@@ -97,7 +109,7 @@ impl<'a> Feed<'a> {
     pub fn open(input: &'a Input<'a>) -> Result<Self> {
         let mut feed = Self {
             input,
-            paired: input.logits.len() == input.labels.len(),
+            paired: input.is_paired(),
             current: None,
             current_labels: None,
             next: 0,
@@ -182,10 +194,8 @@ impl<'a> Feed<'a> {
     fn open_next(&mut self) -> Result<()> {
         self.current = None;
         let Some(place) = self.input.logits.get(self.next) else { return Ok(()) };
-        let labels =
-            if self.paired { self.input.labels.get(self.next) } else { self.input.labels.first() };
         // Soft targets are no column of a table.
-        let labels = labels.filter(|_| !self.input.soft);
+        let labels = self.input.labels_of(self.next).filter(|_| !self.input.soft);
         let rows = self.input.reading.open(place, labels).map_err(Error::input)?;
         if self.next > 0 && rows.classes() != self.classes {
             return Err(Error::input(format!(

@@ -26,7 +26,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
-use xent_arrays::Place;
 
 pub use options::EvalOptions;
 
@@ -48,10 +47,11 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     let started = Instant::now();
     let models = options.models()?;
     let reading = options.reading()?;
+    let passes = Passes { options, models: &models, reading: &reading };
     let mut outputs = Outputs::beside(inputs(options, &models)?);
     if let Some(path) = &options.partial {
         let partial = outputs.open(path)?;
-        return partial::write(partial, &with_rows(read(options, &models)?)?);
+        return partial::write(partial, &with_rows(read(&passes)?)?);
     }
     let files = ReportFiles::open(&options.out, &mut outputs)?;
     let per_class = options.per_class.as_deref().map(|path| outputs.open(path)).transpose()?;
@@ -59,32 +59,28 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
         Some(path) => Some(Calibrated::open(path, &mut outputs)?),
         None => None,
     };
-    let evaluated = if options.merge.is_empty() {
-        read(options, &models)?
-    } else {
-        partial::merge(&options.merge)?
-    };
+    let evaluated =
+        if options.merge.is_empty() { read(&passes)? } else { partial::merge(&options.merge)? };
     let mut comparison = Comparison::new(&with_rows(evaluated)?, options.smoothing())?;
     for model in &comparison.models {
         model.remarks.iter().for_each(|remark| warn(&format!("{}: {remark}", model.name)));
     }
     if options.merge.is_empty() {
-        paired::pair(options, &models, &mut comparison, &bar(options))?;
+        paired::pair(&passes, &mut comparison)?;
     }
     if options.is_soft() {
-        soft::soften(options, &models, &mut comparison, &bar(options))?;
+        soft::soften(&passes, &mut comparison)?;
     }
     if !options.weights.is_empty() {
-        weighted::weigh(options, &models, &mut comparison, &bar(options))?;
+        weighted::weigh(&passes, &mut comparison)?;
     }
     if !options.features.is_empty() {
-        features::measure(options, &models[0], &mut comparison, &bar(options))?;
+        features::measure(&passes, &mut comparison)?;
     }
     if let Some(calibrated) = calibrated {
         let model = &comparison.models[0];
-        let labels = options.labels(&models[0].logits)?;
-        let input = input(options, &models[0], &labels, &reading);
-        calibrated.write(&input, model.rows_read, model.temperature(), &bar(options))?;
+        let input = passes.input(&models[0]);
+        calibrated.write(&input, model.rows_read, model.temperature(), &passes.bar())?;
     }
     let seconds = started.elapsed().as_secs_f64();
     let report = page::report(&comparison, seconds)?;
@@ -99,20 +95,41 @@ pub fn eval(options: &EvalOptions) -> Result<()> {
     }
 }
 
-/// What is evaluated of a model.
-pub fn input<'a>(
-    options: &EvalOptions,
-    model: &'a Model,
-    labels: &'a [Place],
-    reading: &'a Reading,
-) -> Input<'a> {
-    Input {
-        logits: &model.logits,
-        labels,
-        reading,
-        probabilities: options.probabilities,
-        soft: options.is_soft(),
+/// What all passes over the files have.
+pub struct Passes<'a> {
+    /// The options.
+    pub options: &'a EvalOptions,
+    /// The models, the one of --logits first.
+    pub models: &'a [Model],
+    /// Where the classes are.
+    pub reading: &'a Reading,
+}
+
+impl<'a> Passes<'a> {
+    /// What is evaluated of a model.
+    pub fn input(&self, model: &'a Model) -> Input<'a> {
+        Input {
+            logits: &model.logits,
+            labels: &model.labels,
+            reading: self.reading,
+            probabilities: self.options.probabilities,
+            soft: self.options.is_soft(),
+        }
     }
+
+    /// The bar of a pass, or of several.
+    pub fn bar(&self) -> ProgressBar {
+        progress_bar(
+            "reading {msg} {wide_bar} {percent:>3} %  {decimal_bytes_per_sec}",
+            self.options.quiet,
+        )
+    }
+}
+
+/// Starts the bar of a pass over `what`.
+pub fn begin(bar: &ProgressBar, what: &str) {
+    bar.reset();
+    bar.set_message(harmless(what).into_owned());
 }
 
 /// Every file that is read.
@@ -122,8 +139,7 @@ fn inputs(options: &EvalOptions, models: &[Model]) -> Result<Vec<PathBuf>> {
     let beside = options.weights()?.into_iter().chain(options.features()?);
     inputs.extend(beside.map(|place| place.file));
     for model in models {
-        let places = options.labels(&model.logits)?;
-        inputs.extend(places.iter().chain(&model.logits).map(|place| place.file.clone()));
+        inputs.extend(model.labels.iter().chain(&model.logits).map(|place| place.file.clone()));
     }
     Ok(inputs)
 }
@@ -135,17 +151,13 @@ fn with_rows(models: Vec<Evaluated>) -> Result<Vec<Evaluated>> {
     }
 }
 
-fn bar(options: &EvalOptions) -> ProgressBar {
-    progress_bar("reading {msg} {wide_bar} {percent:>3} %  {decimal_bytes_per_sec}", options.quiet)
-}
-
-fn read(options: &EvalOptions, models: &[Model]) -> Result<Vec<Evaluated>> {
-    let (bar, reading) = (bar(options), options.reading()?);
+fn read(passes: &Passes<'_>) -> Result<Vec<Evaluated>> {
+    let Passes { options, models, .. } = passes;
+    let bar = passes.bar();
     let evaluated = models.iter().map(|model| {
-        bar.reset();
-        bar.set_message(harmless(&model.name).into_owned());
+        begin(&bar, &model.name);
         let evaluation = pass::evaluate(
-            &input(options, model, &options.labels(&model.logits)?, &reading),
+            &passes.input(model),
             &|classes| options.settings(classes),
             options.threads,
             &bar,

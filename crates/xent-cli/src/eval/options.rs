@@ -161,14 +161,16 @@ pub struct Model {
     pub named: bool,
     /// Its files, in order.
     pub logits: Vec<Place>,
+    /// Those of its labels.
+    pub labels: Vec<Place>,
 }
 
 impl EvalOptions {
     /// The models, in order: the one of --logits, then those of --compare.
     ///
     /// # Errors
-    /// No file matches a pattern, the number of names is not that of the models, or a name is given
-    /// twice.
+    /// No file matches a pattern, the number of names is not that of the models, a name is given
+    /// twice, or there are no labels.
     pub fn models(&self) -> Result<Vec<Model>> {
         let mut files = vec![places(&self.logits)?];
         for pattern in &self.compare {
@@ -186,7 +188,7 @@ impl EvalOptions {
             None => pattern.to_string_lossy().into_owned(),
         };
         let patterns = self.logits.iter().take(1).chain(&self.compare);
-        let models: Vec<Model> = files
+        let mut models: Vec<Model> = files
             .into_iter()
             .zip(patterns)
             .enumerate()
@@ -194,6 +196,7 @@ impl EvalOptions {
                 name: given(index, pattern),
                 named: !self.names.is_empty(),
                 logits,
+                labels: Vec::new(),
             })
             .collect();
         let mut all = models.iter().flat_map(|model| &model.logits);
@@ -203,12 +206,15 @@ impl EvalOptions {
             ));
         }
         let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
-        match repeated(&names) {
-            Some(name) => {
-                Err(Error::input(format!("two models are named {name}; --names tells them apart")))
-            }
-            None => Ok(models),
+        if let Some(name) = repeated(&names) {
+            return Err(Error::input(format!(
+                "two models are named {name}; --names tells them apart"
+            )));
         }
+        for model in &mut models {
+            model.labels = self.labels(&model.logits)?;
+        }
+        Ok(models)
     }
 
     /// Checks that files of labels continue in the order of those of the logits.
@@ -264,7 +270,7 @@ impl EvalOptions {
     }
 
     /// The places of a model's labels.
-    pub fn labels(&self, logits: &[Place]) -> Result<Vec<Place>> {
+    fn labels(&self, logits: &[Place]) -> Result<Vec<Place>> {
         let targets = if self.is_soft() { &self.soft_targets } else { &self.targets };
         if !targets.is_empty() {
             let labels = places(targets)?;

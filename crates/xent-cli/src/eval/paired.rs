@@ -8,10 +8,10 @@ use xent_metrics::{Extended, LabelledRows, Logits, Mean, NotFinite, Reader, Row,
 
 use super::beside::Beside;
 use super::comparison::{Comparison, ModelScores};
-use super::feed::{Feed, Input, Reading};
-use super::input;
-use super::options::{EvalOptions, Model};
+use super::feed::{Feed, Input};
+use super::options::EvalOptions;
 use super::pass::Pass;
+use super::{Passes, begin};
 use crate::error::{Error, Result};
 use crate::report::{Contrast, Contrasts};
 use crate::spread::{TTest, holm, mcnemar};
@@ -82,25 +82,17 @@ const ALL: [Of; 5] = [
 ///
 /// # Errors
 /// The models' files have other rows or labels.
-pub fn pair(
-    options: &EvalOptions,
-    models: &[Model],
-    comparison: &mut Comparison,
-    bar: &ProgressBar,
-) -> Result<()> {
-    let [first, others @ ..] = models else { return Ok(()) };
+pub fn pair(passes: &Passes<'_>, comparison: &mut Comparison) -> Result<()> {
+    let bar = passes.bar();
+    let [first, others @ ..] = passes.models else { return Ok(()) };
     let temperatures: Vec<f64> = comparison.models.iter().map(ModelScores::temperature).collect();
-    let labels = options.labels(&first.logits)?;
+    let there = passes.input(first);
     for (index, other) in others.iter().enumerate() {
-        let other_labels = options.labels(&other.logits)?;
-        let reading = options.reading()?;
-        let there = input(options, first, &labels, &reading);
-        let input = input(options, other, &other_labels, &reading);
-        same_labels(&input, &there)?;
-        bar.reset();
-        bar.set_message(format!("{} beside {}", other.name, first.name));
-        let here = temperatures[index + 1];
-        let sums = Sums::new(options, input, first, &labels, [temperatures[0], here], bar)?;
+        let here = passes.input(other);
+        same_labels(&here, &there)?;
+        begin(&bar, &format!("{} beside {}", other.name, first.name));
+        let temperatures = [temperatures[0], temperatures[index + 1]];
+        let sums = Sums::new(passes.options, &here, &there, temperatures, &bar)?;
         comparison.paired.push(sums.paired(&other.name, &first.name));
     }
     bar.finish_and_clear();
@@ -174,16 +166,15 @@ struct Sums {
 impl Sums {
     fn new(
         options: &EvalOptions,
-        input: Input<'_>,
-        first: &Model,
-        labels: &[Place],
+        here: &Input<'_>,
+        there: &Input<'_>,
         temperatures: [f64; 2],
         bar: &ProgressBar,
     ) -> Result<Self> {
-        let pass = Pass::new(&input, options.threads, bar);
+        let pass = Pass::new(here, options.threads, bar);
         let feed = pass.open()?;
         let settings = options.settings(feed.classes());
-        let beside = beside(&first.logits, labels, input.reading)?;
+        let beside = beside(there)?;
         let width = beside.width();
         let all = pass.run(feed.beside(vec![beside]), &Self::default, &|sums, rows, beside| {
             let there = if options.probabilities {
@@ -268,19 +259,16 @@ impl Sums {
 }
 
 /// The logits of a model, beside those of another.
-fn beside(logits: &[Place], labels: &[Place], reading: &Reading) -> Result<Beside> {
-    // As in a feed: each file of logits has its own labels, or all have those of the first.
-    let own: Vec<(Place, Place)> = if logits.len() == labels.len() {
-        logits.iter().cloned().zip(labels.iter().cloned()).collect()
-    } else {
-        logits.iter().cloned().zip(std::iter::repeat(labels[0].clone())).collect()
-    };
-    let reading = reading.clone();
+fn beside(input: &Input<'_>) -> Result<Beside> {
+    let labels_of =
+        |(file, place): (usize, &Place)| (place.clone(), input.labels_of(file).cloned());
+    let own: Vec<(Place, Option<Place>)> = input.logits.iter().enumerate().map(labels_of).collect();
+    let reading = input.reading.clone();
     let open = move |place: &Place| {
-        let labels = own.iter().find(|(logits, _)| logits == place).map(|(_, labels)| labels);
-        reading.open(place, labels)
+        let labels = own.iter().find(|(logits, _)| logits == place);
+        reading.open(place, labels.and_then(|(_, labels)| labels.as_ref()))
     };
-    Beside::open(logits.to_vec(), Box::new(open))
+    Beside::open(input.logits.to_vec(), Box::new(open))
 }
 
 /// The differences as they are shown.

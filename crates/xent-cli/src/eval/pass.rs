@@ -85,12 +85,11 @@ fn explained(error: &InputError, input: &Input<'_>) -> Error {
         InputError::NotFinite { .. } => "; --skip-non-finite leaves such rows out".to_string(),
         _ => String::new(),
     };
-    let place = |file: &str| input.logits.iter().position(|place| place.to_string() == *file);
     let labels = match error {
-        InputError::Label { file, .. } if input.logits.len() == input.labels.len() => {
-            place(file).map(|index| &input.labels[index])
+        InputError::Label { file, .. } => {
+            let index = input.logits.iter().position(|place| place.to_string() == *file);
+            index.and_then(|index| input.labels_of(index))
         }
-        InputError::Label { .. } => input.labels.first(),
         _ => None,
     };
     let labels = labels.filter(|labels| input.logits.iter().all(|place| place.file != labels.file));

@@ -1,15 +1,13 @@
 //! The numbers against soft targets, in a further pass over the files: raw, and at the temperature.
 
-use indicatif::ProgressBar;
 use serde::Serialize;
 use xent_metrics::{Extended, LabelledRows, Logits, Mean, Settings, SoftRow};
 
 use super::beside::{Beside, open_rows};
 use super::comparison::Comparison;
-use super::input;
-use super::options::{EvalOptions, Model};
 use super::pass::Pass;
 use super::weighted::Weighed;
+use super::{Passes, begin};
 use crate::error::Result;
 
 /// The numbers against soft targets.
@@ -33,20 +31,14 @@ pub struct SoftScores {
 }
 
 /// Adds the numbers against soft targets to those of every model.
-pub fn soften(
-    options: &EvalOptions,
-    models: &[Model],
-    comparison: &mut Comparison,
-    bar: &ProgressBar,
-) -> Result<()> {
-    let reading = options.reading()?;
+pub fn soften(passes: &Passes<'_>, comparison: &mut Comparison) -> Result<()> {
+    let Passes { options, models, .. } = passes;
+    let bar = passes.bar();
     for (model, scores) in models.iter().zip(&mut comparison.models) {
-        bar.reset();
-        bar.set_message(format!("{} against its targets", model.name));
-        let labels = options.labels(&model.logits)?;
-        let input = input(options, model, &labels, &reading);
-        let pass = Pass::new(&input, options.threads, bar);
-        let targets = Beside::open(labels.clone(), Box::new(open_rows))?;
+        begin(&bar, &format!("{} against its targets", model.name));
+        let input = passes.input(model);
+        let pass = Pass::new(&input, options.threads, &bar);
+        let targets = Beside::open(model.labels.clone(), Box::new(open_rows))?;
         let feed = pass.open()?.beside(vec![targets]);
         let (settings, temperature) = (options.settings(feed.classes()), scores.temperature());
         let all = pass.run(feed, &Sums::default, &|sums, rows, beside| {

@@ -1,15 +1,13 @@
 //! The numbers with row weights, in a further pass over the files: raw, and at the temperature.
 
-use indicatif::ProgressBar;
 use serde::Serialize;
 use xent_arrays::open_numbers;
 use xent_metrics::{ExactSum, Extended, LabelledRows, Mean, Reader, Row, Settings};
 
 use super::beside::Beside;
 use super::comparison::Comparison;
-use super::input;
-use super::options::{EvalOptions, Model};
 use super::pass::Pass;
+use super::{Passes, begin};
 use crate::error::{Error, Result};
 use crate::spread::TTest;
 
@@ -62,19 +60,13 @@ impl Weighed {
 ///
 /// # Errors
 /// The files of the weights do not have one finite weight ≥ 0 for each row, or all are 0.
-pub fn weigh(
-    options: &EvalOptions,
-    models: &[Model],
-    comparison: &mut Comparison,
-    bar: &ProgressBar,
-) -> Result<()> {
-    let reading = options.reading()?;
+pub fn weigh(passes: &Passes<'_>, comparison: &mut Comparison) -> Result<()> {
+    let Passes { options, models, .. } = passes;
+    let bar = passes.bar();
     for (model, scores) in models.iter().zip(&mut comparison.models) {
-        bar.reset();
-        bar.set_message(format!("{} with its weights", model.name));
-        let labels = options.labels(&model.logits)?;
-        let input = input(options, model, &labels, &reading);
-        let pass = Pass::new(&input, options.threads, bar);
+        begin(&bar, &format!("{} with its weights", model.name));
+        let input = passes.input(model);
+        let pass = Pass::new(&input, options.threads, &bar);
         let weights = options.weights()?;
         let feed =
             pass.open()?.beside(vec![Beside::open(weights.clone(), Box::new(open_numbers))?]);
