@@ -20,7 +20,7 @@ use xent::{
 
 use crate::array::Array;
 use crate::batch::{Arrays, Given, row_numbers};
-use crate::dtype::{Number, with_float};
+use crate::dtype::{Dtype, Number, with_float};
 use crate::error::{error, panicked, type_error, value_error};
 use crate::output::Output;
 use crate::{pages, threads};
@@ -106,7 +106,7 @@ impl Criterion {
     }
 
     /// The loss; and, if `gradient` is an array of the logits' shape and dtype, the gradient
-    /// written into it.
+    /// written into it, or with `in_place` over the logits.
     ///
     /// Arrays are whatever has `__dlpack__`, in host memory; `class_axis` is an axis of `logits`,
     /// negative from the end; `upstream` is dL/dloss, a number or one per row; `threads` is 0 for
@@ -114,13 +114,13 @@ impl Criterion {
     #[pyo3(signature = (
         logits, class_axis, targets, *, second_targets=None, lam=None, label_smoothing=None, row_weights=None, ignored_rows=None, allowed_classes=None,
         denominator=None, class_weights=None, prior=None, gradient=None, upstream=None, threads=0,
-        predictions=false,
+        predictions=false, in_place=false,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn call(
         &self,
         py: Python<'_>,
-        logits: Array,
+        mut logits: Array,
         class_axis: isize,
         targets: Array,
         second_targets: Option<Array>,
@@ -136,6 +136,7 @@ impl Criterion {
         upstream: Option<Given>,
         threads: usize,
         predictions: bool,
+        in_place: bool,
     ) -> PyResult<Output> {
         let arrays = Arrays {
             targets,
@@ -153,10 +154,14 @@ impl Criterion {
             let copied = [&class_weights, &prior].into_iter().flatten().map(Array::len).sum();
             expect_memory(&arrays, &shape, copied)?;
         }
+        if in_place && gradient.is_some() {
+            return Err(value_error("a gradient in place needs no other array for it".to_owned()));
+        }
         let criterion = self.with_arrays(class_weights, prior, &shape)?;
+        let dtype = logits.dtype;
         let call =
-            Call { criterion, logits: &logits, shape: &shape, arrays: &arrays, upstream, threads };
-        Ok(Output(with_float!("logits", logits.dtype, F => call.run::<F>(py, gradient)?)))
+            Call { criterion, logits: &mut logits, shape: &shape, arrays: &arrays, upstream, threads };
+        Ok(Output(with_float!("logits", dtype, F => call.run::<F>(py, gradient, in_place)?)))
     }
 }
 
@@ -213,7 +218,7 @@ fn expect_memory(arrays: &Arrays, shape: &LogitsShape, copied: usize) -> PyResul
 
 struct Call<'a> {
     criterion: Cow<'a, xent::Criterion>,
-    logits: &'a Array,
+    logits: &'a mut Array,
     shape: &'a LogitsShape,
     arrays: &'a Arrays,
     upstream: Option<Given>,
@@ -222,58 +227,86 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn run<F: Element + Number>(
-        &self,
+        self,
         py: Python<'_>,
         gradient: Option<Array>,
+        in_place: bool,
     ) -> PyResult<xent::Output<f64>> {
-        let Self { criterion, logits, shape, arrays, .. } = self;
+        let Self { criterion, logits, shape, arrays, upstream, threads } = self;
         let axis = shape.axis() as isize;
-        let rows: Rows<'_, F> = logits
-            .rows(axis)?
-            .ok_or_else(|| type_error("logits: the dtype changed during the call"))?;
         let batch = arrays.read(shape)?;
         let batch = batch.lend(arrays.probabilities(shape)?).predictions(arrays.predictions);
-        let here = if self.threads == 1 { SOON } else { SMALL };
-        let pool = if logits.len() <= here { None } else { threads::pool(self.threads)? };
-        let Some(mut gradient) = gradient else {
-            return on(pool.as_deref(), py, || criterion.forward(&rows, batch));
-        };
-        let given = match &self.upstream {
+        let here = if threads == 1 { SOON } else { SMALL };
+        let pool = if logits.len() <= here { None } else { threads::pool(threads)? };
+        let pool = pool.as_deref();
+        let given = match &upstream {
             Some(Given::Rows(upstream)) => Some(("the upstream gradient", upstream)),
             _ => None,
         };
-        let read = std::iter::once(("logits", *logits)).chain(arrays.all()).chain(given);
-        for (name, array) in read {
-            if gradient.overlaps(array) {
-                return Err(value_error(format!("the gradient's memory overlaps that of {name}")));
-            }
-        }
-        let upstream = match &self.upstream {
-            Some(Given::Rows(upstream)) => {
-                row_numbers("the upstream gradient", upstream, shape)?.into()
-            }
-            Some(Given::All(upstream)) => Upstream::Scalar(*upstream),
-            None => Upstream::Scalar(1.0),
+        let read = || arrays.all().chain(given);
+        let factors = || -> PyResult<Upstream<'_>> {
+            Ok(match &upstream {
+                Some(Given::Rows(upstream)) => {
+                    row_numbers("the upstream gradient", upstream, shape)?.into()
+                }
+                Some(Given::All(upstream)) => Upstream::Scalar(*upstream),
+                None => Upstream::Scalar(1.0),
+            })
         };
+        if in_place {
+            expect_apart("logits", logits, read())?;
+            let mut rows = rows_to_write::<F>("logits", logits, F::DTYPE, axis)?;
+            let upstream = factors()?;
+            return on(pool, py, || {
+                criterion.forward_backward_in_place(&mut rows, batch, upstream)
+            });
+        }
+        let logits = &*logits;
+        let rows: Rows<'_, F> = logits
+            .rows(axis)?
+            .ok_or_else(|| type_error("logits: the dtype changed during the call"))?;
+        let Some(mut gradient) = gradient else {
+            return on(pool, py, || criterion.forward(&rows, batch));
+        };
+        expect_apart("the gradient", &gradient, std::iter::once(("logits", logits)).chain(read()))?;
+        let upstream = factors()?;
         shape.expect_logits("the gradient", &gradient.shape).map_err(error)?;
-        let (dims, strides, offset, dtype) =
-            (gradient.shape.clone(), gradient.strides.clone(), gradient.offset, gradient.dtype);
-        // SAFETY: Python's side made the array for this, and no array that is read has any of its
-        // memory.
-        let buffer = unsafe { gradient.buffer_mut::<F>("the gradient") }?;
-        let buffer = buffer.ok_or_else(|| {
-            type_error(format!(
-                "the gradient has dtype {dtype}, expected the logits' {}",
-                logits.dtype
-            ))
-        })?;
-        pages::advise(buffer);
         let mut gradient =
-            RowsMut::strided(buffer, &dims, &strides, offset, axis).map_err(error)?;
-        on(pool.as_deref(), py, || {
-            criterion.forward_backward(&rows, batch, upstream, &mut gradient)
-        })
+            rows_to_write::<F>("the gradient", &mut gradient, logits.dtype, axis)?;
+        on(pool, py, || criterion.forward_backward(&rows, batch, upstream, &mut gradient))
     }
+}
+
+fn expect_apart<'a>(
+    name: &str,
+    written: &Array,
+    read: impl Iterator<Item = (&'static str, &'a Array)>,
+) -> PyResult<()> {
+    for (of, array) in read {
+        if written.overlaps(array) {
+            return Err(value_error(format!("{name}'s memory overlaps that of {of}")));
+        }
+    }
+    Ok(())
+}
+
+/// An array as rows that are written; [`expect_apart`] comes first.
+fn rows_to_write<'a, F: Element + Number>(
+    name: &str,
+    array: &'a mut Array,
+    expected: Dtype,
+    axis: isize,
+) -> PyResult<RowsMut<'a, F>> {
+    let (dims, strides, offset, dtype) =
+        (array.shape.clone(), array.strides.clone(), array.offset, array.dtype);
+    // SAFETY: Python's side made the array for this, and no array that is read has any of its
+    // memory.
+    let buffer = unsafe { array.buffer_mut::<F>(name) }?;
+    let buffer = buffer.ok_or_else(|| {
+        type_error(format!("{name} has dtype {dtype}, expected the logits' {expected}"))
+    })?;
+    pages::advise(buffer);
+    RowsMut::strided(buffer, &dims, &strides, offset, axis).map_err(error)
 }
 
 /// Runs on a pool's threads, or on this one alone, without the interpreter's lock; whatever goes

@@ -10,6 +10,7 @@ backward pass, or where somebody has copied the token.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -72,7 +73,8 @@ def cross_entropy(
     return loss, Stats(*(part.detach() for part in stats)) if want_stats else None
 
 
-def _batch(names: str, tensors: list[Tensor]) -> Batch:
+def batch_of(names: str, tensors: list[Tensor]) -> Batch:
+    """The batch of an operator's arguments."""
     return Batch(**dict(zip(names.split(), tensors)))
 
 
@@ -90,7 +92,7 @@ def _forward(
     want_gradient: bool,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     options = _options.unpacked(words, numbers, exclude, ignore_index)
-    batch, token = _batch(names, tensors), torch.zeros((), dtype=torch.uint8)
+    batch, token = batch_of(names, tensors), torch.zeros((), dtype=torch.uint8)
     if _autograd.has_negative_weights(batch):
         _autograd.expect_valid(logits, options, batch, axis)
         loss, stats = _composed.cross_entropy(logits, options, batch, axis, dtype, want_stats)
@@ -116,7 +118,7 @@ def _backward(
     axis: int,
 ) -> Tensor:
     options = _options.unpacked(words, numbers, exclude, ignore_index)
-    batch = _batch(names, tensors)
+    batch = batch_of(names, tensors)
     if _autograd.has_negative_weights(batch):
         return _composed.gradient(logits, options, batch, axis, upstream)
     gradient = _gradients.pop(token.untyped_storage(), None)
@@ -138,14 +140,21 @@ def _fake_forward(
     want_stats: bool,
     want_gradient: bool,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    rows = row_shape(logits, axis)
+    return fake_results(logits, row_shape(logits, axis), words, dtype, want_stats)
+
+
+def fake_results(
+    logits: Tensor, rows: Sequence[int], words: str, dtype: torch.dtype, want_stats: bool
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Loss, token and statistics in their shapes and dtypes."""
     reduction = dict(zip(WORDS, words.split()))["reduction"]
 
     def like(shape: Any, dtype: torch.dtype) -> Tensor:
         return logits.new_empty(shape, dtype=dtype)
 
     reduced = rows if reduction == "none" else ()
-    loss, token = like(reduced, dtype), like((), torch.uint8)
+    loss = like(reduced, dtype)
+    token = torch.empty((), dtype=torch.uint8, device="cpu")
     if not want_stats:
         return loss, token, []
     number, count = compute_dtype(logits), torch.int64
@@ -178,7 +187,7 @@ def _differentiate(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Any, ...]:
     logits, token, *tensors = ctx.saved_tensors
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         names, *packed, axis = ctx.call
-        options, batch = _options.unpacked(*packed), _batch(names, tensors)
+        options, batch = _options.unpacked(*packed), batch_of(names, tensors)
         gradient = _tensors.gradient(logits, options, batch, axis, upstream.dtype, upstream)
     else:
         gradient = torch.ops.xent.cross_entropy_backward.default(
