@@ -71,7 +71,7 @@ def _by_engine(z: Tensor, batch: Batch, task: Task) -> tuple[Rows, Tensor]:
     divisor, ratio, options = task.divisor.item(), 1.0, task.by_row()
     if options["z_loss"]:
         # The engine divides both parts of a loss by one number, so the weight of the z-loss has the other.
-        ratio = divisor / task.divisor_z.item()
+        ratio = (task.divisor / task.divisor_z).item()
         ratio = ratio if 0.0 < ratio < torch.inf else 1.0
         options["z_loss"] *= ratio
     factor = 1.0 / divisor if divisor != 0.0 else torch.nan
