@@ -100,13 +100,15 @@ def layer(input: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
 
 
 @lru_cache(maxsize=32)
-def _multiplies(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether products of halves are to be had in float32, also added to what is there."""
+def _multiplies(dtype: torch.dtype, device: torch.device, add: bool = False) -> bool:
+    """Whether products of halves are to be had in float32; with ``add``, added to what is there."""
+    a = torch.ones(16, 16, dtype=dtype, device=device)
+    out = torch.ones(16, 16, dtype=torch.float32, device=device)
     try:
-        a = torch.ones(16, 16, dtype=dtype, device=device)
-        out = torch.ones(16, 16, dtype=torch.float32, device=device)
-        product(a, a, out)
-        product(a, a, out, add=True)
+        if add:
+            torch.addmm(out, a, a, out_dtype=out.dtype, out=out)
+        else:
+            torch.mm(a, a, out_dtype=out.dtype, out=out)
     except (RuntimeError, TypeError):  # not on this device, or not in this version
         return False
     return True
@@ -119,10 +121,12 @@ def product(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
             out.addmm_(a, b)
         else:
             torch.mm(a, b, out=out)
-    elif add:
+    elif not add:
+        torch.mm(a, b, out_dtype=out.dtype, out=out)
+    elif _multiplies(a.dtype, a.device, add=True):
         torch.addmm(out, a, b, out_dtype=out.dtype, out=out)
     else:
-        torch.mm(a, b, out_dtype=out.dtype, out=out)
+        out += torch.mm(a, b, out_dtype=out.dtype)
 
 
 def rows_of_chunk(rows: int, classes: int, given: int, device: str, bytes: int) -> int:
