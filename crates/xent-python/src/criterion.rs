@@ -1,18 +1,18 @@
 //! `Criterion`: a checked configuration, and the call of xent.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rayon::ThreadPool;
-use xent::host::{LogitsShape, on_this_thread, stopped_by};
+use xent::host::{LogitsShape, helped_by, on_this_thread, stopped_by};
 use xent::{
     ClassWeighting, Config, Denominator, Element, EmptyMean, Form, Masked, Prior, PriorKind,
     PriorMatrix, Reduction, Rows, RowsMut, Upstream,
@@ -32,9 +32,6 @@ pub(crate) struct Criterion(xent::Criterion);
 
 /// Logits that one thread has done before another has woken.
 const SMALL: usize = 1 << 15;
-
-/// Logits that one thread has done before anybody would interrupt it.
-const SOON: usize = 1 << 22;
 
 /// For each option that is a word, the words that it accepts, and the canonical word for each.
 pub(crate) fn words(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
@@ -233,10 +230,9 @@ impl Call<'_> {
             .ok_or_else(|| type_error("logits: the dtype changed during the call"))?;
         let batch = arrays.read(shape)?;
         let batch = batch.lend(arrays.probabilities(shape)?).predictions(arrays.predictions);
-        let here = if self.threads == 1 { SOON } else { SMALL };
-        let pool = if logits.len() <= here { None } else { threads::pool(self.threads)? };
+        let helpers = if logits.len() <= SMALL { None } else { threads::helpers(self.threads)? };
         let Some(mut gradient) = gradient else {
-            return on(pool.as_deref(), py, || criterion.forward(&rows, batch));
+            return on(helpers.as_ref(), py, || criterion.forward(&rows, batch));
         };
         let given = match &self.upstream {
             Some(Given::Rows(upstream)) => Some(("the upstream gradient", upstream)),
@@ -270,23 +266,25 @@ impl Call<'_> {
         pages::advise(buffer);
         let mut gradient =
             RowsMut::strided(buffer, &dims, &strides, offset, axis).map_err(error)?;
-        on(pool.as_deref(), py, || {
+        on(helpers.as_ref(), py, || {
             criterion.forward_backward(&rows, batch, upstream, &mut gradient)
         })
     }
 }
 
-/// Runs on a pool's threads, or on this one alone, without the interpreter's lock; whatever goes
-/// wrong becomes an exception.
+/// Runs on this thread and on those that help, without the interpreter's lock; whatever goes wrong
+/// becomes an exception, and so does Ctrl-C.
 fn on<F: xent::Real>(
-    pool: Option<&ThreadPool>,
+    helpers: Option<&Arc<ThreadPool>>,
     py: Python<'_>,
     run: impl FnOnce() -> xent::Result<xent::Output<F>> + Send,
 ) -> PyResult<xent::Output<f64>> {
     let run = || catch_unwind(AssertUnwindSafe(run));
-    let result = py.detach(|| match pool {
-        Some(pool) => watched(pool, run),
-        None => Ok(on_this_thread(run)),
+    let result = py.detach(|| {
+        watched(|| match helpers {
+            Some(helpers) => helped_by(helpers, run),
+            None => on_this_thread(run),
+        })
     });
     match result? {
         Ok(output) => Ok(output.map_err(error)?.to_f64()),
@@ -294,28 +292,27 @@ fn on<F: xent::Real>(
     }
 }
 
-/// Runs on a pool's threads, while this one looks for signals: Ctrl-C ends a call of minutes soon.
-fn watched<R: Send>(pool: &ThreadPool, run: impl FnOnce() -> R + Send) -> PyResult<R> {
+/// Looks for signals now and then: Ctrl-C ends a call of minutes soon.
+fn watched<R>(run: impl FnOnce() -> R) -> PyResult<R> {
     const LOOK: Duration = Duration::from_millis(100);
-    let stop = Arc::new(AtomicBool::new(false));
-    let (done, result) = sync_channel(1);
-    let (output, signal) = pool.in_place_scope(|scope| {
-        let to_stop = stop.clone();
-        // The other end is there until this has been received.
-        scope.spawn(move |_| done.send(stopped_by(&to_stop, run)).unwrap_or_default());
-        let mut signal = Ok(());
-        loop {
-            match result.recv_timeout(LOOK) {
-                Err(RecvTimeoutError::Timeout) if signal.is_ok() => {
-                    signal = Python::attach(|py| py.check_signals());
-                    stop.store(signal.is_err(), Ordering::Relaxed);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(output) => break (output, signal),
-                Err(RecvTimeoutError::Disconnected) => break (None, signal),
+    let (looked, signal) = (Cell::new(Instant::now()), Rc::new(Cell::new(None)));
+    let found = signal.clone();
+    let output = stopped_by(
+        move || {
+            if looked.get().elapsed() < LOOK {
+                return false;
             }
-        }
-    });
-    signal?;
-    output.ok_or_else(|| panicked(&"a call ended without a result"))
+            looked.set(Instant::now());
+            let error = Python::attach(|py| py.check_signals()).err();
+            let is_found = error.is_some();
+            found.set(error);
+            is_found
+        },
+        run,
+    );
+    match (output, signal.take()) {
+        (Some(output), _) => Ok(output),
+        (None, Some(signal)) => Err(signal),
+        (None, None) => Err(panicked(&"a call ended without a result")),
+    }
 }
