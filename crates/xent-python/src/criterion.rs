@@ -1,18 +1,18 @@
 //! `Criterion`: a checked configuration, and the call of xent.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use rayon::ThreadPool;
-use xent::host::{LogitsShape, on_this_thread, stopped_by};
+use xent::host::{LogitsShape, helped_by, on_this_thread, stopped_by};
 use xent::{
     ClassWeighting, Config, Denominator, Element, EmptyMean, Form, Masked, Prior, PriorKind,
     PriorMatrix, Reduction, Rows, RowsMut, Upstream,
@@ -32,9 +32,6 @@ pub(crate) struct Criterion(xent::Criterion);
 
 /// Logits that one thread has done before another has woken.
 const SMALL: usize = 1 << 15;
-
-/// Logits that one thread has done before anybody would interrupt it.
-const SOON: usize = 1 << 22;
 
 /// For each option that is a word, the words that it accepts, and the canonical word for each.
 pub(crate) fn words(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
@@ -154,14 +151,20 @@ impl Criterion {
             let copied = [&class_weights, &prior].into_iter().flatten().map(Array::len).sum();
             expect_memory(&arrays, &shape, copied)?;
         }
-        if in_place && gradient.is_some() {
-            return Err(value_error("a gradient in place needs no other array for it".to_owned()));
-        }
         let criterion = self.with_arrays(class_weights, prior, &shape)?;
-        let dtype = logits.dtype;
-        let call =
-            Call { criterion, logits: &mut logits, shape: &shape, arrays: &arrays, upstream, threads };
-        Ok(Output(with_float!("logits", dtype, F => call.run::<F>(py, gradient, in_place)?)))
+        let call = Call { criterion, shape: &shape, arrays: &arrays, upstream, threads };
+        let output = match (in_place, gradient) {
+            (false, gradient) => {
+                with_float!("logits", logits.dtype, F => call.run::<F>(py, &logits, gradient)?)
+            }
+            (true, None) => {
+                with_float!("logits", logits.dtype, F => call.run_in_place::<F>(py, &mut logits)?)
+            }
+            (true, Some(_)) => {
+                return Err(value_error("a gradient in place has no array of its own".to_owned()));
+            }
+        };
+        Ok(Output(output))
     }
 }
 
@@ -218,7 +221,6 @@ fn expect_memory(arrays: &Arrays, shape: &LogitsShape, copied: usize) -> PyResul
 
 struct Call<'a> {
     criterion: Cow<'a, xent::Criterion>,
-    logits: &'a mut Array,
     shape: &'a LogitsShape,
     arrays: &'a Arrays,
     upstream: Option<Given>,
@@ -227,70 +229,79 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn run<F: Element + Number>(
-        self,
+        &self,
         py: Python<'_>,
+        logits: &Array,
         gradient: Option<Array>,
-        in_place: bool,
     ) -> PyResult<xent::Output<f64>> {
-        let Self { criterion, logits, shape, arrays, upstream, threads } = self;
+        let Self { criterion, shape, arrays, .. } = self;
         let axis = shape.axis() as isize;
-        let batch = arrays.read(shape)?;
-        let batch = batch.lend(arrays.probabilities(shape)?).predictions(arrays.predictions);
-        let here = if threads == 1 { SOON } else { SMALL };
-        let pool = if logits.len() <= here { None } else { threads::pool(threads)? };
-        let pool = pool.as_deref();
-        let given = match &upstream {
-            Some(Given::Rows(upstream)) => Some(("the upstream gradient", upstream)),
-            _ => None,
-        };
-        let read = || arrays.all().chain(given);
-        let factors = || -> PyResult<Upstream<'_>> {
-            Ok(match &upstream {
-                Some(Given::Rows(upstream)) => {
-                    row_numbers("the upstream gradient", upstream, shape)?.into()
-                }
-                Some(Given::All(upstream)) => Upstream::Scalar(*upstream),
-                None => Upstream::Scalar(1.0),
-            })
-        };
-        if in_place {
-            expect_apart("logits", logits, read())?;
-            let mut rows = rows_to_write::<F>("logits", logits, F::DTYPE, axis)?;
-            let upstream = factors()?;
-            return on(pool, py, || {
-                criterion.forward_backward_in_place(&mut rows, batch, upstream)
-            });
-        }
-        let logits = &*logits;
         let rows: Rows<'_, F> = logits
             .rows(axis)?
             .ok_or_else(|| type_error("logits: the dtype changed during the call"))?;
+        let batch = arrays.read(shape)?;
+        let batch = batch.lend(arrays.probabilities(shape)?).predictions(arrays.predictions);
+        let helpers = self.helpers(logits)?;
         let Some(mut gradient) = gradient else {
-            return on(pool, py, || criterion.forward(&rows, batch));
+            return on(helpers.as_ref(), py, || criterion.forward(&rows, batch));
         };
-        expect_apart("the gradient", &gradient, std::iter::once(("logits", logits)).chain(read()))?;
-        let upstream = factors()?;
-        shape.expect_logits("the gradient", &gradient.shape).map_err(error)?;
-        let mut gradient =
-            rows_to_write::<F>("the gradient", &mut gradient, logits.dtype, axis)?;
-        on(pool, py, || criterion.forward_backward(&rows, batch, upstream, &mut gradient))
-    }
-}
-
-fn expect_apart<'a>(
-    name: &str,
-    written: &Array,
-    read: impl Iterator<Item = (&'static str, &'a Array)>,
-) -> PyResult<()> {
-    for (of, array) in read {
-        if written.overlaps(array) {
-            return Err(value_error(format!("{name}'s memory overlaps that of {of}")));
+        if gradient.overlaps(logits) {
+            return Err(value_error("the gradient's memory overlaps that of logits".to_owned()));
         }
+        self.expect_apart("the gradient", &gradient)?;
+        let upstream = self.upstream()?;
+        shape.expect_logits("the gradient", &gradient.shape).map_err(error)?;
+        let mut gradient = rows_to_write("the gradient", &mut gradient, logits.dtype, axis)?;
+        on(helpers.as_ref(), py, || {
+            criterion.forward_backward(&rows, batch, upstream, &mut gradient)
+        })
     }
-    Ok(())
+
+    fn run_in_place<F: Element + Number>(
+        &self,
+        py: Python<'_>,
+        logits: &mut Array,
+    ) -> PyResult<xent::Output<f64>> {
+        let Self { criterion, shape, arrays, .. } = self;
+        let batch = arrays.read(shape)?;
+        let batch = batch.lend(arrays.probabilities(shape)?).predictions(arrays.predictions);
+        let helpers = self.helpers(logits)?;
+        self.expect_apart("logits", logits)?;
+        let upstream = self.upstream()?;
+        let mut rows = rows_to_write::<F>("logits", logits, F::DTYPE, shape.axis() as isize)?;
+        on(helpers.as_ref(), py, || criterion.forward_backward_in_place(&mut rows, batch, upstream))
+    }
+
+    fn helpers(&self, logits: &Array) -> PyResult<Option<Arc<ThreadPool>>> {
+        if logits.len() <= SMALL { Ok(None) } else { threads::helpers(self.threads) }
+    }
+
+    fn upstream(&self) -> PyResult<Upstream<'_>> {
+        Ok(match &self.upstream {
+            Some(Given::Rows(upstream)) => {
+                row_numbers("the upstream gradient", upstream, self.shape)?.into()
+            }
+            Some(Given::All(upstream)) => Upstream::Scalar(*upstream),
+            None => Upstream::Scalar(1.0),
+        })
+    }
+
+    /// Nothing that is read besides the logits has any of the memory that is written.
+    fn expect_apart(&self, name: &str, written: &Array) -> PyResult<()> {
+        let given = match &self.upstream {
+            Some(Given::Rows(upstream)) => Some(("the upstream gradient", upstream)),
+            _ => None,
+        };
+        for (of, array) in self.arrays.all().chain(given) {
+            if written.overlaps(array) {
+                return Err(value_error(format!("{name}'s memory overlaps that of {of}")));
+            }
+        }
+        Ok(())
+    }
 }
 
-/// An array as rows that are written; [`expect_apart`] comes first.
+/// An array as rows to write, of which nothing that is read meanwhile has any memory.
 fn rows_to_write<'a, F: Element + Number>(
     name: &str,
     array: &'a mut Array,
@@ -300,7 +311,7 @@ fn rows_to_write<'a, F: Element + Number>(
     let (dims, strides, offset, dtype) =
         (array.shape.clone(), array.strides.clone(), array.offset, array.dtype);
     // SAFETY: Python's side made the array for this, and no array that is read has any of its
-    // memory.
+    // memory (contract).
     let buffer = unsafe { array.buffer_mut::<F>(name) }?;
     let buffer = buffer.ok_or_else(|| {
         type_error(format!("{name} has dtype {dtype}, expected the logits' {expected}"))
@@ -309,17 +320,19 @@ fn rows_to_write<'a, F: Element + Number>(
     RowsMut::strided(buffer, &dims, &strides, offset, axis).map_err(error)
 }
 
-/// Runs on a pool's threads, or on this one alone, without the interpreter's lock; whatever goes
-/// wrong becomes an exception.
+/// Runs on this thread and on those that help, without the interpreter's lock; whatever goes wrong
+/// becomes an exception, and so does Ctrl-C.
 fn on<F: xent::Real>(
-    pool: Option<&ThreadPool>,
+    helpers: Option<&Arc<ThreadPool>>,
     py: Python<'_>,
     run: impl FnOnce() -> xent::Result<xent::Output<F>> + Send,
 ) -> PyResult<xent::Output<f64>> {
     let run = || catch_unwind(AssertUnwindSafe(run));
-    let result = py.detach(|| match pool {
-        Some(pool) => watched(pool, run),
-        None => Ok(on_this_thread(run)),
+    let result = py.detach(|| {
+        watched(|| match helpers {
+            Some(helpers) => helped_by(helpers, run),
+            None => on_this_thread(run),
+        })
     });
     match result? {
         Ok(output) => Ok(output.map_err(error)?.to_f64()),
@@ -327,28 +340,27 @@ fn on<F: xent::Real>(
     }
 }
 
-/// Runs on a pool's threads, while this one looks for signals: Ctrl-C ends a call of minutes soon.
-fn watched<R: Send>(pool: &ThreadPool, run: impl FnOnce() -> R + Send) -> PyResult<R> {
+/// Looks for signals now and then: Ctrl-C ends a call of minutes soon.
+fn watched<R>(run: impl FnOnce() -> R) -> PyResult<R> {
     const LOOK: Duration = Duration::from_millis(100);
-    let stop = Arc::new(AtomicBool::new(false));
-    let (done, result) = sync_channel(1);
-    let (output, signal) = pool.in_place_scope(|scope| {
-        let to_stop = stop.clone();
-        // The other end is there until this has been received.
-        scope.spawn(move |_| done.send(stopped_by(&to_stop, run)).unwrap_or_default());
-        let mut signal = Ok(());
-        loop {
-            match result.recv_timeout(LOOK) {
-                Err(RecvTimeoutError::Timeout) if signal.is_ok() => {
-                    signal = Python::attach(|py| py.check_signals());
-                    stop.store(signal.is_err(), Ordering::Relaxed);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(output) => break (output, signal),
-                Err(RecvTimeoutError::Disconnected) => break (None, signal),
+    let (looked, signal) = (Cell::new(Instant::now()), Rc::new(Cell::new(None)));
+    let found = signal.clone();
+    let output = stopped_by(
+        move || {
+            if looked.get().elapsed() < LOOK {
+                return false;
             }
-        }
-    });
-    signal?;
-    output.ok_or_else(|| panicked(&"a call ended without a result"))
+            looked.set(Instant::now());
+            let error = Python::attach(|py| py.check_signals()).err();
+            let is_found = error.is_some();
+            found.set(error);
+            is_found
+        },
+        run,
+    );
+    match (output, signal.take()) {
+        (Some(output), _) => Ok(output),
+        (None, Some(signal)) => Err(signal),
+        (None, None) => Err(panicked(&"a call ended without a result")),
+    }
 }

@@ -24,11 +24,15 @@ struct Pools {
 /// locked.
 static POOLS: Mutex<Pools> = Mutex::new(Pools { process: 0, pools: Vec::new() });
 
-/// A pool of `threads` threads of this process; 0 for as many as `RAYON_NUM_THREADS` says, or the
-/// processor has. Where the system refuses some of them, a pool of fewer; none if it refuses all.
-pub(crate) fn pool(threads: usize) -> PyResult<Option<Arc<ThreadPool>>> {
+/// Threads of this process that make the caller one of `threads`; 0 for as many as
+/// `RAYON_NUM_THREADS` says, or the processor has. Where the system refuses some of them, fewer; none
+/// if it refuses all, or if the caller is to be alone.
+pub(crate) fn helpers(threads: usize) -> PyResult<Option<Arc<ThreadPool>>> {
     if threads > MOST {
         return Err(value_error(format!("threads is {threads}, expected at most {MOST}")));
+    }
+    if threads == 1 {
+        return Ok(None);
     }
     let mut kept = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     let process = std::process::id();
@@ -59,7 +63,7 @@ fn build(threads: usize) -> Option<ThreadPool> {
     };
     let all = || std::thread::available_parallelism().map_or(1, usize::from);
     let first = asked.filter(|threads| *threads > 0).unwrap_or_else(all).min(MOST);
-    std::iter::successors(Some(first), |threads| Some(threads / 2))
+    std::iter::successors(Some(first - 1), |threads| Some(threads / 2))
         .take_while(|threads| *threads > 0)
         .find_map(|threads| {
             let builder = ThreadPoolBuilder::new().num_threads(threads);

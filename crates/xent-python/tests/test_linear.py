@@ -45,7 +45,11 @@ def assert_same(ours, theirs, layer, upstream=None, **close):
         result = function(*given)
         loss, stats = result if isinstance(result, tuple) else (result, ())
         torch.manual_seed(5)
-        by = torch.rand_like(loss.detach()) * 3.0 if upstream is None else upstream.expand(loss.shape)
+        by = (
+            torch.rand_like(loss.detach()) * 3.0
+            if upstream is None
+            else upstream.expand(loss.shape)
+        )
         gradients = torch.autograd.grad(loss, [x for x in given if x is not None], by)
         results.append((loss.detach(), list(stats), list(gradients)))
     for ours, theirs in zip(*results):
@@ -128,7 +132,9 @@ def test_every_option(road):
             return linear_cross_entropy(h, w, target, linear_bias=b, chunk_rows=chunk_rows, **options)  # fmt: skip
 
         try:
-            assert_same(ours, lambda h, w, b: unfused(h, w, target, linear_bias=b, **options), layer)
+            assert_same(
+                ours, lambda h, w, b: unfused(h, w, target, linear_bias=b, **options), layer
+            )
         except AssertionError as error:
             raise AssertionError(f"{case}: {error}") from None
 
@@ -182,7 +188,9 @@ def test_gradients_that_nobody_wants_are_not_multiplied(products, reduction):
     ):
         products.clear()
         layer = [x.clone().requires_grad_(bool(needs)) for x, needs in zip((H, W, B), wanted)]
-        loss = linear_cross_entropy(*layer[:2], Y.clamp(0), linear_bias=layer[2], reduction=reduction)
+        loss = linear_cross_entropy(
+            *layer[:2], Y.clamp(0), linear_bias=layer[2], reduction=reduction
+        )
         if any(wanted):
             loss.sum().backward()
         if reduction == "none":
@@ -192,7 +200,9 @@ def test_gradients_that_nobody_wants_are_not_multiplied(products, reduction):
         assert [x.grad is not None for x in layer] == [bool(needs) for needs in wanted]
         if any(wanted):
             full = leaves(H, W, B)
-            unfused(*full[:2], Y.clamp(0), linear_bias=full[2], reduction=reduction).sum().backward()
+            unfused(
+                *full[:2], Y.clamp(0), linear_bias=full[2], reduction=reduction
+            ).sum().backward()
             for mine, theirs in zip(layer, full):
                 assert mine.grad is None or assert_close(mine.grad, theirs.grad, **EXACT) is None
 
@@ -353,7 +363,10 @@ def test_upstream_of_rows():
     h, w = leaves(H, W)
     loss = linear_cross_entropy(h, w, Y, reduction="none", chunk_rows=3)
     assert loss.shape == (7,) and loss[2] == 0.0
-    for upstream in (torch.tensor([0.0, 1.0, 5.0, 2.0, -3.0, 9.0, 0.5]), torch.tensor(2.5).expand(7)):
+    for upstream in (
+        torch.tensor([0.0, 1.0, 5.0, 2.0, -3.0, 9.0, 0.5]),
+        torch.tensor(2.5).expand(7),
+    ):
         assert_same(
             lambda h, w: linear_cross_entropy(h, w, Y, reduction="none", chunk_rows=3),
             lambda h, w: unfused(h, w, Y, reduction="none"),
@@ -401,7 +414,9 @@ def test_all_rows_are_ignored(products):
     y = torch.full((7,), -100)
     for empty, expected in (("nan", torch.nan), ("zero", 0.0)):
         h, w, b = leaves(H, W, B)
-        loss, stats = linear_cross_entropy(h, w, y, linear_bias=b, empty_mean=empty, return_stats=True)
+        loss, stats = linear_cross_entropy(
+            h, w, y, linear_bias=b, empty_mean=empty, return_stats=True
+        )
         assert_close(loss, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
         loss.backward()
         assert all(not x.grad.any() for x in (h, w, b))
@@ -571,7 +586,9 @@ def test_weights_that_are_learned():
     loss = linear_cross_entropy(*given, Y, weight=weight, prior=prior, label_smoothing=0.1)
     expected = unfused(*given, Y, weight=weight, prior=prior, label_smoothing=0.1)
     everything = [*given, weight, prior]
-    assert_close(torch.autograd.grad(loss, everything), torch.autograd.grad(expected, everything), **EXACT)
+    assert_close(
+        torch.autograd.grad(loss, everything), torch.autograd.grad(expected, everything), **EXACT
+    )
 
 
 def test_negative_weights():
@@ -661,7 +678,9 @@ class Tied(torch.nn.Module):
         torch.manual_seed(3)
         self.embedding = torch.nn.Embedding(11, 5, dtype=torch.float64)
         self.body = torch.nn.Linear(5, 5, dtype=torch.float64)
-        self.loss = LinearCrossEntropyLoss.of(self.embedding, label_smoothing=0.1) if fused else None
+        self.loss = (
+            LinearCrossEntropyLoss.of(self.embedding, label_smoothing=0.1) if fused else None
+        )
 
     def forward(self, tokens, target):
         hidden = self.body(self.embedding(tokens))
@@ -713,7 +732,9 @@ def check_dtensors():
     mesh = dist.device_mesh.init_device_mesh("cpu", (2,))
     for dim in (0, 1):
         sharded = distribute_tensor(W, mesh, [Shard(dim)])
-        with pytest.raises(InvalidValue, match="linear_weight is a DTensor with placements .*Shard"):
+        with pytest.raises(
+            InvalidValue, match="linear_weight is a DTensor with placements .*Shard"
+        ):
             linear_cross_entropy(H, sharded, Y)
     with pytest.raises(InvalidValue, match="linear_bias is a DTensor"):
         linear_cross_entropy(H, W, Y, linear_bias=distribute_tensor(B, mesh, [Shard(0)]))

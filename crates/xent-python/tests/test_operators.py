@@ -10,9 +10,10 @@ from torch.testing import assert_close
 from cases import FLOATS, xent_case
 from xent import options as xent_options
 from xent.errors import InvalidIndex, InvalidValue
-from xent.torch import Stats, _autograd, _memory, _operators
+from xent.torch import Stats, _autograd, _memory, _operators, _triton
 from xent.torch.functional import cross_entropy
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BACKENDS = [
     "eager",
     "aot_eager",
@@ -26,6 +27,7 @@ Y, Y_B = torch.tensor([0, 4, -100, 2, 1, 3]), torch.tensor([1, 1, 2, 3, 0, 4])
 ROWS = torch.tensor([0.5, 1.0, 0.25, 0.0, 1.0, 0.75])
 MASK = torch.tensor([True, True, True, True, False])
 PRIOR = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.0])
+NEGATIVE = {"weight": -PRIOR}
 OPTIONS = [
     {},
     {"label_smoothing": 0.1},
@@ -39,7 +41,7 @@ OPTIONS = [
     {"target_b": Y_B, "lam": ROWS, "weight": PRIOR},
     {"label_smoothing": 0.1, "weight": PRIOR},
     {"label_smoothing": 0.1, "weight": PRIOR, "weighting": "per_row"},
-    {"weight": -PRIOR},
+    NEGATIVE,
     {"row_weight": ROWS, "reduction": "sum"},
     {"ignored_rows": ROWS > 0.5, "ignore_index": None, "target": Y.clamp(min=0)},
     {"ignore_index": [-100, 3], "reduction": "none"},
@@ -248,6 +250,66 @@ class recorded(torch.utils._python_dispatch.TorchDispatchMode):
                 )
             )
         return operator(*arguments, **(keywords or {}))
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Calls of the Triton kernels so far: what is compiled goes through them, on a GPU or in the interpreter."""
+    pytest.importorskip("triton", reason="SKIPPED: the Triton kernels: triton is not installed")
+    calls = []
+    for name in ("computed", "formed"):
+        original = getattr(_triton, name)
+        monkeypatch.setattr(
+            _triton, name, lambda *call, f=original, name=name: calls.append(name) or f(*call)
+        )
+    if DEVICE == "cpu":
+        monkeypatch.setattr(_triton.coverage, "DEVICES", ("cpu",))
+    return calls
+
+
+def there(value):
+    return value.to(DEVICE) if isinstance(value, torch.Tensor) else value
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("options", [each for each in OPTIONS if each is not NEGATIVE], ids=str)
+def test_options_of_kernels(backend, options, kernels):
+    function, y = call({name: there(value) for name, value in options.items()}, return_stats=True)
+    covered = options.get("weight") is None or "masked" not in options
+    covered &= not y.is_floating_point()
+    assert_same(compiled(function, backend=backend), function, there(X.float()), there(y))
+    assert kernels == (["computed", "formed"] if covered else [])
+
+
+@pytest.mark.parametrize("options", OPTIONS[:3], ids=str)
+def test_kernels_keep_pytorchs_rules(options, kernels):
+    function, y = call({name: there(value) for name, value in options.items()})
+    y = y.clamp(
+        min=0
+    )  # of ignored rows the coefficients are NaN, which opcheck takes for different
+    with recorded() as calls:
+        function(there(X.float()).requires_grad_(), there(y)).sum().backward()
+    assert list(calls) == ["cross_entropy", "cross_entropy_backward"]
+    for name, arguments in calls.items():
+        torch.library.opcheck(getattr(torch.ops.xent, name).default, arguments)
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="SKIPPED: CUDA graphs: no GPU")
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_cuda_graphs(reduction, kernels):
+    """They run kernels again, and nothing of Python."""
+    function = lambda x, y: cross_entropy(x, y, label_smoothing=0.1, reduction=reduction)  # noqa: E731
+    graphed = compiled(function, mode="reduce-overhead")
+    for seed in range(5):
+        torch.manual_seed(seed)
+        x, y = torch.randn(64, 1000, device=DEVICE), torch.randint(1000, (64,), device=DEVICE)
+        gradients = []
+        for each in (graphed, function):
+            leaf = x.clone().requires_grad_()
+            loss = each(leaf, y)
+            loss.sum().backward()
+            gradients.append((loss.detach().clone(), leaf.grad.clone()))
+        assert_close(*gradients)
 
 
 def test_errors_are_the_engines():

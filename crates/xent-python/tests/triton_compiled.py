@@ -67,8 +67,9 @@ def calls(dtype, classes, options):
         options = complete(label_smoothing=0.1, ignore_index=-100, reduction="mean", **options)
         count = torch.empty((), dtype=torch.float64)
         gradient, batch = torch.empty_like(logits), Batch(target)
-        made = launch.forward(logits, gradient, options, batch, 1, True, False, (count, None))
-        launch.backward(logits, gradient, made, 1, torch.ones(()), True)
+        call = launch.call(logits, options, batch, 1)
+        made = launch.forward(logits, gradient, call, True, False, (count, None))
+        launch.backward(logits, gradient, call, made.coefficients, torch.ones(()), True)
     finally:
         kernels.forward, kernels.backward = originals
     return {

@@ -6,7 +6,8 @@
 //! A binding reads the arrays or tensors that accompany the logits into a [`HostBatch`], validates
 //! their shapes with a [`LogitsShape`], and [lends](HostBatch::lend) the batch to a
 //! [`Criterion`](crate::Criterion), which validates the values. [`on_this_thread`] computes a small
-//! batch where it is, [`stopped_by`] a large one that somebody may interrupt.
+//! batch where it is, [`helped_by`] a large one with the threads of a pool, and [`stopped_by`] one that
+//! somebody may interrupt.
 //!
 //! ```
 //! use xent::host::{HostBatch, HostTargets, LogitsShape};
@@ -30,6 +31,8 @@
 
 use std::borrow::Cow;
 
+#[cfg(feature = "rayon")]
+pub use crate::threads::helped_by;
 pub use crate::threads::{on_this_thread, stopped_by};
 use crate::view::axis_of;
 use crate::{

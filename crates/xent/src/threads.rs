@@ -3,12 +3,12 @@
 //! The system may refuse threads. A call then has fewer, down to the one that it came on.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 thread_local! {
     static ALONE: Cell<bool> = const { Cell::new(false) };
-    static STOP: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+    static WATCH: RefCell<Option<Rc<Watch>>> = const { RefCell::new(None) };
 }
 
 /// How many threads there are to share work.
@@ -42,54 +42,78 @@ pub fn on_this_thread<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Runs a call, or several, that end early once `stop` is set: within some ten milliseconds, and with
-/// `None`. Gradients that were being written are then written in part.
+/// Runs a call, or several, that end early once `to_stop` is true: within some ten milliseconds, and
+/// with `None`. Gradients that were being written are then written in part.
+///
+/// The calling thread asks between two pieces of work; how often it looks is for `to_stop` to decide.
 ///
 /// ```
-/// use std::sync::Arc;
-/// use std::sync::atomic::AtomicBool;
+/// use std::time::{Duration, Instant};
 /// use xent::{Config, Rows};
 ///
 /// let criterion = Config::new().label_smoothing(0.1).build()?;
 /// let logits = [2.0, 0.0, 1.0, 0.0, 3.0, 0.0];
 /// let rows = Rows::new(&logits, 3)?;
-/// // Another thread may set it at any time.
-/// let stop = Arc::new(AtomicBool::new(false));
-/// let output = xent::host::stopped_by(&stop, || criterion.forward(&rows, &[0, 1]));
+/// let began = Instant::now();
+/// let too_long = move || began.elapsed() > Duration::from_secs(60);
+/// let output = xent::host::stopped_by(too_long, || criterion.forward(&rows, &[0, 1]));
 /// assert!(output.is_some_and(|output| output.is_ok()));
 /// # Ok::<(), xent::Error>(())
 /// ```
-pub fn stopped_by<R>(stop: &Arc<AtomicBool>, work: impl FnOnce() -> R) -> Option<R> {
-    struct Before(Option<Arc<AtomicBool>>);
+pub fn stopped_by<R>(to_stop: impl Fn() -> bool + 'static, work: impl FnOnce() -> R) -> Option<R> {
+    struct Before(Option<Rc<Watch>>);
     impl Drop for Before {
         fn drop(&mut self) {
-            STOP.set(self.0.take());
+            WATCH.set(self.0.take());
         }
     }
-    let _before = Before(STOP.replace(Some(stop.clone())));
+    let watch = Rc::new(Watch { to_stop: Box::new(to_stop), has_stopped: Cell::new(false) });
+    let _before = Before(WATCH.replace(Some(watch.clone())));
     let output = work();
-    (!stop.load(Ordering::Relaxed)).then_some(output)
+    (!watch.has_stopped.get()).then_some(output)
 }
 
-/// Tells tasks, on whatever thread, that the call which made it is to stop.
-pub(crate) struct Stop(Option<Arc<AtomicBool>>);
+/// What the thread that has made a call asks.
+struct Watch {
+    to_stop: Box<dyn Fn() -> bool>,
+    has_stopped: Cell<bool>,
+}
+
+/// Tells the tasks of a call, on whatever thread, that it is to stop.
+pub(crate) struct Stop(AtomicBool);
 
 impl Stop {
-    /// Of the call that runs on this thread.
+    /// Of the call that runs on this thread, which asks at once.
     pub(crate) fn of_this_call() -> Self {
-        Self(STOP.with_borrow(Clone::clone))
+        let stop = Self(AtomicBool::new(false));
+        stop.is_set();
+        stop
     }
 
+    /// On the thread that has made the call, this asks.
     pub(crate) fn is_set(&self) -> bool {
-        self.0.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed))
+        // Not borrowed meanwhile: whoever is asked may make calls of his own.
+        if let Some(watch) = WATCH.with_borrow(Clone::clone) {
+            if !watch.has_stopped.get() {
+                watch.has_stopped.set((watch.to_stop)());
+            }
+            if watch.has_stopped.get() {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        self.0.load(Ordering::Relaxed)
     }
 }
 
 #[cfg(feature = "rayon")]
+pub use pool::helped_by;
+
+#[cfg(feature = "rayon")]
 mod pool {
+    use std::cell::RefCell;
     use std::error::Error;
     use std::iter::successors;
-    use std::sync::OnceLock;
+    use std::sync::{Arc, OnceLock};
     use std::thread::available_parallelism;
 
     use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
@@ -106,7 +130,28 @@ mod pool {
         None,
     }
 
+    thread_local! {
+        static HELPERS: RefCell<Option<Arc<ThreadPool>>> = const { RefCell::new(None) };
+    }
+
+    /// Runs `work` on this thread, and calls within it on those of a pool, too.
+    pub fn helped_by<R>(helpers: &Arc<ThreadPool>, work: impl FnOnce() -> R) -> R {
+        struct Before(Option<Arc<ThreadPool>>);
+        impl Drop for Before {
+            fn drop(&mut self) {
+                HELPERS.set(self.0.take());
+            }
+        }
+        let _before = Before(HELPERS.replace(Some(helpers.clone())));
+        work()
+    }
+
     pub fn threads() -> usize {
+        if let Some(helpers) =
+            HELPERS.with_borrow(|pool| pool.as_ref().map(|p| p.current_num_threads()))
+        {
+            return helpers + 1;
+        }
         match pool() {
             Pool::Rayons => rayon::current_num_threads(),
             Pool::Own(pool) => pool.current_num_threads(),
@@ -115,15 +160,20 @@ mod pool {
     }
 
     pub fn run(workers: usize, work: &(dyn Fn() + Sync)) {
+        if let Some(helpers) = HELPERS.with_borrow(Clone::clone) {
+            return helpers.in_place_scope(|scope| share(scope, workers, work));
+        }
         match pool() {
-            Pool::Rayons => rayon::scope(|scope| spawn(scope, workers, work)),
-            Pool::Own(pool) => pool.scope(|scope| spawn(scope, workers, work)),
+            Pool::Rayons => rayon::in_place_scope(|scope| share(scope, workers, work)),
+            Pool::Own(pool) => pool.in_place_scope(|scope| share(scope, workers, work)),
             Pool::None => work(),
         }
     }
 
-    fn spawn<'a>(scope: &Scope<'a>, workers: usize, work: &'a (dyn Fn() + Sync)) {
-        (0..workers).for_each(|_| scope.spawn(|_| work()));
+    /// This thread is one of the workers: it has begun before another has woken.
+    fn share<'a>(scope: &Scope<'a>, workers: usize, work: &'a (dyn Fn() + Sync)) {
+        (1..workers).for_each(|_| scope.spawn(|_| work()));
+        work();
     }
 
     fn pool() -> &'static Pool {
@@ -155,9 +205,8 @@ mod pool {
 mod tests {
     use std::panic::catch_unwind;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
 
-    use super::{on_this_thread, stopped_by, threads};
+    use super::{helped_by, on_this_thread, stopped_by, threads};
     use crate::{Batch, Config, Rows, RowsMut, Upstream};
 
     #[test]
@@ -173,15 +222,27 @@ mod tests {
     }
 
     #[test]
-    fn results_are_those_of_many_threads() {
+    fn helpers_are_threads_beside_this_one() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        helped_by(&Arc::new(pool), || {
+            assert_eq!(threads(), 4);
+            assert_eq!(on_this_thread(threads), 1);
+        });
+        assert_eq!(threads(), rayon::current_num_threads());
+    }
+
+    #[test]
+    fn results_are_those_of_many_threads() {
+        let pool = Arc::new(rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap());
         let logits: Vec<f32> = (0..300_000).map(|i| (i % 1009) as f32 * 0.01).collect();
         let criterion = Config::new().label_smoothing(0.1).build().unwrap();
         for classes in [10, 1000, 300_000] {
             let rows = Rows::new(&logits, classes).unwrap();
             let targets = vec![3i64; logits.len() / classes];
             let forward = || criterion.forward(&rows, Batch::new(&targets)).unwrap().loss;
-            assert_eq!(pool.install(forward), on_this_thread(forward));
+            let expected = on_this_thread(forward);
+            assert_eq!(pool.install(forward), expected);
+            assert_eq!(helped_by(&pool, forward), expected);
         }
     }
 
@@ -193,16 +254,16 @@ mod tests {
         let rows = Rows::new(&logits, classes).unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         let mut gradient = vec![7f32; logits.len()];
-        let mut untouched = |stop: &Arc<AtomicBool>| {
+        let mut untouched = |first: bool| {
             let mut into = RowsMut::new(&mut gradient, classes).unwrap();
             let batch = Batch::new(&targets);
             let call = || {
                 criterion.forward_backward(&rows, batch, Upstream::Scalar(1.0), &mut into).unwrap()
             };
-            let output = pool.install(|| stopped_by(stop, call));
+            let output = pool.install(|| stopped_by(move || first, call));
             (output.is_none(), gradient.iter().all(|value| *value == 7.0))
         };
-        assert_eq!(untouched(&Arc::new(AtomicBool::new(true))), (true, true));
-        assert_eq!(untouched(&Arc::new(AtomicBool::new(false))), (false, false));
+        assert_eq!(untouched(true), (true, true));
+        assert_eq!(untouched(false), (false, false));
     }
 }

@@ -107,18 +107,17 @@ def _by_triton(z: Tensor, batch: Batch, task: Task) -> tuple[Rows, Tensor]:
     gradient, at_once = z, task.wants_gradient and task.upstream is None
     if task.wants_gradient and task.dtype is not z.dtype:
         gradient = torch.empty_strided(z.shape, z.stride(), dtype=task.dtype, device=z.device)
+    call = launch.call(z, task.options, batch, 1)
     made = launch.forward(
         z,
         gradient if at_once else None,
-        task.options,
-        batch,
-        1,
+        call,
         task.wants_gradient,
         task.want_stats,
         (task.divisor, task.divisor_z) if at_once else None,
     )
-    if task.wants_gradient and task.upstream is not None:
-        launch.backward(z, gradient, made, 1, task.upstream, False)
+    if made.coefficients is not None and task.upstream is not None:
+        launch.backward(z, gradient, call, made.coefficients, task.upstream, False)
     rows = Rows(*made.parts)
     if task.want_stats:
         predicted, right = autograd.predictions(made, batch, z.shape[:1])

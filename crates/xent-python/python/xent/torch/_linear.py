@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, UntypedStorage
 
 from xent import options as _options
+from xent._xent import WORDS
 from xent.errors import InvalidValue
 from xent.options import Options
 from xent.torch import _chunks, _composed, _operators, _sharded, _tensors
@@ -194,8 +195,13 @@ def _fake_forward(
     loss_dtype: torch.dtype,
     want_stats: bool,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    options: Any = dict(zip(WORDS, words.split()))
+    rows = input.shape[:1]
+    reduced = rows if options["reduction"] == "none" else ()
+    loss = input.new_empty(reduced, dtype=loss_dtype)
     like = input.new_empty((), dtype=dtype)
-    return _operators.fake_results(like, input.shape[:1], words, loss_dtype, want_stats)
+    stats = _operators.fake_stats(like, rows, reduced) if want_stats else []
+    return loss, torch.empty((), dtype=torch.uint8, device="cpu"), stats
 
 
 @torch.library.register_fake("xent::linear_cross_entropy_backward", lib=_library)  # type: ignore[untyped-decorator]

@@ -263,7 +263,7 @@ def _cross_entropy(
 ) -> tuple[Tensor, Stats | None]:
     dtype = loss_dtype(logits, batch)
     if not _autograd.sees(logits, *batch):
-        if _operators.applies(logits, batch):
+        if _operators.applies(logits, options, batch):
             return _operators.cross_entropy(logits, options, batch, axis, dtype, want_stats)
         if _triton.applies(logits, options, batch):
             return _triton.cross_entropy(logits, options, batch, axis, dtype, want_stats)

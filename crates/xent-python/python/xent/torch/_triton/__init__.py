@@ -10,12 +10,31 @@ from typing import Any
 from torch import Tensor
 
 from xent.torch._batch import Stats
-from xent.torch._triton.coverage import applies
+from xent.torch._triton.coverage import applies, has_kernel, has_triton
 
-__all__ = ["applies", "cross_entropy"]
+__all__ = [
+    "applies",
+    "computed",
+    "cross_entropy",
+    "formed",
+    "has_kernel",
+    "has_triton",
+]
 
 
 def cross_entropy(*call: Any) -> tuple[Tensor, Stats | None]:
     from xent.torch._triton import autograd
 
     return autograd.cross_entropy(*call)
+
+
+def computed(*call: Any) -> tuple[Tensor, tuple[Tensor, Tensor] | None, Stats | None]:
+    from xent.torch._triton import autograd
+
+    return autograd.computed(*call)
+
+
+def formed(*call: Any) -> Tensor:
+    from xent.torch._triton import autograd
+
+    return autograd.formed(*call)

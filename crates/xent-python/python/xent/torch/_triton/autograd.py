@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -21,8 +22,7 @@ def cross_entropy(
     loss_dtype: torch.dtype,
     want_stats: bool,
 ) -> tuple[Tensor, Stats | None]:
-    if launch.rows_of(logits, torch.empty_like(logits, device="meta"), axis) is None:
-        logits = logits.contiguous()
+    logits = launch.readable(logits, axis)
     if not (torch.is_grad_enabled() and logits.requires_grad):
         logits = logits.detach()  # or a Function thinks that a gradient is wanted
     stats: list[Stats] = []
@@ -45,41 +45,22 @@ class CrossEntropy(torch.autograd.Function):
         stats: list[Stats] | None,
         *tensors: Tensor | None,
     ) -> Tensor:
-        batch = Batch(*tensors)  # type: ignore[arg-type]
         wants_gradient = ctx.needs_input_grad[0]
         # Of a small gradient for 1, f16 has lost what loss scaling is to save.
         is_f16 = logits.dtype is torch.float16
         at_once = wants_gradient and options["reduction"] != "none" and not is_f16
         gradient = gradient_like(logits) if at_once else None
-        is_mean = options["reduction"] == "mean"
-        denominators = None
-        if is_mean or stats is not None:
-            number = logits.numel() // logits.shape[axis]
-            denominators = _rules.divisors(options, batch, number, torch.float64, logits.device)
-        made = launch.forward(
-            logits,
-            gradient,
-            options,
-            batch,
-            axis,
-            wants_gradient,
-            stats is not None,
-            denominators if is_mean else None,
+        call = launch.call(logits, options, Batch(*tensors), axis)  # type: ignore[arg-type]
+        loss, coefficients, of_batch = forward(
+            logits, gradient, call, wants_gradient, stats is not None
         )
         if wants_gradient:
             ctx.save_for_backward(logits, *tensors)
             # Not among what autograd keeps: the gradient has to be given away without a copy.
-            ctx.made, ctx.gradient = made, gradient
-            ctx.call = options, axis, loss_dtype
-        divisor, divisor_z = denominators or (made.parts[0, 0], None)
-        divisors = (divisor, divisor if divisor_z is None else divisor_z, *[divisor] * 3)
-        parts = [
-            _reduced(part.view(row_shape(logits, axis)), options, of_part, divisor, stats is None)
-            for part, of_part in zip(made.parts, divisors)
-        ]
-        if stats is not None:
-            stats.append(_stats(made, parts, options, batch, row_shape(logits, axis), divisor))
-        loss = parts[0] + parts[1] if options["z_loss"] else parts[0]
+            ctx.call, ctx.coefficients, ctx.gradient = call, coefficients, gradient
+            ctx.loss_dtype = loss_dtype
+        if stats is not None and of_batch is not None:
+            stats.append(of_batch)
         return loss.to(loss_dtype)
 
     @staticmethod
@@ -87,8 +68,37 @@ class CrossEntropy(torch.autograd.Function):
         return (_gradient(ctx, upstream), *(None for _ in range(4 + len(Batch._fields))))
 
 
+def forward(
+    logits: Tensor,
+    gradient: Tensor | None,
+    call: launch.Call,
+    wants_gradient: bool,
+    want_stats: bool,
+) -> tuple[Tensor, tuple[Tensor, Tensor] | None, Stats | None]:
+    """The loss, the coefficients of its gradient, and statistics."""
+    options, shape = call.options, row_shape(logits, call.axis)
+    is_mean = options["reduction"] == "mean"
+    denominators = None
+    if is_mean or want_stats:
+        denominators = _rules.divisors(
+            options, call.batch, shape.numel(), torch.float64, logits.device
+        )
+    made = launch.forward(
+        logits, gradient, call, wants_gradient, want_stats, denominators if is_mean else None
+    )
+    divisor, divisor_z = denominators or (made.parts[0, 0], None)
+    divisors = (divisor, divisor if divisor_z is None else divisor_z, *[divisor] * 3)
+    parts = [
+        _reduced(part.view(shape), options, of_part, divisor, not want_stats)
+        for part, of_part in zip(made.parts, divisors)
+    ]
+    stats = _stats(made, parts, options, call.batch, shape, divisor) if want_stats else None
+    loss = parts[0] + parts[1] if options["z_loss"] else parts[0]
+    return loss, made.coefficients, stats
+
+
 def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
-    options, axis, loss_dtype = ctx.call
+    call: launch.Call = ctx.call
     gradient: Tensor | None = ctx.gradient
     ctx.gradient = None
     try:
@@ -101,15 +111,44 @@ def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         with torch.enable_grad():
             loss, _ = _tensors.cross_entropy(
-                logits, options, Batch(*tensors), axis, loss_dtype, False
+                logits, call.options, Batch(*tensors), call.axis, ctx.loss_dtype, False
             )
             second: Tensor = torch.autograd.grad(loss, logits, upstream, create_graph=True)[0]
             return second
     is_written = gradient is not None
     if gradient is None:
         gradient = gradient_like(logits)
-    launch.backward(logits, gradient, ctx.made, axis, upstream, is_written)
+    launch.backward(logits, gradient, call, ctx.coefficients, upstream, is_written)
     return gradient
+
+
+def computed(
+    logits: Tensor,
+    options: Options,
+    batch: Batch,
+    axis: int,
+    wants_gradient: bool,
+    want_stats: bool,
+) -> tuple[Tensor, tuple[Tensor, Tensor] | None, Stats | None]:
+    """What :func:`forward` returns, for a graph that holds the gradient as an operator of its own."""
+    call = launch.call(logits, options, batch, axis)
+    return forward(launch.readable(logits, axis), None, call, wants_gradient, want_stats)
+
+
+def formed(
+    logits: Tensor,
+    options: Options,
+    batch: Batch,
+    axis: int,
+    coefficients: Sequence[Tensor],
+    upstream: Tensor,
+) -> Tensor:
+    """The gradient from what :func:`computed` has left."""
+    call, gradient = launch.call(logits, options, batch, axis), gradient_like(logits)
+    read = launch.readable(logits, axis)
+    into = gradient if read is logits else gradient_like(read)
+    launch.backward(read, into, call, coefficients, upstream, False)
+    return gradient if into is gradient else gradient.copy_(into)
 
 
 def gradient_like(logits: Tensor) -> Tensor:

@@ -19,14 +19,21 @@ OLDEST = (3, 6)
 def applies(logits: Tensor, options: Options, batch: Batch) -> bool:
     """Whether the kernels compute this call, on this device."""
     return (
-        logits.device.type in DEVICES
-        and logits.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        has_kernel(logits, options, batch)
         and logits.numel() > 0
         and not is_transformed()
         and all(tensor is None or type(tensor) in PLAIN for tensor in (logits, *batch))
-        and covers(options, batch)
         and not (has_tangent(logits) or any(is_differentiated(tensor) for tensor in batch))
         and has_triton()
+    )
+
+
+def has_kernel(logits: Tensor, options: Options, batch: Batch) -> bool:
+    """Whether there is a kernel for these options, for logits of this dtype on this device."""
+    return (
+        logits.device.type in DEVICES
+        and logits.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        and covers(options, batch)
     )
 
 
@@ -42,9 +49,14 @@ def covers(options: Options, batch: Batch) -> bool:
     )
 
 
-@lru_cache(maxsize=1)
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def has_triton() -> bool:
     """Warns once if it is not there or too old."""
+    return _has_triton()
+
+
+@lru_cache(maxsize=1)
+def _has_triton() -> bool:
     wanted = "xent's fused GPU kernels need triton"
     try:
         found = version("triton")

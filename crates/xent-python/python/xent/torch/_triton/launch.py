@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from struct import pack, unpack
 from typing import Any, NamedTuple, cast
@@ -44,6 +45,13 @@ def rows_of(logits: Tensor, gradient: Tensor, axis: int) -> Rows | None:
     (groups, *outer), (length, *inner) = ([(1, 0, 0)] * 2 + dims)[-2:]
     strides, strides_g = zip(outer, inner, (logits.stride(axis), gradient.stride(axis)))
     return Rows(groups, length, strides, strides_g)
+
+
+def readable(logits: Tensor, axis: int) -> Tensor:
+    """A copy, if kernels cannot read these where they are."""
+    if rows_of(logits, torch.empty_like(logits, device="meta"), axis) is None:
+        return logits.contiguous()
+    return logits
 
 
 class Tiles(NamedTuple):
@@ -157,142 +165,175 @@ class Made(NamedTuple):
     """f64 [6, N]: loss without z-loss, z-loss, nll, smoothing, floor, lse; only the first rows without statistics."""
     predicted: Tensor | None
     """int32 [N]: the class of the largest logit, −1 in rows that are ignored or NaN."""
-    coefficients: Tensor | None
-    """f32 [5, N]."""
-    hot: Tensor | None
-    """int32 [2, N]: the classes of a row."""
-    shared: dict[str, Any]
-    """What both kernels are told."""
+    coefficients: tuple[Tensor, Tensor] | None
+    """Of the gradient: f32 [5, N], and int32 [2, N], the classes of a row."""
+
+
+class Prior(NamedTuple):
+    kind: Any
+    is_open: Tensor | None
+    """Which classes it does not exclude."""
+    v: Tensor | None
+    """After class weights, if it is not 1 everywhere."""
+    sigma: float
+    """σ of a class."""
+    sigma_out: float
+    """σ of an excluded one."""
+
+
+class Call(NamedTuple):
+    """What options and batch say of all rows; the same for both kernels."""
+
+    options: Options
+    batch: Batch
+    axis: int
+    weight: Tensor | None
+    prior: Prior
+    allowed: Tensor | None
+
+    def arguments(self) -> dict[str, Any]:
+        options, v = self.options, self.prior.v
+        return {
+            "v": v,
+            "allowed": _bytes(self.allowed),
+            "temperature": options["temperature"],
+            "cap": options["softcap"] or 0.0,
+            "HOT": 1 if self.batch.target_b is None else 2,
+            "PRIOR": self.prior.kind,
+            "VECTOR": 0 if v is None else v.dim(),
+            "RENORMALISES": options["masked"] == "renormalise",
+            "SCALES": options["temperature"] != 1.0,
+            "CAPS": options["softcap"] is not None,
+            "MASKS": 0
+            if self.allowed is None
+            else 1
+            if self.batch.allowed_classes.dim() == 1
+            else 2,  # type: ignore[union-attr]
+        }
+
+
+def call(logits: Tensor, options: Options, batch: Batch, axis: int) -> Call:
+    classes = logits.shape[axis]
+    table = _rules.table(options, batch, classes, torch.float32, logits.device).checked(
+        torch.float32
+    )
+    weight = next((w for w in (table.term, table.whole) if isinstance(w, Tensor)), None)
+    allowed = batch.allowed_classes
+    if allowed is not None and allowed.shape == logits.shape:
+        allowed = allowed.movedim(axis, -1)
+    prior = _prior(options, batch, table, classes)
+    return Call(options, batch, axis, weight, prior, allowed)
 
 
 def forward(
     logits: Tensor,
     gradient: Tensor | None,
-    options: Options,
-    batch: Batch,
-    axis: int,
+    call: Call,
     wants_gradient: bool,
     wants_stats: bool,
     denominators: tuple[Tensor, Tensor | None] | None,
 ) -> Made:
     """Launches the kernel for loss and gradient; with denominators the gradient is that of a mean."""
-    classes = logits.shape[axis]
-    number = logits.numel() // classes
-    table = _rules.table(options, batch, classes, torch.float32, logits.device).checked(
-        torch.float32
-    )
-    weight = next((w for w in (table.term, table.whole) if isinstance(w, Tensor)), None)
-    prior, is_open, v, sigma, sigma_out = _prior(options, batch, table, classes)
+    options, batch, prior = call.options, call.batch, call.prior
+    number = logits.numel() // logits.shape[call.axis]
     ignore = cast(tuple[int, ...], options["ignore_index"] or ())
     ignored = batch.ignored_rows
     if len(ignore) > 1:
         ignored, ignore = _rules.ignored_rows(options, batch, logits.device), ()
-    allowed = batch.allowed_classes
-    if allowed is not None and allowed.shape == logits.shape:
-        allowed = allowed.movedim(axis, -1)
     weighting, empty = constants.PER_CLASS, constants.NAN
     if options["weighting"] == "per_row":
         weighting = constants.PER_ROW
     if options["empty_mean"] == "zero":
         empty = constants.ZERO
 
-    def new(*shape: int, dtype: torch.dtype, wanted: bool = True) -> Tensor | None:
-        return torch.empty(shape, dtype=dtype, device=logits.device) if wanted else None
+    def new(*shape: int, dtype: torch.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=logits.device)
 
     parts = 6 if wants_stats else 2 if options["z_loss"] else 1
     made = Made(
-        cast(Tensor, new(parts, number, dtype=torch.float64)),
-        new(number, dtype=torch.int32, wanted=wants_stats),
-        new(5, number, dtype=torch.float32, wanted=wants_gradient),
-        new(2, number, dtype=torch.int32, wanted=wants_gradient),
-        {
-            "v": v,
-            "allowed": _bytes(allowed),
-            "temperature": options["temperature"],
-            "cap": options["softcap"] or 0.0,
-            "HOT": 1 if batch.target_b is None else 2,
-            "PRIOR": prior,
-            "VECTOR": 0 if v is None else v.dim(),
-            "RENORMALISES": options["masked"] == "renormalise",
-            "SCALES": options["temperature"] != 1.0,
-            "CAPS": options["softcap"] is not None,
-            "MASKS": 0 if allowed is None else 1 if batch.allowed_classes.dim() == 1 else 2,  # type: ignore[union-attr]
-        },
+        new(parts, number, dtype=torch.float64),
+        new(number, dtype=torch.int32) if wants_stats else None,
+        (new(5, number, dtype=torch.float32), new(2, number, dtype=torch.int32))
+        if wants_gradient
+        else None,
     )
+    coefficients, hot = made.coefficients or (None, None)
     launch(
         kernels.forward,
         logits,
         gradient,
-        axis,
+        call.axis,
         None,
         {
             "parts": made.parts,
             "first_class": made.predicted,
-            "coefficients": made.coefficients,
-            "hot": made.hot,
+            "coefficients": coefficients,
+            "hot": hot,
             "target": _flat(batch.target),
             "target_b": _flat(batch.target_b),
             "lam": _flat(batch.lam),
             "epsilons": _flat(batch.label_smoothing),
             "row_weights": _flat(batch.row_weight),
             "ignored": _bytes(ignored),
-            "weight": weight,
-            "is_open": is_open,
+            "weight": call.weight,
+            "is_open": prior.is_open,
             "denominator": None if denominators is None else denominators[0],
             "denominator_z": None if denominators is None else denominators[1],
             "ignore_index": ignore[0] if ignore else 0,
-            **_in_two("sigma", sigma),
-            **_in_two("sigma_out", sigma_out),
+            **_in_two("sigma", prior.sigma),
+            **_in_two("sigma_out", prior.sigma_out),
             **_in_two("epsilon", cast(float, options["label_smoothing"])),
             **_in_two("z_loss", options["z_loss"]),
-            "EXCLUDES": is_open is not None,
-            "WEIGHTS": 0 if weight is None else weighting,
+            "EXCLUDES": prior.is_open is not None,
+            "WEIGHTS": 0 if call.weight is None else weighting,
             "IGNORES": bool(ignore),
             "Z_LOSS": options["z_loss"] != 0.0,
             "KL": options["form"] == "kl_divergence",
             "STATS": wants_stats,
             "EMPTY_IS": 0 if denominators is None else empty,
-            **made.shared,
+            **call.arguments(),
         },
     )
     return made
 
 
 def backward(
-    logits: Tensor, gradient: Tensor, made: Made, axis: int, upstream: Tensor, is_written: bool
+    logits: Tensor,
+    gradient: Tensor,
+    call: Call,
+    coefficients: Sequence[Tensor],
+    upstream: Tensor,
+    is_written: bool,
 ) -> None:
     """Launches the kernel for the gradient; with is_written it does nothing if upstream is 1."""
     launch(
         kernels.backward,
         logits,
         gradient,
-        axis,
+        call.axis,
         MOST_PROGRAMS,
         {
             "upstream": _flat(upstream),
-            "coefficients": made.coefficients,
-            "hot": made.hot,
+            "coefficients": coefficients[0],
+            "hot": coefficients[1],
             "BY_ROW": upstream.dim() > 0,
             "IS_WRITTEN": is_written,
-            **made.shared,
+            **call.arguments(),
         },
     )
 
 
-def _prior(
-    options: Options, batch: Batch, table: _rules.Table, classes: int
-) -> tuple[Any, Tensor | None, Tensor | None, float, float]:
-    """Its kind; which classes it does not exclude; v after class weights, if it is not 1 everywhere; σ of a class, and of an excluded one."""
+def _prior(options: Options, batch: Batch, table: _rules.Table, classes: int) -> Prior:
     if batch.label_smoothing is None and options["label_smoothing"] == 0.0:
-        return constants.NO_PRIOR, None, None, 0.0, 0.0
+        return Prior(constants.NO_PRIOR, None, None, 0.0, 0.0)
     v = table.v.contiguous() if isinstance(table.v, Tensor) else None
     weighted = table.term * table.v if isinstance(table.term, Tensor) else v
     if table.leaves_out:
         others = classes - len(set(cast(tuple[int, ...], options["exclude"] or ())))
         sigma, sigma_out = (1.0 / n if n > 0 else 0.0 for n in (others - 1, others))
-        return constants.LEAVES_OUT, v, weighted, sigma, sigma_out
+        return Prior(constants.LEAVES_OUT, v, weighted, sigma, sigma_out)
     kind = constants.UNIFORM if batch.prior is None else constants.FIXED
-    return kind, None, weighted, 1.0 / classes, 0.0
+    return Prior(kind, None, weighted, 1.0 / classes, 0.0)
 
 
 def _in_two(name: str, number: float) -> dict[str, float]:
