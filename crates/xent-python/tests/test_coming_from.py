@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.testing import assert_close
 
-from xent.torch import CrossEntropyLoss
+from xent.torch import CrossEntropyLoss, linear_cross_entropy
 
 PAGE = Path(__file__).parents[3] / "docs" / "coming-from.md"
 K, PAD, EPS, LAM = 7, 3, 0.1, 0.3
 
 
-def rows() -> list[list[str]]:
-    table = PAGE.read_text().split("<!-- table:begin -->")[1].split("<!-- table:end -->")[0]
+def rows(name: str = "table") -> list[list[str]]:
+    table = PAGE.read_text().split(f"<!-- {name}:begin -->")[1].split(f"<!-- {name}:end -->")[0]
     lines = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.split("\n")]
     return [(line + [""])[:4] for line in lines[3:] if len(line) > 2]
 
@@ -154,6 +154,42 @@ def test_the_same_numbers(row, textbook):
         rtol=1e-12,
         atol=1e-13,
     )
+
+
+def textbook_of_head(b: Batch, h: Tensor, line: str) -> Tensor:
+    """What a library of the second table computes."""
+    z, y = h @ b.weight.t(), b.y
+    if "y, b" in line or "bias=b" in line:
+        z = z + b.bias
+    if "shift" in line:
+        z, y = z[:, :-1], y[:, 1:]
+    if "softcap" in line:
+        z = 30.0 * torch.tanh(z / 30.0)
+    hot = F.one_hot(y, K).double()
+    of_rows = entropy_to(on_all(hot) if "eps" in line else hot, z)
+    if "lse_square" in line:
+        of_rows = of_rows + 1e-2 * z.logsumexp(-1) ** 2
+    if "none" in line:
+        return of_rows.masked_fill(y == PAD, 0.0)
+    return of_rows[y != PAD].mean()
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id=f"{row[0]}-{row[1]}") for row in rows("linear")]
+)
+def test_the_same_numbers_of_a_head(row):
+    _, theirs, ours, _ = row
+    batch = Batch(sequences="`[B, T, D]`" in theirs, padding=True)
+    batch.weight, batch.bias = torch.randn(K, 5, dtype=torch.float64), torch.randn(K).double()
+    h = torch.randn(*batch.y.shape, 5, dtype=torch.float64, requires_grad=True)
+    names = {"linear_cross_entropy": linear_cross_entropy, "h": h, "W": batch.weight, "b": batch.bias}  # fmt: skip
+    [code] = re.findall("`([^`]*)`", ours)
+    loss = eval(code, {**names, "y": batch.y, "pad": PAD, "eps": EPS})
+    expected = textbook_of_head(batch, h, theirs)
+    assert_close(loss, expected, rtol=1e-12, atol=1e-13)
+    upstream = torch.rand_like(loss)
+    gradients = [torch.autograd.grad(each, h, upstream) for each in (loss, expected)]
+    assert_close(*gradients, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])

@@ -15,12 +15,16 @@ from xent._xent import WORDS, Criterion
 from xent.options import Options, complete, criterion, defaults, fields
 from xent.torch import functional
 
-FUNCTIONS = [
-    functional.cross_entropy,
-    xent.torch.CrossEntropyLoss,
-    xent.numpy.cross_entropy,
-    xent.numpy.cross_entropy_with_grad,
-]
+X, Y = torch.zeros(1, 2), torch.tensor([0])
+FUNCTIONS = {
+    functional.cross_entropy: (X, Y),
+    functional.linear_cross_entropy: (X, X, Y),
+    xent.torch.CrossEntropyLoss: (),
+    xent.torch.LinearCrossEntropyLoss: (2, 3),
+    xent.numpy.cross_entropy: (X, Y),
+    xent.numpy.cross_entropy_with_grad: (X, Y),
+}
+"""With what they have to be given."""
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__qualname__)
@@ -34,14 +38,12 @@ def test_signatures_name_every_option(function):
             -100 if name == "ignore_index" and "torch" in function.__module__ else default
         ), name
     with pytest.raises(TypeError, match="unexpected keyword argument 'z_los'"):
-        function(z_los=0.0) if inspect.isclass(function) else function(
-            torch.zeros(1, 2), torch.tensor([0]), z_los=0.0
-        )
+        function(*FUNCTIONS[function], z_los=0.0)
 
 
 @pytest.mark.parametrize(
     "function",
-    [*FUNCTIONS, xent.torch.CrossEntropyLoss.forward],
+    [*FUNCTIONS, xent.torch.CrossEntropyLoss.forward, xent.torch.LinearCrossEntropyLoss.forward],
 )
 def test_docstrings_tell_of_every_option(function):
     assert function.__doc__ and "{options}" not in function.__doc__

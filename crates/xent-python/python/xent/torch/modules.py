@@ -221,7 +221,8 @@ class LinearCrossEntropyLoss(torch.nn.Module):
         num_classes: K.
         out_features: further axes of logits ``[N, K, …]``, which then exist all at once. Default: ().
         bias: whether the layer has one. Default: False.
-        device, dtype: of the layer.
+        device: of the layer.
+        dtype: of the layer.
         reduction: "mean", "sum" or "none". Default: 'mean'.
         weight: one weight per class, finite; a buffer.
         ignore_index: a class index whose rows are ignored, and never multiplied. Or several, or None,
