@@ -145,8 +145,7 @@ class Work:
         for start in range(0, self.rows, step):
             h = layer.rows(_chunks._cut(None, start, min(step, self.rows - start)))
             z = logits[: len(h)]
-            for columns, tile in layer.tiles():
-                _chunks.product(h, tile.t(), columns(z))
+            layer.write_logits(h, z)
             sums.add(gradient[: len(h)], h, start)
         return sums.weight.to(self.dtype), sums.input.to(self.dtype)
 

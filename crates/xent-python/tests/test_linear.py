@@ -256,19 +256,19 @@ def test_halves_where_products_are_float32(road, dtype, monkeypatch):
         round_bfloat16(monkeypatch)
         monkeypatch.setattr(coverage, "DEVICES", ("cpu",))
     torch.manual_seed(1)
-    h, w, b = (torch.randn(*shape).to(dtype) for shape in ((400, 8), (40, 8), (40,)))
-    y = torch.randint(40, (400,))
+    h, w, b = (torch.randn(*shape).to(dtype) for shape in ((150, 8), (40, 8), (40,)))
+    y = torch.randint(40, (150,))
     y[::3] = -100
-    weight, r = torch.rand(40) * 5.0, torch.rand(400)
+    weight, r = torch.rand(40) * 5.0, torch.rand(150)
     for options in (
         {"reduction": "mean"},
         {"reduction": "sum", "weight": weight},
         {"reduction": "none", "row_weight": r},
         {"reduction": "mean", "weight": weight, "row_weight": r, "z_loss": 0.1},
     ):
-        for upstream in (torch.tensor(3.7), torch.tensor(0.25)):
+        for upstream in (torch.tensor(3.7),):
             layers = leaves(h, w, b), leaves(h.double(), w.double(), b.double())
-            ours = linear_cross_entropy(*layers[0][:2], y, linear_bias=layers[0][2], label_smoothing=0.1, chunk_rows=128, **options)  # fmt: skip
+            ours = linear_cross_entropy(*layers[0][:2], y, linear_bias=layers[0][2], label_smoothing=0.1, chunk_rows=64, **options)  # fmt: skip
             theirs = unfused(*layers[1][:2], y, linear_bias=layers[1][2], label_smoothing=0.1, **options)  # fmt: skip
             assert_close(ours.double(), theirs, rtol=2 * torch.finfo(dtype).eps, atol=1e-4)
             for loss in (ours, theirs):
@@ -281,15 +281,15 @@ def test_halves_where_products_are_float32(road, dtype, monkeypatch):
 def test_bfloat16_whatever_the_chunks():
     """torch 2.15 sums the loss of chunks, and dW, in bfloat16: 4.125 for 8.27 in 512 chunks."""
     torch.manual_seed(0)
-    h, w = torch.randn(2048, 32), torch.randn(64, 32) * 2.0
-    y = torch.randint(64, (2048,))
+    h, w = torch.randn(1024, 32), torch.randn(64, 32) * 2.0
+    y = torch.randint(64, (1024,))
     h, w = h.bfloat16(), w.bfloat16()
     exact = leaves(h.double(), w.double())
     expected = unfused(*exact, y, label_smoothing=0.1)
     expected.backward()
-    for chunks in (1, 8, 64, 512):
+    for chunks in (1, 8, 256):
         given = leaves(h, w)
-        loss = linear_cross_entropy(*given, y, label_smoothing=0.1, chunk_rows=2048 // chunks)
+        loss = linear_cross_entropy(*given, y, label_smoothing=0.1, chunk_rows=1024 // chunks)
         loss.backward()
         assert loss == expected.bfloat16()
         error = (given[1].grad.double() - exact[1].grad).norm() / exact[1].grad.norm()

@@ -37,8 +37,8 @@ from xent.torch._memory import gradient_like
 Cut = Callable[[Tensor], Tensor]
 """Takes the rows of a chunk, or the classes of a tile."""
 
-TILE = 4 << 20
-"""Bytes of the weight that are widened at a time: few beside a chunk, enough for a product."""
+TILE = 1 << 20
+"""Bytes of the weight that are widened at a time: few beside a chunk, and near in the cache."""
 
 
 class Wanted(NamedTuple):
@@ -77,15 +77,24 @@ class Layer(NamedTuple):
     def rows(self, cut: Cut) -> Tensor:
         return cut(self.input).to(self.dtype).to(self.factors)
 
+    def write_logits(self, h: Tensor, z: Tensor) -> None:
+        for columns, tile in self.tiles():
+            product(h, tile.t(), columns(z))
+        if self.bias is not None:
+            z += self.bias
+
     def tiles(self) -> Iterator[tuple[Cut, Tensor]]:
         """The weight in the dtype of factors, with what takes the same classes of logits."""
         classes, width = self.weight.shape
-        step = classes
-        if self.weight.dtype is not self.factors or self.dtype is not self.factors:
-            step = max(1, TILE // max(1, width * self.factors.itemsize))
+        if self.weight.dtype is self.dtype is self.factors:
+            yield lambda logits: logits, self.weight
+            return
+        step = max(1, TILE // max(1, width * self.factors.itemsize))
+        wide = torch.empty(min(step, classes), width, dtype=self.factors, device=self.input.device)
         for start in range(0, classes, step):
             length = min(step, classes - start)
-            tile = self.weight.narrow(0, start, length).to(self.dtype).to(self.factors)
+            tile = wide.narrow(0, 0, length)
+            tile.copy_(self.weight.narrow(0, start, length).to(self.dtype))
             yield partial(torch.narrow, dim=1, start=start, length=length), tile
 
 
@@ -202,10 +211,7 @@ def run(
         length = min(step, size - start)
         cut = _cut(kept, start, length)
         h, z = layer.rows(cut), logits.narrow(0, 0, length)
-        for columns, tile in layer.tiles():
-            product(h, tile.t(), columns(z))
-        if layer.bias is not None:
-            z += layer.bias
+        layer.write_logits(h, z)
         part = _part(batch, cut, kept is not None)
         task = task._replace(upstream=None if upstream is None else cut(upstream))
         try:
