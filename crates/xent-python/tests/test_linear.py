@@ -214,6 +214,47 @@ def test_without_gradients_none_are_made(products):
     assert len(products) == 1
 
 
+def peak(function):
+    """Bytes that a call allocates at the same time."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        function()
+    events = [
+        event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
+    total, most = 0, 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        total += event.nbytes()
+        most = max(most, total)
+    return most
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_memory(dtype):
+    """A chunk beside the gradients; none of them for what is frozen."""
+    rows, width, classes, of_chunk = 64, 16, 20_000, 8
+    h, w = torch.randn(rows, width).to(dtype), torch.randn(classes, width).to(dtype)
+    y = torch.randint(classes, (rows,))
+    y[::3] = -100
+    chunk, of_h, of_w = (
+        4 * number for number in (of_chunk * classes, rows * width, classes * width)
+    )
+    small = chunk // 50 + (_chunks.TILE if dtype is torch.bfloat16 else 0)
+    for needs, due in (
+        ((1, 1), chunk + of_h + of_w),
+        ((1, 0), chunk + of_h),
+        ((0, 1), chunk + of_w),
+    ):
+        given = [x.clone().requires_grad_(bool(need)) for x, need in zip((h, w), needs)]
+        for reduction in ("mean", "none"):
+            loss = lambda: linear_cross_entropy(*given, y, chunk_rows=of_chunk, reduction=reduction)  # noqa: E731
+            loss()
+            assert chunk / 2 < peak(lambda: loss().sum().backward()) <= due + small, (
+                needs,
+                reduction,
+            )
+
+
 def test_in_halves_tiles_are_widened(monkeypatch):
     monkeypatch.setattr(_chunks, "TILE", 3 * 5 * 4)
     monkeypatch.setattr(_chunks, "_multiplies", lambda *_: False)

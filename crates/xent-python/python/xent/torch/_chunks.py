@@ -316,20 +316,17 @@ class _Sums:
 
     def __init__(self, layer: Layer, wanted: Wanted, kept: Tensor | None) -> None:
         self.layer, self.kept, self.is_first = layer, kept, True
-
-        def new(like: Tensor) -> Tensor:
-            if like.device.type == "cpu" and like.dtype is layer.logits and like.is_contiguous():
-                return gradient_like(like)
-            return torch.empty(like.shape, dtype=layer.logits, device=like.device)
-
-        self.input = new(layer.input) if wanted.input else None
-        self.weight = new(layer.weight) if wanted.weight else None
-        self.bias: Tensor | None = None
+        self.input, self.weight, self.bias = None, None, None
+        weight, device = layer.weight, layer.weight.device
+        if wanted.input:
+            new = torch.empty if kept is None else torch.zeros
+            self.input = new(layer.input.shape, dtype=layer.logits, device=device)
+        if wanted.weight and weight.dtype is layer.logits and weight.is_contiguous():
+            self.weight = gradient_like(weight)
+        elif wanted.weight:
+            self.weight = torch.empty(weight.shape, dtype=layer.logits, device=device)
         if wanted.bias:
-            number = _rules.row_dtype(layer.weight.device)
-            self.bias = torch.zeros(len(layer.weight), dtype=number, device=layer.weight.device)
-        if self.input is not None and kept is not None:
-            self.input.zero_()
+            self.bias = torch.zeros(len(weight), dtype=_rules.row_dtype(device), device=device)
 
     def add(self, gradient: Tensor, h: Tensor, start: int) -> None:
         """A chunk's: dL/dZ and H, which may be overwritten if it was gathered."""
