@@ -20,7 +20,7 @@ use xent::{
 
 use crate::array::Array;
 use crate::batch::{Arrays, Given, row_numbers};
-use crate::dtype::{Number, with_float};
+use crate::dtype::{Dtype, Number, with_float};
 use crate::error::{error, panicked, type_error, value_error};
 use crate::output::Output;
 use crate::{pages, threads};
@@ -103,7 +103,7 @@ impl Criterion {
     }
 
     /// The loss; and, if `gradient` is an array of the logits' shape and dtype, the gradient
-    /// written into it.
+    /// written into it, or with `in_place` over the logits.
     ///
     /// Arrays are whatever has `__dlpack__`, in host memory; `class_axis` is an axis of `logits`,
     /// negative from the end; `upstream` is dL/dloss, a number or one per row; `threads` is 0 for
@@ -111,13 +111,13 @@ impl Criterion {
     #[pyo3(signature = (
         logits, class_axis, targets, *, second_targets=None, lam=None, label_smoothing=None, row_weights=None, ignored_rows=None, allowed_classes=None,
         denominator=None, class_weights=None, prior=None, gradient=None, upstream=None, threads=0,
-        predictions=false,
+        predictions=false, in_place=false,
     ))]
     #[allow(clippy::too_many_arguments)]
     fn call(
         &self,
         py: Python<'_>,
-        logits: Array,
+        mut logits: Array,
         class_axis: isize,
         targets: Array,
         second_targets: Option<Array>,
@@ -133,6 +133,7 @@ impl Criterion {
         upstream: Option<Given>,
         threads: usize,
         predictions: bool,
+        in_place: bool,
     ) -> PyResult<Output> {
         let arrays = Arrays {
             targets,
@@ -151,9 +152,19 @@ impl Criterion {
             expect_memory(&arrays, &shape, copied)?;
         }
         let criterion = self.with_arrays(class_weights, prior, &shape)?;
-        let call =
-            Call { criterion, logits: &logits, shape: &shape, arrays: &arrays, upstream, threads };
-        Ok(Output(with_float!("logits", logits.dtype, F => call.run::<F>(py, gradient)?)))
+        let call = Call { criterion, shape: &shape, arrays: &arrays, upstream, threads };
+        let output = match (in_place, gradient) {
+            (false, gradient) => {
+                with_float!("logits", logits.dtype, F => call.run::<F>(py, &logits, gradient)?)
+            }
+            (true, None) => {
+                with_float!("logits", logits.dtype, F => call.run_in_place::<F>(py, &mut logits)?)
+            }
+            (true, Some(_)) => {
+                return Err(value_error("a gradient in place has no array of its own".to_owned()));
+            }
+        };
+        Ok(Output(output))
     }
 }
 
@@ -210,7 +221,6 @@ fn expect_memory(arrays: &Arrays, shape: &LogitsShape, copied: usize) -> PyResul
 
 struct Call<'a> {
     criterion: Cow<'a, xent::Criterion>,
-    logits: &'a Array,
     shape: &'a LogitsShape,
     arrays: &'a Arrays,
     upstream: Option<Given>,
@@ -221,55 +231,93 @@ impl Call<'_> {
     fn run<F: Element + Number>(
         &self,
         py: Python<'_>,
+        logits: &Array,
         gradient: Option<Array>,
     ) -> PyResult<xent::Output<f64>> {
-        let Self { criterion, logits, shape, arrays, .. } = self;
+        let Self { criterion, shape, arrays, .. } = self;
         let axis = shape.axis() as isize;
         let rows: Rows<'_, F> = logits
             .rows(axis)?
             .ok_or_else(|| type_error("logits: the dtype changed during the call"))?;
         let batch = arrays.read(shape)?;
         let batch = batch.lend(arrays.probabilities(shape)?).predictions(arrays.predictions);
-        let helpers = if logits.len() <= SMALL { None } else { threads::helpers(self.threads)? };
+        let helpers = self.helpers(logits)?;
         let Some(mut gradient) = gradient else {
             return on(helpers.as_ref(), py, || criterion.forward(&rows, batch));
         };
-        let given = match &self.upstream {
-            Some(Given::Rows(upstream)) => Some(("the upstream gradient", upstream)),
-            _ => None,
-        };
-        let read = std::iter::once(("logits", *logits)).chain(arrays.all()).chain(given);
-        for (name, array) in read {
-            if gradient.overlaps(array) {
-                return Err(value_error(format!("the gradient's memory overlaps that of {name}")));
-            }
+        if gradient.overlaps(logits) {
+            return Err(value_error("the gradient's memory overlaps that of logits".to_owned()));
         }
-        let upstream = match &self.upstream {
-            Some(Given::Rows(upstream)) => {
-                row_numbers("the upstream gradient", upstream, shape)?.into()
-            }
-            Some(Given::All(upstream)) => Upstream::Scalar(*upstream),
-            None => Upstream::Scalar(1.0),
-        };
+        self.expect_apart("the gradient", &gradient)?;
+        let upstream = self.upstream()?;
         shape.expect_logits("the gradient", &gradient.shape).map_err(error)?;
-        let (dims, strides, offset, dtype) =
-            (gradient.shape.clone(), gradient.strides.clone(), gradient.offset, gradient.dtype);
-        // SAFETY: Python's side made the array for this, and no array that is read has any of its
-        // memory.
-        let buffer = unsafe { gradient.buffer_mut::<F>("the gradient") }?;
-        let buffer = buffer.ok_or_else(|| {
-            type_error(format!(
-                "the gradient has dtype {dtype}, expected the logits' {}",
-                logits.dtype
-            ))
-        })?;
-        pages::advise(buffer);
-        let mut gradient =
-            RowsMut::strided(buffer, &dims, &strides, offset, axis).map_err(error)?;
+        let mut gradient = rows_to_write("the gradient", &mut gradient, logits.dtype, axis)?;
         on(helpers.as_ref(), py, || {
             criterion.forward_backward(&rows, batch, upstream, &mut gradient)
         })
     }
+
+    fn run_in_place<F: Element + Number>(
+        &self,
+        py: Python<'_>,
+        logits: &mut Array,
+    ) -> PyResult<xent::Output<f64>> {
+        let Self { criterion, shape, arrays, .. } = self;
+        let batch = arrays.read(shape)?;
+        let batch = batch.lend(arrays.probabilities(shape)?).predictions(arrays.predictions);
+        let helpers = self.helpers(logits)?;
+        self.expect_apart("logits", logits)?;
+        let upstream = self.upstream()?;
+        let mut rows = rows_to_write::<F>("logits", logits, F::DTYPE, shape.axis() as isize)?;
+        on(helpers.as_ref(), py, || criterion.forward_backward_in_place(&mut rows, batch, upstream))
+    }
+
+    fn helpers(&self, logits: &Array) -> PyResult<Option<Arc<ThreadPool>>> {
+        if logits.len() <= SMALL { Ok(None) } else { threads::helpers(self.threads) }
+    }
+
+    fn upstream(&self) -> PyResult<Upstream<'_>> {
+        Ok(match &self.upstream {
+            Some(Given::Rows(upstream)) => {
+                row_numbers("the upstream gradient", upstream, self.shape)?.into()
+            }
+            Some(Given::All(upstream)) => Upstream::Scalar(*upstream),
+            None => Upstream::Scalar(1.0),
+        })
+    }
+
+    /// Nothing that is read besides the logits has any of the memory that is written.
+    fn expect_apart(&self, name: &str, written: &Array) -> PyResult<()> {
+        let given = match &self.upstream {
+            Some(Given::Rows(upstream)) => Some(("the upstream gradient", upstream)),
+            _ => None,
+        };
+        for (of, array) in self.arrays.all().chain(given) {
+            if written.overlaps(array) {
+                return Err(value_error(format!("{name}'s memory overlaps that of {of}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An array as rows to write, of which nothing that is read meanwhile has any memory.
+fn rows_to_write<'a, F: Element + Number>(
+    name: &str,
+    array: &'a mut Array,
+    expected: Dtype,
+    axis: isize,
+) -> PyResult<RowsMut<'a, F>> {
+    let (dims, strides, offset, dtype) =
+        (array.shape.clone(), array.strides.clone(), array.offset, array.dtype);
+    // SAFETY: Python's side made the array for this, and no array that is read has any of its
+    // memory (contract).
+    let buffer = unsafe { array.buffer_mut::<F>(name) }?;
+    let buffer = buffer.ok_or_else(|| {
+        type_error(format!("{name} has dtype {dtype}, expected the logits' {expected}"))
+    })?;
+    pages::advise(buffer);
+    RowsMut::strided(buffer, &dims, &strides, offset, axis).map_err(error)
 }
 
 /// Runs on this thread and on those that help, without the interpreter's lock; whatever goes wrong

@@ -33,6 +33,7 @@ class Criterion:
         upstream: _Array | float | None = None,
         threads: int = 0,
         predictions: bool = False,
+        in_place: bool = False,
     ) -> Output: ...
 
 @final

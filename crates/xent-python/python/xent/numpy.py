@@ -161,7 +161,7 @@ def _call(
     for key in ("label_smoothing", "prior"):
         if _is_array(value := options.get(key)):
             arrays[key], options[key] = value, IN_BATCH
-    numbers: dict[str, float] = {}
+    numbers: dict[str, Any] = {}
     denominator = options.get("denominator", "pytorch")
     if not isinstance(denominator, str):
         options["denominator"] = IN_BATCH

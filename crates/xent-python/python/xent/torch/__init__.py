@@ -14,17 +14,23 @@ xent's engine reads tensors on the CPU in place and computes loss and gradient i
 indices and nearly all options. On other devices, on CUDA under ``torch.compile``, under ``vmap`` and forward-mode
 differentiation, for second derivatives, and where something other than the logits is differentiated,
 PyTorch's own operations compute the same.
+
+``LinearCrossEntropyLoss`` and ``linear_cross_entropy`` take what enters a linear layer in place of its
+logits, and form these for some rows at a time.
 """
 
 from xent.torch import functional
 from xent.torch._batch import Stats
 from xent.torch._memory import keep_gradient_memory
-from xent.torch.modules import CrossEntropyLoss, SmoothLabelCriterion
+from xent.torch.functional import linear_cross_entropy
+from xent.torch.modules import CrossEntropyLoss, LinearCrossEntropyLoss, SmoothLabelCriterion
 
 __all__ = [
     "CrossEntropyLoss",
+    "LinearCrossEntropyLoss",
     "SmoothLabelCriterion",
     "Stats",
     "functional",
     "keep_gradient_memory",
+    "linear_cross_entropy",
 ]

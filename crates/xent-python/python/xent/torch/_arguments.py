@@ -14,6 +14,7 @@ from torch import Tensor
 from xent import options
 from xent.errors import InvalidType, InvalidValue
 from xent.options import shown
+from xent.torch._batch import is_autocast
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 INTEGERS = (
@@ -129,6 +130,61 @@ def expect_valid(
         _expect("ignored_rows", ignored_rows, logits, axis, BOOLS, rows)
     if allowed_classes is not None:
         _expect("allowed_classes", allowed_classes, logits, axis, BOOLS, (classes,), shape)
+
+
+def chunk_rows(given: Any, of_pytorch: Any) -> int:
+    """The rows of a chunk that a linear layer was given, 0 for none; PyTorch's options have another name for them."""
+    if given is None:
+        given = getattr(of_pytorch, "batch_chunk_size", None)
+    if given is None:
+        return 0
+    rows = options.integer("chunk_rows", given)
+    if rows < 1:
+        raise InvalidValue(f"chunk_rows is {rows}, expected at least 1")
+    return rows
+
+
+def expect_layer(input: Any, weight: Any, bias: Any) -> None:
+    """Raises InvalidType or InvalidValue for what is no linear layer with its input."""
+    given = {"input": input, "linear_weight": weight, "linear_bias": bias}
+    for name, tensor in given.items():
+        if name == "linear_bias" and tensor is None:
+            continue
+        _expect_tensor(name, tensor)
+        if tensor.dtype not in FLOATS:
+            _wrong_dtype(name, tensor, FLOATS)
+        if tensor.device != input.device:
+            raise InvalidValue(
+                f"{name} is on {tensor.device}, expected {input.device}, the device of the input"
+            )
+        if tensor.dtype is not input.dtype and not is_autocast(input):
+            raise InvalidType(
+                f"{name} has dtype {tensor.dtype}, expected {input.dtype}, the dtype of the input; "
+                "under torch.autocast they may differ"
+            )
+    if input.dim() == 0:
+        raise InvalidValue("input has shape [], expected [..., D]")
+    width = input.shape[-1]
+    if weight.dim() < 2 or weight.shape[-1] != width or weight.shape[0] == 0:
+        hint = ""
+        if weight.dim() == 1:
+            hint = "; where FSDP has flattened or sharded it, call a module that owns it"
+        elif weight.shape[0] == width:
+            hint = "; it has the classes first, as nn.Linear has it"
+        raise InvalidValue(
+            f"linear_weight has shape {list(weight.shape)}, expected [K, {width}], for input of shape "
+            f"{list(input.shape)}{hint}"
+        )
+    if bias is not None and bias.shape != weight.shape[:-1]:
+        raise InvalidValue(
+            f"linear_bias has shape {list(bias.shape)}, expected {list(weight.shape[:-1])}, for "
+            f"linear_weight of shape {list(weight.shape)}"
+        )
+    if weight.dim() > 2 and input.dim() > 2:
+        raise InvalidValue(
+            f"input has shape {list(input.shape)}, expected [N, {width}], for linear_weight of shape "
+            f"{list(weight.shape)}"
+        )
 
 
 def _expect(

@@ -95,6 +95,7 @@ def run(
     gradient: Tensor | None = None,
     upstream: Tensor | float | None = None,
     predictions: bool = False,
+    in_place: bool = False,
 ) -> Output:
     arrays: dict[str, Any] = {
         name: _lent(tensor) for name, tensor in zip(_NAMES, batch) if tensor is not None
@@ -108,6 +109,7 @@ def run(
         upstream=_lent(upstream) if isinstance(upstream, Tensor) else upstream,
         threads=torch.get_num_threads(),
         predictions=predictions,
+        in_place=in_place,
         **arrays,
     )
 
@@ -140,11 +142,6 @@ def stats_of(output: Output, logits: Tensor, axis: int) -> Stats:
         for count in (output.correct, output.ignored, output.non_finite, first)
     )
     denominator = torch.tensor(output.denominator, dtype=dtype, device="cpu")
-    predicted, right = (
-        torch.empty(row_shape(logits, axis), dtype=dtype, device="cpu")
-        for dtype in (torch.int64, torch.uint8)
-    )
-    output.copy_predictions(predicted, right)
     return Stats(
         nll,
         smoothing,
@@ -156,9 +153,16 @@ def stats_of(output: Output, logits: Tensor, axis: int) -> Stats:
         ignored,
         non_finite,
         first_non_finite,
-        predicted,
-        right.view(torch.bool),
+        *predictions(output, row_shape(logits, axis)),
     )
+
+
+def predictions(output: Output, rows: torch.Size) -> tuple[Tensor, Tensor]:
+    """The predicted classes, and which of them are correct."""
+    predicted = torch.empty(rows, dtype=torch.int64, device="cpu")
+    right = torch.empty(rows, dtype=torch.uint8, device="cpu")
+    output.copy_predictions(predicted, right)
+    return predicted, right.view(torch.bool)
 
 
 class CrossEntropy(torch.autograd.Function):

@@ -58,6 +58,23 @@ class Batch(NamedTuple):
     def has_probabilities(self) -> bool:
         return self.target_b is None and self.target.dtype.is_floating_point
 
+    def flat(self, logits: Tensor) -> "Batch":
+        """For the same logits as ``[N, K]``; they have their classes on the last axis."""
+        rows, classes = logits.shape[:-1], logits.shape[-1]
+        of_rows = ("target", "target_b", "lam", "label_smoothing", "row_weight", "ignored_rows")
+        found = {name: getattr(self, name) for name in of_rows}
+        flat = {
+            name: tensor.reshape(-1, classes)
+            if tensor.shape == logits.shape
+            else tensor.reshape(-1)
+            for name, tensor in found.items()
+            if tensor is not None
+        }
+        allowed = self.allowed_classes
+        if allowed is not None and (allowed.dim() > 1 or not rows):
+            allowed = allowed.reshape(-1, classes)
+        return self._replace(allowed_classes=allowed, **flat)
+
 
 @describe(none="−1")
 class Stats(NamedTuple):

@@ -37,13 +37,13 @@ from xent.torch._tensors import Statistics, allowed_classes, either
 def applies(logits: Tensor, batch: Batch) -> bool:
     """Whether these are plain tensors, of which nothing but the logits is differentiated."""
     return (
-        not _is_transformed()
-        and all(_is_plain(tensor) for tensor in (logits, *batch) if tensor is not None)
+        not is_transformed()
+        and all(is_plain(tensor) for tensor in (logits, *batch) if tensor is not None)
         and not any(is_differentiated(tensor) for tensor in batch)
     )
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Whether operations must be pure and differentiable: under torch.func and the like.
 
     Not under torch.compile, which makes them pure.
@@ -57,7 +57,7 @@ def _is_transformed() -> bool:
     return is_batched or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
 
 
-def _is_plain(tensor: Tensor) -> bool:
+def is_plain(tensor: Tensor) -> bool:
     return (
         type(tensor) in (*PLAIN, FakeTensor)
         and tensor.layout is torch.strided
@@ -80,7 +80,9 @@ def cross_entropy(
         )
         return loss, Stats(*stats) if want_stats else None
     with _tensors.without_autocast(logits):
-        loss, all_stats, _ = _forward(logits, options, batch, axis, want_stats, differentiate=False)
+        loss, all_stats, _ = forward_pass(
+            logits, options, batch, axis, want_stats, differentiate=False
+        )
         return _tensors.in_dtypes_of(logits, loss_dtype, loss, all_stats)
 
 
@@ -97,7 +99,7 @@ class ComposedCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         batch = Batch(*tensors)  # type: ignore[arg-type]
         with _tensors.without_autocast(logits):
-            loss, stats, coefficients = _forward(
+            loss, stats, coefficients = forward_pass(
                 logits, options, batch, axis, want_stats, differentiate=True
             )
             loss, stats = _tensors.in_dtypes_of(logits, loss_dtype, loss, stats)
@@ -122,20 +124,20 @@ def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
     fields = len(Batch._fields)
     batch, coefficients = Batch(*tensors[:fields]), Coefficients(*tensors[fields:])
     if not torch.compiler.is_compiling() and (
-        torch.is_grad_enabled() or _is_transformed() or not _is_plain(upstream)
+        torch.is_grad_enabled() or is_transformed() or not is_plain(upstream)
     ):
         return _tensors.gradient(logits, options, batch, axis, loss_dtype, upstream)
     with _tensors.without_autocast(logits):
-        return _backward(logits, options, batch, axis, coefficients, upstream)
+        return backward_pass(logits, options, batch, axis, coefficients, upstream)
 
 
 def gradient(logits: Tensor, options: Options, batch: Batch, axis: int, upstream: Tensor) -> Tensor:
     """The gradient alone, and not under autograd."""
-    _, _, coefficients = _forward(logits, options, batch, axis, False, differentiate=True)
-    return _backward(logits, options, batch, axis, cast(Coefficients, coefficients), upstream)
+    _, _, coefficients = forward_pass(logits, options, batch, axis, False, differentiate=True)
+    return backward_pass(logits, options, batch, axis, cast(Coefficients, coefficients), upstream)
 
 
-def _forward(
+def forward_pass(
     logits: Tensor,
     options: Options,
     batch: Batch,
@@ -211,7 +213,7 @@ def _coefficients(
     )
 
 
-def _backward(
+def backward_pass(
     logits: Tensor,
     options: Options,
     batch: Batch,

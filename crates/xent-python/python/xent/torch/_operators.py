@@ -15,6 +15,7 @@ from those and the logits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -80,7 +81,8 @@ def cross_entropy(
     return loss, Stats(*(part.detach() for part in stats)) if want_stats else None
 
 
-def _batch(names: str, tensors: list[Tensor]) -> Batch:
+def batch_of(names: str, tensors: list[Tensor]) -> Batch:
+    """The batch of an operator's arguments."""
     return Batch(**dict(zip(names.split(), tensors)))
 
 
@@ -98,7 +100,7 @@ def _forward(
     want_gradient: bool,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     options = _options.unpacked(words, numbers, exclude, ignore_index)
-    batch = _batch(names, tensors)
+    batch = batch_of(names, tensors)
     if _has_kernel(logits, options, batch):
         loss, coefficients, stats = _triton.computed(
             logits, options, batch, axis, want_gradient, want_stats
@@ -131,7 +133,7 @@ def _backward(
     axis: int,
 ) -> Tensor:
     options = _options.unpacked(words, numbers, exclude, ignore_index)
-    batch = _batch(names, tensors)
+    batch = batch_of(names, tensors)
     if _has_kernel(logits, options, batch):
         return _triton.formed(logits, options, batch, axis, kept, upstream)
     if _autograd.has_negative_weights(batch):
@@ -164,26 +166,29 @@ def _fake_forward(
 
     reduced, kept = rows if options["reduction"] == "none" else (), []
     loss = like(reduced, dtype)
-    if want_gradient and _has_kernel(logits, options, _batch(names, tensors)):
+    if want_gradient and _has_kernel(logits, options, batch_of(names, tensors)):
         kept = [like((5, rows.numel()), torch.float32), like((2, rows.numel()), torch.int32)]
     elif want_gradient and options["reduction"] != "none":
         kept = [like((), torch.uint8)]
-    if not want_stats:
-        return loss, kept, []
+    return loss, kept, fake_stats(logits, rows, reduced) if want_stats else []
+
+
+def fake_stats(logits: Tensor, rows: Sequence[int], reduced: Sequence[int]) -> list[Tensor]:
+    """Statistics in their shapes and dtypes."""
+
+    def like(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        return logits.new_empty(shape, dtype=dtype)
+
     number, count = compute_dtype(logits), torch.int64
-    return (
-        loss,
-        kept,
-        [
-            *(like(reduced, number) for _ in range(4)),
-            like(rows, number),
-            like((), count),
-            like((), number),
-            *(like((), count) for _ in range(3)),
-            like(rows, count),
-            like(rows, torch.bool),
-        ],
-    )
+    return [
+        *(like(reduced, number) for _ in range(4)),
+        like(rows, number),
+        like((), count),
+        like((), number),
+        *(like((), count) for _ in range(3)),
+        like(rows, count),
+        like(rows, torch.bool),
+    ]
 
 
 @torch.library.register_fake("xent::cross_entropy_backward", lib=_library)  # type: ignore[untyped-decorator]
@@ -204,7 +209,7 @@ def _differentiate(ctx: Any, upstream: Tensor, *_: Any) -> tuple[Any, ...]:
     kept, tensors = saved[: ctx.kept], saved[ctx.kept :]
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         names, *packed, axis = ctx.call
-        options, batch = _options.unpacked(*packed), _batch(names, tensors)
+        options, batch = _options.unpacked(*packed), batch_of(names, tensors)
         gradient = _tensors.gradient(logits, options, batch, axis, upstream.dtype, upstream)
     else:
         gradient = torch.ops.xent.cross_entropy_backward.default(

@@ -218,6 +218,34 @@ def denominators(
     return unless(ignored, weight, 0.0).sum(), number
 
 
+def divisors(
+    options: Options, batch: Batch, rows: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """What :func:`denominators` says, of targets alone; the second only if it is another number."""
+    if batch.denominator is not None:
+        given = batch.denominator.to(device, dtype).reshape(())
+        return torch.where((given > 0.0) & (given < torch.inf), given, torch.nan), None
+    ignored = ignored_rows(options, batch, device)
+    if ignored is None or options["denominator"] == "rows":
+        count = torch.full((), rows, dtype=dtype, device=device)
+    else:
+        count = (~ignored).sum(dtype=dtype)
+    if batch.weight is None or options["denominator"] != "pytorch":
+        return count, None
+    weight = batch.weight.to(device, dtype)
+    if batch.has_probabilities():
+        if options["weighting"] != "per_row":
+            return count, None
+        lines = torch.split(batch.target.to(device), 256)
+        mass = torch.cat([line.to(dtype) @ weight for line in lines])
+        return unless(ignored, mass, 0.0).sum(), count
+    mass = weight[unless(ignored, batch.target.to(device, torch.int64), 0)]
+    if batch.target_b is not None and batch.lam is not None:
+        of_b = weight[unless(ignored, batch.target_b.to(device, torch.int64), 0)]
+        mass = batch.lam * mass + (1.0 - batch.lam) * of_b
+    return unless(ignored, mass, 0.0).sum(), count
+
+
 class Hot(NamedTuple):
     """A class that rows name."""
 

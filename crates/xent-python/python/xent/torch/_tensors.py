@@ -295,8 +295,14 @@ def in_dtypes_of(
     logits: Tensor, loss_dtype: torch.dtype, loss: Tensor, stats: Stats | None
 ) -> tuple[Tensor, Stats | None]:
     """What a call returns, in the dtypes that it has."""
+    return in_dtypes(compute_dtype(logits), loss_dtype, loss, stats)
+
+
+def in_dtypes(
+    dtype: torch.dtype, loss_dtype: torch.dtype, loss: Tensor, stats: Stats | None
+) -> tuple[Tensor, Stats | None]:
+    """The loss in one dtype, statistics in the other."""
     if stats is not None:
-        dtype = compute_dtype(logits)
         stats = Stats(*(x.to(dtype) if x.is_floating_point() else x for x in stats))
     return loss.to(loss_dtype), stats
 

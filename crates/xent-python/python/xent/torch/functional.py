@@ -25,8 +25,25 @@ from xent.options import (
     documented,
     expect_known,
 )
-from xent.torch import _arguments, _autograd, _composed, _operators, _sharded, _tensors, _triton
-from xent.torch._batch import Batch, PerBatch, Stats, compute_dtype, loss_dtype, row_shape
+from xent.torch import (
+    _arguments,
+    _autograd,
+    _composed,
+    _linear,
+    _operators,
+    _sharded,
+    _tensors,
+    _triton,
+)
+from xent.torch._batch import (
+    Batch,
+    PerBatch,
+    Stats,
+    compute_dtype,
+    is_autocast,
+    loss_dtype,
+    row_shape,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -45,6 +62,21 @@ class ModuleOptions(Additional, total=False):
 
 class Keywords(ModuleOptions, PerBatch, total=False):
     """Keywords of :func:`cross_entropy` that PyTorch's function does not have."""
+
+
+class LinearOptions(Additional, total=False):
+    """Keywords of :class:`~xent.torch.LinearCrossEntropyLoss` that PyTorch's does not have."""
+
+    chunk_rows: Annotated[
+        int | None,
+        None,
+        """rows whose logits exist at a time, at most; if None, by the numbers of classes: 128 to 512
+        within 64 MiB on the CPU, 1024 to 4096 within 1 GiB elsewhere""",
+    ]
+
+
+class LinearKeywords(LinearOptions, PerBatch, total=False):
+    """Keywords of :func:`linear_cross_entropy` that PyTorch's function does not have."""
 
 
 _PER_BATCH = tuple(PerBatch.__annotations__)
@@ -169,12 +201,30 @@ def cross_entropy(
             **keywords,
         )
     axis = _arguments.class_axis(input, keywords.pop("class_axis", None))
+    options, batch = _call(
+        input, axis, target, weight, ignore_index, reduction, label_smoothing, keywords
+    )
+    loss, stats = _cross_entropy(input, options, batch, axis, return_stats)
+    return loss if stats is None else (loss, stats)
+
+
+def _call(
+    logits: Tensor,
+    axis: int,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: Indices,
+    reduction: Reduction,
+    label_smoothing: float | Tensor,
+    keywords: dict[str, Any],
+) -> tuple[Options, Batch]:
+    """What is measured and what comes with the logits, both checked. Of the logits nothing is read."""
     per_batch: dict[str, Any] = {}
     if keywords:
         per_batch = {name: keywords.pop(name) for name in _PER_BATCH if name in keywords}
     prior, denominator = keywords.get("prior", "uniform"), keywords.get("denominator", "pytorch")
     _arguments.expect_valid(
-        input,
+        logits,
         axis,
         target,
         weight=weight,
@@ -194,19 +244,18 @@ def cross_entropy(
         **keywords,
     )
     if per_batch:
-        per_batch["lam"] = _per_row(per_batch.get("lam"), input, axis)
+        per_batch["lam"] = _per_row(per_batch.get("lam"), logits, axis)
     batch = Batch(
         target,
-        label_smoothing=_per_row(label_smoothing, input, axis)
+        label_smoothing=_per_row(label_smoothing, logits, axis)
         if isinstance(label_smoothing, Tensor)
         else None,
-        denominator=None if isinstance(denominator, str) else _number(denominator, input),
+        denominator=None if isinstance(denominator, str) else _number(denominator, logits),
         weight=weight,
         prior=None if isinstance(prior, str) else _distribution(prior),
         **per_batch,
     )
-    loss, stats = _cross_entropy(input, _without_indices(options, batch), batch, axis, return_stats)
-    return loss if stats is None else (loss, stats)
+    return _without_indices(options, batch), batch
 
 
 def _cross_entropy(
@@ -225,6 +274,177 @@ def _cross_entropy(
         return _autograd.cross_entropy(logits, options, batch, axis, dtype, want_stats)
     _autograd.expect_valid(logits, options, batch, axis)
     return _tensors.cross_entropy(logits, options, batch, axis, dtype, want_stats)
+
+
+@overload
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    ignore_index: Indices = -100,
+    label_smoothing: float | Tensor = 0.0,
+    options: Any = None,
+    return_stats: Literal[False] = False,
+    **keywords: Unpack[LinearKeywords],
+) -> Tensor: ...
+@overload
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    ignore_index: Indices = -100,
+    label_smoothing: float | Tensor = 0.0,
+    options: Any = None,
+    return_stats: Literal[True],
+    **keywords: Unpack[LinearKeywords],
+) -> tuple[Tensor, Stats]: ...
+@documented(LinearKeywords)
+def linear_cross_entropy(
+    input: Tensor,
+    linear_weight: Tensor,
+    target: Tensor,
+    *,
+    linear_bias: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduction: Reduction = "mean",
+    ignore_index: Indices = -100,
+    label_smoothing: float | Tensor = 0.0,
+    options: Any = None,
+    return_stats: bool = False,
+    **keywords: Any,
+) -> Tensor | tuple[Tensor, Stats]:
+    r"""The cross-entropy of a linear layer's logits, which never exist all at once.
+
+    ``cross_entropy(F.linear(input, linear_weight, linear_bias), target, …)`` with the classes on the last
+    axis, and its gradients. The logits of some rows exist at a time. Ignored rows are never multiplied.
+
+    >>> import torch
+    >>> from xent.torch.functional import linear_cross_entropy
+    >>> hidden = torch.tensor([[1.0, 2.0], [0.5, -1.0]], requires_grad=True)
+    >>> head = torch.tensor([[1.0, 0.5], [0.0, -1.0], [0.5, 0.0]], requires_grad=True)
+    >>> loss = linear_cross_entropy(hidden, head, torch.tensor([0, -100]), label_smoothing=0.1)
+    >>> loss  # of the logits [2, −2, 0.5]
+    tensor(0.3994, grad_fn=<GeneratedBackwardFor_xent_linear_cross_entropy_defaultBackward>)
+    >>> loss.backward()
+    >>> hidden.grad[1]  # ignored
+    tensor([0., 0.])
+
+    As in PyTorch 2.15:
+        input: what enters the layer, ``[…, D]``, in float32, float64, float16 or bfloat16.
+        linear_weight: the layer's weight ``[K, D]``, in the dtype of the input (another one under
+            autocast, which converts both). With ``[K, d1, …, D]``, for logits ``[N, K, d1, …]``, all
+            logits exist. A DTensor has to be replicated.
+        target: class indices ``[…]``, or probabilities ``[…, K]``.
+        linear_bias: the layer's bias ``[K]``.
+        weight: one weight per class.
+        reduction: "mean", "sum" or "none". With "none", backward forms the logits a second time.
+        ignore_index: a class index whose rows are ignored: loss 0, gradients exactly 0, not in the
+            denominator, and no part of any product. Or several, or None, which ignores none.
+        label_smoothing: ε in [0, 1], or a tensor with one per row.
+        options: of PyTorch's LinearCrossEntropyOptions ``batch_chunk_size`` is used, as chunk_rows.
+
+    In addition:
+        {options}
+        return_stats: returns (loss, :class:`~xent.torch.Stats`): nll, floor, predicted class, accuracy
+            and more, from the same pass.
+
+    Logits, the loss, and sums over rows, of which gradients of weight and bias are made, are in float32
+    (float64 for float64) whatever the dtype, and are rounded once; F.linear rounds logits to half precision. For a sum or a mean the
+    gradients are computed with the loss, at the memory of float32 gradients and of a chunk. Gradients that nobody asks for are
+    not computed. Bits do not depend on the number of threads. On GPUs the number of rows that are not
+    ignored is read back, so that the call waits for the targets (not while a CUDA graph is captured).
+
+    Second derivatives, forward mode, ``vmap``, tensor subclasses, and derivatives of weights,
+    priors or targets take ``F.linear`` and :func:`cross_entropy`.
+
+    Raises what :func:`cross_entropy` raises.
+    """
+    given = (input, linear_weight, target, linear_bias, weight)
+    if has_torch_function_variadic(*given) or (
+        keywords and has_torch_function(tuple(keywords.values()))
+    ):
+        function: Any = linear_cross_entropy
+        result: Tensor | tuple[Tensor, Stats] = handle_torch_function(
+            function,
+            (*given, *keywords.values()),
+            input,
+            linear_weight,
+            target,
+            linear_bias=linear_bias,
+            weight=weight,
+            reduction=reduction,
+            ignore_index=ignore_index,
+            label_smoothing=label_smoothing,
+            options=options,
+            return_stats=return_stats,
+            **keywords,
+        )
+        return result
+    if keywords:
+        expect_known("linear_cross_entropy", keywords, LinearKeywords)
+    chunk_rows = _arguments.chunk_rows(keywords.pop("chunk_rows", None), options)
+    _arguments.expect_layer(input, linear_weight, linear_bias)
+    if not _sharded.is_sharded(input):
+        linear_weight = _linear.local("linear_weight", linear_weight)
+        linear_bias = None if linear_bias is None else _linear.local("linear_bias", linear_bias)
+
+    def unfused() -> Tensor | tuple[Tensor, Stats]:
+        classes, *further = linear_weight.shape[:-1]
+        flat = None if linear_bias is None else linear_bias.flatten()
+        logits = torch.nn.functional.linear(input, linear_weight.flatten(0, -2), flat)
+        axis = input.dim() - 1
+        if further:
+            logits = logits.view(*input.shape[:-1], classes, *further)
+        return cross_entropy(  # type: ignore[call-overload,no-any-return]
+            logits,
+            target,
+            weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            class_axis=axis,
+            return_stats=return_stats,
+            **keywords,
+        )
+
+    if linear_weight.dim() > 2 or _sharded.is_sharded(input):
+        return unfused()
+    dtype = input.dtype
+    if is_autocast(input) and dtype is not torch.float64:
+        dtype = torch.get_autocast_dtype(input.device.type)
+    rows = input.shape[:-1]
+    # In the logits' shape, of which it has one.
+    like = input.detach().new_zeros((), dtype=dtype).expand(*rows, linear_weight.shape[0])
+    further = dict(keywords)
+    words, batch = _call(
+        like, len(rows), target, weight, ignore_index, reduction, label_smoothing, further
+    )
+    if not _linear.applies(input, linear_weight, linear_bias, batch):
+        return unfused()
+    loss, stats = _linear.cross_entropy(
+        input.reshape(-1, input.shape[-1]),
+        linear_weight,
+        linear_bias,
+        words,
+        batch.flat(like),
+        dtype,
+        loss_dtype(like, batch),
+        chunk_rows,
+        return_stats,
+    )
+    if loss.dim() > 0:
+        loss = loss.view(rows)
+    if stats is None:
+        return loss
+    return loss, Stats(*(part.view(rows) if part.dim() > 0 else part for part in stats))
 
 
 def _per_row(value: float | Tensor | None, logits: Tensor, axis: int) -> Tensor | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor
 
 from xent import options as _options
-from xent.errors import InvalidValue
+from xent.errors import InvalidType, InvalidValue
 from xent.options import (
     IN_BATCH,
     Indices,
@@ -19,7 +20,9 @@ from xent.options import (
     described,
     documented,
     expect_known,
+    shown,
 )
+from xent.torch import _arguments
 from xent.torch import functional as F
 from xent.torch._batch import PerBatch, Stats
 
@@ -201,6 +204,162 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
 
 
 CrossEntropyLoss.__doc__ = described(CrossEntropyLoss.__doc__, F.ModuleOptions)
+
+
+class LinearCrossEntropyLoss(torch.nn.Module):
+    """A linear layer and the cross-entropy of its logits, which never exist all at once.
+
+    ``torch.nn.LinearCrossEntropyLoss`` with more options, all by keyword, and with the same state: the
+    layer is ``linear``. :func:`xent.torch.functional.linear_cross_entropy` says what is computed.
+
+    >>> import torch, xent.torch
+    >>> criterion = xent.torch.LinearCrossEntropyLoss(64, 32_000, label_smoothing=0.1)
+    >>> loss = criterion(torch.randn(8, 64), torch.randint(32_000, (8,)))
+
+    As in PyTorch 2.15:
+        in_features: D, the width of what enters the layer.
+        num_classes: K.
+        out_features: further axes of logits ``[N, K, …]``, which then exist all at once. Default: ().
+        bias: whether the layer has one. Default: False.
+        device, dtype: of the layer.
+        reduction: "mean", "sum" or "none". Default: 'mean'.
+        weight: one weight per class, finite; a buffer.
+        ignore_index: a class index whose rows are ignored, and never multiplied. Or several, or None,
+            which ignores none. Default: -100.
+        label_smoothing: ε in [0, 1]. One per row goes to the call. Default: 0.0.
+        options: of PyTorch's LinearCrossEntropyOptions ``batch_chunk_size`` is used, as chunk_rows.
+
+    In addition:
+        {options}
+        return_stats: calls return (loss, :class:`~xent.torch.Stats`). Default: False.
+
+    Under DistributedDataParallel and FSDP this module, or one that contains it, has to be what is
+    wrapped and called: a weight that is read without a call of its module is not gathered, and its
+    gradient not summed over processes. :meth:`of` makes one of a head that is there.
+
+    Raises ValueError for an option outside its range, at once.
+    """
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    @documented(F.LinearOptions)
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        out_features: tuple[int, ...] = (),
+        bias: bool = False,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        reduction: Reduction = "mean",
+        weight: Tensor | None = None,
+        ignore_index: Indices = -100,
+        label_smoothing: float = 0.0,
+        options: Any = None,
+        return_stats: bool = False,
+        **further: Unpack[F.LinearOptions],
+    ) -> None:
+        super().__init__()
+        expect_known("LinearCrossEntropyLoss", further, F.LinearOptions)
+        of_loss: Any = dict(further)
+        chunk_rows = of_loss.pop("chunk_rows", None)
+        _arguments.chunk_rows(chunk_rows, options)
+        if weight is not None and weight.shape != (num_classes,):
+            raise InvalidValue(f"weight has shape {list(weight.shape)}, expected [{num_classes}]")
+        criterion = CrossEntropyLoss(
+            weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            **of_loss,
+        )
+        for name in _OF_LINEAR:
+            value = getattr(criterion, name)
+            if isinstance(value, Tensor):
+                self.register_buffer(name, value, persistent=name != "denominator")
+            else:
+                setattr(self, name, value)
+        self.options, self.chunk_rows, self.return_stats = options, chunk_rows, return_stats
+        self.num_classes, self.out_features = num_classes, tuple(out_features)
+        self.linear: torch.nn.Module = torch.nn.Linear(
+            in_features, prod(out_features, start=num_classes), bias, device, dtype
+        )
+
+    @classmethod
+    def of(cls, lm_head: torch.nn.Module, **options: Any) -> LinearCrossEntropyLoss:
+        """With a layer that exists: an ``nn.Linear``, or the ``nn.Embedding`` of a model that shares its weight.
+
+        >>> import torch, xent.torch
+        >>> embedding = torch.nn.Embedding(100, 8)
+        >>> criterion = xent.torch.LinearCrossEntropyLoss.of(embedding, label_smoothing=0.1)
+        >>> criterion.linear.weight is embedding.weight
+        True
+
+        The layer itself becomes ``linear``; it is not copied. Options are those of the class.
+
+        Raises InvalidType for what has no weight ``[K, D]``.
+        """
+        weight = getattr(lm_head, "weight", None)
+        if not (isinstance(lm_head, torch.nn.Module) and isinstance(weight, Tensor) and weight.dim() == 2):  # fmt: skip
+            raise InvalidType(
+                f"lm_head is {shown(lm_head)}, expected a module with a weight [K, D], such as nn.Linear"
+            )
+        classes, width = weight.shape
+        has_bias = getattr(lm_head, "bias", None) is not None
+        loss = cls(width, classes, bias=has_bias, device="meta", **options)
+        loss.linear = lm_head
+        return loss
+
+    @documented(ForBatch)
+    def forward(
+        self, input: Tensor, target: Tensor, **batch: Unpack[ForBatch]
+    ) -> Tensor | tuple[Tensor, Stats]:
+        """The loss of a batch; ``(loss, stats)`` if the module was made with ``return_stats``.
+
+        Keywords:
+            {options}
+        """
+        keywords: Any = {
+            name: value
+            for name in _OF_LINEAR
+            if (value := getattr(self, name)) is not _DEFAULTS.get(name)
+        }
+        if batch:
+            expect_known(f"{type(self).__name__}.forward", batch, ForBatch)
+            keywords.update((name, value) for name, value in batch.items() if value is not None)
+        linear: Any = self.linear
+        weight, bias = linear.weight, getattr(linear, "bias", None)
+        if self.out_features:
+            shape = (self.num_classes, *self.out_features)
+            weight = weight.unflatten(0, shape)
+            bias = None if bias is None else bias.unflatten(0, shape)
+        result: Tensor | tuple[Tensor, Stats] = F.linear_cross_entropy(  # type: ignore[call-overload]
+            input,
+            weight,
+            target,
+            linear_bias=bias,
+            options=self.options,
+            chunk_rows=self.chunk_rows,
+            return_stats=self.return_stats,
+            **keywords,
+        )
+        return result
+
+    def extra_repr(self) -> str:
+        """What differs from the defaults."""
+        values = {name: getattr(self, name) for name in (*_OF_LINEAR, "chunk_rows")}
+        return ", ".join(
+            f"{name}={list(value.shape) if isinstance(value, Tensor) else repr(value)}"
+            for name, value in values.items()
+            if isinstance(value, Tensor) or value != _DEFAULTS.get(name)
+        )
+
+
+_OF_LINEAR = ("weight", *Options.__annotations__)
+LinearCrossEntropyLoss.__doc__ = described(LinearCrossEntropyLoss.__doc__, F.LinearOptions)
 
 
 class SmoothLabelCriterion(CrossEntropyLoss):

@@ -80,7 +80,9 @@ def forward(
     is_mean = options["reduction"] == "mean"
     denominators = None
     if is_mean or want_stats:
-        denominators = _denominators(options, call.batch, logits, call.axis)
+        denominators = _rules.divisors(
+            options, call.batch, shape.numel(), torch.float64, logits.device
+        )
     made = launch.forward(
         logits, gradient, call, wants_gradient, want_stats, denominators if is_mean else None
     )
@@ -162,30 +164,6 @@ def _reduced(
     return _tensors.reduced(part, options, denominator, of_mean)
 
 
-def _denominators(
-    options: Options, batch: Batch, logits: Tensor, axis: int
-) -> tuple[Tensor, Tensor | None]:
-    """S6: of the loss, and of z-loss if that is another one."""
-    device = logits.device
-    if batch.denominator is not None:
-        given = batch.denominator.to(device, torch.float64).reshape(())
-        return torch.where((given > 0.0) & (given < torch.inf), given, torch.nan), None
-    ignored = _rules.ignored_rows(options, batch, device)
-    if ignored is None or options["denominator"] == "rows":
-        number = logits.numel() // logits.shape[axis]
-        count = torch.full((), number, dtype=torch.float64, device=device)
-    else:
-        count = (~ignored).sum(dtype=torch.float64)
-    if batch.weight is None or options["denominator"] != "pytorch":
-        return count, None
-    weight = batch.weight.to(torch.float64)
-    mass = weight[_rules.unless(ignored, batch.target.to(torch.int64), 0)]
-    if batch.target_b is not None and batch.lam is not None:
-        of_b = weight[_rules.unless(ignored, batch.target_b.to(torch.int64), 0)]
-        mass = batch.lam * mass + (1.0 - batch.lam) * of_b
-    return _rules.unless(ignored, mass, 0.0).sum(), count
-
-
 def _stats(
     made: launch.Made,
     parts: list[Tensor],
@@ -195,11 +173,7 @@ def _stats(
     denominator: Tensor,
 ) -> Stats:
     ignored = _rules.ignored_rows(options, batch, made.parts.device)
-    label = batch.target
-    if batch.target_b is not None and batch.lam is not None:
-        label = torch.where(batch.lam >= 0.5, batch.target, batch.target_b)
-    predicted = cast(Tensor, made.predicted).view(shape).to(torch.int64)
-    right = (predicted == label) & (predicted >= 0)
+    predicted, right = predictions(made, batch, shape)
     wrong = ~torch.isfinite(made.parts[0] + made.parts[1])
     nll, smoothing, z_loss, floor, lse = (
         part.to(torch.float32)
@@ -219,3 +193,12 @@ def _stats(
         predicted,
         right,
     )
+
+
+def predictions(made: launch.Made, batch: Batch, shape: torch.Size) -> tuple[Tensor, Tensor]:
+    """The predicted classes, and which of them are correct."""
+    label = batch.target
+    if batch.target_b is not None and batch.lam is not None:
+        label = torch.where(batch.lam >= 0.5, batch.target, batch.target_b)
+    predicted = cast(Tensor, made.predicted).view(shape).to(torch.int64)
+    return predicted, (predicted == label) & (predicted >= 0)
