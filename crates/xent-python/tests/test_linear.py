@@ -581,6 +581,11 @@ def test_compiled(backend, options, products):
         assert len(products) % 2 == 0, "compiled code multiplies as often"
 
 
+def test_cuda_graphs_leave_it_out():
+    for name in ("linear_cross_entropy", "linear_cross_entropy_backward"):
+        assert torch.Tag.cudagraph_unsafe in getattr(torch.ops.xent, name).default.tags
+
+
 def test_compiled_for_any_shape():
     torch._dynamo.reset()
     module = LinearCrossEntropyLoss(5, 11, label_smoothing=0.1, dtype=torch.float64)

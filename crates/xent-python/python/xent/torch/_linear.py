@@ -31,12 +31,14 @@ _CALL = (
     "SymInt[]? exclude, SymInt[]? ignore_index, ScalarType dtype, SymInt chunk_rows, bool[] wanted"
 )
 _library = torch.library.Library("xent", "FRAGMENT")  # type: ignore[no-untyped-call]
-_library.define(  # type: ignore[no-untyped-call]
-    f"linear_cross_entropy({_CALL}, ScalarType loss_dtype, bool want_stats) -> (Tensor, Tensor, Tensor[])"
-)
-_library.define(  # type: ignore[no-untyped-call]
-    f"linear_cross_entropy_backward(Tensor upstream, Tensor token, {_CALL}) -> Tensor[]"
-)
+# A CUDA graph would run the kernels again and no Python: neither what hands gradients on, nor what
+# reads the number of rows that are kept. Versions without the tag leave out what has a CPU's tensor.
+_TAGS = (torch.Tag.cudagraph_unsafe,) if hasattr(torch.Tag, "cudagraph_unsafe") else ()
+for _schema in (
+    f"linear_cross_entropy({_CALL}, ScalarType loss_dtype, bool want_stats) -> (Tensor, Tensor, Tensor[])",
+    f"linear_cross_entropy_backward(Tensor upstream, Tensor token, {_CALL}) -> Tensor[]",
+):
+    _library.define(_schema, tags=_TAGS)  # type: ignore[no-untyped-call]
 
 _gradients: WeakKeyDictionary[UntypedStorage, Gradients] = WeakKeyDictionary()
 """By the memory of the tokens, which is the same wherever PyTorch keeps them."""
