@@ -246,7 +246,9 @@ impl Call<'_> {
             return on(helpers.as_ref(), py, || criterion.forward(&rows, batch));
         };
         if gradient.overlaps(logits) {
-            return Err(value_error("the gradient's memory overlaps that of logits".to_owned()));
+            return Err(value_error(
+                "the memory of the gradient overlaps that of logits".to_owned(),
+            ));
         }
         self.expect_apart("the gradient", &gradient)?;
         let upstream = self.upstream()?;
@@ -294,7 +296,7 @@ impl Call<'_> {
         };
         for (of, array) in self.arrays.all().chain(given) {
             if written.overlaps(array) {
-                return Err(value_error(format!("{name}'s memory overlaps that of {of}")));
+                return Err(value_error(format!("the memory of {name} overlaps that of {of}")));
             }
         }
         Ok(())

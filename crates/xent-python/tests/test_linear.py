@@ -17,6 +17,7 @@ from torch.testing import assert_close
 
 from cases import Case, xent_case
 from xent.errors import InvalidIndex, InvalidType, InvalidValue
+from xent.options import complete, criterion
 from xent.torch import LinearCrossEntropyLoss, _autograd, _chunk_loss, _chunks, _linear
 from xent.torch.functional import cross_entropy, linear_cross_entropy
 
@@ -366,6 +367,37 @@ def test_bits_do_not_depend_on_threads():
         torch.set_num_threads(threads)
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_the_engine_writes_over_logits(dtype):
+    """A chunk of logits becomes its gradient; unless something is wrong, then it is as it was."""
+    engine = criterion(complete(reduction="none", label_smoothing=0.1))
+    z = (torch.randn(40, 1001) * 3).to(dtype)
+    y, upstream = torch.randint(1001, (40,)), torch.rand(40, dtype=torch.float64)
+    gradient, over = torch.empty_like(z), z.clone()
+    outputs = [
+        engine.call(z, -1, y, upstream=upstream, gradient=gradient),
+        engine.call(over, -1, y, upstream=upstream, in_place=True),
+    ]
+    assert torch.equal(over, gradient) and len({output.correct for output in outputs}) == 1
+    over.copy_(z)
+    with pytest.raises(IndexError, match="target 1001 in row 3"):
+        engine.call(over, -1, torch.where(torch.arange(40) == 3, 1001, y), in_place=True)
+    assert torch.equal(over, z)
+    with pytest.raises(ValueError, match="a gradient in place has no array of its own"):
+        engine.call(over, -1, y, gradient=gradient, in_place=True)
+    if dtype is torch.float64:
+        with pytest.raises(
+            ValueError, match="the memory of logits overlaps that of the upstream gradient"
+        ):
+            engine.call(over, -1, y, upstream=over[:, 0], in_place=True)
+    with pytest.raises(ValueError, match="read-only"):
+        import numpy
+
+        fixed = numpy.zeros((2, 3))
+        fixed.flags.writeable = False
+        engine.call(fixed, -1, y[:2] % 3, in_place=True)
 
 
 # Upstream gradients
