@@ -164,7 +164,7 @@ def test_chunks_are_of_the_products_size():
     assert of(700, 1000, 0, "cpu", 4) == 350  # equal chunks
     assert of(100, 1000, 0, "cpu", 4) == 100
     assert of(0, 1000, 0, "cpu", 4) == 0
-    assert of(8192, 128256, 0, "cuda", 6) == 1408
+    assert of(8192, 128256, 0, "cuda", 6) == 2048
     assert of(8192, 262144, 0, "cuda", 6) == 1024
     assert of(8192, 32000, 0, "cuda", 6) == 4096
     assert of(1000, 32000, 300, "cuda", 6) == 250

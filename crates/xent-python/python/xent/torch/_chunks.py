@@ -142,9 +142,10 @@ def rows_of_chunk(rows: int, classes: int, given: int, device: str, bytes: int) 
     """By shapes alone. ``bytes`` are those of a logit and its gradient.
 
     A CPU's products are slow with less than 128 rows, and no faster with more than 512. A GPU reads
-    and writes all of dW for each chunk, which takes as long as the product does with some hundred.
+    and writes all of dW for each chunk, which takes as long as the product does with some hundred:
+    on an H100 a head of [128256, 4096] took 52 ms with 1024 rows, 46 with 2048, 44.5 with 4096.
     """
-    low, high, budget, unit = 1024, 4096, 1 << 30, 128
+    low, high, budget, unit = 1024, 4096, 3 << 29, 128
     if device == "cpu":
         low, high, budget, unit = 128, 512, 64 << 20, 1
     most = given or min(max(budget // (bytes * classes), low), high)

@@ -71,7 +71,7 @@ class LinearOptions(Additional, total=False):
         int | None,
         None,
         """rows whose logits exist at a time, at most; if None, by the numbers of classes: 128 to 512
-        within 64 MiB on the CPU, 1024 to 4096 within 1 GiB elsewhere""",
+        within 64 MiB on the CPU, 1024 to 4096 within 1.5 GiB elsewhere""",
     ]
 
 
