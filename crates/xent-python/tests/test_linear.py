@@ -140,6 +140,33 @@ def test_every_option(road):
             raise AssertionError(f"{case}: {error}") from None
 
 
+def test_every_option_by_triton(monkeypatch):
+    """In chunks of logits of float32, by Triton's interpreter: against the engine."""
+    pytest.importorskip("triton")
+    from xent.torch._triton import coverage
+
+    monkeypatch.setattr(coverage, "DEVICES", ("cpu",))
+    calls, by_triton = [], _chunk_loss._by_triton
+    monkeypatch.setattr(_chunk_loss, "_by_triton", lambda *call: calls.append(1) or by_triton(*call))  # fmt: skip
+    for seed in range(CASES // 4):
+        layer, target, options, chunk_rows = layer_of(xent_case(seed))
+        layer = [None if x is None else x.float() for x in layer]
+        options["return_stats"] = True
+
+        def results():
+            given = leaves(*layer)
+            loss, stats = linear_cross_entropy(*given[:2], target, linear_bias=given[2], chunk_rows=chunk_rows, **options)  # fmt: skip
+            upstream = torch.linspace(0.5, 2.0, loss.numel()).view(loss.shape)
+            gradients = torch.autograd.grad(loss, [x for x in given if x is not None], upstream)
+            return loss.detach(), list(stats), list(gradients)
+
+        expected = results()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_autograd, "sees", lambda *_: False)
+            assert_close(results(), expected, rtol=3e-5, atol=1e-5, equal_nan=True, msg=lambda text: f"seed {seed}: {text}")  # fmt: skip
+    assert len(calls) > CASES // 8
+
+
 # Chunks, and what must not be multiplied
 
 
