@@ -192,7 +192,7 @@ class Call(NamedTuple):
     allowed: Tensor | None
 
     def arguments(self) -> dict[str, Any]:
-        options, v = self.options, self.prior.v
+        options, v, allowed = self.options, self.prior.v, self.batch.allowed_classes
         return {
             "v": v,
             "allowed": _bytes(self.allowed),
@@ -204,11 +204,7 @@ class Call(NamedTuple):
             "RENORMALISES": options["masked"] == "renormalise",
             "SCALES": options["temperature"] != 1.0,
             "CAPS": options["softcap"] is not None,
-            "MASKS": 0
-            if self.allowed is None
-            else 1
-            if self.batch.allowed_classes.dim() == 1
-            else 2,  # type: ignore[union-attr]
+            "MASKS": 0 if allowed is None else 1 if allowed.dim() == 1 else 2,
         }
 
 
