@@ -64,6 +64,8 @@ pub(super) struct TileWorker<'a, S: Simd, T: Logit> {
     /// Each row's class, where it is asked for; negative for ignored rows.
     classes: Vec<i32>,
     factors: Factors<T::Real>,
+    /// The logit at each row's class, and its exponential, then its entry of the gradient.
+    at_class: [Buffer<T::Real>; 2],
     /// Entries of the gradient at hot classes: the place in the tile, and the value.
     hot_entries: Vec<(usize, T::Real)>,
     /// Rows whose gradient has one value everywhere.
@@ -105,7 +107,8 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
                 .map_or_else(ClassFoldRows::default, |(class_fold, _)| class_fold.rows(width)),
             class_fold,
             classes: vec![-1; width],
-            factors: Factors { on_exp: column(), on_prior: column(), at_class: column() },
+            factors: Factors { on_exp: column(), on_prior: column() },
+            at_class: [column(), column()],
             hot_entries: Vec::with_capacity(2 * width),
             constant: Vec::with_capacity(width),
         }
@@ -125,7 +128,6 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
             self.load(&tile);
             if self.class_fold.is_some() {
                 self.call.plan.kept_classes(rows.clone(), &mut self.classes[..rows.len()]);
-                self.columns.ask(&self.classes);
             }
             let v = prior(self.call);
             let next = tile.next_ahead(self.width);
@@ -142,7 +144,6 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
             self.constant.clear();
             if masked || !self.fold_classes(rows.len(), parts) {
                 self.classes.fill(-1);
-                self.columns.ask(&self.classes);
                 for row in rows.clone() {
                     self.fold(row, row - rows.start, parts, memo);
                 }
@@ -179,7 +180,8 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         else {
             return false;
         };
-        self.columns.copy_to(rows);
+        let [z_at_class, e_at_class] = &mut self.at_class;
+        self.columns.copy_to([&self.z, &self.e], &self.classes, [z_at_class, e_at_class], rows);
         if !rows.are_tame(n) {
             return false;
         }
@@ -191,33 +193,26 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         if let Some((predicted, correct)) = parts.predictions(n) {
             self.columns.predictions(&self.classes, predicted, correct);
         }
-        parts.push_class_fold(rows, n, self.columns.correct(n));
+        parts.push_class_fold(rows, n, self.columns.correct(&self.classes[..n]));
         if !self.call.has_gradient {
             return true;
         }
-        let (rests, factors) = (self.columns.rests(), &mut self.factors);
-        for ((on_exp, on_prior), ((alpha, gamma), rest)) in factors
-            .on_exp
-            .iter_mut()
-            .zip(factors.on_prior.iter_mut())
-            .zip(rows.alpha.iter().zip(&rows.gamma).zip(rests))
-        {
-            *on_exp = T::Real::from_f64(alpha * factor / (1.0 + rest));
-            *on_prior = T::Real::from_f64(gamma * factor);
-        }
-        let taken = rows.gamma_v.iter().zip(&rows.beta);
-        for ((entry, e), ((alpha, rest), (gamma_v, beta))) in factors
-            .at_class
-            .iter_mut()
-            .zip(self.columns.exp_at_class())
-            .zip(rows.alpha.iter().zip(rests).zip(taken))
-        {
-            let p = e.to_f64() / (1.0 + rest);
-            *entry = T::to_be_rounded((alpha * p - gamma_v - beta) * factor);
+        let width = self.width;
+        let (on_exp, on_prior) =
+            (&mut self.factors.on_exp[..width], &mut self.factors.on_prior[..width]);
+        let (rest, at_class) = (&self.columns.rests()[..width], &mut e_at_class[..width]);
+        let (alpha, gamma) = (&rows.alpha[..width], &rows.gamma[..width]);
+        let (gamma_v, beta) = (&rows.gamma_v[..width], &rows.beta[..width]);
+        for i in 0..width {
+            let total = 1.0 + rest[i];
+            on_exp[i] = T::Real::from_f64(alpha[i] * factor / total);
+            on_prior[i] = T::Real::from_f64(gamma[i] * factor);
+            let p = at_class[i].to_f64() / total;
+            at_class[i] = T::to_be_rounded((alpha[i] * p - gamma_v[i] - beta[i]) * factor);
         }
         if any_ignored {
             for lane in (0..n).filter(|&lane| self.classes[lane] < 0) {
-                (factors.on_exp[lane], factors.on_prior[lane]) = (T::Real::ZERO, T::Real::ZERO);
+                (on_exp[lane], on_prior[lane]) = (T::Real::ZERO, T::Real::ZERO);
             }
         }
         true
@@ -300,7 +295,12 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
     #[inline(always)]
     fn gradient(&mut self, tile: &mut ClaimedTile<'_, T>) {
         let (simd, call, width) = (self.simd, self.call, self.width);
-        columns::gradient(simd, &mut self.e, &self.columns, &self.factors, prior(call));
+        columns::gradient(simd, &mut self.e, &self.factors, prior(call));
+        for (lane, (class, entry)) in self.classes.iter().zip(&*self.at_class[1]).enumerate() {
+            if let Ok(class) = usize::try_from(*class) {
+                self.e[class * width + lane] = *entry;
+            }
+        }
         if let Some(cap) = call.transform.softcap {
             block::softcap_slope(simd, &mut self.e, &self.z, T::Real::from_f64(1.0 / cap));
         }

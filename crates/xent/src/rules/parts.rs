@@ -209,8 +209,9 @@ impl<F: Real> PartsMut<'_, F> {
                 let group = (first + done) >> self.shift;
                 let end = (((group + 1) << self.shift) - first).min(len);
                 let mut sums = self.groups[group].sums;
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    column[done..end].iter().for_each(|part| *sum += part);
+                let columns = columns.map(|column| &column[done..end]);
+                for i in 0..end - done {
+                    sums.iter_mut().zip(columns).for_each(|(sum, column)| *sum += column[i]);
                 }
                 self.groups[group].sums = sums;
                 done = end;

@@ -14,8 +14,7 @@
 //! [`Columns`], from which rows are folded many at a time or one by one; `gradient` then goes over
 //! the exponentials once more.
 //!
-//! The class at which a row is asked for (its label) is compared with the class of each step, since
-//! a gather would cost more for the few classes that tiles are made for.
+//! What is asked of a row at its label is gathered afterwards: a register less for two sweeps.
 //!
 //! Lanes know nothing of each other, so a row has the same bits wherever in a tile it stands. As in
 //! `block.rs`, a lane adds up 8 classes at most before it is added up in f64, and the largest term
@@ -42,12 +41,6 @@ pub(in crate::cpu) struct Columns<R> {
     log1p_rest: Vec<f64>,
     /// Sums against v: shifted, mass, masked mass, masked.
     functional: [Vec<f64>; 4],
-    /// The class at which each row is asked for; negative for none.
-    class: Vec<R>,
-    /// The logit there; the largest, for none.
-    at_class: Vec<R>,
-    /// e^(z − max) there.
-    exp_at_class: Vec<R>,
 }
 
 impl<R: Lane> Columns<R> {
@@ -59,58 +52,55 @@ impl<R: Lane> Columns<R> {
             rest: wide(),
             log1p_rest: wide(),
             functional: std::array::from_fn(|_| wide()),
-            class: vec![R::from_class(-1); width],
-            at_class: own(),
-            exp_at_class: own(),
         }
     }
 
-    /// Asks for each row's class.
+    /// How many of the rows that have classes have the largest logit there.
     #[inline(always)]
-    pub(in crate::cpu) fn ask(&mut self, classes: &[i32]) {
-        self.class.iter_mut().zip(classes).for_each(|(out, class)| *out = R::from_class(*class));
-    }
-
-    /// How many of the first rows have the largest logit at the class that was asked for.
-    #[inline(always)]
-    pub(in crate::cpu) fn correct(&self, rows: usize) -> u32 {
-        self.argmax[..rows]
+    pub(in crate::cpu) fn correct(&self, classes: &[i32]) -> u32 {
+        self.argmax
             .iter()
-            .zip(&self.class)
-            .map(|(argmax, class)| u32::from(argmax == class))
+            .zip(classes)
+            .map(|(argmax, class)| u32::from(*argmax == R::from_class(*class)))
             .sum()
     }
 
-    /// What the first rows predict, and whether that is the class that was asked for; −1 for rows
-    /// that ask for none, which are ignored.
+    /// What the first rows predict, and whether that is the row's class; −1 for rows that have none,
+    /// which are ignored.
     pub(in crate::cpu) fn predictions(
         &self,
-        asked: &[i32],
+        classes: &[i32],
         predicted: &mut [i64],
         correct: &mut [bool],
     ) {
         let rows = predicted.iter_mut().zip(correct);
-        for ((predicted, correct), (argmax, asked)) in rows.zip(self.argmax.iter().zip(asked)) {
-            let class = argmax.to_f64() as i64;
-            *predicted = if *asked < 0 { -1 } else { class };
-            *correct = class == i64::from(*asked);
+        for ((predicted, correct), (argmax, class)) in rows.zip(self.argmax.iter().zip(classes)) {
+            let peak = argmax.to_f64() as i64;
+            *predicted = if *class < 0 { -1 } else { peak };
+            *correct = peak == i64::from(*class);
         }
     }
 
-    /// e^(z − max) at the classes that were asked for.
+    /// What rows that are class_fold are folded from. `z` and `e` are the tile; what stands there
+    /// at each row's class is written to the other two, for a row without one anything finite.
     #[inline(always)]
-    pub(in crate::cpu) fn exp_at_class(&self) -> &[R] {
-        &self.exp_at_class
-    }
-
-    /// What rows that are class_fold are folded from.
-    #[inline(always)]
-    pub(in crate::cpu) fn copy_to(&self, rows: &mut ClassFoldRows) {
-        for ((out, below), (max, at_class)) in
-            rows.max.iter_mut().zip(&mut rows.below).zip(self.max.iter().zip(&self.at_class))
-        {
+    pub(in crate::cpu) fn copy_to(
+        &self,
+        [z, e]: [&[R]; 2],
+        classes: &[i32],
+        [z_at_class, e_at_class]: [&mut [R]; 2],
+        rows: &mut ClassFoldRows,
+    ) {
+        let width = self.max.len();
+        let at_class = z_at_class.iter_mut().zip(e_at_class);
+        for (lane, ((z_at_class, e_at_class), class)) in at_class.zip(classes).enumerate() {
+            let entry = (*class).max(0) as usize * width + lane;
+            (*z_at_class, *e_at_class) = (z[entry], e[entry]);
+        }
+        let both = rows.max.iter_mut().zip(&mut rows.below);
+        for ((out, below), (max, z)) in both.zip(self.max.iter().zip(&*z_at_class)) {
             *out = max.to_f64();
-            *below = *out - at_class.to_f64();
+            *below = *out - z.to_f64();
         }
         rows.log1p_rest.copy_from_slice(&self.log1p_rest);
         rows.shifted.copy_from_slice(&self.functional[0]);
@@ -196,9 +186,9 @@ fn peak<S: Simd, R: Lane>(
     let first = V::<S, R>::from_slice(simd, &z[column..][..len]);
     let zero = V::<S, R>::splat(simd, R::ZERO);
     let (mut max, mut min, mut class, mut argmax) = (first, first, zero, zero);
-    for start in (column..z.len()).step_by(width) {
+    for z in z.chunks_exact(width) {
         ahead();
-        let z = V::<S, R>::from_slice(simd, &z[start..][..len]);
+        let z = V::<S, R>::from_slice(simd, &z[column..column + len]);
         let larger = z.simd_gt(max);
         (max, argmax) = (larger.select(z, max), larger.select(class, argmax));
         min = z.min(min);
@@ -226,24 +216,19 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one) = (of(R::ZERO), of(R::ONE));
     let of_rows = |values: &[R]| V::<S, R>::from_slice(simd, &values[column..][..len]);
-    let (max, argmax, asked) =
-        (of_rows(&columns.max), of_rows(&columns.argmax), of_rows(&columns.class));
+    let (max, argmax) = (of_rows(&columns.max), of_rows(&columns.argmax));
     // Where a whole row is masked any finite reference serves.
     let reference = max.simd_eq(R::NEG_INFINITY).select(zero, max);
     let (mut rest, mut functional) = (Wide::zero(simd), [Wide::zero(simd); 4]);
-    let (mut class, mut at_class, mut exp_at_class) = (zero, max, zero);
-    let (mut k, mut start) = (0, column);
-    while start < z.len() {
+    let (mut class, mut k) = (zero, 0);
+    for (z, e) in z.chunks(DEPTH * width).zip(e.chunks_mut(DEPTH * width)) {
         let (mut exps, mut lanes) = (zero, [zero; 4]);
-        let end = z.len().min(start + DEPTH * width);
-        while start < end {
-            let z = V::<S, R>::from_slice(simd, &z[start..][..len]);
+        for (z, e) in z.chunks_exact(width).zip(e.chunks_exact_mut(width)) {
+            let z = V::<S, R>::from_slice(simd, &z[column..column + len]);
             let x = z - reference;
             let exp = x.exp();
-            exp.store_slice(&mut e[start..][..len]);
+            exp.store_slice(&mut e[column..column + len]);
             exps += class.simd_eq(argmax).select(zero, exp);
-            let here = class.simd_eq(asked);
-            (at_class, exp_at_class) = (here.select(z, at_class), here.select(exp, exp_at_class));
             let weight = v.map_or(one, |v| of(v[k]));
             if MASKED {
                 let masked = z.simd_eq(R::NEG_INFINITY);
@@ -259,7 +244,7 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
                 lanes[0] -= x;
             }
             class += V::<S, R>::ONE;
-            (k, start) = (k + 1, start + width);
+            k += 1;
         }
         exps.add_to(&mut rest);
         lanes[0].add_to(&mut functional[0]);
@@ -268,8 +253,6 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
         }
     }
     rest.store(&mut columns.rest[column..][..len]);
-    at_class.store_slice(&mut columns.at_class[column..][..len]);
-    exp_at_class.store_slice(&mut columns.exp_at_class[column..][..len]);
     for (i, (out, sums)) in columns.functional.iter_mut().zip(functional).enumerate() {
         let out = &mut out[column..][..len];
         if MASKED || i == 0 {
@@ -284,38 +267,28 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
 pub(in crate::cpu) struct Factors<R> {
     pub(in crate::cpu) on_exp: Buffer<R>,
     pub(in crate::cpu) on_prior: Buffer<R>,
-    /// The whole entry at the class that was asked for.
-    pub(in crate::cpu) at_class: Buffer<R>,
 }
 
-/// e ← on_exp·e − on_prior·v, but for the classes that were asked for; v is a number per class,
-/// without one 1 everywhere.
+/// e ← on_exp·e − on_prior·v; v is a number per class, without one 1 everywhere.
 #[inline(always)]
 pub(in crate::cpu) fn gradient<S: Simd, R: Lane>(
     simd: S,
     e: &mut [R],
-    columns: &Columns<R>,
     factors: &Factors<R>,
     v: Option<&[R]>,
 ) {
     simd.vectorize(
         #[inline(always)]
         || {
-            let (len, width) = (V::<S, R>::LEN, columns.class.len());
-            let mut class = V::<S, R>::splat(simd, R::ZERO);
+            let (len, width) = (V::<S, R>::LEN, factors.on_exp.len());
             for (k, e) in e.chunks_exact_mut(width).enumerate() {
                 let v = v.map_or(R::ONE, |v| v[k]);
                 let rows = factors.on_exp.chunks_exact(len).zip(factors.on_prior.chunks_exact(len));
-                let asked = factors.at_class.chunks_exact(len).zip(columns.class.chunks_exact(len));
-                for (e, ((on_exp, on_prior), (at_class, asked))) in
-                    e.chunks_exact_mut(len).zip(rows.zip(asked))
-                {
-                    let [on_exp, on_prior, at_class, asked] = [on_exp, on_prior, at_class, asked]
-                        .map(|values| V::<S, R>::from_slice(simd, values));
-                    let entry = V::<S, R>::from_slice(simd, e).mul_add(on_exp, -(on_prior * v));
-                    class.simd_eq(asked).select(at_class, entry).store_slice(e);
+                for (e, (on_exp, on_prior)) in e.chunks_exact_mut(len).zip(rows) {
+                    let [on_exp, on_prior] =
+                        [on_exp, on_prior].map(|values| V::<S, R>::from_slice(simd, values));
+                    V::<S, R>::from_slice(simd, e).mul_add(on_exp, -(on_prior * v)).store_slice(e);
                 }
-                class += V::<S, R>::ONE;
             }
         },
     );

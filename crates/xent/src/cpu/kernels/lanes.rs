@@ -5,8 +5,8 @@
 //! product and a sum are rounded once or twice.
 
 use fearless_simd::{
-    Bytes, Select, Simd, SimdBase, SimdFloat, SimdFloatElement, SimdInt, SimdWiden, f32x16, f64x8,
-    i32x16,
+    Bytes, Select, Simd, SimdBase, SimdFloat, SimdFloatElement, SimdInt, SimdWiden, f32x4, f32x16,
+    f64x2, f64x8, i32x16,
 };
 
 use crate::Real;
@@ -20,6 +20,16 @@ pub(in crate::cpu) trait Lane: Real + SimdFloatElement {
     const SMALLEST_NORMAL: Self;
     fn is_normal(self) -> bool;
     fn from_class(class: i32) -> Self;
+    /// As many rows and columns as [`transpose`](Self::transpose) takes.
+    const SIDE: usize;
+    /// A row of them.
+    type Side: Copy;
+    /// A square whose rows become its columns.
+    fn transpose<S: Simd>(
+        simd: S,
+        row: impl Fn(usize) -> Self::Side,
+        put: impl Fn(usize, Self::Side),
+    );
 }
 
 impl Lane for f32 {
@@ -33,6 +43,18 @@ impl Lane for f32 {
     fn from_class(class: i32) -> Self {
         class as Self
     }
+    const SIDE: usize = 4;
+    type Side = [f32; 4];
+    #[inline(always)]
+    fn transpose<S: Simd>(simd: S, row: impl Fn(usize) -> [f32; 4], put: impl Fn(usize, [f32; 4])) {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| f32x4::load_array(simd, row(i)));
+        let (ac, bd) = (simd.interleave_f32x4(a, c), simd.interleave_f32x4(b, d));
+        let (low, high) = (simd.interleave_f32x4(ac.0, bd.0), simd.interleave_f32x4(ac.1, bd.1));
+        [low.0, low.1, high.0, high.1].into_iter().enumerate().for_each(
+            #[inline(always)]
+            |(k, column)| put(k, column.to_array()),
+        );
+    }
 }
 
 impl Lane for f64 {
@@ -45,6 +67,15 @@ impl Lane for f64 {
     }
     fn from_class(class: i32) -> Self {
         class as Self
+    }
+    const SIDE: usize = 2;
+    type Side = [f64; 2];
+    #[inline(always)]
+    fn transpose<S: Simd>(simd: S, row: impl Fn(usize) -> [f64; 2], put: impl Fn(usize, [f64; 2])) {
+        let [a, b] = [0, 1].map(|i| f64x2::load_array(simd, row(i)));
+        let (low, high) = simd.interleave_f64x2(a, b);
+        put(0, low.to_array());
+        put(1, high.to_array());
     }
 }
 
@@ -113,7 +144,7 @@ pub(in crate::cpu) trait Lanes<S: Simd>: SimdFloat<S> {
     #[inline(always)]
     fn exp(self) -> Self {
         let (tail, power) = self.at_least(Self::EXP_ENDS).exp_parts(Self::ROUND_SCALED);
-        (tail + Self::ONE) * power * Self::SCALE
+        tail.mul_add(power, power) * Self::SCALE
     }
 
     /// tanh(x/2) by x, to 3 ulp, near 0 too.

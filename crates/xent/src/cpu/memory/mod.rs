@@ -33,6 +33,7 @@ mod claim;
 mod sink;
 mod source;
 mod stream;
+mod transpose;
 
 pub(super) use ahead::Ahead;
 pub(crate) use claim::Memory;

@@ -7,6 +7,7 @@ use fearless_simd::Simd;
 
 use super::source::Source;
 use super::stream::{ScaledRow, stream, write_scaled};
+use super::transpose::Transposed;
 use crate::cpu::logit::Logit;
 use crate::view::Layout;
 use crate::{Element, RowsMut};
@@ -150,17 +151,19 @@ impl<T: Logit> Sink<'_, T> {
                     self.round(simd, &values[lane..][..len], out, rounded);
                 }
             } else if class_stride == 1 && run.stride == classes as isize {
-                let flat = &mut flat[..len * classes];
-                for (k, values) in values.chunks_exact(width).enumerate() {
-                    flat.chunks_exact_mut(classes)
-                        .zip(&values[lane..])
-                        .for_each(|(row, value)| row[k] = *value);
-                }
                 // SAFETY: as above.
                 let out = unsafe {
                     std::slice::from_raw_parts_mut(self.first.offset(run.start), len * classes)
                 };
-                self.round(simd, flat, out, rounded);
+                let transposed = Transposed { rows: len, classes, width };
+                match T::as_real_mut(out).filter(|_| !self.streamed) {
+                    Some(out) => transposed.to_rows(simd, &values[lane..], out),
+                    None => {
+                        let flat = &mut flat[..len * classes];
+                        transposed.to_rows(simd, &values[lane..], flat);
+                        self.round(simd, flat, out, rounded);
+                    }
+                }
             } else {
                 for i in 0..len {
                     let start = run.start + i as isize * run.stride;

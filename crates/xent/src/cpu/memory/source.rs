@@ -6,6 +6,7 @@ use std::ops::Range;
 use fearless_simd::Simd;
 
 use super::ahead::{Ahead, TileAhead};
+use super::transpose::Transposed;
 use crate::cpu::logit::Logit;
 use crate::view::Layout;
 use crate::{Element, Rows};
@@ -117,14 +118,15 @@ impl<T: Logit> Source<'_, T> {
                 let values = unsafe {
                     std::slice::from_raw_parts(self.first.offset(run.start), len * classes)
                 };
-                let flat = &mut flat[..len * classes];
-                T::widen(simd, values, flat);
-                for (k, out) in out.chunks_exact_mut(width).enumerate() {
-                    out[lane..][..len]
-                        .iter_mut()
-                        .zip(flat.chunks_exact(classes))
-                        .for_each(|(out, row)| *out = row[k]);
-                }
+                let values = T::as_real(values).unwrap_or_else(
+                    #[inline(always)]
+                    || {
+                        let flat = &mut flat[..len * classes];
+                        T::widen(simd, values, flat);
+                        flat
+                    },
+                );
+                Transposed { rows: len, classes, width }.to_tile(simd, values, &mut out[lane..]);
             } else {
                 for i in 0..len {
                     let start = run.start + i as isize * run.stride;

@@ -168,13 +168,11 @@ fearless_simd::kernel!(
     #[inline(always)]
     fn stream_256(avx2: Avx2, line: Line<'_>) {
         use std::arch::x86_64::{_mm256_loadu_si256, _mm256_stream_si256};
-        for (from, to) in line.from.chunks_exact(32).zip(line.to.0.chunks_exact_mut(32)) {
-            // SAFETY: both are 32 bytes, `to` at a multiple of that.
+        let (from, to) = (line.from.as_ptr(), line.to.0.as_mut_ptr());
+        for half in [0, 32] {
+            // SAFETY: both have 32 bytes from here on, `to` at a multiple of that.
             unsafe {
-                _mm256_stream_si256(
-                    to.as_mut_ptr().cast(),
-                    _mm256_loadu_si256(from.as_ptr().cast()),
-                )
+                _mm256_stream_si256(to.add(half).cast(), _mm256_loadu_si256(from.add(half).cast()))
             };
         }
     }
@@ -184,9 +182,13 @@ fearless_simd::kernel!(
 #[inline(always)]
 fn stream_128(line: Line<'_>) {
     use std::arch::x86_64::{_mm_loadu_si128, _mm_stream_si128};
-    for (from, to) in line.from.chunks_exact(16).zip(line.to.0.chunks_exact_mut(16)) {
-        // SAFETY: both are 16 bytes, `to` at a multiple of that; SSE2 is part of the target.
-        unsafe { _mm_stream_si128(to.as_mut_ptr().cast(), _mm_loadu_si128(from.as_ptr().cast())) };
+    let (from, to) = (line.from.as_ptr(), line.to.0.as_mut_ptr());
+    for quarter in [0, 16, 32, 48] {
+        // SAFETY: both have 16 bytes from here on, `to` at a multiple of that; SSE2 is part of the
+        // target.
+        unsafe {
+            _mm_stream_si128(to.add(quarter).cast(), _mm_loadu_si128(from.add(quarter).cast()))
+        };
     }
 }
 
