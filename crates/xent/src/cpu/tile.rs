@@ -33,7 +33,7 @@ use crate::view::Layout;
 use crate::{Element, Real};
 
 /// Rows that lie one after another are taken in tiles up to this many classes.
-const FEW_CLASSES: usize = 160;
+const FEW_CLASSES: usize = 384;
 /// Elements of a tile, so that logits, exponentials and what is on its way stay in the first-level
 /// cache.
 const TILE_LEN: usize = 4096;

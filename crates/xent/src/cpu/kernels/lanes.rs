@@ -5,7 +5,7 @@
 //! product and a sum are rounded once or twice.
 
 use fearless_simd::{
-    Bytes, Select, Simd, SimdBase, SimdFloat, SimdFloatElement, SimdInt, SimdWiden, f32x4, f32x16,
+    Bytes, Select, Simd, SimdBase, SimdCombine, SimdFloat, SimdFloatElement, SimdInt, SimdSplit, SimdWiden, f32x4, f32x16,
     f64x2, f64x8, i32x16,
 };
 
@@ -109,6 +109,10 @@ pub(in crate::cpu) trait Lanes<S: Simd>: SimdFloat<S> {
     fn split(self) -> (Self, Self);
 
     fn add_to(self, sum: &mut Wide<S>);
+
+    /// As [`add_to`](Self::add_to) where the lanes' own sums are of no interest: the upper half of
+    /// an f32 vector is added to the lower first.
+    fn total_to(self, sum: &mut Total<S>);
 
     /// The larger of x and `end`, NaN for NaN.
     #[inline(always)]
@@ -219,6 +223,13 @@ impl<S: Simd> Lanes<S> for f32x16<S> {
         sum.0[0] += low;
         sum.0[1] += high;
     }
+
+    #[inline(always)]
+    fn total_to(self, sum: &mut Total<S>) {
+        let (low, high) = SimdSplit::split(self);
+        let (low, high) = (low + high).widen();
+        sum.0 += low.combine(high);
+    }
 }
 
 impl<S: Simd> Lanes<S> for f64x8<S> {
@@ -277,6 +288,11 @@ impl<S: Simd> Lanes<S> for f64x8<S> {
     fn add_to(self, sum: &mut Wide<S>) {
         sum.0[0] += self;
     }
+
+    #[inline(always)]
+    fn total_to(self, sum: &mut Total<S>) {
+        sum.0 += self;
+    }
 }
 
 /// A sum of vectors in f64: of f32 lanes, the lower eight and the upper eight.
@@ -294,10 +310,21 @@ impl<S: Simd> Wide<S> {
     pub(super) fn store(self, out: &mut [f64]) {
         out.chunks_exact_mut(8).zip(self.0).for_each(|(out, sums)| sums.store_slice(out));
     }
+}
+
+/// The sum of all lanes of vectors, in f64.
+#[derive(Clone, Copy)]
+pub(in crate::cpu) struct Total<S: Simd>(f64x8<S>);
+
+impl<S: Simd> Total<S> {
+    #[inline(always)]
+    pub(super) fn zero(simd: S) -> Self {
+        Self(f64x8::splat(simd, 0.0))
+    }
 
     #[inline(always)]
     pub(super) fn total(self) -> f64 {
-        let lanes = (self.0[0] + self.0[1]).to_array();
+        let lanes = self.0.to_array();
         let [a, b, c, d] =
             [lanes[0] + lanes[4], lanes[1] + lanes[5], lanes[2] + lanes[6], lanes[3] + lanes[7]];
         (a + c) + (b + d)
