@@ -23,12 +23,15 @@ use fearless_simd::Simd;
 use super::buffer::Buffer;
 use super::call::{Call, PriorVector};
 use super::kernels::block;
-use super::kernels::columns::{self, COLUMN, Columns, Factors};
+use super::kernels::columns::{self, COLUMN, TileStatistics};
 use super::kernels::lanes::Lane;
 use super::logit::Logit;
 use super::memory::{ClaimedRows, ClaimedTile};
+use crate::columns::Columns;
 use crate::element::sealed::Sealed;
-use crate::rules::{ClassFold, ClassFoldRows, FloorMemo, PartsMut, RowGradient, RowPlan, RowStats};
+use crate::rules::{
+    ClassFold, ClassFoldColumns, ClassFoldRows, FloorMemo, PartsMut, RowGradient, RowPlan, RowStats,
+};
 use crate::view::Layout;
 use crate::{Element, Real};
 
@@ -56,16 +59,16 @@ pub(super) struct TileWorker<'a, S: Simd, T: Logit> {
     flat: Buffer<T::Real>,
     /// The gradient on its way past the cache.
     rounded: Buffer<T>,
-    columns: Columns<T::Real>,
+    statistics: TileStatistics<T::Real>,
     /// What the rows have in common, and the factor of their gradients, where nothing but their
     /// classes and statistics tells them apart.
     class_fold: Option<(ClassFold, f64)>,
-    class_fold_rows: ClassFoldRows,
+    class_fold_rows: ClassFoldColumns,
     /// Each row's class, where it is asked for; negative for ignored rows.
     classes: Vec<i32>,
-    factors: Factors<T::Real>,
-    /// The logit at each row's class, and its exponential, then its entry of the gradient.
-    at_class: [Buffer<T::Real>; 2],
+    /// What makes a row's gradient, on exponentials and on v; the logit at its class; the
+    /// exponential there, then the gradient's entry.
+    rows: Columns<T::Real, 4>,
     /// Entries of the gradient at hot classes: the place in the tile, and the value.
     hot_entries: Vec<(usize, T::Real)>,
     /// Rows whose gradient has one value everywhere.
@@ -90,8 +93,6 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         let rows = call.plan.rows().next_multiple_of(COLUMN).clamp(COLUMN, MAX_WIDTH);
         let width = (TILE_LEN / classes).next_multiple_of(COLUMN).clamp(COLUMN, rows);
         let tile = || Buffer::new(width * classes, T::Real::ZERO);
-        let column = || Buffer::new(width, T::Real::ZERO);
-        let rounded = Buffer::new(width * classes, T::ZERO);
         let class_fold = class_fold(call);
         Self {
             simd,
@@ -99,18 +100,17 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
             width,
             z: tile(),
             e: tile(),
-            flat: tile(),
-            rounded,
-            columns: Columns::new(width),
+            flat: Buffer::default(),
+            rounded: Buffer::default(),
+            statistics: TileStatistics::new(width),
             class_fold_rows: class_fold
                 .as_ref()
-                .map_or_else(ClassFoldRows::default, |(class_fold, _)| class_fold.rows(width)),
+                .map_or_else(|| Columns::new(0, 0.0), |(class_fold, _)| class_fold.rows(width)),
             class_fold,
             classes: vec![-1; width],
-            factors: Factors { on_exp: column(), on_prior: column() },
-            at_class: [column(), column()],
-            hot_entries: Vec::with_capacity(2 * width),
-            constant: Vec::with_capacity(width),
+            rows: Columns::new(width, T::Real::ZERO),
+            hot_entries: Vec::new(),
+            constant: Vec::new(),
         }
     }
 
@@ -137,7 +137,7 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
                 self.width,
                 v,
                 &mut self.e,
-                &mut self.columns,
+                &mut self.statistics,
                 |column| next.column(column),
             );
             self.hot_entries.clear();
@@ -176,12 +176,10 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
     /// `false` where it has to be row by row.
     #[inline(always)]
     fn fold_classes(&mut self, n: usize, parts: &mut PartsMut<'_, T::Real>) -> bool {
-        let (Some((class_fold, factor)), rows) = (&self.class_fold, &mut self.class_fold_rows)
-        else {
-            return false;
-        };
-        let [z_at_class, e_at_class] = &mut self.at_class;
-        self.columns.copy_to([&self.z, &self.e], &self.classes, [z_at_class, e_at_class], rows);
+        let Some((class_fold, factor)) = &self.class_fold else { return false };
+        let rows = &mut ClassFoldRows::of(&mut self.class_fold_rows);
+        let [on_exp, on_prior, z_at_class, e_at_class] = self.rows.all_mut();
+        self.statistics.copy_to([&self.z, &self.e], &self.classes, [z_at_class, e_at_class], rows);
         if !rows.are_tame(n) {
             return false;
         }
@@ -191,16 +189,15 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
             (0..n).filter(|&lane| self.classes[lane] < 0).for_each(|lane| rows.ignore(lane));
         }
         if let Some((predicted, correct)) = parts.predictions(n) {
-            self.columns.predictions(&self.classes, predicted, correct);
+            self.statistics.predictions(&self.classes, predicted, correct);
         }
-        parts.push_class_fold(rows, n, self.columns.correct(&self.classes[..n]));
+        parts.push_class_fold(rows, n, self.statistics.correct(&self.classes[..n]));
         if !self.call.has_gradient {
             return true;
         }
         let width = self.width;
-        let (on_exp, on_prior) =
-            (&mut self.factors.on_exp[..width], &mut self.factors.on_prior[..width]);
-        let (rest, at_class) = (&self.columns.rests()[..width], &mut e_at_class[..width]);
+        let (on_exp, on_prior) = (&mut on_exp[..width], &mut on_prior[..width]);
+        let (rest, at_class) = (&self.statistics.rests()[..width], &mut e_at_class[..width]);
         let (alpha, gamma) = (&rows.alpha[..width], &rows.gamma[..width]);
         let (gamma_v, beta) = (&rows.gamma_v[..width], &rows.beta[..width]);
         for i in 0..width {
@@ -228,7 +225,7 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         memo: &mut FloorMemo,
     ) {
         let call = self.call;
-        (self.factors.on_exp[lane], self.factors.on_prior[lane]) = (T::Real::ZERO, T::Real::ZERO);
+        self.put_factors(lane, 0.0, 0.0);
         let Some(plan) = call.plan.row(row) else {
             self.constant.push((lane, T::Real::ZERO));
             return parts.push(None);
@@ -241,8 +238,7 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         }
         match RowGradient::new(&plan, &stats, &folded, call.factors.of(row), call.transform) {
             Ok(gradient) => {
-                (self.factors.on_exp[lane], self.factors.on_prior[lane]) =
-                    (T::Real::from_f64(gradient.on_exp()), T::Real::from_f64(gradient.on_prior()));
+                self.put_factors(lane, gradient.on_exp(), gradient.on_prior());
                 for (j, hot) in plan.hot().iter().enumerate() {
                     let entry = hot.class * self.width + lane;
                     let p = self.e[entry].to_f64() / (1.0 + stats.rest);
@@ -256,15 +252,21 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
     }
 
     #[inline(always)]
+    fn put_factors(&mut self, lane: usize, on_exp: f64, on_prior: f64) {
+        let [exp, prior, ..] = self.rows.all_mut();
+        (exp[lane], prior[lane]) = (T::Real::from_f64(on_exp), T::Real::from_f64(on_prior));
+    }
+
+    #[inline(always)]
     fn stats(&self, plan: &RowPlan, lane: usize) -> (RowStats, f64) {
-        let (max, argmax) = self.columns.peak(lane);
-        let (rest, log1p_rest) = self.columns.rest(lane);
+        let (max, argmax) = self.statistics.peak(lane);
+        let (rest, log1p_rest) = self.statistics.rest(lane);
         let mut stats = RowStats::new(max, argmax, rest);
         for (j, hot) in plan.hot().iter().enumerate() {
             stats.put_hot(j, self.z[hot.class * self.width + lane].to_f64());
         }
         if plan.prior_scale.is_some() {
-            stats.prior = self.columns.functional(lane);
+            stats.prior = self.statistics.functional(lane);
             if !stats.prior.shifted.is_finite() && max.is_finite() {
                 stats.prior.shifted = self.shifted_wide(lane, max);
             }
@@ -295,8 +297,9 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
     #[inline(always)]
     fn gradient(&mut self, tile: &mut ClaimedTile<'_, T>) {
         let (simd, call, width) = (self.simd, self.call, self.width);
-        columns::gradient(simd, &mut self.e, &self.factors, prior(call));
-        for (lane, (class, entry)) in self.classes.iter().zip(&*self.at_class[1]).enumerate() {
+        let [on_exp, on_prior, _, at_class] = self.rows.all();
+        columns::gradient(simd, &mut self.e, on_exp, on_prior, prior(call));
+        for (lane, (class, entry)) in self.classes.iter().zip(at_class).enumerate() {
             if let Ok(class) = usize::try_from(*class) {
                 self.e[class * width + lane] = *entry;
             }

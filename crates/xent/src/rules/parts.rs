@@ -191,9 +191,9 @@ impl<F: Real> PartsMut<'_, F> {
     /// Adds the first `len` of `rows`. All of their losses are finite, and `correct` of them are
     /// correct.
     #[inline(always)]
-    pub(crate) fn push_class_fold(&mut self, rows: &ClassFoldRows, len: usize, correct: u32) {
+    pub(crate) fn push_class_fold(&mut self, rows: &ClassFoldRows<'_>, len: usize, correct: u32) {
         let columns: [&[f64]; COLUMNS] =
-            [&rows.loss, &rows.nll, &rows.smoothing, &rows.z_loss, &rows.floor];
+            [rows.loss, rows.nll, rows.smoothing, rows.z_loss, rows.floor];
         let first = self.next - self.first;
         self.next += len;
         let narrow = |out: &mut [F], values: &[f64]| {
@@ -202,7 +202,7 @@ impl<F: Real> PartsMut<'_, F> {
                 .zip(values)
                 .for_each(|(out, value)| *out = F::from_f64(*value))
         };
-        narrow(self.lse, &rows.lse);
+        narrow(self.lse, rows.lse);
         if self.columns[0].is_empty() {
             let mut done = 0;
             while done < len {

@@ -11,7 +11,7 @@
 //!
 //! A column is swept twice, class by class: `peak` finds each row's largest logit and its class,
 //! `sums` takes exponentials against it and adds up. The statistics end as numbers per row in
-//! [`Columns`], from which rows are folded many at a time or one by one; `gradient` then goes over
+//! [`TileStatistics`], from which rows are folded many at a time or one by one; `gradient` then goes over
 //! the exponentials once more.
 //!
 //! What is asked of a row at its label is gathered afterwards: a register less for two sweeps.
@@ -23,7 +23,7 @@
 use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask, f64x8};
 
 use super::lanes::{Lane, Lanes, Wide};
-use crate::cpu::buffer::Buffer;
+use crate::columns::Columns;
 use crate::rules::{ClassFoldRows, Functional};
 
 /// A tile's width is a multiple of this.
@@ -34,31 +34,24 @@ const DEPTH: usize = 8;
 type V<S, R> = <R as Lane>::Lanes<S>;
 
 /// Statistics of a tile, a number per row.
-pub(in crate::cpu) struct Columns<R> {
-    max: Vec<R>,
-    argmax: Vec<R>,
-    rest: Vec<f64>,
-    log1p_rest: Vec<f64>,
-    /// Sums against v: shifted, mass, masked mass, masked.
-    functional: [Vec<f64>; 4],
+pub(in crate::cpu) struct TileStatistics<R> {
+    /// The largest logit, and its class.
+    peak: Columns<R, 2>,
+    /// Σ e^(z − max) without the largest; ln(1 + that); sums against v: shifted, mass, masked mass,
+    /// masked.
+    sums: Columns<f64, 6>,
 }
 
-impl<R: Lane> Columns<R> {
+impl<R: Lane> TileStatistics<R> {
     pub(in crate::cpu) fn new(width: usize) -> Self {
-        let (own, wide) = (|| vec![R::ZERO; width], || vec![0.0; width]);
-        Self {
-            max: own(),
-            argmax: own(),
-            rest: wide(),
-            log1p_rest: wide(),
-            functional: std::array::from_fn(|_| wide()),
-        }
+        Self { peak: Columns::new(width, R::ZERO), sums: Columns::new(width, 0.0) }
     }
 
     /// How many of the rows that have classes have the largest logit there.
     #[inline(always)]
     pub(in crate::cpu) fn correct(&self, classes: &[i32]) -> u32 {
-        self.argmax
+        let [_, argmax] = self.peak.all();
+        argmax
             .iter()
             .zip(classes)
             .map(|(argmax, class)| u32::from(*argmax == R::from_class(*class)))
@@ -73,8 +66,9 @@ impl<R: Lane> Columns<R> {
         predicted: &mut [i64],
         correct: &mut [bool],
     ) {
+        let [_, argmax] = self.peak.all();
         let rows = predicted.iter_mut().zip(correct);
-        for ((predicted, correct), (argmax, class)) in rows.zip(self.argmax.iter().zip(classes)) {
+        for ((predicted, correct), (argmax, class)) in rows.zip(argmax.iter().zip(classes)) {
             let peak = argmax.to_f64() as i64;
             *predicted = if *class < 0 { -1 } else { peak };
             *correct = peak == i64::from(*class);
@@ -89,45 +83,48 @@ impl<R: Lane> Columns<R> {
         [z, e]: [&[R]; 2],
         classes: &[i32],
         [z_at_class, e_at_class]: [&mut [R]; 2],
-        rows: &mut ClassFoldRows,
+        rows: &mut ClassFoldRows<'_>,
     ) {
-        let width = self.max.len();
+        let ([max, _], [_, log1p_rest, shifted, ..]) = (self.peak.all(), self.sums.all());
+        let width = max.len();
         let at_class = z_at_class.iter_mut().zip(e_at_class);
         for (lane, ((z_at_class, e_at_class), class)) in at_class.zip(classes).enumerate() {
             let entry = (*class).max(0) as usize * width + lane;
             (*z_at_class, *e_at_class) = (z[entry], e[entry]);
         }
-        let both = rows.max.iter_mut().zip(&mut rows.below);
-        for ((out, below), (max, z)) in both.zip(self.max.iter().zip(&*z_at_class)) {
+        let both = rows.max.iter_mut().zip(&mut *rows.below);
+        for ((out, below), (max, z)) in both.zip(max.iter().zip(&*z_at_class)) {
             *out = max.to_f64();
             *below = *out - z.to_f64();
         }
-        rows.log1p_rest.copy_from_slice(&self.log1p_rest);
-        rows.shifted.copy_from_slice(&self.functional[0]);
+        rows.log1p_rest.copy_from_slice(log1p_rest);
+        rows.shifted.copy_from_slice(shifted);
     }
 
     /// The largest logit of a row and the first class that has it.
     #[inline(always)]
     pub(in crate::cpu) fn peak(&self, row: usize) -> (f64, usize) {
-        (self.max[row].to_f64(), self.argmax[row].to_f64() as usize)
+        let [max, argmax] = self.peak.all();
+        (max[row].to_f64(), argmax[row].to_f64() as usize)
     }
 
     /// Σ e^(z − max) without the largest, and ln(1 + that).
     #[inline(always)]
     pub(in crate::cpu) fn rest(&self, row: usize) -> (f64, f64) {
-        (self.rest[row], self.log1p_rest[row])
+        let [rest, log1p_rest, ..] = self.sums.all();
+        (rest[row], log1p_rest[row])
     }
 
     /// [`rest`](Self::rest)'s sum of all rows.
     #[inline(always)]
     pub(in crate::cpu) fn rests(&self) -> &[f64] {
-        &self.rest
+        self.sums.all()[0]
     }
 
     /// The sums against v.
     #[inline(always)]
     pub(in crate::cpu) fn functional(&self, row: usize) -> Functional {
-        let [shifted, mass, masked_mass, masked] = [0, 1, 2, 3].map(|i| self.functional[i][row]);
+        let [_, _, shifted, mass, masked_mass, masked] = self.sums.all().map(|sums| sums[row]);
         Functional { shifted, mass, masked_mass, masked: masked as usize }
     }
 }
@@ -142,7 +139,7 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Lane, A: FnMut()>(
     width: usize,
     v: Option<&[R]>,
     e: &mut [R],
-    columns: &mut Columns<R>,
+    columns: &mut TileStatistics<R>,
     ahead: impl Fn(usize) -> A,
 ) -> bool {
     simd.vectorize(
@@ -161,9 +158,8 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Lane, A: FnMut()>(
                     (_, true) => sums::<S, R, true>(simd, z, width, column, v, mass, e, columns),
                 }
             }
-            for (log, rest) in
-                columns.log1p_rest.chunks_exact_mut(8).zip(columns.rest.chunks_exact(8))
-            {
+            let [rest, log1p_rest, ..] = columns.sums.all_mut();
+            for (log, rest) in log1p_rest.chunks_exact_mut(8).zip(rest.chunks_exact(8)) {
                 f64x8::from_slice(simd, rest).ln_1p().store_slice(log);
             }
             any_masked
@@ -179,7 +175,7 @@ fn peak<S: Simd, R: Lane>(
     z: &[R],
     width: usize,
     column: usize,
-    columns: &mut Columns<R>,
+    columns: &mut TileStatistics<R>,
     mut ahead: impl FnMut(),
 ) -> bool {
     let len = V::<S, R>::LEN;
@@ -194,8 +190,9 @@ fn peak<S: Simd, R: Lane>(
         min = z.min(min);
         class += V::<S, R>::ONE;
     }
-    max.store_slice(&mut columns.max[column..][..len]);
-    argmax.store_slice(&mut columns.argmax[column..][..len]);
+    let [max_out, argmax_out] = columns.peak.all_mut();
+    max.store_slice(&mut max_out[column..][..len]);
+    argmax.store_slice(&mut argmax_out[column..][..len]);
     // Lane by lane, since the minimum of all lanes may be one row's NaN.
     min.simd_eq(R::NEG_INFINITY).any_true()
 }
@@ -210,13 +207,13 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
     v: Option<&[R]>,
     mass: f64,
     e: &mut [R],
-    columns: &mut Columns<R>,
+    columns: &mut TileStatistics<R>,
 ) {
     let len = V::<S, R>::LEN;
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one) = (of(R::ZERO), of(R::ONE));
-    let of_rows = |values: &[R]| V::<S, R>::from_slice(simd, &values[column..][..len]);
-    let (max, argmax) = (of_rows(&columns.max), of_rows(&columns.argmax));
+    let [max, argmax] =
+        columns.peak.all().map(|rows| V::<S, R>::from_slice(simd, &rows[column..][..len]));
     // Where a whole row is masked any finite reference serves.
     let reference = max.simd_eq(R::NEG_INFINITY).select(zero, max);
     let (mut rest, mut functional) = (Wide::zero(simd), [Wide::zero(simd); 4]);
@@ -252,8 +249,9 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
             (1..4).for_each(|i| lanes[i].add_to(&mut functional[i]));
         }
     }
-    rest.store(&mut columns.rest[column..][..len]);
-    for (i, (out, sums)) in columns.functional.iter_mut().zip(functional).enumerate() {
+    let [rest_out, _, functional_out @ ..] = columns.sums.all_mut();
+    rest.store(&mut rest_out[column..][..len]);
+    for (i, (out, sums)) in functional_out.into_iter().zip(functional).enumerate() {
         let out = &mut out[column..][..len];
         if MASKED || i == 0 {
             sums.store(out);
@@ -263,27 +261,22 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
     }
 }
 
-/// What makes a tile's gradient, a number per row.
-pub(in crate::cpu) struct Factors<R> {
-    pub(in crate::cpu) on_exp: Buffer<R>,
-    pub(in crate::cpu) on_prior: Buffer<R>,
-}
-
 /// e ← on_exp·e − on_prior·v; v is a number per class, without one 1 everywhere.
 #[inline(always)]
 pub(in crate::cpu) fn gradient<S: Simd, R: Lane>(
     simd: S,
     e: &mut [R],
-    factors: &Factors<R>,
+    on_exp: &[R],
+    on_prior: &[R],
     v: Option<&[R]>,
 ) {
     simd.vectorize(
         #[inline(always)]
         || {
-            let (len, width) = (V::<S, R>::LEN, factors.on_exp.len());
+            let (len, width) = (V::<S, R>::LEN, on_exp.len());
             for (k, e) in e.chunks_exact_mut(width).enumerate() {
                 let v = v.map_or(R::ONE, |v| v[k]);
-                let rows = factors.on_exp.chunks_exact(len).zip(factors.on_prior.chunks_exact(len));
+                let rows = on_exp.chunks_exact(len).zip(on_prior.chunks_exact(len));
                 for (e, (on_exp, on_prior)) in e.chunks_exact_mut(len).zip(rows) {
                     let [on_exp, on_prior] =
                         [on_exp, on_prior].map(|values| V::<S, R>::from_slice(simd, values));

@@ -8,6 +8,7 @@ use super::ahead::{Ahead, TileAhead};
 use super::sink::Sink;
 use super::source::Source;
 use super::stream::{FenceOnDrop, ScaledRow};
+use crate::cpu::buffer::Buffer;
 use crate::cpu::logit::Logit;
 use crate::view::Layout;
 use crate::{Element, InputError, Rows, RowsMut};
@@ -139,13 +140,13 @@ impl<T: Logit> ClaimedTile<'_, T> {
     }
 
     /// Widens all logits, class by class: class k of the i-th row goes to `out[k·width + i]`.
-    /// `flat` is room for as many.
+    /// `flat` is grown to hold as many, if it has to.
     #[inline(always)]
     pub(in crate::cpu) fn read<S: Simd>(
         &self,
         simd: S,
         width: usize,
-        flat: &mut [T::Real],
+        flat: &mut Buffer<T::Real>,
         out: &mut [T::Real],
     ) {
         // SAFETY: a claim's rows are rows of the memory, and nobody else has them.
@@ -160,8 +161,8 @@ impl<T: Logit> ClaimedTile<'_, T> {
         simd: S,
         width: usize,
         values: &[T::Real],
-        flat: &mut [T::Real],
-        rounded: &mut [T],
+        flat: &mut Buffer<T::Real>,
+        rounded: &mut Buffer<T>,
     ) {
         if let Some(gradient) = &self.memory.gradient {
             // SAFETY: a claim's rows are rows of the memory, nobody else has them, and no reference
@@ -252,7 +253,7 @@ impl<T: Logit> ClaimedClasses<'_, T> {
     }
 
     /// Rounds and writes the gradient of classes `start..start + values.len()`, if there is to be
-    /// one. `rounded` is room for as many, in cache.
+    /// one. `rounded` is grown to hold as many, if it has to.
     ///
     /// # Panics
     /// If these are not all the claim's.
@@ -262,7 +263,7 @@ impl<T: Logit> ClaimedClasses<'_, T> {
         simd: S,
         start: usize,
         values: &[T::Real],
-        rounded: &mut [T],
+        rounded: &mut Buffer<T>,
     ) {
         self.check(start, values.len());
         if let Some(gradient) = &self.memory.gradient {

@@ -8,7 +8,9 @@ use fearless_simd::Simd;
 use super::source::Source;
 use super::stream::{ScaledRow, stream, write_scaled};
 use super::transpose::Transposed;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::logit::Logit;
+use crate::element::sealed::Sealed;
 use crate::view::Layout;
 use crate::{Element, RowsMut};
 
@@ -60,7 +62,7 @@ impl<T: Logit> Sink<'_, T> {
         row: usize,
         start: usize,
         values: &[T::Real],
-        rounded: &mut [T],
+        rounded: &mut Buffer<T>,
     ) {
         debug_assert!(row < self.layout.rows && start + values.len() <= self.layout.classes);
         let stride = self.layout.class_stride;
@@ -128,8 +130,8 @@ impl<T: Logit> Sink<'_, T> {
         rows: Range<usize>,
         width: usize,
         values: &[T::Real],
-        flat: &mut [T::Real],
-        rounded: &mut [T],
+        flat: &mut Buffer<T::Real>,
+        rounded: &mut Buffer<T>,
     ) {
         let (classes, class_stride) = (self.layout.classes, self.layout.class_stride);
         debug_assert!(rows.end <= self.layout.rows);
@@ -159,7 +161,7 @@ impl<T: Logit> Sink<'_, T> {
                 match T::as_real_mut(out).filter(|_| !self.streamed) {
                     Some(out) => transposed.to_rows(simd, &values[lane..], out),
                     None => {
-                        let flat = &mut flat[..len * classes];
+                        let flat = flat.room(len * classes, T::Real::ZERO);
                         transposed.to_rows(simd, &values[lane..], flat);
                         self.round(simd, flat, out, rounded);
                     }
@@ -183,13 +185,13 @@ impl<T: Logit> Sink<'_, T> {
 
     /// Rounds neighbours; past the cache where that pays.
     #[inline(always)]
-    fn round<S: Simd>(&self, simd: S, values: &[T::Real], out: &mut [T], rounded: &mut [T]) {
+    fn round<S: Simd>(&self, simd: S, values: &[T::Real], out: &mut [T], rounded: &mut Buffer<T>) {
         if !self.streamed {
             T::narrow(simd, values, out);
         } else if let Some(out) = T::as_real_mut(out) {
             stream(simd, values, out);
         } else {
-            let rounded = &mut rounded[..values.len()];
+            let rounded = rounded.room(values.len(), T::ZERO);
             T::narrow(simd, values, rounded);
             stream(simd, rounded, out);
         }

@@ -7,7 +7,9 @@ use fearless_simd::Simd;
 
 use super::ahead::{Ahead, TileAhead};
 use super::transpose::Transposed;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::logit::Logit;
+use crate::element::sealed::Sealed;
 use crate::view::Layout;
 use crate::{Element, Rows};
 
@@ -91,7 +93,7 @@ impl<T: Logit> Source<'_, T> {
         simd: S,
         rows: Range<usize>,
         width: usize,
-        flat: &mut [T::Real],
+        flat: &mut Buffer<T::Real>,
         out: &mut [T::Real],
     ) {
         let (classes, class_stride) = (self.layout.classes, self.layout.class_stride);
@@ -121,7 +123,7 @@ impl<T: Logit> Source<'_, T> {
                 let values = T::as_real(values).unwrap_or_else(
                     #[inline(always)]
                     || {
-                        let flat = &mut flat[..len * classes];
+                        let flat = flat.room(len * classes, T::Real::ZERO);
                         T::widen(simd, values, flat);
                         flat
                     },
