@@ -11,12 +11,14 @@
 //! 2. `columns::statistics`: each row's statistics, and e^(z − m) for all classes. Meanwhile the
 //!    next tile is fetched.
 //! 3. The rules make coefficients of the statistics. Where only their classes and statistics tell
-//!    rows apart, that is done for all rows of the tile at once (`fold_classes`); where it is not
+//!    rows apart, that is done for all rows of the tile at once (`fold_plain`); where it is not
 //!    so, or something is masked or extreme, row by row (`fold`).
 //! 4. `gradient`: a column at a time from the exponentials, then what is not of that form:
 //!    softcap's slope, masks, ignored rows and rows of NaN, hot classes that were not asked for.
 //!
 //! Rows beyond the last of a tile that is not full hold zeros, and what comes of them is dropped.
+
+use std::ops::Range;
 
 use fearless_simd::Simd;
 
@@ -27,16 +29,15 @@ use super::kernels::columns::{self, COLUMN, TileStatistics};
 use super::kernels::lanes::Lane;
 use super::logit::Logit;
 use super::memory::{ClaimedRows, ClaimedTile};
+use super::plain::PlainRows;
 use crate::columns::Columns;
 use crate::element::sealed::Sealed;
-use crate::rules::{
-    ClassFold, ClassFoldColumns, ClassFoldRows, FloorMemo, PartsMut, RowGradient, RowPlan, RowStats,
-};
+use crate::rules::{FloorMemo, PartsMut, RowGradient, RowPlan, RowStats};
 use crate::view::Layout;
 use crate::{Element, Real};
 
 /// Rows that lie one after another are taken in tiles up to this many classes.
-const FEW_CLASSES: usize = 384;
+const FEW_CLASSES: usize = 160;
 /// Elements of a tile, so that logits, exponentials and what is on its way stay in the first-level
 /// cache.
 const TILE_LEN: usize = 4096;
@@ -60,15 +61,10 @@ pub(super) struct TileWorker<'a, S: Simd, T: Logit> {
     /// The gradient on its way past the cache.
     rounded: Buffer<T>,
     statistics: TileStatistics<T::Real>,
-    /// What the rows have in common, and the factor of their gradients, where nothing but their
-    /// classes and statistics tells them apart.
-    class_fold: Option<(ClassFold, f64)>,
-    class_fold_rows: ClassFoldColumns,
-    /// Each row's class, where it is asked for; negative for ignored rows.
-    classes: Vec<i32>,
-    /// What makes a row's gradient, on exponentials and on v; the logit at its class; the
-    /// exponential there, then the gradient's entry.
-    rows: Columns<T::Real, 4>,
+    /// The tile's rows, where nothing but their classes and statistics tells them apart.
+    plain: Option<PlainRows<T::Real>>,
+    /// What makes a row's gradient where rows are folded one by one, on exponentials and on v.
+    factors: Columns<T::Real, 2>,
     /// Entries of the gradient at hot classes: the place in the tile, and the value.
     hot_entries: Vec<(usize, T::Real)>,
     /// Rows whose gradient has one value everywhere.
@@ -93,7 +89,7 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         let rows = call.plan.rows().next_multiple_of(COLUMN).clamp(COLUMN, MAX_WIDTH);
         let width = (TILE_LEN / classes).next_multiple_of(COLUMN).clamp(COLUMN, rows);
         let tile = || Buffer::new(width * classes, T::Real::ZERO);
-        let class_fold = class_fold(call);
+        let v_mass = prior(call).map_or(classes as f64, columns::mass);
         Self {
             simd,
             call,
@@ -103,12 +99,8 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
             flat: Buffer::default(),
             rounded: Buffer::default(),
             statistics: TileStatistics::new(width),
-            class_fold_rows: class_fold
-                .as_ref()
-                .map_or_else(|| Columns::new(0, 0.0), |(class_fold, _)| class_fold.rows(width)),
-            class_fold,
-            classes: vec![-1; width],
-            rows: Columns::new(width, T::Real::ZERO),
+            plain: PlainRows::new(call, v_mass, width),
+            factors: Columns::new(width, T::Real::ZERO),
             hot_entries: Vec::new(),
             constant: Vec::new(),
         }
@@ -126,9 +118,6 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         while let Some(mut tile) = claim.next_tile(self.width) {
             let rows = tile.rows();
             self.load(&tile);
-            if self.class_fold.is_some() {
-                self.call.plan.kept_classes(rows.clone(), &mut self.classes[..rows.len()]);
-            }
             let v = prior(self.call);
             let next = tile.next_ahead(self.width);
             let masked = columns::statistics(
@@ -142,14 +131,14 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
             );
             self.hot_entries.clear();
             self.constant.clear();
-            if masked || !self.fold_classes(rows.len(), parts) {
-                self.classes.fill(-1);
+            let folded = !masked && self.fold_plain(rows.clone(), parts);
+            if !folded {
                 for row in rows.clone() {
                     self.fold(row, row - rows.start, parts, memo);
                 }
             }
             if self.call.has_gradient {
-                self.gradient(&mut tile);
+                self.gradient(&mut tile, folded);
             }
         }
     }
@@ -172,47 +161,15 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         overwrite_masked(call, &mut self.z, self.width, start, len, T::Real::NEG_INFINITY);
     }
 
-    /// As [`fold`](Self::fold) for the `n` rows of the tile at once, where the rules offer that;
+    /// As [`fold`](Self::fold) for all rows of the tile at once, where the rules offer that;
     /// `false` where it has to be row by row.
     #[inline(always)]
-    fn fold_classes(&mut self, n: usize, parts: &mut PartsMut<'_, T::Real>) -> bool {
-        let Some((class_fold, factor)) = &self.class_fold else { return false };
-        let rows = &mut ClassFoldRows::of(&mut self.class_fold_rows);
-        let [on_exp, on_prior, z_at_class, e_at_class] = self.rows.all_mut();
-        self.statistics.copy_to([&self.z, &self.e], &self.classes, [z_at_class, e_at_class], rows);
-        if !rows.are_tame(n) {
-            return false;
-        }
-        class_fold.fold(&self.classes, rows);
-        let any_ignored = self.classes[..n].iter().fold(0, |signs, class| signs | class) < 0;
-        if any_ignored {
-            (0..n).filter(|&lane| self.classes[lane] < 0).for_each(|lane| rows.ignore(lane));
-        }
-        if let Some((predicted, correct)) = parts.predictions(n) {
-            self.statistics.predictions(&self.classes, predicted, correct);
-        }
-        parts.push_class_fold(rows, n, self.statistics.correct(&self.classes[..n]));
-        if !self.call.has_gradient {
-            return true;
-        }
-        let width = self.width;
-        let (on_exp, on_prior) = (&mut on_exp[..width], &mut on_prior[..width]);
-        let (rest, at_class) = (&self.statistics.rests()[..width], &mut e_at_class[..width]);
-        let (alpha, gamma) = (&rows.alpha[..width], &rows.gamma[..width]);
-        let (gamma_v, beta) = (&rows.gamma_v[..width], &rows.beta[..width]);
-        for i in 0..width {
-            let total = 1.0 + rest[i];
-            on_exp[i] = T::Real::from_f64(alpha[i] * factor / total);
-            on_prior[i] = T::Real::from_f64(gamma[i] * factor);
-            let p = at_class[i].to_f64() / total;
-            at_class[i] = T::to_be_rounded((alpha[i] * p - gamma_v[i] - beta[i]) * factor);
-        }
-        if any_ignored {
-            for lane in (0..n).filter(|&lane| self.classes[lane] < 0) {
-                (on_exp[lane], on_prior[lane]) = (T::Real::ZERO, T::Real::ZERO);
-            }
-        }
-        true
+    fn fold_plain(&mut self, rows: Range<usize>, parts: &mut PartsMut<'_, T::Real>) -> bool {
+        let Some(plain) = &mut self.plain else { return false };
+        let (n, (classes, mut columns)) = (rows.len(), plain.rows());
+        self.call.plan.kept_classes(rows, &mut classes[..n]);
+        self.statistics.copy_to(&self.z, &self.e, classes, &mut columns);
+        plain.fold(n, self.call, parts)
     }
 
     /// A row's parts from its statistics, and what its gradient needs.
@@ -253,7 +210,7 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
 
     #[inline(always)]
     fn put_factors(&mut self, lane: usize, on_exp: f64, on_prior: f64) {
-        let [exp, prior, ..] = self.rows.all_mut();
+        let [exp, prior] = self.factors.all_mut();
         (exp[lane], prior[lane]) = (T::Real::from_f64(on_exp), T::Real::from_f64(on_prior));
     }
 
@@ -295,13 +252,21 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
     }
 
     #[inline(always)]
-    fn gradient(&mut self, tile: &mut ClaimedTile<'_, T>) {
+    fn gradient(&mut self, tile: &mut ClaimedTile<'_, T>, folded: bool) {
         let (simd, call, width) = (self.simd, self.call, self.width);
-        let [on_exp, on_prior, _, at_class] = self.rows.all();
-        columns::gradient(simd, &mut self.e, on_exp, on_prior, prior(call));
-        for (lane, (class, entry)) in self.classes.iter().zip(at_class).enumerate() {
-            if let Ok(class) = usize::try_from(*class) {
-                self.e[class * width + lane] = *entry;
+        match self.plain.as_ref().filter(|_| folded) {
+            Some(plain) => {
+                let [on_exp, on_prior, at_class] = plain.factors();
+                columns::gradient(simd, &mut self.e, on_exp, on_prior, prior(call));
+                for (lane, entry) in at_class[..tile.rows().len()].iter().enumerate() {
+                    if let Some(class) = plain.class(lane) {
+                        self.e[class * width + lane] = *entry;
+                    }
+                }
+            }
+            None => {
+                let [on_exp, on_prior] = self.factors.all();
+                columns::gradient(simd, &mut self.e, on_exp, on_prior, prior(call));
             }
         }
         if let Some(cap) = call.transform.softcap {
@@ -326,18 +291,6 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         }
         tile.write(simd, width, &self.e, &mut self.flat, &mut self.rounded);
     }
-}
-
-/// What rows have in common, and the factor of their gradients, where only their classes and
-/// statistics tell them apart.
-fn class_fold<T: Logit>(call: &Call<'_, T>) -> Option<(ClassFold, f64)> {
-    let factor = if call.has_gradient { call.factors.shared()? } else { 0.0 };
-    let class_fold = if call.transform.softcap.is_some() {
-        None
-    } else {
-        call.plan.class_fold(prior(call).map_or(call.classes() as f64, columns::mass))
-    };
-    class_fold.map(|class_fold| (class_fold, factor / call.transform.temperature))
 }
 
 /// The prior's v, a number per class; `None` where it is 1 everywhere.

@@ -45,14 +45,18 @@ struct Terms {
 }
 
 /// The memory of [`ClassFoldRows`].
-pub(crate) type ClassFoldColumns = Columns<f64, 18>;
+pub(crate) type ClassFoldColumns = Columns<f64, 21>;
 
 /// Statistics of some rows, and their parts; see [`RowStats`] and [`RowParts`](super::RowParts).
 pub(crate) struct ClassFoldRows<'r> {
     pub(crate) max: &'r mut [f64],
+    pub(crate) argmax: &'r mut [f64],
+    pub(crate) rest: &'r mut [f64],
     pub(crate) log1p_rest: &'r mut [f64],
     /// max − z at the class.
     pub(crate) below: &'r mut [f64],
+    /// e^(z − max) there.
+    pub(crate) exp_at_class: &'r mut [f64],
     pub(crate) shifted: &'r mut [f64],
     weight: &'r mut [f64],
     class_scale: &'r mut [f64],
@@ -76,8 +80,11 @@ impl<'r> ClassFoldRows<'r> {
     pub(crate) fn of(columns: &'r mut ClassFoldColumns) -> Self {
         let [
             max,
+            argmax,
+            rest,
             log1p_rest,
             below,
+            exp_at_class,
             shifted,
             weight,
             class_scale,
@@ -96,8 +103,11 @@ impl<'r> ClassFoldRows<'r> {
         ] = columns.all_mut();
         Self {
             max,
+            argmax,
+            rest,
             log1p_rest,
             below,
+            exp_at_class,
             shifted,
             weight,
             class_scale,

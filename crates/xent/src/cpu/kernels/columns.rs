@@ -20,9 +20,9 @@
 //! `block.rs`, a lane adds up 8 classes at most before it is added up in f64, and the largest term
 //! stays out of `rest`.
 
-use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask, f64x8};
+use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask};
 
-use super::lanes::{Lane, Lanes, Wide};
+use super::lanes::{Lane, Lanes, Wide, ln_1p_of};
 use crate::columns::Columns;
 use crate::rules::{ClassFoldRows, Functional};
 
@@ -47,58 +47,31 @@ impl<R: Lane> TileStatistics<R> {
         Self { peak: Columns::new(width, R::ZERO), sums: Columns::new(width, 0.0) }
     }
 
-    /// How many of the rows that have classes have the largest logit there.
-    #[inline(always)]
-    pub(in crate::cpu) fn correct(&self, classes: &[i32]) -> u32 {
-        let [_, argmax] = self.peak.all();
-        argmax
-            .iter()
-            .zip(classes)
-            .map(|(argmax, class)| u32::from(*argmax == R::from_class(*class)))
-            .sum()
-    }
-
-    /// What the first rows predict, and whether that is the row's class; −1 for rows that have none,
-    /// which are ignored.
-    pub(in crate::cpu) fn predictions(
-        &self,
-        classes: &[i32],
-        predicted: &mut [i64],
-        correct: &mut [bool],
-    ) {
-        let [_, argmax] = self.peak.all();
-        let rows = predicted.iter_mut().zip(correct);
-        for ((predicted, correct), (argmax, class)) in rows.zip(argmax.iter().zip(classes)) {
-            let peak = argmax.to_f64() as i64;
-            *predicted = if *class < 0 { -1 } else { peak };
-            *correct = peak == i64::from(*class);
-        }
-    }
-
-    /// What rows that are class_fold are folded from. `z` and `e` are the tile; what stands there
-    /// at each row's class is written to the other two, for a row without one anything finite.
+    /// What plain rows are folded from, into `rows`. `z` and `e` are the tile; for a row without a
+    /// class, what stands at class 0 will do.
     #[inline(always)]
     pub(in crate::cpu) fn copy_to(
         &self,
-        [z, e]: [&[R]; 2],
+        z: &[R],
+        e: &[R],
         classes: &[i32],
-        [z_at_class, e_at_class]: [&mut [R]; 2],
         rows: &mut ClassFoldRows<'_>,
     ) {
-        let ([max, _], [_, log1p_rest, shifted, ..]) = (self.peak.all(), self.sums.all());
+        let ([max, argmax], [rest, log1p_rest, shifted, ..]) = (self.peak.all(), self.sums.all());
         let width = max.len();
-        let at_class = z_at_class.iter_mut().zip(e_at_class);
-        for (lane, ((z_at_class, e_at_class), class)) in at_class.zip(classes).enumerate() {
-            let entry = (*class).max(0) as usize * width + lane;
-            (*z_at_class, *e_at_class) = (z[entry], e[entry]);
-        }
-        let both = rows.max.iter_mut().zip(&mut *rows.below);
-        for ((out, below), (max, z)) in both.zip(max.iter().zip(&*z_at_class)) {
-            *out = max.to_f64();
-            *below = *out - z.to_f64();
-        }
+        let widen = |out: &mut [f64], values: &[R]| {
+            out.iter_mut().zip(values).for_each(|(out, value)| *out = value.to_f64());
+        };
+        widen(rows.max, max);
+        widen(rows.argmax, argmax);
+        rows.rest.copy_from_slice(rest);
         rows.log1p_rest.copy_from_slice(log1p_rest);
         rows.shifted.copy_from_slice(shifted);
+        let at_class = rows.below.iter_mut().zip(&mut *rows.exp_at_class).zip(&*rows.max);
+        for (lane, (((below, exp), max), class)) in at_class.zip(classes).enumerate() {
+            let entry = (*class).max(0) as usize * width + lane;
+            (*below, *exp) = (*max - z[entry].to_f64(), e[entry].to_f64());
+        }
     }
 
     /// The largest logit of a row and the first class that has it.
@@ -113,12 +86,6 @@ impl<R: Lane> TileStatistics<R> {
     pub(in crate::cpu) fn rest(&self, row: usize) -> (f64, f64) {
         let [rest, log1p_rest, ..] = self.sums.all();
         (rest[row], log1p_rest[row])
-    }
-
-    /// [`rest`](Self::rest)'s sum of all rows.
-    #[inline(always)]
-    pub(in crate::cpu) fn rests(&self) -> &[f64] {
-        self.sums.all()[0]
     }
 
     /// The sums against v.
@@ -159,9 +126,7 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Lane, A: FnMut()>(
                 }
             }
             let [rest, log1p_rest, ..] = columns.sums.all_mut();
-            for (log, rest) in log1p_rest.chunks_exact_mut(8).zip(rest.chunks_exact(8)) {
-                f64x8::from_slice(simd, rest).ln_1p().store_slice(log);
-            }
+            ln_1p_of(simd, rest, log1p_rest);
             any_masked
         },
     )

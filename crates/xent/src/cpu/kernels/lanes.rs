@@ -295,6 +295,22 @@ impl<S: Simd> Lanes<S> for f64x8<S> {
     }
 }
 
+/// ln(1+x) of each number, a multiple of eight of them.
+#[inline(always)]
+pub(in crate::cpu) fn ln_1p_of<S: Simd>(simd: S, x: &[f64], out: &mut [f64]) {
+    for (x, out) in x.chunks_exact(8).zip(out.chunks_exact_mut(8)) {
+        f64x8::from_slice(simd, x).ln_1p().store_slice(out);
+    }
+}
+
+/// e^−x of each number x ≥ 0, a multiple of eight of them.
+#[inline(always)]
+pub(in crate::cpu) fn exp_of_minus<S: Simd>(simd: S, x: &[f64], out: &mut [f64]) {
+    for (x, out) in x.chunks_exact(8).zip(out.chunks_exact_mut(8)) {
+        (-f64x8::from_slice(simd, x)).exp().store_slice(out);
+    }
+}
+
 /// A sum of vectors in f64: of f32 lanes, the lower eight and the upper eight.
 #[derive(Clone, Copy)]
 pub(in crate::cpu) struct Wide<S: Simd>([f64x8<S>; 2]);

@@ -139,6 +139,17 @@ impl<T: Logit> ClaimedTile<'_, T> {
         self.rows.clone()
     }
 
+    /// The `i`-th of the rows.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline(always)]
+    pub(in crate::cpu) fn row(&mut self, i: usize) -> ClaimedClasses<'_, T> {
+        assert!(i < self.rows.len());
+        let classes = 0..self.memory.classes();
+        ClaimedClasses { memory: self.memory, row: self.rows.start + i, classes }
+    }
+
     /// Widens all logits, class by class: class k of the i-th row goes to `out[k·width + i]`.
     /// `flat` is grown to hold as many, if it has to.
     #[inline(always)]
@@ -368,7 +379,7 @@ mod tests {
             [0..2, 2..4, 4..5]
         );
         assert_eq!(pieces[1].logits(2, 2), Some(&[7.0, 8.0][..]));
-        with_simd!(simd => pieces[1].write(simd, 3, &[-1.0], &mut [0.0]));
+        with_simd!(simd => pieces[1].write(simd, 3, &[-1.0], &mut Buffer::default()));
         assert_eq!(pieces[1].logits(2, 2), Some(&[7.0, -1.0][..]));
         drop(all);
         assert_eq!(buffer, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, -1.0, 9.0]);
@@ -400,7 +411,7 @@ mod tests {
         };
         let read: Access =
             |piece, start, len| with_simd!(simd => piece.read(simd, start, &mut [0.0; 8][..len]));
-        let write: Access = |piece, start, len| with_simd!(simd => piece.write(simd, start, &[0.0; 8][..len], &mut [0.0; 8]));
+        let write: Access = |piece, start, len| with_simd!(simd => piece.write(simd, start, &[0.0; 8][..len], &mut Buffer::default()));
         for (name, access) in
             [("write_scaled", scaled), ("logits", logits), ("read", read), ("write", write)]
         {

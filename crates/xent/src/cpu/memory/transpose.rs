@@ -100,10 +100,17 @@ unsafe fn transpose<S: Simd, R: Lane>(
     }
     R::transpose(
         simd,
-        // SAFETY: by contract; a side is SIDE numbers, which need not be aligned here.
         #[inline(always)]
-        |i| unsafe { from.add(i * from_stride).cast::<R::Side>().read_unaligned() },
+        |i| {
+            let side = from.wrapping_add(i * from_stride).cast::<R::Side>();
+            // SAFETY: by contract; a side is SIDE numbers, which need not be aligned here.
+            unsafe { side.read_unaligned() }
+        },
         #[inline(always)]
-        |k, side| unsafe { to.add(k * to_stride).cast::<R::Side>().write_unaligned(side) },
+        |k, side| {
+            let to = to.wrapping_add(k * to_stride).cast::<R::Side>();
+            // SAFETY: as above.
+            unsafe { to.write_unaligned(side) };
+        },
     );
 }
