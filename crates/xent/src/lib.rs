@@ -70,6 +70,7 @@
 #![warn(missing_docs)]
 
 mod batch;
+mod columns;
 mod config;
 mod cpu;
 mod criterion;

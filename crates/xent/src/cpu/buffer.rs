@@ -6,11 +6,16 @@ use std::ops::{Deref, DerefMut};
 pub(super) const LINE: usize = 64;
 
 /// As many elements as were asked for, all of them a given value at first.
-#[derive(Default)]
 pub(super) struct Buffer<E> {
     memory: Vec<E>,
     start: usize,
     len: usize,
+}
+
+impl<E> Default for Buffer<E> {
+    fn default() -> Self {
+        Self { memory: Vec::new(), start: 0, len: 0 }
+    }
 }
 
 impl<E: Copy> Buffer<E> {
@@ -22,6 +27,15 @@ impl<E: Copy> Buffer<E> {
             memory.as_ptr().align_offset(LINE).min(LINE / size_of::<E>())
         };
         Self { memory, start, len }
+    }
+
+    /// The first `len` elements; the buffer is made as long as that first, if it is not.
+    #[inline(always)]
+    pub(super) fn room(&mut self, len: usize, value: E) -> &mut [E] {
+        if self.len < len {
+            *self = Self::new(len, value);
+        }
+        &mut self[..len]
     }
 }
 

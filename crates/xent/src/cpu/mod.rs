@@ -56,6 +56,7 @@ mod kernels;
 mod logit;
 mod memory;
 mod parallel;
+mod plain;
 mod row;
 mod rows;
 mod statistics;

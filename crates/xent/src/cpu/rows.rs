@@ -7,7 +7,7 @@ use super::instructions::{Instructions, on_level};
 use super::logit::Logit;
 use super::memory::{ClaimedClasses, Memory};
 use super::parallel;
-use super::row::{PIECE, RowWorker, SavedRow};
+use super::row::{ManyRows, PIECE, RowWorker, SavedRow};
 use super::tile::{self, TileWorker};
 use crate::rules::{FloorMemo, Parts, RowGradient, RowParts, RowPlan, RowStats};
 use crate::threads::{Stop, threads};
@@ -59,6 +59,7 @@ fn rows<S: Simd, T: Logit>(
             RowWorker::new(simd, call),
             call.has_gradient.then(|| SavedRow::new(call)),
             call.plan.floor_memo(),
+            ManyRows::new(call),
         )
     };
     parallel::for_each_chunk(
@@ -66,18 +67,27 @@ fn rows<S: Simd, T: Logit>(
         memory.claim(),
         classes,
         &worker,
-        &|(worker, saved, memo), mut claim, mut parts| {
+        &|(worker, saved, memo, many), mut claim, mut parts| {
             simd.vectorize(
                 #[inline(always)]
                 || {
                     let mut plan = RowPlan::default();
-                    while let Some(mut row) = claim.next_row() {
-                        parts.push(match saved {
-                            Some(saved) => {
-                                worker.forward_backward(&mut row, &mut plan, saved, memo)
-                            }
-                            None => worker.forward(&mut row, &mut plan, memo),
-                        });
+                    let at_a_time = many.as_ref().map_or(1, ManyRows::len);
+                    while let Some(mut tile) = claim.next_tile(at_a_time) {
+                        if let Some(many) = many
+                            && worker.many(&mut tile, many, &mut parts)
+                        {
+                            continue;
+                        }
+                        for i in 0..tile.rows().len() {
+                            let mut row = tile.row(i);
+                            parts.push(match saved {
+                                Some(saved) => {
+                                    worker.forward_backward(&mut row, &mut plan, saved, memo)
+                                }
+                                None => worker.forward(&mut row, &mut plan, memo),
+                            });
+                        }
                     }
                 },
             );
@@ -113,7 +123,7 @@ fn shared_row<S: Simd, T: Logit>(
         }),
     };
     let stats = running.into_iter().fold(RowStats::EMPTY, RowStats::merge);
-    let folded = call.plan.fold(&plan, &stats, memo);
+    let folded = worker().fold(&plan, &stats, memo);
     let parts = folded.parts(worker().floor(&plan, &folded, row));
     if let Some(saved) = saved {
         match RowGradient::new(&plan, &stats, &folded, call.factors.of(row.row()), call.transform) {

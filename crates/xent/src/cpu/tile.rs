@@ -11,24 +11,28 @@
 //! 2. `columns::statistics`: each row's statistics, and e^(z − m) for all classes. Meanwhile the
 //!    next tile is fetched.
 //! 3. The rules make coefficients of the statistics. Where only their classes and statistics tell
-//!    rows apart, that is done for all rows of the tile at once (`fold_classes`); where it is not
+//!    rows apart, that is done for all rows of the tile at once (`fold_plain`); where it is not
 //!    so, or something is masked or extreme, row by row (`fold`).
 //! 4. `gradient`: a column at a time from the exponentials, then what is not of that form:
 //!    softcap's slope, masks, ignored rows and rows of NaN, hot classes that were not asked for.
 //!
 //! Rows beyond the last of a tile that is not full hold zeros, and what comes of them is dropped.
 
+use std::ops::Range;
+
 use fearless_simd::Simd;
 
 use super::buffer::Buffer;
 use super::call::{Call, PriorVector};
 use super::kernels::block;
-use super::kernels::columns::{self, COLUMN, Columns, Factors};
+use super::kernels::columns::{self, COLUMN, TileStatistics};
 use super::kernels::lanes::Lane;
 use super::logit::Logit;
 use super::memory::{ClaimedRows, ClaimedTile};
+use super::plain::PlainRows;
+use crate::columns::Columns;
 use crate::element::sealed::Sealed;
-use crate::rules::{ClassFold, ClassFoldRows, FloorMemo, PartsMut, RowGradient, RowPlan, RowStats};
+use crate::rules::{FloorMemo, PartsMut, RowGradient, RowPlan, RowStats};
 use crate::view::Layout;
 use crate::{Element, Real};
 
@@ -56,14 +60,11 @@ pub(super) struct TileWorker<'a, S: Simd, T: Logit> {
     flat: Buffer<T::Real>,
     /// The gradient on its way past the cache.
     rounded: Buffer<T>,
-    columns: Columns<T::Real>,
-    /// What the rows have in common, and the factor of their gradients, where nothing but their
-    /// classes and statistics tells them apart.
-    class_fold: Option<(ClassFold, f64)>,
-    class_fold_rows: ClassFoldRows,
-    /// Each row's class, where it is asked for; negative for ignored rows.
-    classes: Vec<i32>,
-    factors: Factors<T::Real>,
+    statistics: TileStatistics<T::Real>,
+    /// The tile's rows, where nothing but their classes and statistics tells them apart.
+    plain: Option<PlainRows<T::Real>>,
+    /// What makes a row's gradient where rows are folded one by one, on exponentials and on v.
+    factors: Columns<T::Real, 2>,
     /// Entries of the gradient at hot classes: the place in the tile, and the value.
     hot_entries: Vec<(usize, T::Real)>,
     /// Rows whose gradient has one value everywhere.
@@ -88,26 +89,20 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         let rows = call.plan.rows().next_multiple_of(COLUMN).clamp(COLUMN, MAX_WIDTH);
         let width = (TILE_LEN / classes).next_multiple_of(COLUMN).clamp(COLUMN, rows);
         let tile = || Buffer::new(width * classes, T::Real::ZERO);
-        let column = || Buffer::new(width, T::Real::ZERO);
-        let rounded = Buffer::new(width * classes, T::ZERO);
-        let class_fold = class_fold(call);
+        let v_mass = prior(call).map_or(classes as f64, columns::mass);
         Self {
             simd,
             call,
             width,
             z: tile(),
             e: tile(),
-            flat: tile(),
-            rounded,
-            columns: Columns::new(width),
-            class_fold_rows: class_fold
-                .as_ref()
-                .map_or_else(ClassFoldRows::default, |(class_fold, _)| class_fold.rows(width)),
-            class_fold,
-            classes: vec![-1; width],
-            factors: Factors { on_exp: column(), on_prior: column(), at_class: column() },
-            hot_entries: Vec::with_capacity(2 * width),
-            constant: Vec::with_capacity(width),
+            flat: Buffer::default(),
+            rounded: Buffer::default(),
+            statistics: TileStatistics::new(width),
+            plain: PlainRows::new(call, v_mass, width),
+            factors: Columns::new(width, T::Real::ZERO),
+            hot_entries: Vec::new(),
+            constant: Vec::new(),
         }
     }
 
@@ -123,10 +118,6 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         while let Some(mut tile) = claim.next_tile(self.width) {
             let rows = tile.rows();
             self.load(&tile);
-            if self.class_fold.is_some() {
-                self.call.plan.kept_classes(rows.clone(), &mut self.classes[..rows.len()]);
-                self.columns.ask(&self.classes);
-            }
             let v = prior(self.call);
             let next = tile.next_ahead(self.width);
             let masked = columns::statistics(
@@ -135,20 +126,19 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
                 self.width,
                 v,
                 &mut self.e,
-                &mut self.columns,
+                &mut self.statistics,
                 |column| next.column(column),
             );
             self.hot_entries.clear();
             self.constant.clear();
-            if masked || !self.fold_classes(rows.len(), parts) {
-                self.classes.fill(-1);
-                self.columns.ask(&self.classes);
+            let folded = !masked && self.fold_plain(rows.clone(), parts);
+            if !folded {
                 for row in rows.clone() {
                     self.fold(row, row - rows.start, parts, memo);
                 }
             }
             if self.call.has_gradient {
-                self.gradient(&mut tile);
+                self.gradient(&mut tile, folded);
             }
         }
     }
@@ -171,56 +161,15 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         overwrite_masked(call, &mut self.z, self.width, start, len, T::Real::NEG_INFINITY);
     }
 
-    /// As [`fold`](Self::fold) for the `n` rows of the tile at once, where the rules offer that;
+    /// As [`fold`](Self::fold) for all rows of the tile at once, where the rules offer that;
     /// `false` where it has to be row by row.
     #[inline(always)]
-    fn fold_classes(&mut self, n: usize, parts: &mut PartsMut<'_, T::Real>) -> bool {
-        let (Some((class_fold, factor)), rows) = (&self.class_fold, &mut self.class_fold_rows)
-        else {
-            return false;
-        };
-        self.columns.copy_to(rows);
-        if !rows.are_tame(n) {
-            return false;
-        }
-        class_fold.fold(&self.classes, rows);
-        let any_ignored = self.classes[..n].iter().fold(0, |signs, class| signs | class) < 0;
-        if any_ignored {
-            (0..n).filter(|&lane| self.classes[lane] < 0).for_each(|lane| rows.ignore(lane));
-        }
-        if let Some((predicted, correct)) = parts.predictions(n) {
-            self.columns.predictions(&self.classes, predicted, correct);
-        }
-        parts.push_class_fold(rows, n, self.columns.correct(n));
-        if !self.call.has_gradient {
-            return true;
-        }
-        let (rests, factors) = (self.columns.rests(), &mut self.factors);
-        for ((on_exp, on_prior), ((alpha, gamma), rest)) in factors
-            .on_exp
-            .iter_mut()
-            .zip(factors.on_prior.iter_mut())
-            .zip(rows.alpha.iter().zip(&rows.gamma).zip(rests))
-        {
-            *on_exp = T::Real::from_f64(alpha * factor / (1.0 + rest));
-            *on_prior = T::Real::from_f64(gamma * factor);
-        }
-        let taken = rows.gamma_v.iter().zip(&rows.beta);
-        for ((entry, e), ((alpha, rest), (gamma_v, beta))) in factors
-            .at_class
-            .iter_mut()
-            .zip(self.columns.exp_at_class())
-            .zip(rows.alpha.iter().zip(rests).zip(taken))
-        {
-            let p = e.to_f64() / (1.0 + rest);
-            *entry = T::to_be_rounded((alpha * p - gamma_v - beta) * factor);
-        }
-        if any_ignored {
-            for lane in (0..n).filter(|&lane| self.classes[lane] < 0) {
-                (factors.on_exp[lane], factors.on_prior[lane]) = (T::Real::ZERO, T::Real::ZERO);
-            }
-        }
-        true
+    fn fold_plain(&mut self, rows: Range<usize>, parts: &mut PartsMut<'_, T::Real>) -> bool {
+        let Some(plain) = &mut self.plain else { return false };
+        let (n, (classes, mut columns)) = (rows.len(), plain.rows());
+        self.call.plan.kept_classes(rows, &mut classes[..n]);
+        self.statistics.copy_to(&self.z, &self.e, classes, &mut columns);
+        plain.fold(n, self.call, parts)
     }
 
     /// A row's parts from its statistics, and what its gradient needs.
@@ -233,7 +182,7 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         memo: &mut FloorMemo,
     ) {
         let call = self.call;
-        (self.factors.on_exp[lane], self.factors.on_prior[lane]) = (T::Real::ZERO, T::Real::ZERO);
+        self.put_factors(lane, 0.0, 0.0);
         let Some(plan) = call.plan.row(row) else {
             self.constant.push((lane, T::Real::ZERO));
             return parts.push(None);
@@ -246,8 +195,7 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         }
         match RowGradient::new(&plan, &stats, &folded, call.factors.of(row), call.transform) {
             Ok(gradient) => {
-                (self.factors.on_exp[lane], self.factors.on_prior[lane]) =
-                    (T::Real::from_f64(gradient.on_exp()), T::Real::from_f64(gradient.on_prior()));
+                self.put_factors(lane, gradient.on_exp(), gradient.on_prior());
                 for (j, hot) in plan.hot().iter().enumerate() {
                     let entry = hot.class * self.width + lane;
                     let p = self.e[entry].to_f64() / (1.0 + stats.rest);
@@ -261,15 +209,21 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
     }
 
     #[inline(always)]
+    fn put_factors(&mut self, lane: usize, on_exp: f64, on_prior: f64) {
+        let [exp, prior] = self.factors.all_mut();
+        (exp[lane], prior[lane]) = (T::Real::from_f64(on_exp), T::Real::from_f64(on_prior));
+    }
+
+    #[inline(always)]
     fn stats(&self, plan: &RowPlan, lane: usize) -> (RowStats, f64) {
-        let (max, argmax) = self.columns.peak(lane);
-        let (rest, log1p_rest) = self.columns.rest(lane);
+        let (max, argmax) = self.statistics.peak(lane);
+        let (rest, log1p_rest) = self.statistics.rest(lane);
         let mut stats = RowStats::new(max, argmax, rest);
         for (j, hot) in plan.hot().iter().enumerate() {
             stats.put_hot(j, self.z[hot.class * self.width + lane].to_f64());
         }
         if plan.prior_scale.is_some() {
-            stats.prior = self.columns.functional(lane);
+            stats.prior = self.statistics.functional(lane);
             if !stats.prior.shifted.is_finite() && max.is_finite() {
                 stats.prior.shifted = self.shifted_wide(lane, max);
             }
@@ -298,9 +252,23 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
     }
 
     #[inline(always)]
-    fn gradient(&mut self, tile: &mut ClaimedTile<'_, T>) {
+    fn gradient(&mut self, tile: &mut ClaimedTile<'_, T>, folded: bool) {
         let (simd, call, width) = (self.simd, self.call, self.width);
-        columns::gradient(simd, &mut self.e, &self.columns, &self.factors, prior(call));
+        match self.plain.as_ref().filter(|_| folded) {
+            Some(plain) => {
+                let [on_exp, on_prior, at_class] = plain.factors();
+                columns::gradient(simd, &mut self.e, on_exp, on_prior, prior(call));
+                for (lane, entry) in at_class[..tile.rows().len()].iter().enumerate() {
+                    if let Some(class) = plain.class(lane) {
+                        self.e[class * width + lane] = *entry;
+                    }
+                }
+            }
+            None => {
+                let [on_exp, on_prior] = self.factors.all();
+                columns::gradient(simd, &mut self.e, on_exp, on_prior, prior(call));
+            }
+        }
         if let Some(cap) = call.transform.softcap {
             block::softcap_slope(simd, &mut self.e, &self.z, T::Real::from_f64(1.0 / cap));
         }
@@ -323,18 +291,6 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         }
         tile.write(simd, width, &self.e, &mut self.flat, &mut self.rounded);
     }
-}
-
-/// What rows have in common, and the factor of their gradients, where only their classes and
-/// statistics tell them apart.
-fn class_fold<T: Logit>(call: &Call<'_, T>) -> Option<(ClassFold, f64)> {
-    let factor = if call.has_gradient { call.factors.shared()? } else { 0.0 };
-    let class_fold = if call.transform.softcap.is_some() {
-        None
-    } else {
-        call.plan.class_fold(prior(call).map_or(call.classes() as f64, columns::mass))
-    };
-    class_fold.map(|class_fold| (class_fold, factor / call.transform.temperature))
 }
 
 /// The prior's v, a number per class; `None` where it is 1 everywhere.

@@ -9,6 +9,7 @@ use super::floor::FloorMemo;
 use super::plan::Plan;
 use super::stats::RowStats;
 use crate::Form;
+use crate::columns::Columns;
 
 /// The number of rows per class from which on it pays to compute the terms of every class.
 const ROWS_PER_CLASS: usize = 4;
@@ -43,32 +44,88 @@ struct Terms {
     beta: f64,
 }
 
+/// The memory of [`ClassFoldRows`].
+pub(crate) type ClassFoldColumns = Columns<f64, 21>;
+
 /// Statistics of some rows, and their parts; see [`RowStats`] and [`RowParts`](super::RowParts).
-#[derive(Default)]
-pub(crate) struct ClassFoldRows {
-    pub(crate) max: Vec<f64>,
-    pub(crate) log1p_rest: Vec<f64>,
+pub(crate) struct ClassFoldRows<'r> {
+    pub(crate) max: &'r mut [f64],
+    pub(crate) argmax: &'r mut [f64],
+    pub(crate) rest: &'r mut [f64],
+    pub(crate) log1p_rest: &'r mut [f64],
     /// max − z at the class.
-    pub(crate) below: Vec<f64>,
-    pub(crate) shifted: Vec<f64>,
-    weight: Vec<f64>,
-    class_scale: Vec<f64>,
-    prior: Vec<f64>,
-    pub(crate) floor: Vec<f64>,
-    alpha_without_z_loss: Vec<f64>,
-    pub(crate) gamma: Vec<f64>,
-    pub(crate) gamma_v: Vec<f64>,
-    pub(crate) beta: Vec<f64>,
-    pub(crate) loss: Vec<f64>,
-    pub(crate) nll: Vec<f64>,
-    pub(crate) smoothing: Vec<f64>,
-    pub(crate) z_loss: Vec<f64>,
-    pub(crate) lse: Vec<f64>,
+    pub(crate) below: &'r mut [f64],
+    /// e^(z − max) there.
+    pub(crate) exp_at_class: &'r mut [f64],
+    pub(crate) shifted: &'r mut [f64],
+    weight: &'r mut [f64],
+    class_scale: &'r mut [f64],
+    prior: &'r mut [f64],
+    pub(crate) floor: &'r mut [f64],
+    alpha_without_z_loss: &'r mut [f64],
+    pub(crate) gamma: &'r mut [f64],
+    pub(crate) gamma_v: &'r mut [f64],
+    pub(crate) beta: &'r mut [f64],
+    pub(crate) loss: &'r mut [f64],
+    pub(crate) nll: &'r mut [f64],
+    pub(crate) smoothing: &'r mut [f64],
+    pub(crate) z_loss: &'r mut [f64],
+    pub(crate) lse: &'r mut [f64],
     /// α.
-    pub(crate) alpha: Vec<f64>,
+    pub(crate) alpha: &'r mut [f64],
 }
 
-impl ClassFoldRows {
+impl<'r> ClassFoldRows<'r> {
+    #[inline(always)]
+    pub(crate) fn of(columns: &'r mut ClassFoldColumns) -> Self {
+        let [
+            max,
+            argmax,
+            rest,
+            log1p_rest,
+            below,
+            exp_at_class,
+            shifted,
+            weight,
+            class_scale,
+            prior,
+            floor,
+            alpha_without_z_loss,
+            gamma,
+            gamma_v,
+            beta,
+            loss,
+            nll,
+            smoothing,
+            z_loss,
+            lse,
+            alpha,
+        ] = columns.all_mut();
+        Self {
+            max,
+            argmax,
+            rest,
+            log1p_rest,
+            below,
+            exp_at_class,
+            shifted,
+            weight,
+            class_scale,
+            prior,
+            floor,
+            alpha_without_z_loss,
+            gamma,
+            gamma_v,
+            beta,
+            loss,
+            nll,
+            smoothing,
+            z_loss,
+            lse,
+            alpha,
+        }
+    }
+
     /// Whether the first `n` are far enough from the limits of f64 for all parts to be finite.
     #[inline(always)]
     pub(crate) fn are_tame(&self, n: usize) -> bool {
@@ -76,18 +133,18 @@ impl ClassFoldRows {
         let tame = |values: &[f64]| {
             values[..n].iter().fold(true, |tame, value| tame & (value.abs() < TAME))
         };
-        tame(&self.max) & tame(&self.log1p_rest) & tame(&self.below) & tame(&self.shifted)
+        tame(self.max) & tame(self.log1p_rest) & tame(self.below) & tame(self.shifted)
     }
 
     /// Clears an ignored row.
     pub(crate) fn ignore(&mut self, row: usize) {
         for part in [
-            &mut self.loss,
-            &mut self.nll,
-            &mut self.smoothing,
-            &mut self.z_loss,
-            &mut self.floor,
-            &mut self.lse,
+            &mut *self.loss,
+            &mut *self.nll,
+            &mut *self.smoothing,
+            &mut *self.z_loss,
+            &mut *self.floor,
+            &mut *self.lse,
         ] {
             part[row] = 0.0;
         }
@@ -152,35 +209,25 @@ impl Plan<'_> {
 
 impl ClassFold {
     /// Room for so many rows.
-    pub(crate) fn rows(&self, rows: usize) -> ClassFoldRows {
-        let room = || vec![0.0; rows];
-        let all = |term: fn(&Terms) -> f64| vec![self.terms.first().map_or(0.0, term); rows];
-        ClassFoldRows {
-            max: room(),
-            log1p_rest: room(),
-            below: room(),
-            shifted: room(),
-            weight: all(|terms| terms.weight),
-            class_scale: all(|terms| terms.class_scale),
-            prior: all(|terms| terms.prior),
-            floor: room(),
-            alpha_without_z_loss: all(|terms| terms.alpha),
-            gamma: all(|terms| terms.gamma),
-            gamma_v: all(|terms| terms.gamma_v),
-            beta: all(|terms| terms.beta),
-            loss: room(),
-            nll: room(),
-            smoothing: room(),
-            z_loss: room(),
-            lse: room(),
-            alpha: room(),
+    pub(crate) fn rows(&self, rows: usize) -> ClassFoldColumns {
+        let mut columns = Columns::new(rows, 0.0);
+        let all = ClassFoldRows::of(&mut columns);
+        if let [terms] = self.terms[..] {
+            all.weight.fill(terms.weight);
+            all.class_scale.fill(terms.class_scale);
+            all.prior.fill(terms.prior);
+            all.alpha_without_z_loss.fill(terms.alpha);
+            all.gamma.fill(terms.gamma);
+            all.gamma_v.fill(terms.gamma_v);
+            all.beta.fill(terms.beta);
         }
+        columns
     }
 
     /// The parts of rows of these classes from their statistics. A negative class is an ignored
     /// row, whose parts are meaningless.
     #[inline(always)]
-    pub(crate) fn fold(&self, classes: &[i32], rows: &mut ClassFoldRows) {
+    pub(crate) fn fold(&self, classes: &[i32], rows: &mut ClassFoldRows<'_>) {
         if let [terms] = self.terms[..] {
             rows.floor.fill(terms.floor);
         } else {
@@ -218,19 +265,19 @@ impl ClassFold {
 
     /// Where classes differ, each row's terms.
     #[inline(always)]
-    fn put_terms(&self, classes: &[i32], rows: &mut ClassFoldRows) {
+    fn put_terms(&self, classes: &[i32], rows: &mut ClassFoldRows<'_>) {
         let first = rows
             .weight
             .iter_mut()
-            .zip(&mut rows.class_scale)
-            .zip(&mut rows.prior)
-            .zip(&mut rows.floor);
+            .zip(&mut *rows.class_scale)
+            .zip(&mut *rows.prior)
+            .zip(&mut *rows.floor);
         let second = rows
             .alpha_without_z_loss
             .iter_mut()
-            .zip(&mut rows.gamma)
-            .zip(&mut rows.gamma_v)
-            .zip(&mut rows.beta);
+            .zip(&mut *rows.gamma)
+            .zip(&mut *rows.gamma_v)
+            .zip(&mut *rows.beta);
         for ((class, (((weight, class_scale), prior), floor)), (((alpha, gamma), gamma_v), beta)) in
             classes.iter().zip(first).zip(second)
         {

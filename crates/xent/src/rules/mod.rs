@@ -61,7 +61,7 @@ mod table;
 mod tests;
 mod transform;
 
-pub(crate) use class_fold::{ClassFold, ClassFoldRows};
+pub(crate) use class_fold::{ClassFold, ClassFoldColumns, ClassFoldRows};
 pub use floor::{FloorMemo, relative_entropy_term};
 pub use fold::{Coefficients, Folded, RowParts};
 pub use gradient::{ClassEntry, GradientFactors, RowGradient};

@@ -180,21 +180,25 @@ impl<'a, F: Real> PartsMut<'a, F> {
 }
 
 impl<F: Real> PartsMut<'_, F> {
-    /// Where the first `len` of the next rows say what they predict and whether that is correct;
-    /// `None` if nobody asked.
-    pub(crate) fn predictions(&mut self, len: usize) -> Option<(&mut [i64], &mut [bool])> {
-        let first = self.next - self.first;
-        let Predictions { predicted, correct } = &mut self.predictions;
-        Some((predicted.get_mut(first..first + len)?, &mut correct[first..first + len]))
-    }
-
-    /// Adds the first `len` of `rows`. All of their losses are finite, and `correct` of them are
-    /// correct.
+    /// Adds the first of `rows`, one for each class of `classes`, which is negative for an ignored
+    /// row. All of their losses are finite.
     #[inline(always)]
-    pub(crate) fn push_class_fold(&mut self, rows: &ClassFoldRows, len: usize, correct: u32) {
-        let columns: [&[f64]; COLUMNS] =
-            [&rows.loss, &rows.nll, &rows.smoothing, &rows.z_loss, &rows.floor];
+    pub(crate) fn push_class_fold(&mut self, rows: &ClassFoldRows<'_>, classes: &[i32]) {
+        let len = classes.len();
+        let peaks = rows.argmax.iter().zip(classes);
+        let correct: u32 =
+            peaks.clone().map(|(peak, class)| u32::from(*peak == f64::from(*class))).sum();
         let first = self.next - self.first;
+        let Predictions { predicted, correct: correct_rows } = &mut self.predictions;
+        if let Some(predicted) = predicted.get_mut(first..first + len) {
+            let out = predicted.iter_mut().zip(&mut correct_rows[first..]);
+            for ((predicted, correct), (peak, class)) in out.zip(peaks) {
+                *predicted = if *class < 0 { -1 } else { *peak as i64 };
+                *correct = *peak == f64::from(*class);
+            }
+        }
+        let columns: [&[f64]; COLUMNS] =
+            [rows.loss, rows.nll, rows.smoothing, rows.z_loss, rows.floor];
         self.next += len;
         let narrow = |out: &mut [F], values: &[f64]| {
             out[first..][..len]
@@ -202,15 +206,16 @@ impl<F: Real> PartsMut<'_, F> {
                 .zip(values)
                 .for_each(|(out, value)| *out = F::from_f64(*value))
         };
-        narrow(self.lse, &rows.lse);
+        narrow(self.lse, rows.lse);
         if self.columns[0].is_empty() {
             let mut done = 0;
             while done < len {
                 let group = (first + done) >> self.shift;
                 let end = (((group + 1) << self.shift) - first).min(len);
                 let mut sums = self.groups[group].sums;
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    column[done..end].iter().for_each(|part| *sum += part);
+                let columns = columns.map(|column| &column[done..end]);
+                for i in 0..end - done {
+                    sums.iter_mut().zip(columns).for_each(|(sum, column)| *sum += column[i]);
                 }
                 self.groups[group].sums = sums;
                 done = end;

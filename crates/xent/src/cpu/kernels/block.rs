@@ -40,7 +40,7 @@
 
 use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask};
 
-use super::lanes::{Lane, Lanes, Wide};
+use super::lanes::{Lane, Lanes, Total};
 use crate::rules::Functional;
 
 /// Elements of a row that are worked on at a time.
@@ -77,26 +77,28 @@ pub(in crate::cpu) fn extremes<S: Simd, R: Lane>(simd: S, z: &[R]) -> (R, R) {
         || {
             let lanes = V::<S, R>::LEN;
             let first = V::<S, R>::splat(simd, z[0]);
-            let (mut max, mut min) = ([first; 4], [first; 4]);
-            let (chunks, rest) = z.split_at(z.len() / (4 * lanes) * (4 * lanes));
-            for chunk in chunks.chunks_exact(4 * lanes) {
-                for (i, z) in chunk.chunks_exact(lanes).enumerate() {
-                    let z = V::<S, R>::from_slice(simd, z);
-                    (max[i], min[i]) = (z.max(max[i]), z.min(min[i]));
-                }
-            }
-            for z in rest.chunks_exact(lanes) {
+            // Two of each are as many as sixteen registers hold where a vector takes two.
+            let (mut max, mut min) = ([first; 2], [first; 2]);
+            let mut take = |i: usize, z: &[R]| {
                 let z = V::<S, R>::from_slice(simd, z);
-                (max[0], min[0]) = (z.max(max[0]), z.min(min[0]));
+                (max[i], min[i]) = (z.max(max[i]), z.min(min[i]));
+            };
+            let pairs = z.chunks_exact(2 * lanes);
+            let rest = pairs.remainder();
+            for pair in pairs {
+                take(0, &pair[..lanes]);
+                take(1, &pair[lanes..]);
+            }
+            if rest.len() >= lanes {
+                take(0, &rest[..lanes]);
             }
             // The last vector from the end, overlapping the one before: max and min are idempotent,
             // so counting an element twice is harmless.
-            if let Some(z) = z.len().checked_sub(lanes).map(|start| &z[start..]) {
-                let z = V::<S, R>::from_slice(simd, z);
-                (max[1], min[1]) = (z.max(max[1]), z.min(min[1]));
+            if let Some(start) = z.len().checked_sub(lanes) {
+                take(1, &z[start..]);
             }
-            let mut max = max[0].max(max[1]).max(max[2].max(max[3])).reduce_max();
-            let mut min = min[0].min(min[1]).min(min[2].min(min[3])).reduce_min();
+            let (mut max, mut min) =
+                (max[0].max(max[1]).reduce_max(), min[0].min(min[1]).reduce_min());
             if z.len() < lanes {
                 for &z in z {
                     (max, min) = (if z > max { z } else { max }, if z < min { z } else { min });
@@ -145,9 +147,9 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Lane>(
             let reference = V::<S, R>::splat(simd, reference);
             let whole = z.len() / lanes * lanes;
             let mut sums = ExpLanes {
-                rest: Wide::zero(simd),
-                shifted: Wide::zero(simd),
-                open: Wide::zero(simd),
+                rest: Total::zero(simd),
+                shifted: Total::zero(simd),
+                open: Total::zero(simd),
             };
             let mut open = 0;
             for (i, (z, e)) in z[..whole].chunks(segment).zip(e.chunks_mut(segment)).enumerate() {
@@ -155,12 +157,19 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Lane>(
                 ahead(start, segment);
                 let peak =
                     peak.and_then(|peak| peak.checked_sub(start)).filter(|&peak| peak < z.len());
-                if peak.is_some() {
-                    exp_special(simd, z, reference, e, peak, 0, &mut sums);
-                } else if masked {
-                    exp_segment::<S, R, true>(simd, z, reference, e, &mut sums);
-                } else {
-                    exp_segment::<S, R, false>(simd, z, reference, e, &mut sums);
+                match (peak, masked) {
+                    (Some(_), true) => exp_special(simd, z, reference, e, peak, 0, &mut sums),
+                    (Some(peak), false) => {
+                        exp_segment::<S, R, false, true>(simd, z, reference, e, peak, &mut sums)
+                    }
+                    (None, true) => {
+                        exp_segment::<S, R, true, false>(simd, z, reference, e, 0, &mut sums)
+                    }
+                    (None, false) => {
+                        exp_segment::<S, R, false, false>(simd, z, reference, e, 0, &mut sums)
+                    }
+                }
+                if !masked {
                     open += z.len();
                 }
             }
@@ -193,30 +202,40 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Lane>(
 }
 
 struct ExpLanes<S: Simd> {
-    rest: Wide<S>,
-    shifted: Wide<S>,
+    rest: Total<S>,
+    shifted: Total<S>,
     /// How many are open, of vectors that may have masked classes.
-    open: Wide<S>,
+    open: Total<S>,
 }
 
 /// A segment in which every class counts, but for the masked ones, which `MASKED` says there may
-/// be.
+/// be, and, if `PEAK`, the one at `peak`.
 #[inline(always)]
-fn exp_segment<S: Simd, R: Lane, const MASKED: bool>(
+fn exp_segment<S: Simd, R: Lane, const MASKED: bool, const PEAK: bool>(
     simd: S,
     z: &[R],
     reference: V<S, R>,
     e: &mut [R],
+    peak: usize,
     sums: &mut ExpLanes<S>,
 ) {
-    let (zero, one) = (V::<S, R>::splat(simd, R::ZERO), V::<S, R>::splat(simd, R::ONE));
+    let of = |value| V::<S, R>::splat(simd, value);
+    let (zero, one) = (of(R::ZERO), of(R::ONE));
     let (mut exps, mut below, mut open) = (zero, zero, zero);
+    // How far the peak is from each lane: it is where that is 0.
+    let peak = of(R::from_class(peak as i32));
+    let mut away = peak - V::<S, R>::from_fn(simd, |lane| R::from_class(lane as i32));
     for (z, e) in z.chunks_exact(V::<S, R>::LEN).zip(e.chunks_exact_mut(V::<S, R>::LEN)) {
         let z = V::<S, R>::from_slice(simd, z);
         let x = z - reference;
         let exp = x.exp();
         exp.store_slice(e);
-        exps += exp;
+        if PEAK {
+            exps += away.simd_eq(zero).select(zero, exp);
+            away -= R::from_class(V::<S, R>::LEN as i32);
+        } else {
+            exps += exp;
+        }
         if MASKED {
             let masked = z.simd_eq(R::NEG_INFINITY);
             open += masked.select(zero, one);
@@ -225,15 +244,15 @@ fn exp_segment<S: Simd, R: Lane, const MASKED: bool>(
             below -= x;
         }
     }
-    exps.add_to(&mut sums.rest);
-    below.add_to(&mut sums.shifted);
+    exps.total_to(&mut sums.rest);
+    below.total_to(&mut sums.shifted);
     if MASKED {
-        open.add_to(&mut sums.open);
+        open.total_to(&mut sums.open);
     }
 }
 
-/// A segment that has the peak, or a vector of which the first `counted` lanes count elsewhere.
-/// There may be masked classes.
+/// A segment that may have the peak and masked classes, or a vector of which the first `counted`
+/// lanes count elsewhere.
 #[inline(always)]
 fn exp_special<S: Simd, R: Lane>(
     simd: S,
@@ -265,9 +284,9 @@ fn exp_special<S: Simd, R: Lane>(
             None => exp,
         };
     }
-    exps.add_to(&mut sums.rest);
-    below.add_to(&mut sums.shifted);
-    open.add_to(&mut sums.open);
+    exps.total_to(&mut sums.rest);
+    below.total_to(&mut sums.shifted);
+    open.total_to(&mut sums.open);
 }
 
 /// Sums against v ≥ 0, one entry per class, of which masked classes count in `masked_mass` and
@@ -308,7 +327,7 @@ fn against_lanes<S: Simd, R: Lane, const MASKED: bool>(
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one, reference) = (of(R::ZERO), of(R::ONE), of(reference));
     let segment = DEPTH * V::<S, R>::LEN;
-    let mut sums = [Wide::zero(simd); 4];
+    let mut sums = [Total::zero(simd); 4];
     for (z, v) in z.chunks(segment).zip(v.chunks(segment)) {
         let z = if z.len() == segment {
             z
@@ -336,9 +355,9 @@ fn against_lanes<S: Simd, R: Lane, const MASKED: bool>(
             .into_iter()
             .zip(&mut sums)
             .take(if MASKED { 4 } else { 2 })
-            .for_each(|(lanes, sum)| lanes.add_to(sum));
+            .for_each(|(lanes, sum)| lanes.total_to(sum));
     }
-    sums.map(Wide::total)
+    sums.map(Total::total)
 }
 
 /// Σ v_k·(reference − z_k) in f64, for logits so far apart that differences or their sum leave f32:
@@ -368,7 +387,7 @@ pub(in crate::cpu) fn entropy<S: Simd, R: Lane>(simd: S, x: &[R], a: R, b: R, to
             let [a, b, first, second] =
                 [a, b, first, second].map(|scalar| V::<S, R>::splat(simd, scalar));
             let segment = DEPTH * V::<S, R>::LEN;
-            let mut sum = Wide::zero(simd);
+            let mut sum = Total::zero(simd);
             for x in x.chunks(segment) {
                 let mut lanes = zero;
                 for x in x.chunks_exact(V::<S, R>::LEN) {
@@ -377,7 +396,7 @@ pub(in crate::cpu) fn entropy<S: Simd, R: Lane>(simd: S, x: &[R], a: R, b: R, to
                     let share = y.simd_gt(R::SMALLEST_NORMAL).select(share, one);
                     lanes -= y * share.ln();
                 }
-                lanes.add_to(&mut sum);
+                lanes.total_to(&mut sum);
             }
             sum.total()
         },

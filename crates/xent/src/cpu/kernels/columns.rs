@@ -11,20 +11,19 @@
 //!
 //! A column is swept twice, class by class: `peak` finds each row's largest logit and its class,
 //! `sums` takes exponentials against it and adds up. The statistics end as numbers per row in
-//! [`Columns`], from which rows are folded many at a time or one by one; `gradient` then goes over
+//! [`TileStatistics`], from which rows are folded many at a time or one by one; `gradient` then goes over
 //! the exponentials once more.
 //!
-//! The class at which a row is asked for (its label) is compared with the class of each step, since
-//! a gather would cost more for the few classes that tiles are made for.
+//! What is asked of a row at its label is gathered afterwards: a register less for two sweeps.
 //!
 //! Lanes know nothing of each other, so a row has the same bits wherever in a tile it stands. As in
 //! `block.rs`, a lane adds up 8 classes at most before it is added up in f64, and the largest term
 //! stays out of `rest`.
 
-use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask, f64x8};
+use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask};
 
-use super::lanes::{Lane, Lanes, Wide};
-use crate::cpu::buffer::Buffer;
+use super::lanes::{Lane, Lanes, Wide, ln_1p_of};
+use crate::columns::Columns;
 use crate::rules::{ClassFoldRows, Functional};
 
 /// A tile's width is a multiple of this.
@@ -35,109 +34,64 @@ const DEPTH: usize = 8;
 type V<S, R> = <R as Lane>::Lanes<S>;
 
 /// Statistics of a tile, a number per row.
-pub(in crate::cpu) struct Columns<R> {
-    max: Vec<R>,
-    argmax: Vec<R>,
-    rest: Vec<f64>,
-    log1p_rest: Vec<f64>,
-    /// Sums against v: shifted, mass, masked mass, masked.
-    functional: [Vec<f64>; 4],
-    /// The class at which each row is asked for; negative for none.
-    class: Vec<R>,
-    /// The logit there; the largest, for none.
-    at_class: Vec<R>,
-    /// e^(z − max) there.
-    exp_at_class: Vec<R>,
+pub(in crate::cpu) struct TileStatistics<R> {
+    /// The largest logit, and its class.
+    peak: Columns<R, 2>,
+    /// Σ e^(z − max) without the largest; ln(1 + that); sums against v: shifted, mass, masked mass,
+    /// masked.
+    sums: Columns<f64, 6>,
 }
 
-impl<R: Lane> Columns<R> {
+impl<R: Lane> TileStatistics<R> {
     pub(in crate::cpu) fn new(width: usize) -> Self {
-        let (own, wide) = (|| vec![R::ZERO; width], || vec![0.0; width]);
-        Self {
-            max: own(),
-            argmax: own(),
-            rest: wide(),
-            log1p_rest: wide(),
-            functional: std::array::from_fn(|_| wide()),
-            class: vec![R::from_class(-1); width],
-            at_class: own(),
-            exp_at_class: own(),
-        }
+        Self { peak: Columns::new(width, R::ZERO), sums: Columns::new(width, 0.0) }
     }
 
-    /// Asks for each row's class.
+    /// What plain rows are folded from, into `rows`. `z` and `e` are the tile; for a row without a
+    /// class, what stands at class 0 will do.
     #[inline(always)]
-    pub(in crate::cpu) fn ask(&mut self, classes: &[i32]) {
-        self.class.iter_mut().zip(classes).for_each(|(out, class)| *out = R::from_class(*class));
-    }
-
-    /// How many of the first rows have the largest logit at the class that was asked for.
-    #[inline(always)]
-    pub(in crate::cpu) fn correct(&self, rows: usize) -> u32 {
-        self.argmax[..rows]
-            .iter()
-            .zip(&self.class)
-            .map(|(argmax, class)| u32::from(argmax == class))
-            .sum()
-    }
-
-    /// What the first rows predict, and whether that is the class that was asked for; −1 for rows
-    /// that ask for none, which are ignored.
-    pub(in crate::cpu) fn predictions(
+    pub(in crate::cpu) fn copy_to(
         &self,
-        asked: &[i32],
-        predicted: &mut [i64],
-        correct: &mut [bool],
+        z: &[R],
+        e: &[R],
+        classes: &[i32],
+        rows: &mut ClassFoldRows<'_>,
     ) {
-        let rows = predicted.iter_mut().zip(correct);
-        for ((predicted, correct), (argmax, asked)) in rows.zip(self.argmax.iter().zip(asked)) {
-            let class = argmax.to_f64() as i64;
-            *predicted = if *asked < 0 { -1 } else { class };
-            *correct = class == i64::from(*asked);
+        let ([max, argmax], [rest, log1p_rest, shifted, ..]) = (self.peak.all(), self.sums.all());
+        let width = max.len();
+        let widen = |out: &mut [f64], values: &[R]| {
+            out.iter_mut().zip(values).for_each(|(out, value)| *out = value.to_f64());
+        };
+        widen(rows.max, max);
+        widen(rows.argmax, argmax);
+        rows.rest.copy_from_slice(rest);
+        rows.log1p_rest.copy_from_slice(log1p_rest);
+        rows.shifted.copy_from_slice(shifted);
+        let at_class = rows.below.iter_mut().zip(&mut *rows.exp_at_class).zip(&*rows.max);
+        for (lane, (((below, exp), max), class)) in at_class.zip(classes).enumerate() {
+            let entry = (*class).max(0) as usize * width + lane;
+            (*below, *exp) = (*max - z[entry].to_f64(), e[entry].to_f64());
         }
-    }
-
-    /// e^(z − max) at the classes that were asked for.
-    #[inline(always)]
-    pub(in crate::cpu) fn exp_at_class(&self) -> &[R] {
-        &self.exp_at_class
-    }
-
-    /// What rows that are class_fold are folded from.
-    #[inline(always)]
-    pub(in crate::cpu) fn copy_to(&self, rows: &mut ClassFoldRows) {
-        for ((out, below), (max, at_class)) in
-            rows.max.iter_mut().zip(&mut rows.below).zip(self.max.iter().zip(&self.at_class))
-        {
-            *out = max.to_f64();
-            *below = *out - at_class.to_f64();
-        }
-        rows.log1p_rest.copy_from_slice(&self.log1p_rest);
-        rows.shifted.copy_from_slice(&self.functional[0]);
     }
 
     /// The largest logit of a row and the first class that has it.
     #[inline(always)]
     pub(in crate::cpu) fn peak(&self, row: usize) -> (f64, usize) {
-        (self.max[row].to_f64(), self.argmax[row].to_f64() as usize)
+        let [max, argmax] = self.peak.all();
+        (max[row].to_f64(), argmax[row].to_f64() as usize)
     }
 
     /// Σ e^(z − max) without the largest, and ln(1 + that).
     #[inline(always)]
     pub(in crate::cpu) fn rest(&self, row: usize) -> (f64, f64) {
-        (self.rest[row], self.log1p_rest[row])
-    }
-
-    /// [`rest`](Self::rest)'s sum of all rows.
-    #[inline(always)]
-    pub(in crate::cpu) fn rests(&self) -> &[f64] {
-        &self.rest
+        let [rest, log1p_rest, ..] = self.sums.all();
+        (rest[row], log1p_rest[row])
     }
 
     /// The sums against v.
     #[inline(always)]
     pub(in crate::cpu) fn functional(&self, row: usize) -> Functional {
-        let [shifted, mass, masked_mass, masked] = [0, 1, 2, 3].map(|i| self.functional[i][row]);
+        let [_, _, shifted, mass, masked_mass, masked] = self.sums.all().map(|sums| sums[row]);
         Functional { shifted, mass, masked_mass, masked: masked as usize }
     }
 }
@@ -152,7 +106,7 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Lane, A: FnMut()>(
     width: usize,
     v: Option<&[R]>,
     e: &mut [R],
-    columns: &mut Columns<R>,
+    columns: &mut TileStatistics<R>,
     ahead: impl Fn(usize) -> A,
 ) -> bool {
     simd.vectorize(
@@ -171,11 +125,8 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Lane, A: FnMut()>(
                     (_, true) => sums::<S, R, true>(simd, z, width, column, v, mass, e, columns),
                 }
             }
-            for (log, rest) in
-                columns.log1p_rest.chunks_exact_mut(8).zip(columns.rest.chunks_exact(8))
-            {
-                f64x8::from_slice(simd, rest).ln_1p().store_slice(log);
-            }
+            let [rest, log1p_rest, ..] = columns.sums.all_mut();
+            ln_1p_of(simd, rest, log1p_rest);
             any_masked
         },
     )
@@ -189,23 +140,24 @@ fn peak<S: Simd, R: Lane>(
     z: &[R],
     width: usize,
     column: usize,
-    columns: &mut Columns<R>,
+    columns: &mut TileStatistics<R>,
     mut ahead: impl FnMut(),
 ) -> bool {
     let len = V::<S, R>::LEN;
     let first = V::<S, R>::from_slice(simd, &z[column..][..len]);
     let zero = V::<S, R>::splat(simd, R::ZERO);
     let (mut max, mut min, mut class, mut argmax) = (first, first, zero, zero);
-    for start in (column..z.len()).step_by(width) {
+    for z in z.chunks_exact(width) {
         ahead();
-        let z = V::<S, R>::from_slice(simd, &z[start..][..len]);
+        let z = V::<S, R>::from_slice(simd, &z[column..column + len]);
         let larger = z.simd_gt(max);
         (max, argmax) = (larger.select(z, max), larger.select(class, argmax));
         min = z.min(min);
         class += V::<S, R>::ONE;
     }
-    max.store_slice(&mut columns.max[column..][..len]);
-    argmax.store_slice(&mut columns.argmax[column..][..len]);
+    let [max_out, argmax_out] = columns.peak.all_mut();
+    max.store_slice(&mut max_out[column..][..len]);
+    argmax.store_slice(&mut argmax_out[column..][..len]);
     // Lane by lane, since the minimum of all lanes may be one row's NaN.
     min.simd_eq(R::NEG_INFINITY).any_true()
 }
@@ -220,30 +172,25 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
     v: Option<&[R]>,
     mass: f64,
     e: &mut [R],
-    columns: &mut Columns<R>,
+    columns: &mut TileStatistics<R>,
 ) {
     let len = V::<S, R>::LEN;
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one) = (of(R::ZERO), of(R::ONE));
-    let of_rows = |values: &[R]| V::<S, R>::from_slice(simd, &values[column..][..len]);
-    let (max, argmax, asked) =
-        (of_rows(&columns.max), of_rows(&columns.argmax), of_rows(&columns.class));
+    let [max, argmax] =
+        columns.peak.all().map(|rows| V::<S, R>::from_slice(simd, &rows[column..][..len]));
     // Where a whole row is masked any finite reference serves.
     let reference = max.simd_eq(R::NEG_INFINITY).select(zero, max);
     let (mut rest, mut functional) = (Wide::zero(simd), [Wide::zero(simd); 4]);
-    let (mut class, mut at_class, mut exp_at_class) = (zero, max, zero);
-    let (mut k, mut start) = (0, column);
-    while start < z.len() {
+    let (mut class, mut k) = (zero, 0);
+    for (z, e) in z.chunks(DEPTH * width).zip(e.chunks_mut(DEPTH * width)) {
         let (mut exps, mut lanes) = (zero, [zero; 4]);
-        let end = z.len().min(start + DEPTH * width);
-        while start < end {
-            let z = V::<S, R>::from_slice(simd, &z[start..][..len]);
+        for (z, e) in z.chunks_exact(width).zip(e.chunks_exact_mut(width)) {
+            let z = V::<S, R>::from_slice(simd, &z[column..column + len]);
             let x = z - reference;
             let exp = x.exp();
-            exp.store_slice(&mut e[start..][..len]);
+            exp.store_slice(&mut e[column..column + len]);
             exps += class.simd_eq(argmax).select(zero, exp);
-            let here = class.simd_eq(asked);
-            (at_class, exp_at_class) = (here.select(z, at_class), here.select(exp, exp_at_class));
             let weight = v.map_or(one, |v| of(v[k]));
             if MASKED {
                 let masked = z.simd_eq(R::NEG_INFINITY);
@@ -259,7 +206,7 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
                 lanes[0] -= x;
             }
             class += V::<S, R>::ONE;
-            (k, start) = (k + 1, start + width);
+            k += 1;
         }
         exps.add_to(&mut rest);
         lanes[0].add_to(&mut functional[0]);
@@ -267,10 +214,9 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
             (1..4).for_each(|i| lanes[i].add_to(&mut functional[i]));
         }
     }
-    rest.store(&mut columns.rest[column..][..len]);
-    at_class.store_slice(&mut columns.at_class[column..][..len]);
-    exp_at_class.store_slice(&mut columns.exp_at_class[column..][..len]);
-    for (i, (out, sums)) in columns.functional.iter_mut().zip(functional).enumerate() {
+    let [rest_out, _, functional_out @ ..] = columns.sums.all_mut();
+    rest.store(&mut rest_out[column..][..len]);
+    for (i, (out, sums)) in functional_out.into_iter().zip(functional).enumerate() {
         let out = &mut out[column..][..len];
         if MASKED || i == 0 {
             sums.store(out);
@@ -280,42 +226,27 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
     }
 }
 
-/// What makes a tile's gradient, a number per row.
-pub(in crate::cpu) struct Factors<R> {
-    pub(in crate::cpu) on_exp: Buffer<R>,
-    pub(in crate::cpu) on_prior: Buffer<R>,
-    /// The whole entry at the class that was asked for.
-    pub(in crate::cpu) at_class: Buffer<R>,
-}
-
-/// e ← on_exp·e − on_prior·v, but for the classes that were asked for; v is a number per class,
-/// without one 1 everywhere.
+/// e ← on_exp·e − on_prior·v; v is a number per class, without one 1 everywhere.
 #[inline(always)]
 pub(in crate::cpu) fn gradient<S: Simd, R: Lane>(
     simd: S,
     e: &mut [R],
-    columns: &Columns<R>,
-    factors: &Factors<R>,
+    on_exp: &[R],
+    on_prior: &[R],
     v: Option<&[R]>,
 ) {
     simd.vectorize(
         #[inline(always)]
         || {
-            let (len, width) = (V::<S, R>::LEN, columns.class.len());
-            let mut class = V::<S, R>::splat(simd, R::ZERO);
+            let (len, width) = (V::<S, R>::LEN, on_exp.len());
             for (k, e) in e.chunks_exact_mut(width).enumerate() {
                 let v = v.map_or(R::ONE, |v| v[k]);
-                let rows = factors.on_exp.chunks_exact(len).zip(factors.on_prior.chunks_exact(len));
-                let asked = factors.at_class.chunks_exact(len).zip(columns.class.chunks_exact(len));
-                for (e, ((on_exp, on_prior), (at_class, asked))) in
-                    e.chunks_exact_mut(len).zip(rows.zip(asked))
-                {
-                    let [on_exp, on_prior, at_class, asked] = [on_exp, on_prior, at_class, asked]
-                        .map(|values| V::<S, R>::from_slice(simd, values));
-                    let entry = V::<S, R>::from_slice(simd, e).mul_add(on_exp, -(on_prior * v));
-                    class.simd_eq(asked).select(at_class, entry).store_slice(e);
+                let rows = on_exp.chunks_exact(len).zip(on_prior.chunks_exact(len));
+                for (e, (on_exp, on_prior)) in e.chunks_exact_mut(len).zip(rows) {
+                    let [on_exp, on_prior] =
+                        [on_exp, on_prior].map(|values| V::<S, R>::from_slice(simd, values));
+                    V::<S, R>::from_slice(simd, e).mul_add(on_exp, -(on_prior * v)).store_slice(e);
                 }
-                class += V::<S, R>::ONE;
             }
         },
     );

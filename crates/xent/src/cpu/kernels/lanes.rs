@@ -5,8 +5,8 @@
 //! product and a sum are rounded once or twice.
 
 use fearless_simd::{
-    Bytes, Select, Simd, SimdBase, SimdFloat, SimdFloatElement, SimdInt, SimdWiden, f32x16, f64x8,
-    i32x16,
+    Bytes, Select, Simd, SimdBase, SimdCombine, SimdFloat, SimdFloatElement, SimdInt, SimdSplit,
+    SimdWiden, f32x4, f32x16, f64x2, f64x8, i32x16,
 };
 
 use crate::Real;
@@ -20,6 +20,16 @@ pub(in crate::cpu) trait Lane: Real + SimdFloatElement {
     const SMALLEST_NORMAL: Self;
     fn is_normal(self) -> bool;
     fn from_class(class: i32) -> Self;
+    /// As many rows and columns as [`transpose`](Self::transpose) takes.
+    const SIDE: usize;
+    /// A row of them.
+    type Side: Copy;
+    /// A square whose rows become its columns.
+    fn transpose<S: Simd>(
+        simd: S,
+        row: impl Fn(usize) -> Self::Side,
+        put: impl Fn(usize, Self::Side),
+    );
 }
 
 impl Lane for f32 {
@@ -33,6 +43,18 @@ impl Lane for f32 {
     fn from_class(class: i32) -> Self {
         class as Self
     }
+    const SIDE: usize = 4;
+    type Side = [f32; 4];
+    #[inline(always)]
+    fn transpose<S: Simd>(simd: S, row: impl Fn(usize) -> [f32; 4], put: impl Fn(usize, [f32; 4])) {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| f32x4::load_array(simd, row(i)));
+        let (ac, bd) = (simd.interleave_f32x4(a, c), simd.interleave_f32x4(b, d));
+        let (low, high) = (simd.interleave_f32x4(ac.0, bd.0), simd.interleave_f32x4(ac.1, bd.1));
+        [low.0, low.1, high.0, high.1].into_iter().enumerate().for_each(
+            #[inline(always)]
+            |(k, column)| put(k, column.to_array()),
+        );
+    }
 }
 
 impl Lane for f64 {
@@ -45,6 +67,15 @@ impl Lane for f64 {
     }
     fn from_class(class: i32) -> Self {
         class as Self
+    }
+    const SIDE: usize = 2;
+    type Side = [f64; 2];
+    #[inline(always)]
+    fn transpose<S: Simd>(simd: S, row: impl Fn(usize) -> [f64; 2], put: impl Fn(usize, [f64; 2])) {
+        let [a, b] = [0, 1].map(|i| f64x2::load_array(simd, row(i)));
+        let (low, high) = simd.interleave_f64x2(a, b);
+        put(0, low.to_array());
+        put(1, high.to_array());
     }
 }
 
@@ -78,6 +109,10 @@ pub(in crate::cpu) trait Lanes<S: Simd>: SimdFloat<S> {
     fn split(self) -> (Self, Self);
 
     fn add_to(self, sum: &mut Wide<S>);
+
+    /// As [`add_to`](Self::add_to) where the lanes' own sums are of no interest: the upper half of
+    /// an f32 vector is added to the lower first.
+    fn total_to(self, sum: &mut Total<S>);
 
     /// The larger of x and `end`, NaN for NaN.
     #[inline(always)]
@@ -113,7 +148,7 @@ pub(in crate::cpu) trait Lanes<S: Simd>: SimdFloat<S> {
     #[inline(always)]
     fn exp(self) -> Self {
         let (tail, power) = self.at_least(Self::EXP_ENDS).exp_parts(Self::ROUND_SCALED);
-        (tail + Self::ONE) * power * Self::SCALE
+        tail.mul_add(power, power) * Self::SCALE
     }
 
     /// tanh(x/2) by x, to 3 ulp, near 0 too.
@@ -188,6 +223,13 @@ impl<S: Simd> Lanes<S> for f32x16<S> {
         sum.0[0] += low;
         sum.0[1] += high;
     }
+
+    #[inline(always)]
+    fn total_to(self, sum: &mut Total<S>) {
+        let (low, high) = SimdSplit::split(self);
+        let (low, high) = (low + high).widen();
+        sum.0 += low.combine(high);
+    }
 }
 
 impl<S: Simd> Lanes<S> for f64x8<S> {
@@ -246,6 +288,27 @@ impl<S: Simd> Lanes<S> for f64x8<S> {
     fn add_to(self, sum: &mut Wide<S>) {
         sum.0[0] += self;
     }
+
+    #[inline(always)]
+    fn total_to(self, sum: &mut Total<S>) {
+        sum.0 += self;
+    }
+}
+
+/// ln(1+x) of each number, a multiple of eight of them.
+#[inline(always)]
+pub(in crate::cpu) fn ln_1p_of<S: Simd>(simd: S, x: &[f64], out: &mut [f64]) {
+    for (x, out) in x.chunks_exact(8).zip(out.chunks_exact_mut(8)) {
+        f64x8::from_slice(simd, x).ln_1p().store_slice(out);
+    }
+}
+
+/// e^−x of each number x ≥ 0, a multiple of eight of them.
+#[inline(always)]
+pub(in crate::cpu) fn exp_of_minus<S: Simd>(simd: S, x: &[f64], out: &mut [f64]) {
+    for (x, out) in x.chunks_exact(8).zip(out.chunks_exact_mut(8)) {
+        (-f64x8::from_slice(simd, x)).exp().store_slice(out);
+    }
 }
 
 /// A sum of vectors in f64: of f32 lanes, the lower eight and the upper eight.
@@ -263,10 +326,21 @@ impl<S: Simd> Wide<S> {
     pub(super) fn store(self, out: &mut [f64]) {
         out.chunks_exact_mut(8).zip(self.0).for_each(|(out, sums)| sums.store_slice(out));
     }
+}
+
+/// The sum of all lanes of vectors, in f64.
+#[derive(Clone, Copy)]
+pub(in crate::cpu) struct Total<S: Simd>(f64x8<S>);
+
+impl<S: Simd> Total<S> {
+    #[inline(always)]
+    pub(super) fn zero(simd: S) -> Self {
+        Self(f64x8::splat(simd, 0.0))
+    }
 
     #[inline(always)]
     pub(super) fn total(self) -> f64 {
-        let lanes = (self.0[0] + self.0[1]).to_array();
+        let lanes = self.0.to_array();
         let [a, b, c, d] =
             [lanes[0] + lanes[4], lanes[1] + lanes[5], lanes[2] + lanes[6], lanes[3] + lanes[7]];
         (a + c) + (b + d)

@@ -8,6 +8,7 @@ use super::ahead::{Ahead, TileAhead};
 use super::sink::Sink;
 use super::source::Source;
 use super::stream::{FenceOnDrop, ScaledRow};
+use crate::cpu::buffer::Buffer;
 use crate::cpu::logit::Logit;
 use crate::view::Layout;
 use crate::{Element, InputError, Rows, RowsMut};
@@ -138,14 +139,25 @@ impl<T: Logit> ClaimedTile<'_, T> {
         self.rows.clone()
     }
 
+    /// The `i`-th of the rows.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    #[inline(always)]
+    pub(in crate::cpu) fn row(&mut self, i: usize) -> ClaimedClasses<'_, T> {
+        assert!(i < self.rows.len());
+        let classes = 0..self.memory.classes();
+        ClaimedClasses { memory: self.memory, row: self.rows.start + i, classes }
+    }
+
     /// Widens all logits, class by class: class k of the i-th row goes to `out[k·width + i]`.
-    /// `flat` is room for as many.
+    /// `flat` is grown to hold as many, if it has to.
     #[inline(always)]
     pub(in crate::cpu) fn read<S: Simd>(
         &self,
         simd: S,
         width: usize,
-        flat: &mut [T::Real],
+        flat: &mut Buffer<T::Real>,
         out: &mut [T::Real],
     ) {
         // SAFETY: a claim's rows are rows of the memory, and nobody else has them.
@@ -160,8 +172,8 @@ impl<T: Logit> ClaimedTile<'_, T> {
         simd: S,
         width: usize,
         values: &[T::Real],
-        flat: &mut [T::Real],
-        rounded: &mut [T],
+        flat: &mut Buffer<T::Real>,
+        rounded: &mut Buffer<T>,
     ) {
         if let Some(gradient) = &self.memory.gradient {
             // SAFETY: a claim's rows are rows of the memory, nobody else has them, and no reference
@@ -252,7 +264,7 @@ impl<T: Logit> ClaimedClasses<'_, T> {
     }
 
     /// Rounds and writes the gradient of classes `start..start + values.len()`, if there is to be
-    /// one. `rounded` is room for as many, in cache.
+    /// one. `rounded` is grown to hold as many, if it has to.
     ///
     /// # Panics
     /// If these are not all the claim's.
@@ -262,7 +274,7 @@ impl<T: Logit> ClaimedClasses<'_, T> {
         simd: S,
         start: usize,
         values: &[T::Real],
-        rounded: &mut [T],
+        rounded: &mut Buffer<T>,
     ) {
         self.check(start, values.len());
         if let Some(gradient) = &self.memory.gradient {
@@ -367,7 +379,7 @@ mod tests {
             [0..2, 2..4, 4..5]
         );
         assert_eq!(pieces[1].logits(2, 2), Some(&[7.0, 8.0][..]));
-        with_simd!(simd => pieces[1].write(simd, 3, &[-1.0], &mut [0.0]));
+        with_simd!(simd => pieces[1].write(simd, 3, &[-1.0], &mut Buffer::default()));
         assert_eq!(pieces[1].logits(2, 2), Some(&[7.0, -1.0][..]));
         drop(all);
         assert_eq!(buffer, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, -1.0, 9.0]);
@@ -399,7 +411,7 @@ mod tests {
         };
         let read: Access =
             |piece, start, len| with_simd!(simd => piece.read(simd, start, &mut [0.0; 8][..len]));
-        let write: Access = |piece, start, len| with_simd!(simd => piece.write(simd, start, &[0.0; 8][..len], &mut [0.0; 8]));
+        let write: Access = |piece, start, len| with_simd!(simd => piece.write(simd, start, &[0.0; 8][..len], &mut Buffer::default()));
         for (name, access) in
             [("write_scaled", scaled), ("logits", logits), ("read", read), ("write", write)]
         {

@@ -13,7 +13,7 @@
 //! ClaimedRows         rows that one task has for itself; split, never copied
 //!    ├─ next_tile()
 //!    │  ClaimedTile       some of them             ┐ read by &self,
-//!    └─ next_row()                                 │ written by &mut self
+//!    └─ next_row(), a tile's row()                 │ written by &mut self
 //!       ClaimedClasses    classes of one of them   ┘
 //!          └─ pieces(), shared_pieces()
 //!             ClaimedClasses    some of these classes
@@ -33,6 +33,7 @@ mod claim;
 mod sink;
 mod source;
 mod stream;
+mod transpose;
 
 pub(super) use ahead::Ahead;
 pub(crate) use claim::Memory;

@@ -7,7 +7,10 @@ use fearless_simd::Simd;
 
 use super::source::Source;
 use super::stream::{ScaledRow, stream, write_scaled};
+use super::transpose::Transposed;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::logit::Logit;
+use crate::element::sealed::Sealed;
 use crate::view::Layout;
 use crate::{Element, RowsMut};
 
@@ -59,7 +62,7 @@ impl<T: Logit> Sink<'_, T> {
         row: usize,
         start: usize,
         values: &[T::Real],
-        rounded: &mut [T],
+        rounded: &mut Buffer<T>,
     ) {
         debug_assert!(row < self.layout.rows && start + values.len() <= self.layout.classes);
         let stride = self.layout.class_stride;
@@ -127,8 +130,8 @@ impl<T: Logit> Sink<'_, T> {
         rows: Range<usize>,
         width: usize,
         values: &[T::Real],
-        flat: &mut [T::Real],
-        rounded: &mut [T],
+        flat: &mut Buffer<T::Real>,
+        rounded: &mut Buffer<T>,
     ) {
         let (classes, class_stride) = (self.layout.classes, self.layout.class_stride);
         debug_assert!(rows.end <= self.layout.rows);
@@ -150,17 +153,19 @@ impl<T: Logit> Sink<'_, T> {
                     self.round(simd, &values[lane..][..len], out, rounded);
                 }
             } else if class_stride == 1 && run.stride == classes as isize {
-                let flat = &mut flat[..len * classes];
-                for (k, values) in values.chunks_exact(width).enumerate() {
-                    flat.chunks_exact_mut(classes)
-                        .zip(&values[lane..])
-                        .for_each(|(row, value)| row[k] = *value);
-                }
                 // SAFETY: as above.
                 let out = unsafe {
                     std::slice::from_raw_parts_mut(self.first.offset(run.start), len * classes)
                 };
-                self.round(simd, flat, out, rounded);
+                let transposed = Transposed { rows: len, classes, width };
+                match T::as_real_mut(out).filter(|_| !self.streamed) {
+                    Some(out) => transposed.to_rows(simd, &values[lane..], out),
+                    None => {
+                        let flat = flat.room(len * classes, T::Real::ZERO);
+                        transposed.to_rows(simd, &values[lane..], flat);
+                        self.round(simd, flat, out, rounded);
+                    }
+                }
             } else {
                 for i in 0..len {
                     let start = run.start + i as isize * run.stride;
@@ -180,13 +185,13 @@ impl<T: Logit> Sink<'_, T> {
 
     /// Rounds neighbours; past the cache where that pays.
     #[inline(always)]
-    fn round<S: Simd>(&self, simd: S, values: &[T::Real], out: &mut [T], rounded: &mut [T]) {
+    fn round<S: Simd>(&self, simd: S, values: &[T::Real], out: &mut [T], rounded: &mut Buffer<T>) {
         if !self.streamed {
             T::narrow(simd, values, out);
         } else if let Some(out) = T::as_real_mut(out) {
             stream(simd, values, out);
         } else {
-            let rounded = &mut rounded[..values.len()];
+            let rounded = rounded.room(values.len(), T::ZERO);
             T::narrow(simd, values, rounded);
             stream(simd, rounded, out);
         }

@@ -6,7 +6,10 @@ use std::ops::Range;
 use fearless_simd::Simd;
 
 use super::ahead::{Ahead, TileAhead};
+use super::transpose::Transposed;
+use crate::cpu::buffer::Buffer;
 use crate::cpu::logit::Logit;
+use crate::element::sealed::Sealed;
 use crate::view::Layout;
 use crate::{Element, Rows};
 
@@ -90,7 +93,7 @@ impl<T: Logit> Source<'_, T> {
         simd: S,
         rows: Range<usize>,
         width: usize,
-        flat: &mut [T::Real],
+        flat: &mut Buffer<T::Real>,
         out: &mut [T::Real],
     ) {
         let (classes, class_stride) = (self.layout.classes, self.layout.class_stride);
@@ -117,14 +120,15 @@ impl<T: Logit> Source<'_, T> {
                 let values = unsafe {
                     std::slice::from_raw_parts(self.first.offset(run.start), len * classes)
                 };
-                let flat = &mut flat[..len * classes];
-                T::widen(simd, values, flat);
-                for (k, out) in out.chunks_exact_mut(width).enumerate() {
-                    out[lane..][..len]
-                        .iter_mut()
-                        .zip(flat.chunks_exact(classes))
-                        .for_each(|(out, row)| *out = row[k]);
-                }
+                let values = T::as_real(values).unwrap_or_else(
+                    #[inline(always)]
+                    || {
+                        let flat = flat.room(len * classes, T::Real::ZERO);
+                        T::widen(simd, values, flat);
+                        flat
+                    },
+                );
+                Transposed { rows: len, classes, width }.to_tile(simd, values, &mut out[lane..]);
             } else {
                 for i in 0..len {
                     let start = run.start + i as isize * run.stride;

@@ -6,6 +6,9 @@ use crate::Element;
 use crate::cpu::buffer::LINE;
 use crate::cpu::kernels::lanes::Lane;
 
+/// Lines of a gradient that are written between looks ahead.
+const LINES: usize = 8;
+
 /// Entries of a row's gradient: `a·e + b`, and at two places at most the value that stands there.
 #[derive(Clone, Copy)]
 pub(in crate::cpu) struct ScaledRow<'e, R> {
@@ -38,38 +41,48 @@ pub(super) fn write_scaled<S: Simd, R: Lane>(
             out[from..to].copy_from_slice(&vector.as_slice()[from - start..][..to - from]);
         }
     }
-    let line_of = |hot: Option<(usize, R)>| {
-        hot.map_or(usize::MAX, |(class, _)| class.wrapping_sub(head) / lanes)
-    };
-    let special = [line_of(hot[0]), line_of(hot[1])];
-    for (i, (out, e)) in
-        out[head..body].chunks_exact_mut(lanes).zip(e[head..].chunks_exact(lanes)).enumerate()
-    {
-        let from = head + i * lanes;
-        ahead(from, lanes);
-        let line = R::Lanes::<S>::from_slice(simd, e).mul_add(a, b);
-        let put = |line: R::Lanes<S>, out: &mut [R]| {
-            if streamed { stream_line(simd, line.as_slice(), out) } else { line.store_slice(out) }
-        };
-        if i != special[0] && i != special[1] {
-            put(line, out);
-            continue;
-        }
-        let mut line = line;
-        for (class, value) in hot.into_iter().flatten() {
-            if let Some(entry) =
-                class.checked_sub(from).and_then(|k| line.as_mut_slice().get_mut(k))
-            {
-                *entry = value;
+    let (out_lines, e_lines) = (&mut out[head..body], &e[head..]);
+    let count = out_lines.len() / lanes;
+    let mut special =
+        hot.map(|hot| hot.map_or(count, |(class, _)| class.wrapping_sub(head) / lanes).min(count));
+    special.sort_unstable();
+    let mut done = 0;
+    for line in special.into_iter().chain([count]) {
+        // Both hot classes may be in one line.
+        for start in (done..line).step_by(LINES) {
+            let elements = start * lanes..line.min(start + LINES) * lanes;
+            ahead(head + elements.start, elements.len());
+            let pairs = out_lines[elements.clone()]
+                .chunks_exact_mut(lanes)
+                .zip(e_lines[elements].chunks_exact(lanes));
+            for (out, e) in pairs {
+                put(simd, R::Lanes::<S>::from_slice(simd, e).mul_add(a, b), out, streamed);
             }
         }
-        put(line, out);
+        if line < count && line >= done {
+            let elements = line * lanes..(line + 1) * lanes;
+            let mut entries =
+                R::Lanes::<S>::from_slice(simd, &e_lines[elements.clone()]).mul_add(a, b);
+            for (class, value) in hot.into_iter().flatten() {
+                let place = class.wrapping_sub(head + elements.start);
+                if let Some(entry) = entries.as_mut_slice().get_mut(place) {
+                    *entry = value;
+                }
+            }
+            put(simd, entries, &mut out_lines[elements], streamed);
+        }
+        done = done.max(line + 1);
     }
     for (class, value) in hot.into_iter().flatten() {
         if class < head || class >= body {
             out[class] = value;
         }
     }
+}
+
+#[inline(always)]
+fn put<S: Simd, R: Lane>(simd: S, line: R::Lanes<S>, out: &mut [R], streamed: bool) {
+    if streamed { stream_line(simd, line.as_slice(), out) } else { line.store_slice(out) }
 }
 
 /// Copies past the cache, line by line; the ends that are not whole lines go through the cache.
@@ -168,13 +181,11 @@ fearless_simd::kernel!(
     #[inline(always)]
     fn stream_256(avx2: Avx2, line: Line<'_>) {
         use std::arch::x86_64::{_mm256_loadu_si256, _mm256_stream_si256};
-        for (from, to) in line.from.chunks_exact(32).zip(line.to.0.chunks_exact_mut(32)) {
-            // SAFETY: both are 32 bytes, `to` at a multiple of that.
+        let (from, to) = (line.from.as_ptr(), line.to.0.as_mut_ptr());
+        for half in [0, 32] {
+            // SAFETY: both have 32 bytes from here on, `to` at a multiple of that.
             unsafe {
-                _mm256_stream_si256(
-                    to.as_mut_ptr().cast(),
-                    _mm256_loadu_si256(from.as_ptr().cast()),
-                )
+                _mm256_stream_si256(to.add(half).cast(), _mm256_loadu_si256(from.add(half).cast()))
             };
         }
     }
@@ -184,9 +195,13 @@ fearless_simd::kernel!(
 #[inline(always)]
 fn stream_128(line: Line<'_>) {
     use std::arch::x86_64::{_mm_loadu_si128, _mm_stream_si128};
-    for (from, to) in line.from.chunks_exact(16).zip(line.to.0.chunks_exact_mut(16)) {
-        // SAFETY: both are 16 bytes, `to` at a multiple of that; SSE2 is part of the target.
-        unsafe { _mm_stream_si128(to.as_mut_ptr().cast(), _mm_loadu_si128(from.as_ptr().cast())) };
+    let (from, to) = (line.from.as_ptr(), line.to.0.as_mut_ptr());
+    for quarter in [0, 16, 32, 48] {
+        // SAFETY: both have 16 bytes from here on, `to` at a multiple of that; SSE2 is part of the
+        // target.
+        unsafe {
+            _mm_stream_si128(to.add(quarter).cast(), _mm_loadu_si128(from.add(quarter).cast()))
+        };
     }
 }
 

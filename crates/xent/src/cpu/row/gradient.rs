@@ -24,6 +24,7 @@ use super::scratch::{RowWorker, SavedPiece, blocks};
 use crate::cpu::buffer::Buffer;
 use crate::cpu::call::PriorVector;
 use crate::cpu::kernels::block::{self, BLOCK, padded};
+use crate::cpu::kernels::lanes;
 use crate::cpu::logit::Logit;
 use crate::cpu::memory::{ClaimedClasses, ScaledRow};
 use crate::element::sealed::Sealed;
@@ -163,7 +164,9 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     #[inline(always)]
     fn hot(&self, row: &RowGradient<'_>, j: usize) -> Option<(usize, T::Real)> {
         let class = row.plan.hot().get(j)?.class;
-        let p = (row.stats.hot[j] - row.stats.max).exp() / (1.0 + row.stats.rest);
+        let mut exp = [0.0; 8];
+        lanes::exp_of_minus(self.simd, &[row.stats.max - row.stats.hot[j]; 8], &mut exp);
+        let p = exp[0] / (1.0 + row.stats.rest);
         row.hot_entry(self.call.plan, j, p).map(|value| (class, T::to_be_rounded(value)))
     }
 

@@ -25,16 +25,19 @@
 mod floor;
 mod gradient;
 mod load;
+mod many;
 mod scratch;
 mod statistics;
 
+pub(super) use many::ManyRows;
 pub(super) use scratch::{PIECE, RowWorker, SavedRow};
 
 use fearless_simd::Simd;
 
+use super::kernels::lanes;
 use super::logit::Logit;
 use super::memory::ClaimedClasses;
-use crate::rules::{FloorMemo, RowGradient, RowParts, RowPlan, RowStats};
+use crate::rules::{FloorMemo, Folded, RowGradient, RowParts, RowPlan, RowStats};
 
 impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     /// The loss of a row, which the claim has all classes of; `None` if it is ignored.
@@ -50,7 +53,7 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
         for piece in row.pieces(PIECE) {
             running = running.merge(self.statistics(plan, &piece, None));
         }
-        let folded = self.call.plan.fold(plan, &running, memo);
+        let folded = self.fold(plan, &running, memo);
         Some(folded.parts(self.floor(plan, &folded, row)))
     }
 
@@ -73,7 +76,7 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
             running = running.merge(self.statistics(plan, &piece, Some(&mut saved)));
         }
         let stats = running;
-        let folded = self.call.plan.fold(plan, &stats, memo);
+        let folded = self.fold(plan, &stats, memo);
         let parts = folded.parts(self.floor(plan, &folded, row));
         match RowGradient::new(
             plan,
@@ -91,5 +94,17 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
             }
         }
         Some(parts)
+    }
+
+    /// As [`Plan::fold`](crate::rules::Plan::fold), with the logarithm that rows have which are
+    /// folded many at a time.
+    #[inline(always)]
+    pub(super) fn fold(&self, plan: &RowPlan, stats: &RowStats, memo: &mut FloorMemo) -> Folded {
+        let mut log = [0.0; 8];
+        self.simd.vectorize(
+            #[inline(always)]
+            || lanes::ln_1p_of(self.simd, &[stats.rest; 8], &mut log),
+        );
+        self.call.plan.fold_with(plan, stats, log[0], memo)
     }
 }

@@ -1,5 +1,5 @@
 use super::noise;
-use crate::rules::{FloorMemo, Functional, Parts, Plan, RowParts, RowStats};
+use crate::rules::{ClassFoldRows, FloorMemo, Functional, Parts, Plan, RowParts, RowStats};
 use crate::{Batch, ClassWeighting, Config, Form, Masked, Prior, PriorMatrix, Reduction, Targets};
 
 const ROWS: usize = 300;
@@ -123,7 +123,8 @@ fn rows_folded_at_once_have_the_bits_of_rows_folded_alone() {
         let mass = plan.table().prior_mass();
         let Some(class_fold) = plan.class_fold(mass) else { continue };
         folds += 1;
-        let mut rows = class_fold.rows(ROWS);
+        let mut columns = class_fold.rows(ROWS);
+        let mut rows = ClassFoldRows::of(&mut columns);
         let alone: Vec<RowStats> = (0..ROWS)
             .map(|_| {
                 let max = 6.0 * random() - 3.0;

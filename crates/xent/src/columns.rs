@@ -1,0 +1,30 @@
+//! Columns of one length in one piece of memory, since a small batch is done sooner than some dozen
+//! allocations.
+
+/// `N` columns.
+pub(crate) struct Columns<E, const N: usize> {
+    memory: Vec<E>,
+    len: usize,
+}
+
+impl<E: Copy, const N: usize> Columns<E, N> {
+    /// Columns of `len` entries, all of them a given value at first.
+    pub(crate) fn new(len: usize, value: E) -> Self {
+        Self { memory: vec![value; N * len], len }
+    }
+
+    #[inline(always)]
+    pub(crate) fn all(&self) -> [&[E]; N] {
+        std::array::from_fn(|i| &self.memory[i * self.len..][..self.len])
+    }
+
+    #[inline(always)]
+    pub(crate) fn all_mut(&mut self) -> [&mut [E]; N] {
+        let mut rest = &mut self.memory[..];
+        std::array::from_fn(|_| {
+            let (column, others) = std::mem::take(&mut rest).split_at_mut(self.len);
+            rest = others;
+            column
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! Between rows of neighbouring classes, as they may lie in memory, and a tile.
+
+use fearless_simd::Simd;
+
+use crate::cpu::kernels::lanes::Lane;
+
+/// Rows that lie one after another, and a tile of them: class k of the i-th row is at
+/// `i·classes + k` of the one and at `k·width + i` of the other.
+#[derive(Clone, Copy)]
+pub(super) struct Transposed {
+    pub(super) rows: usize,
+    pub(super) classes: usize,
+    pub(super) width: usize,
+}
+
+impl Transposed {
+    /// Rows to a tile.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    #[inline(always)]
+    pub(super) fn to_tile<S: Simd, R: Lane>(self, simd: S, rows: &[R], tile: &mut [R]) {
+        self.check(rows.len(), tile.len());
+        let (from, to) = (rows.as_ptr(), tile.as_mut_ptr());
+        self.squares(
+            R::SIDE,
+            #[inline(always)]
+            |in_rows, in_tile, side| {
+                // SAFETY: `squares` keeps to places that `check` has found to be in both.
+                unsafe {
+                    let (from, to) = (from.add(in_rows), to.add(in_tile));
+                    transpose(simd, side, from, self.classes, to, self.width);
+                }
+            },
+        );
+    }
+
+    /// A tile to rows.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    #[inline(always)]
+    pub(super) fn to_rows<S: Simd, R: Lane>(self, simd: S, tile: &[R], rows: &mut [R]) {
+        self.check(rows.len(), tile.len());
+        let (from, to) = (tile.as_ptr(), rows.as_mut_ptr());
+        self.squares(
+            R::SIDE,
+            #[inline(always)]
+            |in_rows, in_tile, side| {
+                // SAFETY: as in `to_tile`.
+                unsafe {
+                    let (from, to) = (from.add(in_tile), to.add(in_rows));
+                    transpose(simd, side, from, self.width, to, self.classes);
+                }
+            },
+        );
+    }
+
+    #[inline(always)]
+    fn check(self, rows: usize, tile: usize) {
+        let Self { rows: n, classes, width } = self;
+        assert!(n <= width && n * classes <= rows && (classes - 1) * width + n <= tile);
+    }
+
+    /// Calls with the places in both of the first entry of each square, and its side. The last
+    /// squares end where rows or classes do, over what was there before; where there is no room for
+    /// any, each entry is one.
+    #[inline(always)]
+    fn squares(self, side: usize, mut square: impl FnMut(usize, usize, bool)) {
+        let Self { rows, classes, width } = self;
+        let whole = side <= rows && side <= classes;
+        let side = if whole { side } else { 1 };
+        for row in (0..rows).step_by(side) {
+            let row = row.min(rows - side);
+            for class in (0..classes).step_by(side) {
+                let class = class.min(classes - side);
+                square(row * classes + class, class * width + row, whole);
+            }
+        }
+    }
+}
+
+/// The columns of a square become rows; one that is not `whole` is an entry.
+///
+/// # Safety
+/// All of its entries can be read, and written where they go.
+#[inline(always)]
+unsafe fn transpose<S: Simd, R: Lane>(
+    simd: S,
+    whole: bool,
+    from: *const R,
+    from_stride: usize,
+    to: *mut R,
+    to_stride: usize,
+) {
+    const { assert!(size_of::<R::Side>() == R::SIDE * size_of::<R>()) };
+    if !whole {
+        // SAFETY: by contract.
+        return unsafe { to.write(from.read()) };
+    }
+    R::transpose(
+        simd,
+        #[inline(always)]
+        |i| {
+            let side = from.wrapping_add(i * from_stride).cast::<R::Side>();
+            // SAFETY: by contract; a side is SIDE numbers, which need not be aligned here.
+            unsafe { side.read_unaligned() }
+        },
+        #[inline(always)]
+        |k, side| {
+            let to = to.wrapping_add(k * to_stride).cast::<R::Side>();
+            // SAFETY: as above.
+            unsafe { to.write_unaligned(side) };
+        },
+    );
+}
