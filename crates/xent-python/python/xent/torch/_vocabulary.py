@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -82,9 +82,8 @@ def cross_entropy(
     made: list[Shard] = []
 
     def shard(shards: Shards) -> Tensor:
-        with torch.no_grad():
-            made[:] = [Shard.of(logits, given_axis, shards, allowed, call, want_stats)]
-            return made[0].numbers()
+        made[:] = [Shard.of(logits, given_axis, shards, allowed, call, want_stats)]
+        return made[0].numbers()
 
     everyone = exchanged(group, Mine.of(logits, given_axis, given_range), shard)
     this = made[0]
@@ -153,6 +152,8 @@ class Shard(NamedTuple):
     batch: Batch
     """With the allowed classes of these."""
     ignored: Tensor | None
+    no_class: list[Tensor]
+    """Which labels are none: class 0 stands for them."""
     table_v: Number
     """v before class weights, of all classes."""
     given: Contribution
@@ -175,6 +176,12 @@ class Shard(NamedTuple):
         ignored = _rules.ignored_rows(options, batch, z.device)
         if z.device.type == "cpu":
             expect_values(batch, ignored, shards.classes)
+        no_class = []
+        for name in ("target", "target_b"):
+            if (label := getattr(batch, name)) is not None:
+                label = label.to(torch.int64)
+                no_class.append((label < 0) | (label >= shards.classes))
+                batch = batch._replace(**{name: label.masked_fill(no_class[-1], 0)})
         wants = Wants.of(options, batch, want_stats)
         whole = torch.Size((*z.shape[:-1], shards.classes))
         given = _rules.contribution(
@@ -182,7 +189,7 @@ class Shard(NamedTuple):
         )
         dtype = _rules.row_dtype(z.device)
         v = _rules.table(options, batch, shards.classes, dtype, z.device).v
-        return cls(logits, axis, shards, options, batch, ignored, v, given, wants)
+        return cls(logits, axis, shards, options, batch, ignored, no_class, v, given, wants)
 
     def numbers(self) -> Tensor:
         """What this process sends: a few columns, of one number per row each."""
@@ -211,9 +218,8 @@ class Shard(NamedTuple):
                 )
         columns = parts[0] if len(parts) == 1 else torch.cat(parts, _passes.longest_axis(z))
         if self.shards.rank == 0:
-            # What is no class has a logit of NaN. Where values are read, it is an error instead.
-            for i, (label, _) in enumerate(hot):
-                invalid = (label < 0) | (label >= self.shards.classes)
+            # What is no class has a logit of NaN. Where values are read, it was an error.
+            for i, invalid in enumerate(self.no_class[: len(hot)]):
                 columns[..., 2 + i].masked_fill_(invalid, torch.nan)
         return columns
 
@@ -223,7 +229,8 @@ class Shard(NamedTuple):
         """The loss of all classes; ``everyone`` has the columns of each process, in a row."""
         options, batch, shards = self.options, self.batch, self.shards
         rows_shape = self.logits.movedim(self.axis, -1).shape[:-1]
-        everyone = everyone.reshape(len(shards.ranges), *rows_shape, self.wants.columns)
+        columns = 2 + len(self.given.rows.hot) + self.wants.columns
+        everyone = everyone.reshape(len(shards.ranges), *rows_shape, columns)
         given, read = self.merged(everyone)
         factor = _tensors.factor(given, read, batch)
         loss, stats = _tensors.concluded(given, read, factor, options, want_stats)
@@ -313,7 +320,6 @@ class Shard(NamedTuple):
 class Wants(NamedTuple):
     """Which columns are sent, beside m, rest and z at the hot classes."""
 
-    hot: int
     argmax: bool
     prior: bool
     """S."""
@@ -325,7 +331,6 @@ class Wants(NamedTuple):
     def of(cls, options: Options, batch: Batch, want_stats: bool) -> Wants:
         smooths = batch.label_smoothing is not None or options["label_smoothing"] != 0.0
         return cls(
-            2 if batch.target_b is not None else 1,
             argmax=want_stats,
             prior=smooths,
             open=smooths and options["masked"] == "renormalise",
@@ -334,7 +339,7 @@ class Wants(NamedTuple):
 
     @property
     def columns(self) -> int:
-        return 2 + self.hot + self.argmax + self.prior + 3 * self.open
+        return self.argmax + self.prior + 3 * self.open
 
 
 def _columns(
@@ -467,8 +472,10 @@ def exchanged(group: Any, mine: Mine, compute: Callable[[Shards], Tensor]) -> Te
     body: Tensor | None = None
     while True:
         known = agreed.ranges.get(key)
-        if failure is None and known is not None and (shards is None or shards.ranges != known):
-            shards = Shards(known, rank)
+        if mine.failure is None and known is not None and (
+            shards is None or shards.ranges != known
+        ):
+            shards, failure, body = Shards(known, rank), None, None
             try:
                 body = compute(shards).reshape(-1)
             except Exception as error:
@@ -477,6 +484,8 @@ def exchanged(group: Any, mine: Mine, compute: Callable[[Shards], Tensor]) -> Te
         classes = -1 if shards is None else shards.classes
         need = HEADER + (0 if body is None else body.numel())
         status = 0 if failure is None else 1 + _kind(failure)
+        if mine.failure is not None:
+            status = -status
         buffer = torch.zeros(agreed.length, dtype=dtype, device=mine.device)
         buffer[:HEADER] = torch.tensor(
             [status, mine.dtype, mine.rows, mine.start, mine.size, used, classes, need],
@@ -486,7 +495,9 @@ def exchanged(group: Any, mine: Mine, compute: Callable[[Shards], Tensor]) -> Te
             buffer[HEADER:need] = body
         everyone = all_gathered(buffer, group)
         headers = [[int(number) for number in line] for line in everyone[:, :HEADER].tolist()]
-        expect_agreement(headers, failure)
+        if any(header[0] < 0 for header in headers):
+            raise_failure(headers, failure)
+        expect_agreement(headers)
         found = ranges_of(headers)
         agreed.ranges[key] = found
         needs = {header[7] for header in headers}
@@ -494,8 +505,10 @@ def exchanged(group: Any, mine: Mine, compute: Callable[[Shards], Tensor]) -> Te
         if any(
             header[5:7] != [start, classes] for header, (start, _) in zip(headers, found)
         ):
-            # Only the next exchange can have the numbers.
+            # Somebody computed for other ranges, which may be why it failed.
             continue
+        if any(header[0] != 0 for header in headers):
+            raise_failure(headers, failure)
         if len(needs) > 1:
             raise InvalidValue(
                 f"the processes of the group send {[n - HEADER for n in sorted(needs)]} numbers, "
@@ -512,15 +525,17 @@ def _kind(error: Exception) -> int:
     return next((i for i, kind in enumerate(_ERRORS) if isinstance(error, kind)), 0)
 
 
-def expect_agreement(headers: list[list[int]], failure: Exception | None) -> None:
-    """Raises on all processes, or on none."""
+def raise_failure(headers: list[list[int]], failure: Exception | None) -> NoReturn:
     if failure is not None:
         raise failure
-    for rank, header in enumerate(headers):
-        if header[0] != 0:
-            raise _ERRORS[header[0] - 1](
-                f"the call of rank {rank} of the process group raised an error, which it reports"
-            )
+    rank, status = next((rank, header[0]) for rank, header in enumerate(headers) if header[0] != 0)
+    raise _ERRORS[abs(status) - 1](
+        f"the call of rank {rank} of the process group raised an error, which it reports"
+    )
+
+
+def expect_agreement(headers: list[list[int]]) -> None:
+    """Raises on all processes, or on none."""
     for rank, header in enumerate(headers):
         if header[1] != headers[0][1]:
             names = [_arguments.FLOATS[each[1]] for each in (headers[0], header)]
