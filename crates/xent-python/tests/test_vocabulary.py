@@ -147,7 +147,10 @@ def check(case, results, ends, tolerances=EXACT):
     if case.options.get("temperature", 1.0) != 1.0 or case.options.get("softcap"):
         # Transformed logits are rounded, to more where they are large.
         largest = case.input[case.input.isfinite()].abs().flatten().tolist()
-        tolerances = {**tolerances, "atol": tolerances["atol"] + 2.0**-53 * max(largest, default=0.0)}
+        tolerances = {
+            **tolerances,
+            "atol": tolerances["atol"] + 2.0**-53 * max(largest, default=0.0),
+        }
     where = lambda message: f"{case}, cut at {ends}\n{message}"  # noqa: E731
     for result in results:
         if isinstance(result, Exception):
@@ -170,6 +173,30 @@ def test_agrees_with_one_process(size, processes):
         ends = cuts(draw, case.input.shape[case.options["class_axis"]], size)
         results = here.run(lambda rank, group: part(case, group, ends[rank], ends[rank + 1]))
         check(case, results, ends)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_the_only_class_that_the_prior_has_in_a_shard(label, processes):
+    """Once it is the label's, and what is left of the prior there, times ∞, is 0; once it is not."""
+    weight = torch.tensor([0.3, 0.0, 1.0, 1.0], dtype=torch.float64)
+    x = torch.tensor([[-torch.inf, -torch.inf, 0.5, 1.0]])
+    if label == 1:
+        x = torch.tensor([[-2.0, -3.0, 0.5, 1.0]])
+    options = {"class_axis": 1, "prior": "wrong_classes", "label_smoothing": 1.0, "weight": weight}
+    options["reduction"] = "sum"
+    case = Case(0, x, torch.tensor([label]), options)
+    ends = (0, 2, 4)
+    results = processes(2).run(lambda r, g: part(case, g, ends[r], ends[r + 1]))
+    assert results[0][0].isfinite()
+    check(case, results, ends, {"rtol": 1e-6, "atol": 1e-7})
+
+
+def test_what_is_sent_shrinks_again(processes):
+    here, x, y = processes(2), X.repeat(40, 1), Y.repeat(40)
+    simple(here, [3, 4], x, y)
+    simple(here, [3, 4])
+    simple(here, [3, 4])
+    assert len(here.hub.lines[0]) == _vocabulary.HEADER + 3 * len(Y)
 
 
 @pytest.mark.parametrize(

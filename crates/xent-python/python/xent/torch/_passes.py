@@ -293,7 +293,9 @@ def _gradient(
         p = step(p, out=place(p, z.dtype, out) if is_last else place(p, dtype, None))
     for index, value, here in at_hot:
         value = value.to(p.dtype)
-        p.scatter_(-1, index, value if here is None else torch.where(here, value, p.gather(-1, index)))
+        p.scatter_(
+            -1, index, value if here is None else torch.where(here, value, p.gather(-1, index))
+        )
     if slope_of is not None:
         into = {} if torch.compiler.is_compiling() else {"grad_input": p}
         p = torch.ops.aten.tanh_backward(p, slope_of, **into)

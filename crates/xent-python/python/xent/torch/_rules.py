@@ -341,9 +341,7 @@ class Rows(NamedTuple):
         Where nothing is left of it, it is the target itself.
         """
         rows = (
-            self._replace(open=masked)
-            if isinstance(masked, Open)
-            else self._replace(masked=masked)
+            self._replace(open=masked) if isinstance(masked, Open) else self._replace(masked=masked)
         )
         if not self.smooths():
             return rows

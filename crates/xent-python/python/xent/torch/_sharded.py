@@ -170,6 +170,10 @@ def _dim_of_classes(logits: DTensor, axis: int, arguments: dict[str, Any]) -> in
     with_own_rows = isinstance(prior, Tensor) and prior.dim() == 2
     if len(dims) != 1 or target.dtype.is_floating_point or with_own_rows:
         return None
-    if any(is_differentiated(arguments.get(name)) for name in _CHECKED if isinstance(arguments.get(name), Tensor)):
+    if any(
+        is_differentiated(arguments.get(name))
+        for name in _CHECKED
+        if isinstance(arguments.get(name), Tensor)
+    ):
         return None
     return dims[0]

@@ -125,7 +125,11 @@ class ShardedCrossEntropy(torch.autograd.Function):
         rest = (None,) * (4 + len(Batch._fields))
         if upstream is None:
             return (None, *rest)
-        if torch.is_grad_enabled() or _composed.is_transformed() or not _composed.is_plain(upstream):
+        if (
+            torch.is_grad_enabled()
+            or _composed.is_transformed()
+            or not _composed.is_plain(upstream)
+        ):
             raise InvalidValue(
                 "second derivatives, vmap and forward mode of a loss with process_group, expected "
                 "one backward pass: a vocabulary in shards has first derivatives only"
@@ -197,7 +201,8 @@ class Shard(NamedTuple):
         if z.shape[-1] == 0:
             # A class that is masked and has nothing of v takes the place of none.
             z = z.new_full((*z.shape[:-1], 1), -torch.inf)
-            v, before, allowed = z.new_zeros(1, dtype=rows.dense), z.new_zeros(1), None
+            v: Number = z.new_zeros(1, dtype=rows.dense)
+            before, allowed = v, None
         else:
             v, before = self.shards.cut(rows.v), self.shards.cut(self.table_v)
             allowed = allowed_classes(self.batch, z.device, self.axis)
@@ -281,7 +286,7 @@ class Shard(NamedTuple):
             for rank in ranks if rows.leaves_out else ():
                 mass[rank] = self.left_of(rank, mass[rank], masked)
             lacking = [_tensors.mass_times(v, g) for v, g in zip(mass, gap.unbind(0))]
-            prior = (prior + torch.stack([x.expand_as(m) for x in lacking])).sum(0)
+            prior = (prior + torch.stack([cast(Tensor, x).expand_as(m) for x in lacking])).sum(0)
         below = [m - z for z in at_hot]
         return given, Statistics(m, argmax, rest.log1p(), prior, None, below)
 
@@ -297,7 +302,9 @@ class Shard(NamedTuple):
         """The same without hot classes; exactly 0 where no other class has something of v."""
         rows, (start, end) = self.given.rows, self.shards.ranges[rank]
         v = rows.v
-        others = end - start if not isinstance(v, Tensor) else torch.count_nonzero(v[start:end])
+        others = torch.tensor(end - start)
+        if isinstance(v, Tensor):
+            others = torch.count_nonzero(v[start:end])
         for i, hot in enumerate(rows.hot):
             counts = self.shards.here(hot.label, rank)
             if isinstance(hot.of_v, Tensor):
@@ -472,8 +479,10 @@ def exchanged(group: Any, mine: Mine, compute: Callable[[Shards], Tensor]) -> Te
     body: Tensor | None = None
     while True:
         known = agreed.ranges.get(key)
-        if mine.failure is None and known is not None and (
-            shards is None or shards.ranges != known
+        if (
+            mine.failure is None
+            and known is not None
+            and (shards is None or shards.ranges != known)
         ):
             shards, failure, body = Shards(known, rank), None, None
             try:
@@ -502,9 +511,7 @@ def exchanged(group: Any, mine: Mine, compute: Callable[[Shards], Tensor]) -> Te
         agreed.ranges[key] = found
         needs = {header[7] for header in headers}
         classes = max(end for _, end in found)
-        if any(
-            header[5:7] != [start, classes] for header, (start, _) in zip(headers, found)
-        ):
+        if any(header[5:7] != [start, classes] for header, (start, _) in zip(headers, found)):
             # Somebody computed for other ranges, which may be why it failed.
             continue
         if any(header[0] != 0 for header in headers):

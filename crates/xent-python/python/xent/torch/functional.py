@@ -209,9 +209,15 @@ def cross_entropy(
                 input,
                 group,
                 classes,
-                (target, weight, ignore_index, reduction, label_smoothing),
-                keywords,
                 return_stats,
+                {
+                    "target": target,
+                    "weight": weight,
+                    "ignore_index": ignore_index,
+                    "reduction": reduction,
+                    "label_smoothing": label_smoothing,
+                },
+                keywords,
             )
             return loss if stats is None else (loss, stats)
         if classes is not None:
@@ -228,9 +234,9 @@ def _of_shards(
     logits: Tensor,
     group: Any,
     classes: tuple[int, int] | None,
-    arguments: tuple[Any, ...],
-    keywords: dict[str, Any],
     want_stats: bool,
+    arguments: dict[str, Any],
+    keywords: dict[str, Any],
 ) -> tuple[Tensor, Stats | None]:
     from xent.torch import _vocabulary  # it imports torch.distributed
 
@@ -238,7 +244,7 @@ def _of_shards(
 
     def call(whole: Tensor) -> tuple[Options, Batch]:
         axis = _arguments.class_axis(whole, given_axis)
-        return _call(whole, axis, *arguments, dict(keywords))
+        return _call(whole, axis, **arguments, keywords=dict(keywords))
 
     return _vocabulary.cross_entropy(logits, given_axis, group, classes, allowed, call, want_stats)
 
