@@ -1,5 +1,6 @@
 """A vocabulary in shards: as one process computes it, from one exchange, or an error on every rank."""
 
+import contextlib
 import os
 import random
 import tempfile
@@ -14,6 +15,7 @@ from torch.testing import assert_close
 
 import xent.torch
 from cases import Case, xent_case
+from pages import ROOT, blocks, run
 from xent.errors import InvalidIndex, InvalidType, InvalidValue
 from xent.torch import _vocabulary
 from xent.torch.functional import cross_entropy
@@ -376,6 +378,7 @@ def ranks(rank, folder, failures):
         check_faults(rank)
         check_collectives(rank)
         check_dtensors(rank)
+        check_page(rank)
     except BaseException as error:
         with open(failures, "a") as file:
             file.write(f"process {rank}: {type(error).__name__}: {error}\n")
@@ -425,6 +428,21 @@ def check_collectives(rank):
     assert comms.get_total_counts() == 0, comms.get_comm_counts()
 
 
+@contextlib.contextmanager
+def exchanges():
+    real, count = _vocabulary.all_gathered, [0]
+
+    def counted(*arguments):
+        count[0] += 1
+        return real(*arguments)
+
+    _vocabulary.all_gathered = counted
+    try:
+        yield count
+    finally:
+        _vocabulary.all_gathered = real
+
+
 def check_dtensors(rank):
     from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
@@ -454,13 +472,28 @@ def check_dtensors(rank):
             options.setdefault("target", distribute_tensor(y, mesh, rows))
             leaf = distribute_tensor(x, mesh, places).requires_grad_()
             alone = x.clone().requires_grad_()
-            loss = cross_entropy(leaf, **options)
+            with exchanges() as count:
+                loss = cross_entropy(leaf, **options)
+            # Probabilities are gathered, as before.
+            assert (count[0] > 0) == ("target" not in call)
             expected = cross_entropy(alone, call.get("target", y), **{k: v for k, v in call.items() if k != "target"})  # fmt: skip
             assert_close(loss.full_tensor(), expected, **EXACT)
             loss.full_tensor().sum().backward()
             expected.sum().backward()
             assert leaf.grad.placements == tuple(places) or "target" in call
             assert_close(leaf.grad.full_tensor(), alone.grad, **EXACT)
+
+
+def check_page(rank):
+    """The function of the guide's page."""
+    names = {"criterion": xent.torch.CrossEntropyLoss(label_smoothing=0.1)}
+    page = ROOT / "docs/guide/large-vocabularies.md"
+    for _, line, code in blocks(page):
+        if "process_group" in code:
+            run(page, line, code, names)
+    y = Y.clamp(max=3)
+    loss = names["sharded_loss"](X[:, [rank]], y, dist.group.WORLD)
+    assert_close(loss, names["criterion"](X[:, :4], y))
 
 
 def test_four_processes():

@@ -202,7 +202,7 @@ def cross_entropy(
             return_stats=return_stats,
             **keywords,
         )
-    if keywords.keys() & OfShards.__annotations__.keys():
+    if "process_group" in keywords or "class_range" in keywords:
         group, classes = keywords.pop("process_group", None), keywords.pop("class_range", None)
         if group is not None:
             loss, stats = _of_shards(
