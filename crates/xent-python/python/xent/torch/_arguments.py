@@ -44,8 +44,8 @@ _MASKS = {
 Shape = tuple[int, ...]
 
 
-def class_axis(logits: Any, given: Any) -> int:
-    """The axis of the classes, from the front."""
+def class_axis(logits: Any, given: Any, fewest: int = 1) -> int:
+    """The axis of the classes, from the front; there are so many of them at least."""
     _expect_tensor("input", logits)
     if logits.dtype not in FLOATS:
         _wrong_dtype("input", logits, FLOATS)
@@ -58,7 +58,7 @@ def class_axis(logits: Any, given: Any) -> int:
         raise InvalidValue(
             f"input has shape {list(logits.shape)}, expected one with the class axis {axis}"
         )
-    if logits.shape[axis] == 0:
+    if logits.shape[axis] < fewest:
         raise InvalidValue(
             f"input has shape {list(logits.shape)}, expected at least 1 class on axis {axis}"
         )
@@ -129,7 +129,13 @@ def expect_valid(
     if ignored_rows is not None:
         _expect("ignored_rows", ignored_rows, logits, axis, BOOLS, rows)
     if allowed_classes is not None:
-        _expect("allowed_classes", allowed_classes, logits, axis, BOOLS, (classes,), shape)
+        expect_allowed(logits, axis, allowed_classes)
+
+
+def expect_allowed(logits: Tensor, axis: int, allowed: Any) -> None:
+    _expect(
+        "allowed_classes", allowed, logits, axis, BOOLS, (logits.shape[axis],), tuple(logits.shape)
+    )
 
 
 def chunk_rows(given: Any, of_pytorch: Any) -> int:

@@ -1,6 +1,6 @@
 """The tensors of a call, and what it returns in addition to the loss."""
 
-from typing import Annotated, NamedTuple, TypedDict
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 import torch
 from torch import Tensor
@@ -12,6 +12,25 @@ from xent._stats import describe
 VMAP_MODE = torch._C._parse_dispatch_key("VmapMode") or "VmapMode"
 """Of ``is_grads_batched``. As a string it would be parsed each time."""
 PLAIN = (Tensor, torch.nn.Parameter, torch.nn.Buffer)
+
+
+class OfShards(TypedDict, total=False):
+    """Keywords for a vocabulary in shards; annotated as those of :mod:`xent.options`."""
+
+    process_group: Annotated[
+        Any,
+        None,
+        """a torch.distributed.ProcessGroup whose ranks have some classes of every row each: input
+        and allowed_classes are those of this rank, ``[N, C_here]``. All else is the same on every
+        rank and of all classes: target, weight, prior, options, and the upstream gradient. The loss
+        has the same bits on every rank. Not with probabilities or a prior [K, K]""",
+    ]
+    class_range: Annotated[
+        tuple[int, int] | None,
+        None,
+        """(start, end) of this rank's classes, with process_group; if None, they follow each other in
+        the order of ranks""",
+    ]
 
 
 class PerBatch(TypedDict, total=False):

@@ -63,6 +63,9 @@ class Coefficients(NamedTuple):
     """y of the class."""
     label_b: Tensor | None
     at_label_b: Tensor | None
+    here: Tensor | None = None
+    """Of a vocabulary in shards: whether the class is among these. If it is not, label is any."""
+    here_b: Tensor | None = None
 
     def over(self, upstream: Tensor, options: Options) -> Coefficients:
         """Times the upstream gradient, over what a mean divides by, and over the temperature."""
@@ -92,11 +95,14 @@ class Coefficients(NamedTuple):
         }
         return self._replace(**of_rows)
 
-    def hot(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Labels and y, as columns."""
-        for label, y in ((self.label, self.at_label), (self.label_b, self.at_label_b)):
+    def hot(self) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Labels, y and whether they are here, as columns."""
+        for label, y, here in (
+            (self.label, self.at_label, self.here),
+            (self.label_b, self.at_label_b, self.here_b),
+        ):
             if label is not None and y is not None:
-                yield label.unsqueeze(-1), y.unsqueeze(-1)
+                yield label.unsqueeze(-1), y.unsqueeze(-1), column(here)
 
 
 class Dense(NamedTuple):
@@ -262,7 +268,10 @@ def _gradient(
         alpha = alpha * given.share  # p is e^(z − m)
         x, gain = scaled(z, options, dtype)
         p = shifted(x, given.largest, gain, out).exp_()
-    at_hot = [(index, alpha.unsqueeze(-1) * p.gather(-1, index) - y) for index, y in given.hot()]
+    at_hot = [
+        (index, alpha.unsqueeze(-1) * p.gather(-1, index) - y, here)
+        for index, y, here in given.hot()
+    ]
 
     def coefficient(number: Tensor) -> Tensor:
         return number.to(dtype).unsqueeze(-1)
@@ -282,8 +291,11 @@ def _gradient(
     for i, step in enumerate(steps):
         is_last = i + 1 == len(steps) and slope_of is None
         p = step(p, out=place(p, z.dtype, out) if is_last else place(p, dtype, None))
-    for index, value in at_hot:
-        p.scatter_(-1, index, value.to(p.dtype))
+    for index, value, here in at_hot:
+        value = value.to(p.dtype)
+        p.scatter_(
+            -1, index, value if here is None else torch.where(here, value, p.gather(-1, index))
+        )
     if slope_of is not None:
         into = {} if torch.compiler.is_compiling() else {"grad_input": p}
         p = torch.ops.aten.tanh_backward(p, slope_of, **into)

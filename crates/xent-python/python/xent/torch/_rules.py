@@ -150,7 +150,7 @@ def contribution(
     batch: Batch,
     target: Tensor | None,
     ignored: Tensor | None,
-    masked: Tensor | None,
+    masked: Tensor | Open | None,
     shape: torch.Size,
     dense: torch.dtype,
     device: torch.device,
@@ -258,6 +258,19 @@ class Hot(NamedTuple):
     """v at the class."""
 
 
+class Open(NamedTuple):
+    """Of classes that are masked elsewhere, in numbers per row: sums over those that are not."""
+
+    masked: tuple[Tensor, ...]
+    """Whether a hot class is masked, one for each."""
+    v: Number
+    """Σ v before class weights."""
+    weighted: Number
+    """Σ v after class weights."""
+    entropy: Number
+    """Σ h(v), after class weights; only for a floor."""
+
+
 class Rows(NamedTuple):
     """What targets contribute: one number per row, or one for all rows.
 
@@ -288,6 +301,8 @@ class Rows(NamedTuple):
     """Whether the probabilities or the prior of a row are valid; None without such vectors."""
     masked: Tensor | None = None
     """Classes ``[..., K]`` that v leaves out, too: they are masked, and masks renormalise."""
+    open: Open | None = None
+    """The same as masked, of a vocabulary in shards."""
     on_target: Number = 0.0
     """1 where masked classes leave nothing of the prior of probabilities: it is t, then."""
 
@@ -320,18 +335,22 @@ class Rows(NamedTuple):
         of_v = times(self.sigma, self.v_mass)
         return plus(of_v, times(self.on_target, self.mass), *(hot.own for hot in self.hot))
 
-    def renormalised(self, masked: Tensor) -> Rows:
+    def renormalised(self, masked: Tensor | Open) -> Rows:
         """With the prior over the classes that are not masked, its sum as before (S7).
 
         Where nothing is left of it, it is the target itself.
         """
+        rows = (
+            self._replace(open=masked) if isinstance(masked, Open) else self._replace(masked=masked)
+        )
         if not self.smooths():
-            return self._replace(masked=masked)
+            return rows
         hot = []
-        for label, share, *of_prior in self.hot:
-            closed = cast(Tensor, at(masked, label))
-            hot.append(Hot(label, share, *(torch.where(closed, 0.0, x) for x in of_prior)))
-        left = self._replace(hot=tuple(hot), masked=masked)
+        for i, (label, share, *of_prior) in enumerate(self.hot):
+            closed = masked.masked[i] if isinstance(masked, Open) else at(masked, label)
+            of_prior = [torch.where(cast(Tensor, closed), 0.0, x) for x in of_prior]
+            hot.append(Hot(label, share, *of_prior))
+        left = rows._replace(hot=tuple(hot))
         left = left._replace(v_mass=left.sum_of_v())
         mass = cast(Tensor, left.prior_mass)
         nothing = mass <= 0.0
@@ -357,10 +376,12 @@ class Rows(NamedTuple):
             mass = target.sum(-1).to(self.dtype)
         v = weighted(self.v, term, self.dense)
         left = self._replace(hot=hot, target=target, mass=mass, v=v)
+        if left.open is not None:
+            left = left._replace(open=left.open._replace(v=left.open.weighted))
         return left._replace(v_mass=left.sum_of_v())
 
     def sum_of_v(self) -> Number:
-        total = self.sum(self.v)
+        total = self.sum(self.v) if self.open is None else self.open.v
         for hot in self.hot if self.leaves_out else ():
             total = total - hot.of_v
         return total

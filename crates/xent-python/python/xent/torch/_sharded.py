@@ -1,7 +1,8 @@
 """Logits that are a DTensor: each device computes its own rows, from what it holds of them.
 
 Losses of rows add up, so that one number is sent between devices at most: the denominator of a mean.
-Classes that are sharded, too, are gathered first, as PyTorch's loss gathers them.
+Classes that are sharded, too, stay where they are (:mod:`._vocabulary`). With options that those do
+not have, and where classes are sharded over several mesh dimensions, they are gathered first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 from xent import options
 from xent.errors import InvalidType, InvalidValue
 from xent.torch import _arguments
-from xent.torch._batch import Batch, Stats, loss_dtype
+from xent.torch._batch import Batch, Stats, is_differentiated, loss_dtype
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor, Placement
@@ -55,9 +56,14 @@ def cross_entropy(
         dim = placement.dim % logits.dim() if isinstance(placement, Shard) else 0
         return Shard(dim - (dim > axis)) if of_rows(placement) else Replicate()
 
+    in_shards = _dim_of_classes(logits, axis, arguments)
+    if in_shards is not None:
+        arguments["process_group"] = mesh.get_group(in_shards)
+
     everywhere: list[Placement] = [Replicate()] * mesh.ndim
     as_logits: list[Placement] = [
-        each if of_rows(each) else Replicate() for each in logits.placements
+        each if of_rows(each) or dim == in_shards else Replicate()
+        for dim, each in enumerate(logits.placements)
     ]
     as_rows = [without_classes(each) for each in logits.placements]
     added: list[Placement] = [
@@ -70,6 +76,8 @@ def cross_entropy(
         if not isinstance(tensor, DTensor):
             raise InvalidType(f"{name} is a plain tensor, expected a DTensor as the logits are")
         placements, gradients = everywhere, added
+        if name == "allowed_classes" and tensor.dim() == 1 and in_shards is not None:
+            placements = [Shard(0) if dim == in_shards else Replicate() for dim in range(mesh.ndim)]
         if name in _PER_CLASS and tensor.shape == logits.shape:
             placements = gradients = as_logits
         elif name in _PER_ROW and tensor.dim() > 0:
@@ -147,3 +155,25 @@ def _mean(loss: Tensor, denominator: Tensor, empty_mean: str) -> Tensor:
 
 def _contiguous(shape: torch.Size) -> tuple[int, ...]:
     return torch.empty(shape, device="meta").stride()
+
+
+def _dim_of_classes(logits: DTensor, axis: int, arguments: dict[str, Any]) -> int | None:
+    """The one mesh dimension over which classes are sharded, where they need not be gathered."""
+    from torch.distributed.tensor import Shard
+
+    dims = [
+        dim
+        for dim, each in enumerate(logits.placements)
+        if isinstance(each, Shard) and each.dim % logits.dim() == axis
+    ]
+    target, prior = arguments["target"], arguments.get("prior")
+    with_own_rows = isinstance(prior, Tensor) and prior.dim() == 2
+    if len(dims) != 1 or target.dtype.is_floating_point or with_own_rows:
+        return None
+    if any(
+        is_differentiated(arguments.get(name))
+        for name in _CHECKED
+        if isinstance(arguments.get(name), Tensor)
+    ):
+        return None
+    return dims[0]

@@ -217,7 +217,9 @@ def entropy_floor(rows: Rows, like: Tensor) -> Number:
             return h(rows.total) - rows.classes * h(y)
         return h(rows.total) - torch.xlogy(y, y).sum(-1).to(rows.dtype)
     mass = rows.v_mass
-    entropy = rows.sum(h(rows.v)) if isinstance(rows.v, Tensor) else 0.0
+    entropy: Number = 0.0
+    if isinstance(rows.v, Tensor):
+        entropy = rows.sum(h(rows.v)) if rows.open is None else rows.open.entropy
     of_hot: Number = 0.0
     for hot in rows.hot:
         if not rows.leaves_out:

@@ -37,6 +37,7 @@ from xent.torch import (
 )
 from xent.torch._batch import (
     Batch,
+    OfShards,
     PerBatch,
     Stats,
     compute_dtype,
@@ -60,7 +61,7 @@ class ModuleOptions(Additional, total=False):
     ]
 
 
-class Keywords(ModuleOptions, PerBatch, total=False):
+class Keywords(ModuleOptions, PerBatch, OfShards, total=False):
     """Keywords of :func:`cross_entropy` that PyTorch's function does not have."""
 
 
@@ -137,8 +138,9 @@ def cross_entropy(
 
     As in PyTorch:
         input: logits ``[C]``, ``[N, C]`` or ``[N, C, d1, …]`` in float32, float64, float16 or bfloat16,
-            with any strides. If it is a DTensor, each device computes the rows that it holds; all other
-            tensors are DTensors, too, and so is the loss.
+            with any strides. If it is a DTensor, each device computes what it holds: rows, or with its
+            classes sharded over one mesh dimension as with process_group. All other tensors are
+            DTensors, too, and so is the loss.
         target: class indices of any integer dtype, in the logits' shape without the class axis; or
             probabilities of a floating-point dtype, in the logits' shape.
         weight: one weight per class, finite. (Negative weights have no meaning, but PyTorch computes
@@ -200,12 +202,51 @@ def cross_entropy(
             return_stats=return_stats,
             **keywords,
         )
+    if "process_group" in keywords or "class_range" in keywords:
+        group, classes = keywords.pop("process_group", None), keywords.pop("class_range", None)
+        if group is not None:
+            loss, stats = _of_shards(
+                input,
+                group,
+                classes,
+                return_stats,
+                {
+                    "target": target,
+                    "weight": weight,
+                    "ignore_index": ignore_index,
+                    "reduction": reduction,
+                    "label_smoothing": label_smoothing,
+                },
+                keywords,
+            )
+            return loss if stats is None else (loss, stats)
+        if classes is not None:
+            raise InvalidValue(f"class_range is {classes} without process_group, expected None")
     axis = _arguments.class_axis(input, keywords.pop("class_axis", None))
     options, batch = _call(
         input, axis, target, weight, ignore_index, reduction, label_smoothing, keywords
     )
     loss, stats = _cross_entropy(input, options, batch, axis, return_stats)
     return loss if stats is None else (loss, stats)
+
+
+def _of_shards(
+    logits: Tensor,
+    group: Any,
+    classes: tuple[int, int] | None,
+    want_stats: bool,
+    arguments: dict[str, Any],
+    keywords: dict[str, Any],
+) -> tuple[Tensor, Stats | None]:
+    from xent.torch import _vocabulary  # it imports torch.distributed
+
+    given_axis, allowed = keywords.pop("class_axis", None), keywords.pop("allowed_classes", None)
+
+    def call(whole: Tensor) -> tuple[Options, Batch]:
+        axis = _arguments.class_axis(whole, given_axis)
+        return _call(whole, axis, **arguments, keywords=dict(keywords))
+
+    return _vocabulary.cross_entropy(logits, given_axis, group, classes, allowed, call, want_stats)
 
 
 def _call(

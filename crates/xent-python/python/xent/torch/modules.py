@@ -24,7 +24,7 @@ from xent.options import (
 )
 from xent.torch import _arguments
 from xent.torch import functional as F
-from xent.torch._batch import PerBatch, Stats
+from xent.torch._batch import OfShards, PerBatch, Stats
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -37,6 +37,13 @@ class ForBatch(PerBatch, total=False):
         float | Tensor | None, None, "for this batch, in place of the module's"
     ]
     denominator: Annotated[float | Tensor | None, None, "for this batch, in place of the module's"]
+
+
+class ForCall(ForBatch, OfShards, total=False):
+    """Keywords of a call of CrossEntropyLoss.
+
+    A process group comes with the call: a module that had one could be neither copied nor pickled.
+    """
 
 
 _DEFAULTS = {
@@ -141,9 +148,9 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         if self.class_axis is not None:
             _options.integer("class_axis", self.class_axis)
 
-    @documented(ForBatch)
+    @documented(ForCall)
     def forward(  # type: ignore[override]
-        self, input: Tensor, target: Tensor, **batch: Unpack[ForBatch]
+        self, input: Tensor, target: Tensor, **batch: Unpack[ForCall]
     ) -> Tensor | tuple[Tensor, Stats]:
         """The loss of a batch; ``(loss, stats)`` if the module was made with ``return_stats``.
 
@@ -156,7 +163,7 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
             if (value := getattr(self, name)) is not default
         }
         if batch:
-            expect_known(f"{type(self).__name__}.forward", batch, ForBatch)
+            expect_known(f"{type(self).__name__}.forward", batch, ForCall)
             keywords.update((name, value) for name, value in batch.items() if value is not None)
         result: Tensor | tuple[Tensor, Stats] = F.cross_entropy(  # type: ignore[call-overload]
             input, target, self.weight, return_stats=self.return_stats, **keywords
