@@ -22,7 +22,7 @@
 
 use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask};
 
-use super::lanes::{Lane, Lanes, Wide, ln_1p_of};
+use super::lanes::{ExpConstants, Lane, Lanes, Wide, ln_1p_of};
 use crate::columns::Columns;
 use crate::rules::{ClassFoldRows, Functional};
 
@@ -35,8 +35,8 @@ type V<S, R> = <R as Lane>::Lanes<S>;
 
 /// Statistics of a tile, a number per row.
 pub(in crate::cpu) struct TileStatistics<R> {
-    /// The largest logit, and its class.
-    peak: Columns<R, 2>,
+    /// The largest logit, and its class; the logit at the row's class, and e^(z − max) there.
+    logits: Columns<R, 4>,
     /// Σ e^(z − max) without the largest; ln(1 + that); sums against v: shifted, mass, masked mass,
     /// masked.
     sums: Columns<f64, 6>,
@@ -44,40 +44,45 @@ pub(in crate::cpu) struct TileStatistics<R> {
 
 impl<R: Lane> TileStatistics<R> {
     pub(in crate::cpu) fn new(width: usize) -> Self {
-        Self { peak: Columns::new(width, R::ZERO), sums: Columns::new(width, 0.0) }
+        Self { logits: Columns::new(width, R::ZERO), sums: Columns::new(width, 0.0) }
     }
 
-    /// What plain rows are folded from, into `rows`. `z` and `e` are the tile; for a row without a
-    /// class, what stands at class 0 will do.
+    /// What plain rows are folded from, into `rows`. `z` and `e` are the tile, `entries` where each
+    /// row's class is in it.
     #[inline(always)]
     pub(in crate::cpu) fn copy_to(
-        &self,
+        &mut self,
         z: &[R],
         e: &[R],
-        classes: &[i32],
+        entries: &[u32],
         rows: &mut ClassFoldRows<'_>,
     ) {
-        let ([max, argmax], [rest, log1p_rest, shifted, ..]) = (self.peak.all(), self.sums.all());
-        let width = max.len();
+        assert_eq!(z.len(), e.len());
+        let [max, argmax, z_at_class, e_at_class] = self.logits.all_mut();
+        let [rest, log1p_rest, shifted, ..] = self.sums.all();
+        for ((z_at_class, e_at_class), entry) in
+            z_at_class.iter_mut().zip(&mut *e_at_class).zip(entries)
+        {
+            (*z_at_class, *e_at_class) = (z[*entry as usize], e[*entry as usize]);
+        }
         let widen = |out: &mut [f64], values: &[R]| {
             out.iter_mut().zip(values).for_each(|(out, value)| *out = value.to_f64());
         };
         widen(rows.max, max);
         widen(rows.argmax, argmax);
+        widen(rows.exp_at_class, e_at_class);
+        for (below, (max, z)) in rows.below.iter_mut().zip(max.iter().zip(&*z_at_class)) {
+            *below = max.to_f64() - z.to_f64();
+        }
         rows.rest.copy_from_slice(rest);
         rows.log1p_rest.copy_from_slice(log1p_rest);
         rows.shifted.copy_from_slice(shifted);
-        let at_class = rows.below.iter_mut().zip(&mut *rows.exp_at_class).zip(&*rows.max);
-        for (lane, (((below, exp), max), class)) in at_class.zip(classes).enumerate() {
-            let entry = (*class).max(0) as usize * width + lane;
-            (*below, *exp) = (*max - z[entry].to_f64(), e[entry].to_f64());
-        }
     }
 
     /// The largest logit of a row and the first class that has it.
     #[inline(always)]
     pub(in crate::cpu) fn peak(&self, row: usize) -> (f64, usize) {
-        let [max, argmax] = self.peak.all();
+        let [max, argmax, ..] = self.logits.all();
         (max[row].to_f64(), argmax[row].to_f64() as usize)
     }
 
@@ -113,16 +118,22 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Lane, A: FnMut()>(
         #[inline(always)]
         || {
             let mut any_masked = false;
+            let constants = ExpConstants::new(simd);
+            let constants = constants.for_loops(simd);
             let mass = v.map_or((z.len() / width) as f64, mass);
             for column in (0..width).step_by(V::<S, R>::LEN) {
                 let masked = peak(simd, z, width, column, columns, ahead(column));
                 any_masked |= masked;
                 match (v, masked) {
-                    (None, false) => {
-                        sums::<S, R, false>(simd, z, width, column, None, mass, e, columns)
+                    (None, false) => sums::<S, R, false>(
+                        simd, z, width, column, None, mass, constants, e, columns,
+                    ),
+                    (_, false) => {
+                        sums::<S, R, false>(simd, z, width, column, v, mass, constants, e, columns)
                     }
-                    (_, false) => sums::<S, R, false>(simd, z, width, column, v, mass, e, columns),
-                    (_, true) => sums::<S, R, true>(simd, z, width, column, v, mass, e, columns),
+                    (_, true) => {
+                        sums::<S, R, true>(simd, z, width, column, v, mass, constants, e, columns)
+                    }
                 }
             }
             let [rest, log1p_rest, ..] = columns.sums.all_mut();
@@ -155,7 +166,7 @@ fn peak<S: Simd, R: Lane>(
         min = z.min(min);
         class += V::<S, R>::ONE;
     }
-    let [max_out, argmax_out] = columns.peak.all_mut();
+    let [max_out, argmax_out, ..] = columns.logits.all_mut();
     max.store_slice(&mut max_out[column..][..len]);
     argmax.store_slice(&mut argmax_out[column..][..len]);
     // Lane by lane, since the minimum of all lanes may be one row's NaN.
@@ -171,14 +182,16 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
     column: usize,
     v: Option<&[R]>,
     mass: f64,
+    constants: &ExpConstants<V<S, R>>,
     e: &mut [R],
     columns: &mut TileStatistics<R>,
 ) {
     let len = V::<S, R>::LEN;
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one) = (of(R::ZERO), of(R::ONE));
+    let [max, argmax, ..] = columns.logits.all();
     let [max, argmax] =
-        columns.peak.all().map(|rows| V::<S, R>::from_slice(simd, &rows[column..][..len]));
+        [max, argmax].map(|rows| V::<S, R>::from_slice(simd, &rows[column..][..len]));
     // Where a whole row is masked any finite reference serves.
     let reference = max.simd_eq(R::NEG_INFINITY).select(zero, max);
     let (mut rest, mut functional) = (Wide::zero(simd), [Wide::zero(simd); 4]);
@@ -188,7 +201,7 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
         for (z, e) in z.chunks_exact(width).zip(e.chunks_exact_mut(width)) {
             let z = V::<S, R>::from_slice(simd, &z[column..column + len]);
             let x = z - reference;
-            let exp = x.exp();
+            let exp = x.exp_with(constants);
             exp.store_slice(&mut e[column..column + len]);
             exps += class.simd_eq(argmax).select(zero, exp);
             let weight = v.map_or(one, |v| of(v[k]));
