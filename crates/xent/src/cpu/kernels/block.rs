@@ -143,6 +143,23 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Lane>(
     masked: bool,
     ahead: impl Fn(usize, usize),
 ) -> ExpSums {
+    // Two kernels, each with what it needs in registers.
+    if masked {
+        exp_block::<S, R, true>(simd, z, reference, e, peak, ahead)
+    } else {
+        exp_block::<S, R, false>(simd, z, reference, e, peak, ahead)
+    }
+}
+
+#[inline(always)]
+fn exp_block<S: Simd, R: Lane, const MASKED: bool>(
+    simd: S,
+    z: &[R],
+    reference: R,
+    e: &mut [R],
+    peak: Option<usize>,
+    ahead: impl Fn(usize, usize),
+) -> ExpSums {
     simd.vectorize(
         #[inline(always)]
         || {
@@ -163,21 +180,15 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Lane>(
                 ahead(start, segment);
                 let peak =
                     peak.and_then(|peak| peak.checked_sub(start)).filter(|&peak| peak < z.len());
-                match (peak, masked) {
-                    (Some(_), true) => {
-                        exp_special(simd, z, reference, e, peak, 0, constants, &mut sums)
-                    }
-                    (Some(peak), false) => exp_segment::<S, R, false, true>(
+                match peak {
+                    Some(peak) => exp_segment::<S, R, MASKED, true>(
                         simd, z, reference, e, peak, constants, &mut sums,
                     ),
-                    (None, true) => exp_segment::<S, R, true, false>(
-                        simd, z, reference, e, 0, constants, &mut sums,
-                    ),
-                    (None, false) => exp_segment::<S, R, false, false>(
+                    None => exp_segment::<S, R, MASKED, false>(
                         simd, z, reference, e, 0, constants, &mut sums,
                     ),
                 }
-                if !masked {
+                if !MASKED {
                     open += z.len();
                 }
             }
@@ -261,8 +272,8 @@ fn exp_segment<S: Simd, R: Lane, const MASKED: bool, const PEAK: bool>(
     }
 }
 
-/// A segment that may have the peak and masked classes, or a vector of which the first `counted`
-/// lanes count elsewhere.
+/// A vector of which the first `counted` lanes count elsewhere. It may have the peak and masked
+/// classes.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 fn exp_special<S: Simd, R: Lane>(

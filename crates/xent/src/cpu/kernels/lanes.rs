@@ -5,8 +5,8 @@
 //! product and a sum are rounded once or twice.
 
 use fearless_simd::{
-    Bytes, Select, Simd, SimdBase, SimdFloat, SimdFloatElement, SimdInt, SimdSplit, SimdWiden,
-    f32x4, f32x16, f64x2, f64x8, i32x16,
+    Bytes, Select, Simd, SimdBase, SimdFloat, SimdFloatElement, SimdInt, SimdWiden, f32x4, f32x16,
+    f64x2, f64x8, i32x16,
 };
 
 use crate::Real;
