@@ -8,6 +8,7 @@ import numpy as np
 
 EPSILON = 0.1
 ELEMENTS = 2**25
+FEW_ELEMENTS = 2**21
 CHUNK = 2**20
 
 
@@ -37,9 +38,9 @@ class Case:
         return outer, self.classes, self.rows // outer
 
 
-def table(classes: int, dtype: str = "f32") -> Case:
-    """Rows enough for ELEMENTS logits."""
-    return Case(f"{dtype}-{classes}", dtype, (-(-ELEMENTS // classes), classes))
+def table(classes: int, dtype: str = "f32", elements: int = ELEMENTS) -> Case:
+    """Rows enough for so many logits."""
+    return Case(f"{dtype}-{classes}", dtype, (-(-elements // classes), classes))
 
 
 CASES = [
@@ -49,6 +50,10 @@ CASES = [
     Case("f32-images", "f32", (8, 19, 512, 512)),
 ]
 
+# What datasets have, and both sides of every power of two: whatever a library changes at some number of classes shows.
+BY_CLASSES = sorted({10, 19, 21, 100, 1000} | {2**i + d for i in range(1, 13) for d in (-1, 0, 1)} - {1, 4097})
+CLASS_CASES = [table(classes, dtype, FEW_ELEMENTS) for dtype in ("f32", "bf16") for classes in BY_CLASSES]
+
 # Every dtype and layout, odd sizes, in a moment.
 SMOKE_CASES = [
     Case("f32-10", "f32", (1031, 10)),
@@ -56,6 +61,8 @@ SMOKE_CASES = [
     Case("bf16-4099", "bf16", (33, 4099)),
     Case("f32-images", "f32", (2, 19, 16, 15)),
 ]
+
+SETS = {"usual": CASES, "classes": CLASS_CASES}
 
 
 def with_elements(case: Case, elements: int) -> Case:

@@ -62,7 +62,8 @@ def versions(by_workers: dict[str, str]) -> dict[str, Any]:
 def record_name(record: dict[str, Any]) -> str:
     words = re.sub(r"\((r|tm)\)|\bcpu\b|@.*", " ", record["machine"]["cpu"].lower())
     slug = "-".join(re.findall(r"[a-z0-9]+", words))
-    return f"{record['date']}-{slug}-{record['machine']['threads']}t.json"
+    usual = record["settings"]["set"] == "usual"
+    return f"{record['date']}-{slug}-{record['machine']['threads']}t{'' if usual else '-' + record['settings']['set']}.json"
 
 
 def cpu_info() -> dict[str, str]:

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cases import CASES, EPSILON, SMOKE_CASES, Case, with_elements, write_data
+from cases import EPSILON, SETS, SMOKE_CASES, Case, with_elements, write_data
 from contenders import CONTENDERS, KEEP, Contender, environment
 from interpreter import FOLDER
 from machine import cores, machine, record_name, versions
@@ -27,9 +27,10 @@ from rounds import Session, Settings
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ", ".join(case.name for case in CASES)
+    names = ", ".join(case.name for case in SETS["usual"])
     keys = ", ".join(contender.key for contender in CONTENDERS)
-    parser.add_argument("--cases", metavar="NAME[,NAME…]", help=f"only these of: {names}")
+    parser.add_argument("--set", choices=SETS, default="usual", help="classes: K = 2 to 4096 in small batches, f32 and bf16 (default: %(default)s)")
+    parser.add_argument("--cases", metavar="NAME[,NAME…]", help=f"only these of the set; in the usual one: {names}")
     parser.add_argument("--contenders", metavar="KEY[,KEY…]", help=f"xent and only these of: {keys}")
     parser.add_argument("--memory", choices=("new", "kept"), help="only contenders whose memory is new in each step, or kept (both)")
     parser.add_argument("--threads", type=int, default=cores(), help="threads for every contender (all cores: %(default)s)")
@@ -78,7 +79,7 @@ def as_text(record: dict[str, Any]) -> str:
 def main() -> None:
     args = options()
     settings = Settings(args.threads, 2 if args.smoke else args.rounds, 0.01 if args.smoke else args.turn)
-    cases: list[Case] = SMOKE_CASES if args.smoke else CASES
+    cases: list[Case] = SMOKE_CASES if args.smoke else SETS[args.set]
     names = chosen(args.cases, [case.name for case in cases], "case")
     cases = [case for case in cases if case.name in names]
     if args.elements:
@@ -101,6 +102,7 @@ def main() -> None:
             "versions": versions(session.versions()),
             "settings": {
                 "threads": settings.threads,
+                "set": args.set,
                 "rounds": settings.rounds,
                 "turn_seconds": settings.turn,
                 "epsilon": EPSILON,

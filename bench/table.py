@@ -67,6 +67,21 @@ def table(record: dict[str, Any], what: str) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def worst(record: dict[str, Any], what: str) -> str:
+    """Of each peer the case in which it comes nearest to xent, or passes it."""
+    found = []
+    for key, contender in record["contenders"].items():
+        if contender["family"] == "xent":
+            continue
+        ours = "xent" if contender["memory"] == "kept" else "xent-new"
+        pairs = [(case, case["results"].get(key, {}), case["results"].get(ours) or case["results"]["xent"]) for case in record["cases"]]
+        ratios = [(times_as_long(theirs[what], our[what]), label(case)) for case, theirs, our in pairs if what in theirs and what in our]
+        if ratios:
+            ratio, where = min(ratios)
+            found.append(f"{contender['name']} {ratio:.2f}× ({where})")
+    return f"The worst of each peer: {'; '.join(found)}." if found else "No peer took part."
+
+
 def explanation(record: dict[str, Any], source: str) -> str:
     machine, versions = record["machine"], record["versions"]
     named = {"torch": "PyTorch", "jax": "JAX", "optax": "optax", "burn": "burn", "candle-core": "candle"}
@@ -94,7 +109,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put it between the markers of bench/README.md")
     args = parser.parse_args()
     record = json.loads(args.record.read_text())
-    block = f"{table(record, args.what)}\n\n{explanation(record, f'records/{args.record.name}')}"
+    block = f"{table(record, args.what)}\n\n{worst(record, args.what)}\n\n{explanation(record, f'records/{args.record.name}')}"
     busy = max(case["strangers_busy_cores"] or 0.0 for case in record["cases"])
     if record["settings"]["trial"] or busy > QUIET:
         block = f"**Not a measurement: {'cut-down cases' if record['settings']['trial'] else f'other programs kept {busy:.2f} cores busy'}.**\n\n{block}"

@@ -6,9 +6,9 @@ mod common;
 use xent::Instructions;
 use xent_spec::{Case, Dtype, Masked, Prior, Reduction, RowValue, Targets, compare, evaluate};
 
-/// The engine's borders: a vector of f64 and of f32, two of those, the most classes of rows in
-/// tiles, a segment, a block, a piece.
-const BORDERS: [usize; 8] = [8, 16, 32, 64, 128, 2048, 4096, 65_536];
+/// The engine's borders: a vector of f64 and of f32, two of those, a segment of f64 and of f32, the
+/// most classes of rows in tiles, parts of a block, a block, a piece.
+const BORDERS: [usize; 10] = [8, 16, 32, 64, 128, 192, 2048, 4096, 8192, 65_536];
 
 fn judge(case: &Case) {
     let expected = evaluate(case).unwrap_or_else(|why| panic!("{}: {why}", case.name));
@@ -22,11 +22,11 @@ fn judge(case: &Case) {
 /// Classes from which on a row costs the textbook so much that it is tried in fewer ways.
 const LONG: usize = 5000;
 
-/// Numbers of classes around every border. Of a piece, whose end is a block's end, too, only the
-/// next one is a case of its own.
+/// Numbers of classes around every border. Of a block and of a piece, whose end is a block's end,
+/// too, only the next one is a case of its own.
 fn lengths() -> impl Iterator<Item = usize> {
     let around = BORDERS.into_iter().flat_map(|border| [border - 1, border, border + 1]);
-    around.filter(|&classes| classes < LONG || classes == 65_537)
+    around.filter(|&classes| classes < LONG || [8193, 65_537].contains(&classes))
 }
 
 /// The first and the last class of everything that a row of `classes` is cut into.

@@ -46,14 +46,14 @@ impl<R: Lane> PlainRows<R> {
         (&mut self.classes, ClassFoldRows::of(&mut self.columns))
     }
 
-    /// The class of a row that is not ignored.
+    /// Each row's class, and any for an ignored row.
     #[inline(always)]
-    pub(super) fn class(&self, row: usize) -> Option<usize> {
-        usize::try_from(self.classes[row]).ok()
+    pub(super) fn class(&self, row: usize) -> usize {
+        self.classes[row].max(0) as usize
     }
 
     /// What makes each row's gradient: the factors of exponentials and of v, and the entry at its
-    /// class.
+    /// class; 0 for an ignored row.
     #[inline(always)]
     pub(super) fn factors(&self) -> [&[R]; 3] {
         self.factors.all()
@@ -96,7 +96,7 @@ impl<R: Lane> PlainRows<R> {
         }
         if any_ignored {
             for row in (0..n).filter(|&row| classes[row] < 0) {
-                (on_exp[row], on_prior[row]) = (R::ZERO, R::ZERO);
+                (on_exp[row], on_prior[row], at_class[row]) = (R::ZERO, R::ZERO, R::ZERO);
             }
         }
         true

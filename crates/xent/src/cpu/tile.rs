@@ -37,7 +37,7 @@ use crate::view::Layout;
 use crate::{Element, Real};
 
 /// Rows that lie one after another are taken in tiles up to this many classes.
-const FEW_CLASSES: usize = 160;
+const FEW_CLASSES: usize = 192;
 /// Elements of a tile, so that logits, exponentials and what is on its way stay in the first-level
 /// cache.
 const TILE_LEN: usize = 4096;
@@ -63,6 +63,8 @@ pub(super) struct TileWorker<'a, S: Simd, T: Logit> {
     statistics: TileStatistics<T::Real>,
     /// The tile's rows, where nothing but their classes and statistics tells them apart.
     plain: Option<PlainRows<T::Real>>,
+    /// Where in the tile each of these rows has its class.
+    entries: Vec<u32>,
     /// What makes a row's gradient where rows are folded one by one, on exponentials and on v.
     factors: Columns<T::Real, 2>,
     /// Entries of the gradient at hot classes: the place in the tile, and the value.
@@ -100,6 +102,7 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
             rounded: Buffer::default(),
             statistics: TileStatistics::new(width),
             plain: PlainRows::new(call, v_mass, width),
+            entries: vec![0; width],
             factors: Columns::new(width, T::Real::ZERO),
             hot_entries: Vec::new(),
             constant: Vec::new(),
@@ -168,7 +171,12 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
         let Some(plain) = &mut self.plain else { return false };
         let (n, (classes, mut columns)) = (rows.len(), plain.rows());
         self.call.plan.kept_classes(rows, &mut classes[..n]);
-        self.statistics.copy_to(&self.z, &self.e, classes, &mut columns);
+        let width = self.width as u32;
+        for ((entry, class), lane) in self.entries.iter_mut().zip(&*classes).zip(0..) {
+            // A tile has fewer than 2³² entries. An ignored row's are all 0.
+            *entry = (*class).max(0) as u32 * width + lane;
+        }
+        self.statistics.copy_to(&self.z, &self.e, &self.entries, &mut columns);
         plain.fold(n, self.call, parts)
     }
 
@@ -258,10 +266,8 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
             Some(plain) => {
                 let [on_exp, on_prior, at_class] = plain.factors();
                 columns::gradient(simd, &mut self.e, on_exp, on_prior, prior(call));
-                for (lane, entry) in at_class[..tile.rows().len()].iter().enumerate() {
-                    if let Some(class) = plain.class(lane) {
-                        self.e[class * width + lane] = *entry;
-                    }
+                for (entry, value) in self.entries.iter().zip(at_class) {
+                    self.e[*entry as usize] = *value;
                 }
             }
             None => {

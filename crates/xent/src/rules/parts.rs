@@ -212,12 +212,19 @@ impl<F: Real> PartsMut<'_, F> {
             while done < len {
                 let group = (first + done) >> self.shift;
                 let end = (((group + 1) << self.shift) - first).min(len);
-                let mut sums = self.groups[group].sums;
-                let columns = columns.map(|column| &column[done..end]);
-                for i in 0..end - done {
-                    sums.iter_mut().zip(columns).for_each(|(sum, column)| *sum += column[i]);
+                // By name, so that they stay in registers.
+                let [mut loss, mut nll, mut smoothing, mut z_loss, mut floor] =
+                    self.groups[group].sums;
+                let [losses, nlls, smoothings, z_losses, floors] =
+                    columns.map(|column| &column[done..end]);
+                for i in 0..losses.len() {
+                    loss += losses[i];
+                    nll += nlls[i];
+                    smoothing += smoothings[i];
+                    z_loss += z_losses[i];
+                    floor += floors[i];
                 }
-                self.groups[group].sums = sums;
+                self.groups[group].sums = [loss, nll, smoothing, z_loss, floor];
                 done = end;
             }
         } else {

@@ -40,11 +40,11 @@
 
 use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask};
 
-use super::lanes::{Lane, Lanes, Total};
+use super::lanes::{ExpConstants, Lane, Lanes, Total};
 use crate::rules::Functional;
 
 /// Elements of a row that are worked on at a time.
-pub(in crate::cpu) const BLOCK: usize = 2048;
+pub(in crate::cpu) const BLOCK: usize = 8192;
 /// The chunks that buffers are made of: two vectors of f32, four of f64.
 pub(in crate::cpu) const PAD: usize = 32;
 /// Vectors that are added up in lanes of their own type.
@@ -77,28 +77,32 @@ pub(in crate::cpu) fn extremes<S: Simd, R: Lane>(simd: S, z: &[R]) -> (R, R) {
         || {
             let lanes = V::<S, R>::LEN;
             let first = V::<S, R>::splat(simd, z[0]);
-            // Two of each are as many as sixteen registers hold where a vector takes two.
-            let (mut max, mut min) = ([first; 2], [first; 2]);
+            // Four of each to hide what one waits for another; two where sixteen registers hold no
+            // more, since a vector takes several.
+            let kept = if simd.level().as_avx512().is_some() { 4 } else { 2 };
+            let (mut max, mut min) = ([first; 4], [first; 4]);
             let mut take = |i: usize, z: &[R]| {
-                let z = V::<S, R>::from_slice(simd, z);
+                let (z, i) = (V::<S, R>::from_slice(simd, z), i % kept);
                 (max[i], min[i]) = (z.max(max[i]), z.min(min[i]));
             };
-            let pairs = z.chunks_exact(2 * lanes);
-            let rest = pairs.remainder();
-            for pair in pairs {
-                take(0, &pair[..lanes]);
-                take(1, &pair[lanes..]);
+            let chunks = z.chunks_exact(4 * lanes);
+            let rest = chunks.remainder();
+            for z in chunks {
+                take(0, &z[..lanes]);
+                take(1, &z[lanes..2 * lanes]);
+                take(2, &z[2 * lanes..3 * lanes]);
+                take(3, &z[3 * lanes..]);
             }
-            if rest.len() >= lanes {
-                take(0, &rest[..lanes]);
-            }
+            rest.chunks_exact(lanes).for_each(|z| take(0, z));
             // The last vector from the end, overlapping the one before: max and min are idempotent,
             // so counting an element twice is harmless.
             if let Some(start) = z.len().checked_sub(lanes) {
                 take(1, &z[start..]);
             }
-            let (mut max, mut min) =
-                (max[0].max(max[1]).reduce_max(), min[0].min(min[1]).reduce_min());
+            let [a, b, c, d] = max;
+            let mut max = a.max(b).max(c.max(d)).reduce_max();
+            let [a, b, c, d] = min;
+            let mut min = a.min(b).min(c.min(d)).reduce_min();
             if z.len() < lanes {
                 for &z in z {
                     (max, min) = (if z > max { z } else { max }, if z < min { z } else { min });
@@ -139,12 +143,31 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Lane>(
     masked: bool,
     ahead: impl Fn(usize, usize),
 ) -> ExpSums {
+    // Two kernels, each with what it needs in registers.
+    if masked {
+        exp_block::<S, R, true>(simd, z, reference, e, peak, ahead)
+    } else {
+        exp_block::<S, R, false>(simd, z, reference, e, peak, ahead)
+    }
+}
+
+#[inline(always)]
+fn exp_block<S: Simd, R: Lane, const MASKED: bool>(
+    simd: S,
+    z: &[R],
+    reference: R,
+    e: &mut [R],
+    peak: Option<usize>,
+    ahead: impl Fn(usize, usize),
+) -> ExpSums {
     simd.vectorize(
         #[inline(always)]
         || {
             let lanes = V::<S, R>::LEN;
             let segment = DEPTH * lanes;
             let reference = V::<S, R>::splat(simd, reference);
+            let constants = ExpConstants::new(simd);
+            let constants = constants.for_loops(simd);
             let whole = z.len() / lanes * lanes;
             let mut sums = ExpLanes {
                 rest: Total::zero(simd),
@@ -157,19 +180,15 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Lane>(
                 ahead(start, segment);
                 let peak =
                     peak.and_then(|peak| peak.checked_sub(start)).filter(|&peak| peak < z.len());
-                match (peak, masked) {
-                    (Some(_), true) => exp_special(simd, z, reference, e, peak, 0, &mut sums),
-                    (Some(peak), false) => {
-                        exp_segment::<S, R, false, true>(simd, z, reference, e, peak, &mut sums)
-                    }
-                    (None, true) => {
-                        exp_segment::<S, R, true, false>(simd, z, reference, e, 0, &mut sums)
-                    }
-                    (None, false) => {
-                        exp_segment::<S, R, false, false>(simd, z, reference, e, 0, &mut sums)
-                    }
+                match peak {
+                    Some(peak) => exp_segment::<S, R, MASKED, true>(
+                        simd, z, reference, e, peak, constants, &mut sums,
+                    ),
+                    None => exp_segment::<S, R, MASKED, false>(
+                        simd, z, reference, e, 0, constants, &mut sums,
+                    ),
                 }
-                if !masked {
+                if !MASKED {
                     open += z.len();
                 }
             }
@@ -184,12 +203,13 @@ pub(in crate::cpu) fn exponentials<S: Simd, R: Lane>(
                         &mut e[start..],
                         peak,
                         whole - start,
+                        constants,
                         &mut sums,
                     );
                 } else {
                     let mut own = [R::NEG_INFINITY; 16];
                     own[..z.len()].copy_from_slice(z);
-                    exp_special(simd, &own[..lanes], reference, e, peak, 0, &mut sums);
+                    exp_special(simd, &own[..lanes], reference, e, peak, 0, constants, &mut sums);
                 }
             }
             ExpSums {
@@ -217,6 +237,7 @@ fn exp_segment<S: Simd, R: Lane, const MASKED: bool, const PEAK: bool>(
     reference: V<S, R>,
     e: &mut [R],
     peak: usize,
+    constants: &ExpConstants<V<S, R>>,
     sums: &mut ExpLanes<S>,
 ) {
     let of = |value| V::<S, R>::splat(simd, value);
@@ -228,7 +249,7 @@ fn exp_segment<S: Simd, R: Lane, const MASKED: bool, const PEAK: bool>(
     for (z, e) in z.chunks_exact(V::<S, R>::LEN).zip(e.chunks_exact_mut(V::<S, R>::LEN)) {
         let z = V::<S, R>::from_slice(simd, z);
         let x = z - reference;
-        let exp = x.exp();
+        let exp = x.exp_with(constants);
         exp.store_slice(e);
         if PEAK {
             exps += away.simd_eq(zero).select(zero, exp);
@@ -251,9 +272,10 @@ fn exp_segment<S: Simd, R: Lane, const MASKED: bool, const PEAK: bool>(
     }
 }
 
-/// A segment that may have the peak and masked classes, or a vector of which the first `counted`
-/// lanes count elsewhere.
+/// A vector of which the first `counted` lanes count elsewhere. It may have the peak and masked
+/// classes.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 fn exp_special<S: Simd, R: Lane>(
     simd: S,
     z: &[R],
@@ -261,6 +283,7 @@ fn exp_special<S: Simd, R: Lane>(
     e: &mut [R],
     peak: Option<usize>,
     counted: usize,
+    constants: &ExpConstants<V<S, R>>,
     sums: &mut ExpLanes<S>,
 ) {
     let of = |value| V::<S, R>::splat(simd, value);
@@ -272,7 +295,7 @@ fn exp_special<S: Simd, R: Lane>(
     for (i, (z, e)) in z.chunks_exact(lanes).zip(e.chunks_exact_mut(lanes)).enumerate() {
         let z = V::<S, R>::from_slice(simd, z);
         let x = z - reference;
-        let exp = x.exp();
+        let exp = x.exp_with(constants);
         exp.store_slice(e);
         let here = z.simd_eq(R::NEG_INFINITY).select(zero, counts);
         open += here;

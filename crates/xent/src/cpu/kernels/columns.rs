@@ -9,7 +9,7 @@
 //! class K−1  z z z z z z z z z z z z
 //! ```
 //!
-//! A column is swept twice, class by class: `peak` finds each row's largest logit and its class,
+//! Columns are swept twice, class by class: `peak` finds each row's largest logit and its class,
 //! `sums` takes exponentials against it and adds up. The statistics end as numbers per row in
 //! [`TileStatistics`], from which rows are folded many at a time or one by one; `gradient` then goes over
 //! the exponentials once more.
@@ -22,7 +22,7 @@
 
 use fearless_simd::{Select, Simd, SimdBase, SimdFloat, SimdMask};
 
-use super::lanes::{Lane, Lanes, Wide, ln_1p_of};
+use super::lanes::{ExpConstants, Lane, Lanes, Wide, ln_1p_of};
 use crate::columns::Columns;
 use crate::rules::{ClassFoldRows, Functional};
 
@@ -35,8 +35,8 @@ type V<S, R> = <R as Lane>::Lanes<S>;
 
 /// Statistics of a tile, a number per row.
 pub(in crate::cpu) struct TileStatistics<R> {
-    /// The largest logit, and its class.
-    peak: Columns<R, 2>,
+    /// The largest logit, and its class; the logit at the row's class, and e^(z − max) there.
+    logits: Columns<R, 4>,
     /// Σ e^(z − max) without the largest; ln(1 + that); sums against v: shifted, mass, masked mass,
     /// masked.
     sums: Columns<f64, 6>,
@@ -44,40 +44,45 @@ pub(in crate::cpu) struct TileStatistics<R> {
 
 impl<R: Lane> TileStatistics<R> {
     pub(in crate::cpu) fn new(width: usize) -> Self {
-        Self { peak: Columns::new(width, R::ZERO), sums: Columns::new(width, 0.0) }
+        Self { logits: Columns::new(width, R::ZERO), sums: Columns::new(width, 0.0) }
     }
 
-    /// What plain rows are folded from, into `rows`. `z` and `e` are the tile; for a row without a
-    /// class, what stands at class 0 will do.
+    /// What plain rows are folded from, into `rows`. `z` and `e` are the tile, `entries` where each
+    /// row's class is in it.
     #[inline(always)]
     pub(in crate::cpu) fn copy_to(
-        &self,
+        &mut self,
         z: &[R],
         e: &[R],
-        classes: &[i32],
+        entries: &[u32],
         rows: &mut ClassFoldRows<'_>,
     ) {
-        let ([max, argmax], [rest, log1p_rest, shifted, ..]) = (self.peak.all(), self.sums.all());
-        let width = max.len();
+        assert_eq!(z.len(), e.len());
+        let [max, argmax, z_at_class, e_at_class] = self.logits.all_mut();
+        let [rest, log1p_rest, shifted, ..] = self.sums.all();
+        for ((z_at_class, e_at_class), entry) in
+            z_at_class.iter_mut().zip(&mut *e_at_class).zip(entries)
+        {
+            (*z_at_class, *e_at_class) = (z[*entry as usize], e[*entry as usize]);
+        }
         let widen = |out: &mut [f64], values: &[R]| {
             out.iter_mut().zip(values).for_each(|(out, value)| *out = value.to_f64());
         };
         widen(rows.max, max);
         widen(rows.argmax, argmax);
+        widen(rows.exp_at_class, e_at_class);
+        for (below, (max, z)) in rows.below.iter_mut().zip(max.iter().zip(&*z_at_class)) {
+            *below = max.to_f64() - z.to_f64();
+        }
         rows.rest.copy_from_slice(rest);
         rows.log1p_rest.copy_from_slice(log1p_rest);
         rows.shifted.copy_from_slice(shifted);
-        let at_class = rows.below.iter_mut().zip(&mut *rows.exp_at_class).zip(&*rows.max);
-        for (lane, (((below, exp), max), class)) in at_class.zip(classes).enumerate() {
-            let entry = (*class).max(0) as usize * width + lane;
-            (*below, *exp) = (*max - z[entry].to_f64(), e[entry].to_f64());
-        }
     }
 
     /// The largest logit of a row and the first class that has it.
     #[inline(always)]
     pub(in crate::cpu) fn peak(&self, row: usize) -> (f64, usize) {
-        let [max, argmax] = self.peak.all();
+        let [max, argmax, ..] = self.logits.all();
         (max[row].to_f64(), argmax[row].to_f64() as usize)
     }
 
@@ -112,22 +117,18 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Lane, A: FnMut()>(
     simd.vectorize(
         #[inline(always)]
         || {
-            let mut any_masked = false;
-            let mass = v.map_or((z.len() / width) as f64, mass);
+            let mut masked = false;
             for column in (0..width).step_by(V::<S, R>::LEN) {
-                let masked = peak(simd, z, width, column, columns, ahead(column));
-                any_masked |= masked;
-                match (v, masked) {
-                    (None, false) => {
-                        sums::<S, R, false>(simd, z, width, column, None, mass, e, columns)
-                    }
-                    (_, false) => sums::<S, R, false>(simd, z, width, column, v, mass, e, columns),
-                    (_, true) => sums::<S, R, true>(simd, z, width, column, v, mass, e, columns),
-                }
+                masked |= peak(simd, z, width, column, columns);
+            }
+            match (v, masked) {
+                (None, false) => sums::<S, R, A, false>(simd, z, width, None, e, columns, ahead),
+                (_, false) => sums::<S, R, A, false>(simd, z, width, v, e, columns, ahead),
+                (_, true) => sums::<S, R, A, true>(simd, z, width, v, e, columns, ahead),
             }
             let [rest, log1p_rest, ..] = columns.sums.all_mut();
             ln_1p_of(simd, rest, log1p_rest);
-            any_masked
+            masked
         },
     )
 }
@@ -141,44 +142,72 @@ fn peak<S: Simd, R: Lane>(
     width: usize,
     column: usize,
     columns: &mut TileStatistics<R>,
-    mut ahead: impl FnMut(),
 ) -> bool {
     let len = V::<S, R>::LEN;
     let first = V::<S, R>::from_slice(simd, &z[column..][..len]);
     let zero = V::<S, R>::splat(simd, R::ZERO);
     let (mut max, mut min, mut class, mut argmax) = (first, first, zero, zero);
     for z in z.chunks_exact(width) {
-        ahead();
         let z = V::<S, R>::from_slice(simd, &z[column..column + len]);
         let larger = z.simd_gt(max);
         (max, argmax) = (larger.select(z, max), larger.select(class, argmax));
         min = z.min(min);
         class += V::<S, R>::ONE;
     }
-    let [max_out, argmax_out] = columns.peak.all_mut();
+    let [max_out, argmax_out, ..] = columns.logits.all_mut();
     max.store_slice(&mut max_out[column..][..len]);
     argmax.store_slice(&mut argmax_out[column..][..len]);
     // Lane by lane, since the minimum of all lanes may be one row's NaN.
     min.simd_eq(R::NEG_INFINITY).any_true()
 }
 
+/// All columns' sums; a kernel of its own for each kind of tile, with what it needs in registers.
+#[inline(always)]
+fn sums<S: Simd, R: Lane, A: FnMut(), const MASKED: bool>(
+    simd: S,
+    z: &[R],
+    width: usize,
+    v: Option<&[R]>,
+    e: &mut [R],
+    columns: &mut TileStatistics<R>,
+    ahead: impl Fn(usize) -> A,
+) {
+    simd.vectorize(
+        #[inline(always)]
+        || {
+            let constants = ExpConstants::new(simd);
+            let constants = constants.for_loops(simd);
+            let mass = v.map_or((z.len() / width) as f64, mass);
+            for column in (0..width).step_by(V::<S, R>::LEN) {
+                let ahead = ahead(column);
+                column_sums::<S, R, MASKED>(
+                    simd, z, width, column, v, mass, constants, e, columns, ahead,
+                );
+            }
+        },
+    );
+}
+
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn sums<S: Simd, R: Lane, const MASKED: bool>(
+fn column_sums<S: Simd, R: Lane, const MASKED: bool>(
     simd: S,
     z: &[R],
     width: usize,
     column: usize,
     v: Option<&[R]>,
     mass: f64,
+    constants: &ExpConstants<V<S, R>>,
     e: &mut [R],
     columns: &mut TileStatistics<R>,
+    mut ahead: impl FnMut(),
 ) {
     let len = V::<S, R>::LEN;
     let of = |value| V::<S, R>::splat(simd, value);
     let (zero, one) = (of(R::ZERO), of(R::ONE));
+    let [max, argmax, ..] = columns.logits.all();
     let [max, argmax] =
-        columns.peak.all().map(|rows| V::<S, R>::from_slice(simd, &rows[column..][..len]));
+        [max, argmax].map(|rows| V::<S, R>::from_slice(simd, &rows[column..][..len]));
     // Where a whole row is masked any finite reference serves.
     let reference = max.simd_eq(R::NEG_INFINITY).select(zero, max);
     let (mut rest, mut functional) = (Wide::zero(simd), [Wide::zero(simd); 4]);
@@ -186,9 +215,10 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
     for (z, e) in z.chunks(DEPTH * width).zip(e.chunks_mut(DEPTH * width)) {
         let (mut exps, mut lanes) = (zero, [zero; 4]);
         for (z, e) in z.chunks_exact(width).zip(e.chunks_exact_mut(width)) {
+            ahead();
             let z = V::<S, R>::from_slice(simd, &z[column..column + len]);
             let x = z - reference;
-            let exp = x.exp();
+            let exp = x.exp_with(constants);
             exp.store_slice(&mut e[column..column + len]);
             exps += class.simd_eq(argmax).select(zero, exp);
             let weight = v.map_or(one, |v| of(v[k]));

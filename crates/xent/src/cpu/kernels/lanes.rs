@@ -5,8 +5,8 @@
 //! product and a sum are rounded once or twice.
 
 use fearless_simd::{
-    Bytes, Select, Simd, SimdBase, SimdCombine, SimdFloat, SimdFloatElement, SimdInt, SimdSplit,
-    SimdWiden, f32x4, f32x16, f64x2, f64x8, i32x16,
+    Bytes, Select, Simd, SimdBase, SimdFloat, SimdFloatElement, SimdInt, SimdWiden, f32x4, f32x16,
+    f64x2, f64x8, i32x16,
 };
 
 use crate::Real;
@@ -110,14 +110,13 @@ pub(in crate::cpu) trait Lanes<S: Simd>: SimdFloat<S> {
 
     fn add_to(self, sum: &mut Wide<S>);
 
-    /// As [`add_to`](Self::add_to) where the lanes' own sums are of no interest: the upper half of
-    /// an f32 vector is added to the lower first.
+    /// As [`add_to`](Self::add_to) where the lanes' own sums are of no interest: the halves of an
+    /// f32 vector are added up first.
     fn total_to(self, sum: &mut Total<S>);
 
     /// The larger of x and `end`, NaN for NaN.
     #[inline(always)]
-    fn at_least(self, end: Self::Element) -> Self {
-        let end = Self::splat(self.token(), end);
+    fn at_least(self, end: Self) -> Self {
         // In this order of operands x86 hands a NaN through, and NEON and WebAssembly do in any;
         // scalar code takes the number, relaxed WebAssembly what it likes.
         if self.token().level().is_fallback() || cfg!(target_feature = "relaxed-simd") {
@@ -127,18 +126,18 @@ pub(in crate::cpu) trait Lanes<S: Simd>: SimdFloat<S> {
         }
     }
 
-    /// e^r − 1 and 2^n times a power of two that the rounding constant `round` brings in, for x ≤
-    /// 0, x = n·ln 2 + r, |r| ≤ ½ ln 2 (Cody and Waite 1980).
+    /// e^r − 1 and 2^n times a power of two that the rounding constant brings in, for x ≤ 0,
+    /// x = n·ln 2 + r, |r| ≤ ½ ln 2 (Cody and Waite 1980); x below the constants' end is that.
     #[inline(always)]
-    fn exp_parts(self, round: Self::Element) -> (Self, Self) {
-        let of = |value| Self::splat(self.token(), value);
-        let shifted = self.mul_add(of(Self::LOG2_E), of(round));
-        let n = of(round) - shifted;
-        let r = n.mul_add(of(Self::LN_2[0]), self);
-        let r = n.mul_add(of(Self::LN_2[1]), r);
-        let mut p = of(Self::EXP_SERIES[0]);
-        for &coefficient in &Self::EXP_SERIES[1..] {
-            p = p.mul_add(r, of(coefficient));
+    fn exp_parts(self, constants: &ExpConstants<Self>) -> (Self, Self) {
+        let x = self.at_least(constants.end);
+        let shifted = x.mul_add(constants.log2_e, constants.round);
+        let n = constants.round - shifted;
+        let r = n.mul_add(constants.ln_2[0], x);
+        let r = n.mul_add(constants.ln_2[1], r);
+        let mut p = constants.series[0];
+        for &coefficient in &constants.series[1..Self::EXP_SERIES.len()] {
+            p = p.mul_add(r, coefficient);
         }
         // The shift drops all but the biased exponent.
         (p.mul_add(r * r, r), Self::from_bits(shifted.to_bits() << Self::MANTISSA_BITS))
@@ -147,14 +146,23 @@ pub(in crate::cpu) trait Lanes<S: Simd>: SimdFloat<S> {
     /// e^x for x ≤ 0, subnormal results too: to 1 ulp; 0 for −∞, NaN for NaN.
     #[inline(always)]
     fn exp(self) -> Self {
-        let (tail, power) = self.at_least(Self::EXP_ENDS).exp_parts(Self::ROUND_SCALED);
-        tail.mul_add(power, power) * Self::SCALE
+        self.exp_with(&ExpConstants::new(self.token()))
+    }
+
+    /// [`exp`](Self::exp) with its constants.
+    #[inline(always)]
+    fn exp_with(self, constants: &ExpConstants<Self>) -> Self {
+        let (tail, power) = self.exp_parts(constants);
+        tail.mul_add(power, power) * constants.scale
     }
 
     /// tanh(x/2) by x, to 3 ulp, near 0 too.
     #[inline(always)]
     fn tanh_of_half(self) -> Self {
-        let (tail, power) = (-self.abs()).at_least(Self::TANH_ENDS).exp_parts(Self::ROUND);
+        let of = |value| Self::splat(self.token(), value);
+        let (end, round) = (of(Self::TANH_ENDS), of(Self::ROUND));
+        let constants = ExpConstants { end, round, ..ExpConstants::new(self.token()) };
+        let (tail, power) = (-self.abs()).exp_parts(&constants);
         // e^y − 1 = 2^n·(e^r − 1) + (2^n − 1): nothing cancels near y = 0, where n is 0.
         let below = tail.mul_add(power, power - Self::ONE);
         (below / (below + Self::TWO)).copysign(self)
@@ -226,9 +234,8 @@ impl<S: Simd> Lanes<S> for f32x16<S> {
 
     #[inline(always)]
     fn total_to(self, sum: &mut Total<S>) {
-        let (low, high) = SimdSplit::split(self);
-        let (low, high) = (low + high).widen();
-        sum.0 += low.combine(high);
+        let (low, high) = self.widen();
+        sum.0 += low + high;
     }
 }
 
@@ -292,6 +299,44 @@ impl<S: Simd> Lanes<S> for f64x8<S> {
     #[inline(always)]
     fn total_to(self, sum: &mut Total<S>) {
         sum.0 += self;
+    }
+}
+
+/// What e^x is computed with.
+pub(in crate::cpu) struct ExpConstants<V> {
+    end: V,
+    log2_e: V,
+    round: V,
+    ln_2: [V; 2],
+    /// As many as [`Lanes::EXP_SERIES`] has.
+    series: [V; 12],
+    scale: V,
+}
+
+impl<V> ExpConstants<V> {
+    #[inline(always)]
+    pub(super) fn new<S: Simd>(simd: S) -> Self
+    where
+        V: Lanes<S>,
+    {
+        let of = |value| V::splat(simd, value);
+        Self {
+            end: of(V::EXP_ENDS),
+            log2_e: of(V::LOG2_E),
+            round: of(V::ROUND_SCALED),
+            ln_2: V::LN_2.map(of),
+            series: std::array::from_fn(|i| of(V::EXP_SERIES[i.min(V::EXP_SERIES.len() - 1)])),
+            scale: of(V::SCALE),
+        }
+    }
+
+    /// The same for loops, in which sixteen registers do not hold them all. Where they are known
+    /// the compiler then loads each by an instruction of its own; where they are not, it has them
+    /// read from memory by the product that they are for.
+    #[inline(always)]
+    pub(super) fn for_loops<S: Simd>(&self, simd: S) -> &Self {
+        let few_registers = cfg!(target_arch = "x86_64") && simd.level().as_avx512().is_none();
+        if few_registers { std::hint::black_box(self) } else { self }
     }
 }
 

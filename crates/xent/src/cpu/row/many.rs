@@ -99,7 +99,7 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
                 e,
                 a: on_exp[i],
                 b: -on_prior[i],
-                hot: [many.plain.class(i).map(|class| (class, at_class[i])), None],
+                hot: [Some((many.plain.class(i), at_class[i])), None],
             };
             let next = row.ahead(row.row() + n, 0, classes);
             let ahead = |from, len| next.fetch(from, len);

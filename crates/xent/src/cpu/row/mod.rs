@@ -6,7 +6,7 @@
 //! row      K classes
 //! piece    65,536 classes      knows nothing of the others until their statistics merge: the
 //!                              pieces of a long row are shared out over threads
-//! block     2,048 classes      fits the first-level cache
+//! block     8,192 classes      is swept twice while it is near
 //! segment       8 vectors      is added up in lanes of the logits' own type (kernels/block.rs)
 //! ```
 //!

@@ -12,7 +12,7 @@ use crate::cpu::logit::Logit;
 use crate::element::sealed::Sealed;
 
 /// Classes of a piece.
-pub(in crate::cpu) const PIECE: usize = 32 * BLOCK;
+pub(in crate::cpu) const PIECE: usize = 8 * BLOCK;
 
 /// What a thread computes rows with: its scratch memory for the block that it works on. Buffers
 /// that the call does not need are empty.
