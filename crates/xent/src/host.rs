@@ -6,7 +6,8 @@
 //! A binding reads the arrays or tensors that accompany the logits into a [`HostBatch`], validates
 //! their shapes with a [`LogitsShape`], and [lends](HostBatch::lend) the batch to a
 //! [`Criterion`](crate::Criterion), which validates the values. [`on_this_thread`] computes a small
-//! batch where it is, [`stopped_by`] a large one that somebody may interrupt.
+//! batch where it is, [`stopped_by`] a large one that somebody may interrupt. [`Pieces`] computes a
+//! batch whose logits do not all exist at the same time.
 //!
 //! ```
 //! use xent::host::{HostBatch, HostTargets, LogitsShape};
@@ -30,7 +31,8 @@
 
 use std::borrow::Cow;
 
-pub use crate::threads::{on_this_thread, stopped_by};
+pub use crate::pieces::{Pieces, PiecesOutput};
+pub use crate::threads::{on_this_thread, rayon_threads, stopped_by};
 use crate::view::axis_of;
 use crate::{
     AllowedClasses, Batch, ClassIndices, Error, Lambda, Numbers, Result, Targets, ViewError,
