@@ -50,9 +50,8 @@ mod tests {
 
     #[test]
     fn chunks_are_long_enough_for_a_product_and_short_enough_for_the_memory() {
-        let rows = |rows, features, classes| {
-            Chunks::new(rows, features, classes, false, false).rows
-        };
+        let rows =
+            |rows, features, classes| Chunks::new(rows, features, classes, false, false).rows;
         assert_eq!(rows(1024, 1024, 32_000), 512);
         assert_eq!(rows(1025, 1024, 32_000), 342);
         assert_eq!(rows(8192, 4096, 128_256), 128);

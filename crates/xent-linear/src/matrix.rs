@@ -192,12 +192,7 @@ impl<T> MatrixMut<'_, T> {
         MatrixMut { layout: self.layout.of_rows(rows), data: self.data }
     }
 
-    pub(crate) fn expect(
-        &self,
-        name: &'static str,
-        shape: [usize; 2],
-        what: &str,
-    ) -> Result<()> {
+    pub(crate) fn expect(&self, name: &'static str, shape: [usize; 2], what: &str) -> Result<()> {
         if self.shape() == shape {
             return Ok(());
         }

@@ -29,9 +29,7 @@ pub(crate) fn as_real<'a, T: Element>(matrix: Matrix<'a, T>) -> Option<Matrix<'a
 }
 
 /// [`as_real`] for writing.
-pub(crate) fn as_real_mut<T: Element>(
-    matrix: MatrixMut<'_, T>,
-) -> Option<MatrixMut<'_, T::Real>> {
+pub(crate) fn as_real_mut<T: Element>(matrix: MatrixMut<'_, T>) -> Option<MatrixMut<'_, T::Real>> {
     Some(MatrixMut { data: same_mut(matrix.data)?, layout: matrix.layout })
 }
 

@@ -161,9 +161,8 @@ impl<'p, 'l, 'g, T: Element> Pass<'p, 'l, 'g, T> {
             }
         }
         if let Some(to_hidden) = &mut into.hidden {
-            let direct = in_place(linear.hidden, rows).and_then(|_| {
-                as_real_mut(to_hidden.of_rows(rows[0]..rows[0] + rows.len()))
-            });
+            let direct = in_place(linear.hidden, rows)
+                .and_then(|_| as_real_mut(to_hidden.of_rows(rows[0]..rows[0] + rows.len())));
             let is_direct = direct.is_some();
             let mut to = direct.unwrap_or_else(|| matrix_mut(hidden, rows.len(), features));
             for_each_weight(linear.weight, weight, chunks.widened, |of, weight| {
@@ -212,10 +211,7 @@ impl<T: Element> Gradients<'_, T> {
 
 /// The hidden states of a chunk where they lie, if they can be multiplied there: its rows follow
 /// each other, in the type that is computed in.
-fn in_place<'a, T: Element>(
-    hidden: Matrix<'a, T>,
-    rows: &[usize],
-) -> Option<Matrix<'a, T::Real>> {
+fn in_place<'a, T: Element>(hidden: Matrix<'a, T>, rows: &[usize]) -> Option<Matrix<'a, T::Real>> {
     let (first, last) = (*rows.first()?, *rows.last()?);
     (last - first == rows.len() - 1).then(|| as_real(hidden.of_rows(first..last + 1)))?
 }
@@ -227,10 +223,8 @@ fn hidden_states<'a, T: Element>(
     copy: &'a [T::Real],
 ) -> Matrix<'a, T::Real> {
     let features = linear.features();
-    in_place(linear.hidden, rows).unwrap_or_else(|| Matrix {
-        data: copy,
-        layout: contiguous(rows.len(), features),
-    })
+    in_place(linear.hidden, rows)
+        .unwrap_or_else(|| Matrix { data: copy, layout: contiguous(rows.len(), features) })
 }
 
 /// Calls with the weights of all classes, in their order: at once if they can be multiplied where

@@ -122,10 +122,6 @@ fn call<R: Real>(
 impl Layout {
     /// The rows in reverse order. There is at least one.
     fn reversed(self) -> Self {
-        Self {
-            offset: self.index(self.rows - 1, 0),
-            row_stride: -self.row_stride,
-            ..self
-        }
+        Self { offset: self.index(self.rows - 1, 0), row_stride: -self.row_stride, ..self }
     }
 }

@@ -89,11 +89,7 @@ impl<'a> Pieces<'a> {
 
     /// Calls with the piece of the batch, and of the upstream gradient, that belongs to `rows`, which
     /// are kept rows. The call passes both to the criterion, with the logits of these rows.
-    pub fn with<R>(
-        &self,
-        rows: &[usize],
-        call: impl FnOnce(Batch<'_>, Upstream<'_>) -> R,
-    ) -> R {
+    pub fn with<R>(&self, rows: &[usize], call: impl FnOnce(Batch<'_>, Upstream<'_>) -> R) -> R {
         let upstream = match self.upstream {
             Upstream::Scalar(upstream) => Upstream::Scalar(*upstream),
             Upstream::Rows(all) => Upstream::Rows(of_rows(all, rows)),
@@ -149,7 +145,8 @@ impl<'a> Pieces<'a> {
                     HostAllowed { entries: classes.to_vec(), shared: true }
                 }
                 AllowedClasses::PerRow(all) => {
-                    let row = |&row: &usize| &all[row * self.plan.classes()..][..self.plan.classes()];
+                    let row =
+                        |&row: &usize| &all[row * self.plan.classes()..][..self.plan.classes()];
                     let entries = rows.iter().flat_map(row).copied().collect();
                     HostAllowed { entries, shared: false }
                 }
@@ -182,8 +179,7 @@ impl<F: Real> PiecesOutput<F> {
         self.output.correct += piece.correct;
         self.output.non_finite += piece.non_finite;
         let first = piece.first_non_finite.map(|row| rows[row]);
-        self.output.first_non_finite =
-            self.output.first_non_finite.into_iter().chain(first).min();
+        self.output.first_non_finite = self.output.first_non_finite.into_iter().chain(first).min();
     }
 
     /// The output of the batch.

@@ -21,6 +21,9 @@ pub struct Expected {
     pub hidden: Vec<f64>,
     pub weight: Vec<f64>,
     pub bias: Vec<f64>,
+    /// The largest sums of the absolute values of the terms of an entry of each: where they cancel,
+    /// their rounding errors do not.
+    pub terms: [f64; 3],
 }
 
 pub fn wide<T: Element>(value: T) -> f64 {
@@ -78,23 +81,31 @@ impl Layer {
             &mut RowsMut::new(&mut gradient, self.classes)?,
         )?;
         let (rows, features, classes) = (self.rows, self.features, self.classes);
-        let (mut hidden, mut weight, mut bias) =
-            (vec![0.0; rows * features], vec![0.0; classes * features], vec![0.0; classes]);
-        for i in 0..rows {
-            // An ignored row enters no product, not even as 0·∞.
-            if gradient[i * classes..][..classes].iter().all(|g| *g == 0.0) {
-                continue;
-            }
-            for k in 0..classes {
-                let g = gradient[i * classes + k];
-                bias[k] += g;
-                for d in 0..features {
-                    hidden[i * features + d] += g * self.weight[k * features + d];
-                    weight[k * features + d] += g * self.hidden[i * features + d];
+        let sums = |absolute: fn(f64) -> f64| {
+            let (mut hidden, mut weight, mut bias) =
+                (vec![0.0; rows * features], vec![0.0; classes * features], vec![0.0; classes]);
+            for i in 0..rows {
+                // An ignored row enters no product, not even as 0·∞.
+                if gradient[i * classes..][..classes].iter().all(|g| *g == 0.0) {
+                    continue;
+                }
+                for k in 0..classes {
+                    let g = gradient[i * classes + k];
+                    bias[k] += absolute(g);
+                    for d in 0..features {
+                        hidden[i * features + d] += absolute(g * self.weight[k * features + d]);
+                        weight[k * features + d] += absolute(g * self.hidden[i * features + d]);
+                    }
                 }
             }
-        }
-        Ok(Expected { output, hidden, weight, bias })
+            [hidden, weight, bias]
+        };
+        let largest = |values: Vec<f64>| {
+            values.into_iter().filter(|value| value.is_finite()).fold(0.0, f64::max)
+        };
+        let terms = sums(f64::abs).map(largest);
+        let [hidden, weight, bias] = sums(|term| term);
+        Ok(Expected { output, hidden, weight, bias, terms })
     }
 }
 
