@@ -1,7 +1,7 @@
 //! How a batch is cut: from its shape and its type alone, never from the number of threads.
 
-/// Classes of which the gradient of the weight is formed at a time: their columns of the chunk are
-/// copied for the product, which is then as fast as it gets.
+/// Classes whose weights, or gradients of weights, enter a product at a time. It copies what it reads
+/// across memory, so that the copies stay in cache.
 pub(crate) const CLASSES: usize = 512;
 /// The most rows of a chunk. A product of more is not faster.
 const MOST_ROWS: usize = 512;
@@ -19,8 +19,8 @@ const LEAST_WIDENED: usize = 64;
 pub(crate) struct Chunks {
     /// Rows whose logits exist at a time.
     pub(crate) rows: usize,
-    /// Classes whose weights are widened at a time.
-    pub(crate) widened: usize,
+    /// Classes whose weights are multiplied, and widened, at a time.
+    pub(crate) classes: usize,
 }
 
 impl Chunks {
@@ -33,14 +33,15 @@ impl Chunks {
         copies: bool,
         widens: bool,
     ) -> Self {
-        let widened = (WIDENED / features).clamp(LEAST_WIDENED, CLASSES).min(classes);
+        let most = if widens { (WIDENED / features).clamp(LEAST_WIDENED, CLASSES) } else { CLASSES };
+        let part = most.min(classes);
         let all = ELEMENTS.max(LEAST_ROWS.saturating_mul(classes));
-        let tile = MOST_ROWS * CLASSES + if widens { widened.saturating_mul(features) } else { 0 };
+        let tile = MOST_ROWS * CLASSES + if widens { part.saturating_mul(features) } else { 0 };
         let a_row = classes + if copies { features } else { 0 };
         let most = (all.saturating_sub(tile) / a_row).clamp(1, MOST_ROWS);
         // As many chunks as that takes, of the same length.
         let rows = rows.div_ceil(rows.div_ceil(most).max(1)).max(1);
-        Self { rows, widened }
+        Self { rows, classes: part }
     }
 }
 
@@ -63,7 +64,8 @@ mod tests {
     #[test]
     fn what_is_copied_and_widened_counts() {
         for (features, classes) in [(1024, 32_000), (4096, 128_256), (1024, 262_144), (8192, 10)] {
-            let Chunks { rows, widened } = Chunks::new(8192, features, classes, true, true);
+            let chunks = Chunks::new(8192, features, classes, true, true);
+            let Chunks { rows, classes: widened } = chunks;
             let elements = rows * (classes + features) + widened * features + rows * CLASSES;
             assert!(elements <= ELEMENTS.max(128 * classes), "{features} {classes}: {elements}");
             assert!(rows > 100, "{features} {classes}: {rows} rows");

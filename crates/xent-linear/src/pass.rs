@@ -104,7 +104,7 @@ impl<'p, 'l, 'g, T: Element> Pass<'p, 'l, 'g, T> {
             chunks,
             logits: sized(logits, rows * classes, zero),
             hidden: sized(hidden, if copies { rows * features } else { 0 }, zero),
-            weight: sized(weight, if widens { chunks.widened * features } else { 0 }, zero),
+            weight: sized(weight, if widens { chunks.classes * features } else { 0 }, zero),
             bias,
             begun: false,
         }
@@ -128,7 +128,7 @@ impl<'p, 'l, 'g, T: Element> Pass<'p, 'l, 'g, T> {
         }
         let add = linear.bias.is_some();
         let mut by_class = matrix_mut(logits, rows.len(), classes).transposed();
-        for_each_weight(linear.weight, weight, chunks.widened, |of, weight| {
+        for_each_weight(linear.weight, weight, chunks.classes, |of, weight| {
             multiply(by_class.of_rows(of).transposed(), add, hidden, weight.transposed());
         });
         logits
@@ -165,7 +165,7 @@ impl<'p, 'l, 'g, T: Element> Pass<'p, 'l, 'g, T> {
                 .and_then(|_| as_real_mut(to_hidden.of_rows(rows[0]..rows[0] + rows.len())));
             let is_direct = direct.is_some();
             let mut to = direct.unwrap_or_else(|| matrix_mut(hidden, rows.len(), features));
-            for_each_weight(linear.weight, weight, chunks.widened, |of, weight| {
+            for_each_weight(linear.weight, weight, chunks.classes, |of, weight| {
                 let add = of.start > 0;
                 let gradient = gradient.transposed().of_rows(of).transposed();
                 multiply(to.reborrow(), add, gradient, weight);
@@ -227,8 +227,8 @@ fn hidden_states<'a, T: Element>(
         .unwrap_or_else(|| Matrix { data: copy, layout: contiguous(rows.len(), features) })
 }
 
-/// Calls with the weights of all classes, in their order: at once if they can be multiplied where
-/// they lie, otherwise widened into `memory`, some classes at a time.
+/// Calls with the weights of all classes, some at a time, in their order: where they lie if they can
+/// be multiplied there, otherwise widened into `memory`.
 fn for_each_weight<T: Element>(
     weight: Matrix<'_, T>,
     memory: &mut [T::Real],
@@ -236,7 +236,7 @@ fn for_each_weight<T: Element>(
     mut call: impl FnMut(Range<usize>, Matrix<'_, T::Real>),
 ) {
     if let Some(weight) = as_real(weight) {
-        return call(0..weight.rows(), weight);
+        return parts(weight.rows(), classes).for_each(|of| call(of.clone(), weight.of_rows(of)));
     }
     let features = weight.columns();
     for of in parts(weight.rows(), classes) {
