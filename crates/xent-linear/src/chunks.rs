@@ -33,7 +33,8 @@ impl Chunks {
         copies: bool,
         widens: bool,
     ) -> Self {
-        let most = if widens { (WIDENED / features).clamp(LEAST_WIDENED, CLASSES) } else { CLASSES };
+        let most =
+            if widens { (WIDENED / features).clamp(LEAST_WIDENED, CLASSES) } else { CLASSES };
         let part = most.min(classes);
         let all = ELEMENTS.max(LEAST_ROWS.saturating_mul(classes));
         let tile = MOST_ROWS * CLASSES + if widens { part.saturating_mul(features) } else { 0 };

@@ -307,6 +307,9 @@ fn check_many<T: Element>(seeds: std::ops::Range<u64>, bar: f64) {
     assert!(refused < all / 5, "{refused} of {all} were refused");
 }
 
+// What is left of a gradient where nearly everything cancels has the rounding errors of the logits;
+// `accuracy.rs` has the bars for gradients of the usual size.
+
 #[test]
 fn in_f64() {
     check_many::<f64>(0..1000, 1e-12);
@@ -314,15 +317,15 @@ fn in_f64() {
 
 #[test]
 fn in_f32() {
-    check_many::<f32>(1000..2000, 3e-6);
+    check_many::<f32>(1000..2000, 1e-5);
 }
 
 #[test]
 fn in_f16() {
-    check_many::<f16>(2000..3000, 3e-6);
+    check_many::<f16>(2000..3000, 1e-5);
 }
 
 #[test]
 fn in_bf16() {
-    check_many::<bf16>(3000..4000, 3e-6);
+    check_many::<bf16>(3000..4000, 1e-5);
 }

@@ -1,4 +1,6 @@
 //! The same loss by its definition: all logits at once, products in f64.
+//! Shared by test programs, none of which uses all of it.
+#![allow(dead_code)]
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
