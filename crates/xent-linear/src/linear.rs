@@ -49,6 +49,14 @@ impl<T: Element> Default for Gradients<'_, T> {
     }
 }
 
+impl<R> Workspace<R> {
+    /// The bytes that it holds.
+    pub fn bytes(&self) -> usize {
+        let numbers = self.logits.len() + self.hidden.len() + self.weight.len();
+        numbers * size_of::<R>() + self.bias.len() * size_of::<f64>()
+    }
+}
+
 impl<R> Default for Workspace<R> {
     /// Nothing yet.
     fn default() -> Self {
@@ -101,6 +109,23 @@ impl<'a, T: Element> Linear<'a, T> {
     /// K.
     pub fn classes(&self) -> usize {
         self.weight.rows()
+    }
+
+    /// What [`LinearCriterion::linear_forward_backward`] does for a batch without ignored rows,
+    /// except for the loss: its products, in which the logits stand for their gradient. To see what
+    /// the loss costs beside them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] and [`Error::Length`] for places of another shape; nothing has been written
+    /// then.
+    pub fn products_alone(
+        &self,
+        into: Gradients<'_, T>,
+        workspace: &mut Workspace<T::Real>,
+    ) -> Result<()> {
+        self.expect(&into)?;
+        pass::products_alone(self, into, workspace);
+        Ok(())
     }
 
     fn expect_classes(&self, name: &'static str, len: usize) -> Result<()> {

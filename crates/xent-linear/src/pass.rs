@@ -65,6 +65,22 @@ pub(crate) fn run<T: Element>(
     Ok(output.finish())
 }
 
+/// The products of a pass, without its loss.
+pub(crate) fn products_alone<T: Element>(
+    linear: &Linear<'_, T>,
+    mut into: Gradients<'_, T>,
+    workspace: &mut Workspace<T::Real>,
+) {
+    let all: Vec<usize> = (0..linear.rows()).collect();
+    into.clear(&all);
+    let mut pass = Pass::new(linear, into, all.len(), workspace);
+    for rows in all.chunks(pass.chunks.rows) {
+        pass.logits(rows);
+        pass.add_gradients(rows);
+    }
+    pass.finish();
+}
+
 /// A linear layer, its gradients so far, and the memory of a chunk.
 struct Pass<'p, 'l, 'g, T: Element> {
     linear: &'p Linear<'l, T>,
