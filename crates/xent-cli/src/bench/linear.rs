@@ -3,7 +3,6 @@
 use comfy_table::CellAlignment;
 use half::{bf16, f16};
 use rand::RngExt;
-use rand::rngs::ChaCha8Rng;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use xent::{Config, Criterion, Element, Real};
 use xent_linear::{Gradients, Linear, LinearCriterion, Matrix, MatrixMut, Workspace};
@@ -12,7 +11,7 @@ use super::cases::in_gib;
 use super::machine::Machine;
 use super::measure::{Effort, Quartiles, pool, rounds};
 use super::options::{BenchOptions, DType, LinearShape};
-use super::{STEPS, head, table};
+use super::{STEPS, head, table, timing};
 use crate::args::{once, word};
 use crate::error::{Error, Result};
 use crate::report::{Versions, grid};
@@ -57,8 +56,7 @@ pub fn bench(options: &BenchOptions, machine: &Machine, versions: &Versions) -> 
     bar.finish_and_clear();
     let timings = timings?;
     terminal::print(&if options.json {
-        let lines = timings.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
-        format!("[\n{}\n]", lines.map_err(Error::failed)?.join(",\n"))
+        timing::to_json(&timings).map_err(Error::failed)?
     } else {
         text(&timings)
     })
@@ -293,7 +291,7 @@ impl Timing<'_> {
 }
 
 impl Serialize for Timing<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let LinearShape { rows, features, classes } = self.case.shape;
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("rows", &rows)?;
