@@ -108,7 +108,7 @@ impl<B: CrossEntropyBackend, C: CheckpointStrategy> CrossEntropyBackend for Auto
 }
 
 impl<B: Backend, C: CheckpointStrategy> Maybe<Autodiff<B, C>> {
-    fn inner(self) -> Maybe<B> {
+    pub(crate) fn inner(self) -> Maybe<B> {
         match self {
             Self::None => Maybe::None,
             Self::Some(tensor) => Maybe::Some(tensor.into_primitive()),

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use burn::nn::Linear;
 use burn::tensor::{Bool, Int, Tensor};
+use xent::host::LogitsShape;
 use xent::{Criterion, Reduction};
 
 use crate::batch::{DeviceBatch, GivenAllowed, GivenTargets, Lambda, PerRow, Targets};
 use crate::job::Job;
+use crate::linear::{self, GivenLinear};
 use crate::output::reshape;
 use crate::tensors::Composed;
 use crate::{
@@ -81,11 +84,73 @@ impl CrossEntropy {
         logits: Tensor<D>,
         targets: impl Into<Targets<D>>,
     ) -> Call<'_, D> {
-        Call { criterion: self, logits, batch: DeviceBatch::new(targets.into().0) }
+        let batch = DeviceBatch::new(targets.into().0);
+        Call { criterion: self, scores: Scores::Logits(logits), batch }
+    }
+
+    /// The loss of the logits of a linear layer, such as the output layer of a language model, without
+    /// their memory: of `linear.forward(hidden)`.
+    ///
+    /// - `hidden`: `[…, D]`, in f32, f64, f16 or bf16, of at least 2 dimensions.
+    /// - `linear`: its weight is `[D, K]`, in the dtype of `hidden`.
+    /// - `targets`: of the shape of `hidden` without its last axis; probabilities: with K instead of
+    ///   D.
+    ///
+    /// On the CPU the logits exist some hundred rows at a time: beyond the gradients, a call takes
+    /// 64 MiB (or 512 bytes per class if that is more), which the criterion keeps for the next.
+    /// Ignored rows enter no product. Gradients of hidden states, weight and bias are formed with the
+    /// loss, those that are tracked; they are summed in f32 (f64 for f64) and rounded once. On other
+    /// devices, and where [`composed`](Self::composed), burn's own product makes all logits,
+    /// `[…, K]`, and the loss is that of [`forward`](Self::forward).
+    ///
+    /// The classes are on the last axis, whatever the `class_axis` of the configuration is.
+    ///
+    /// ```
+    /// use burn::nn::LinearConfig;
+    /// use burn::tensor::{Device, Int, Tensor};
+    /// use xent_burn::CrossEntropyConfig;
+    /// use xent_burn::xent::Config;
+    /// let device = Device::default().autodiff();
+    /// let criterion = CrossEntropyConfig::new(Config::new().label_smoothing(0.1)).init();
+    /// let head = LinearConfig::new(8, 50_257).with_bias(false).init(&device);
+    /// let hidden = Tensor::<3>::zeros([2, 3, 8], &device); // 2 texts of 3 tokens
+    /// let targets = Tensor::<2, Int>::from_ints([[5, 1, 7], [0, 2, 50_256]], &device);
+    /// let loss = criterion.forward_linear(hidden, &head, targets);
+    /// assert!((loss.clone().into_scalar::<f32>() - 50_257f32.ln()).abs() < 1e-5);
+    /// let gradients = loss.backward();
+    /// assert_eq!(head.weight.grad(&gradients).unwrap().dims(), [8, 50_257]);
+    /// ```
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward). [`on_linear`](Self::on_linear) starts a call that returns
+    /// errors.
+    #[track_caller]
+    pub fn forward_linear<const D: usize>(
+        &self,
+        hidden: Tensor<D>,
+        linear: &Linear,
+        targets: impl Into<Targets<D>>,
+    ) -> Tensor<1> {
+        self.on_linear(hidden, linear, targets).forward().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// [`forward_linear`](Self::forward_linear) with more than targets, or that returns errors:
+    /// [`Call`] collects the rest.
+    pub fn on_linear<const D: usize>(
+        &self,
+        hidden: Tensor<D>,
+        linear: &Linear,
+        targets: impl Into<Targets<D>>,
+    ) -> Call<'_, D> {
+        let batch = DeviceBatch::new(targets.into().0);
+        let (weight, bias) = (linear.weight.val(), linear.bias.as_ref().map(|bias| bias.val()));
+        let scores = Scores::Linear(GivenLinear { hidden, weight, bias });
+        Call { criterion: self, scores, batch }
     }
 }
 
-/// One call of a [`CrossEntropy`], with all that the batch carries. Made by [`CrossEntropy::on`].
+/// One call of a [`CrossEntropy`], with all that the batch carries. Made by [`CrossEntropy::on`] and
+/// [`CrossEntropy::on_linear`].
 ///
 /// A tensor with *one entry per row* has the logits' shape without the class axis. None is
 /// differentiated.
@@ -111,8 +176,15 @@ impl CrossEntropy {
 #[derive(Debug, Clone)]
 pub struct Call<'a, const D: usize> {
     criterion: &'a CrossEntropy,
-    logits: Tensor<D>,
+    scores: Scores<D>,
     batch: DeviceBatch<D>,
+}
+
+/// What the loss is of.
+#[derive(Debug, Clone)]
+enum Scores<const D: usize> {
+    Logits(Tensor<D>),
+    Linear(GivenLinear<D>),
 }
 
 impl<const D: usize> Call<'_, D> {
@@ -222,7 +294,7 @@ impl<const D: usize> Call<'_, D> {
     }
 
     fn rows<const R: usize>(&self) -> Result<(Evaluated<'_>, [usize; R])> {
-        let dims = shape::of_logits(&self.logits, self.criterion.class_axis)?.row_dims();
+        let dims = self.shape()?.row_dims();
         let Ok(row_dims) = <[usize; R]>::try_from(dims.as_slice()) else {
             return Err(Error::Call(format!(
                 "the per-row losses have {} dimensions, requested {R}",
@@ -232,9 +304,42 @@ impl<const D: usize> Call<'_, D> {
         Ok((self.evaluate(&self.criterion.rows)?, row_dims))
     }
 
+    /// The shape of the logits.
+    fn shape(&self) -> Result<LogitsShape> {
+        match &self.scores {
+            Scores::Logits(logits) => shape::of_logits(logits, self.criterion.class_axis),
+            Scores::Linear(linear) => linear.shape(),
+        }
+    }
+
     fn evaluate<'s>(&'s self, xent: &'s Arc<Criterion>) -> Result<Evaluated<'s>> {
-        let Self { criterion, logits, batch } = self;
-        let shape = shape::of_logits(logits, criterion.class_axis)?;
+        let Self { criterion, scores, batch } = self;
+        let shape = self.shape()?;
+        let given = match scores {
+            Scores::Logits(logits) => return self.evaluate_logits(xent, logits, shape),
+            Scores::Linear(given) => given,
+        };
+        if !autodiff::has_engine(&given.hidden) || criterion.composed || shape.rows() == 0 {
+            return self.evaluate_logits(xent, &given.logits(&shape), shape);
+        }
+        let job = Job {
+            criterion: xent.clone(),
+            batch: host::batch(batch, &shape)?,
+            shape,
+            memory: criterion.memory.clone(),
+        };
+        let probabilities = batch.probabilities();
+        let output = linear::forward(job, given.clone(), probabilities, &criterion.spare)?;
+        Ok(Evaluated { loss: output.loss.clone(), output: Box::new(|_| output) })
+    }
+
+    fn evaluate_logits<'s>(
+        &'s self,
+        xent: &'s Arc<Criterion>,
+        logits: &Tensor<D>,
+        shape: LogitsShape,
+    ) -> Result<Evaluated<'s>> {
+        let Self { criterion, batch, .. } = self;
         if logits.is_tracked() && !autodiff::is_listed(logits) {
             return Err(Error::Call(format!(
                 "logits on {:?} cannot be differentiated: enable the feature of xent-burn with the \

@@ -9,6 +9,7 @@ use xent::{Criterion, EmptyMean, Reduction};
 
 use crate::Result;
 use crate::job::GradientMemory;
+use crate::linear::Spare;
 use crate::tensors::Tables;
 
 /// The options of a [`CrossEntropy`]: those of [`xent::Config`], and the class axis.
@@ -70,6 +71,7 @@ impl CrossEntropyConfig {
             reduced: reduced?,
             rows: rows?,
             memory: Arc::default(),
+            spare: Arc::default(),
             tables: Arc::default(),
             composed: false,
             checked: false,
@@ -93,6 +95,8 @@ pub struct CrossEntropy {
     pub(crate) rows: Arc<Criterion>,
     #[module(skip)]
     pub(crate) memory: Arc<GradientMemory>,
+    #[module(skip)]
+    pub(crate) spare: Arc<Spare>,
     #[module(skip)]
     pub(crate) tables: Arc<Tables>,
     #[module(skip)]

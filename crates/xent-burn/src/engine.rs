@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::backend::Dispatch;
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use xent::{Output, Reduced, Reduction, Rows, Upstream};
 
 use crate::autodiff::{Chain, CrossEntropyBackend, maybe};
@@ -35,7 +35,7 @@ pub(crate) fn forward<const D: usize>(
         job.clone(),
         eager.then_some(Upstream::Scalar(1.0)),
     );
-    let mut output = as_tensors(&pass.output?, &logits);
+    let mut output = as_tensors(&pass.output?, &device, logits.dtype());
     if tracked {
         let attached = Dispatch::attach(
             logits.into_dispatch(),
@@ -58,22 +58,26 @@ fn without_rows<const D: usize>(
     let empty = Rows::new(&[0.0f64; 0], job.shape.classes())?;
     let output =
         job.criterion.forward(&empty, job.batch.lend(dense.then(|| empty.clone().into())))?;
-    let mut output = as_tensors(&output, &logits);
+    let mut output = as_tensors(&output, &logits.device().inner(), logits.dtype());
     // In burn's graph all the same, although there is no number to differentiate by.
     let dtype = output.loss.dtype();
     output.loss = output.loss + logits.cast(dtype).sum();
     Ok(output)
 }
 
-fn as_tensors<const D: usize>(output: &Output<f64>, logits: &Tensor<D>) -> CrossEntropyOutput<1> {
-    let device = logits.device().inner();
-    let dtype = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+/// Loss and parts on the device of logits of this dtype.
+pub(crate) fn as_tensors(
+    output: &Output<f64>,
+    device: &Device,
+    logits: DType,
+) -> CrossEntropyOutput<1> {
+    let dtype = if logits == DType::F64 { DType::F64 } else { DType::F32 };
     let line = |numbers: &[f64]| {
         let data = TensorData::new(numbers.to_vec(), [numbers.len()]).convert_dtype(dtype);
-        Tensor::<1>::from_data(data, (&device, dtype))
+        Tensor::<1>::from_data(data, (device, dtype))
     };
     let part = |reduced: &Reduced<f64>| line(reduced.as_slice());
-    let count = |count: usize| Tensor::<1, Int>::from_ints([count as i64], &device);
+    let count = |count: usize| Tensor::<1, Int>::from_ints([count as i64], device);
     CrossEntropyOutput {
         loss: part(&output.loss),
         nll: part(&output.nll),
@@ -87,13 +91,13 @@ fn as_tensors<const D: usize>(output: &Output<f64>, logits: &Tensor<D>) -> Cross
         non_finite: count(output.non_finite),
         first_non_finite: Tensor::from_ints(
             [output.first_non_finite.map_or(-1, |row| row as i64)],
-            &device,
+            device,
         ),
     }
 }
 
 #[cfg(feature = "flex")]
-mod flex {
+pub(crate) mod flex {
     use std::sync::Arc;
 
     use burn::backend::flex::{FlexTensor, Layout};
@@ -161,7 +165,7 @@ mod flex {
         Ok((output.to_f64(), Maybe::Some(gradient)))
     }
 
-    fn targets(tensor: &FlexTensor, axis: isize) -> Result<Targets<'_>> {
+    pub(crate) fn targets(tensor: &FlexTensor, axis: isize) -> Result<Targets<'_>> {
         let layout = tensor.layout();
         Ok(match tensor.dtype() {
             DType::F32 => strided(tensor.storage::<f32>(), layout, axis)?.into(),
@@ -183,7 +187,7 @@ mod flex {
         )?)
     }
 
-    fn not_a_float(name: &'static str, found: DType) -> Error {
+    pub(crate) fn not_a_float(name: &'static str, found: DType) -> Error {
         Error::Dtype { name, found, expected: "f32, f64, f16 or bf16" }
     }
 }

@@ -24,9 +24,21 @@ pub enum Error {
     /// A call that cannot be answered as requested.
     #[error("{0}")]
     Call(String),
+    /// An error of xent-linear that the checks before it did not find.
+    #[error(transparent)]
+    Linear(xent_linear::Error),
     /// A tensor that could not be read back.
     #[error("burn could not read a tensor: {0}")]
     Read(String),
+}
+
+impl From<xent_linear::Error> for Error {
+    fn from(error: xent_linear::Error) -> Self {
+        match error {
+            xent_linear::Error::Xent(error) => Self::Xent(error),
+            other => Self::Linear(other),
+        }
+    }
 }
 
 /// A result with [`Error`].

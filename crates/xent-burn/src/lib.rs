@@ -31,6 +31,8 @@
 //!   [`Call`] with more: two labels per row, ε or weights per row, masks, a denominator. It returns
 //!   errors where the others panic, as burn's operations do, and [`Call::forward_with_output`]
 //!   returns the parts of the loss too.
+//! - [`CrossEntropy::forward_linear`] takes hidden states and the output layer, a burn `Linear`,
+//!   instead of logits. On the CPU these then exist some hundred rows at a time only.
 //! - On the CPU (burn's flex) xent's engine reads the logits in place, with any strides and in any
 //!   dtype, on all threads. A mean or a sum gets its gradient in the same pass. The memory of the
 //!   last gradient is reused as long as the criterion lives.
@@ -60,6 +62,7 @@ mod engine;
 mod error;
 mod host;
 mod job;
+mod linear;
 mod output;
 mod shape;
 mod tensors;

@@ -9,6 +9,7 @@ use xent::{Criterion, EmptyMean, Output, Reduction};
 use crate::batch::{GivenBatch, Labels, Lambda, expect_floats};
 use crate::engine;
 use crate::error::Result;
+use crate::linear::{self, GivenLinear, Spare};
 use crate::tensors::{Evaluation, Tables};
 
 /// All that calls of a criterion share.
@@ -19,10 +20,19 @@ pub(crate) struct Setup {
     pub(crate) composed: bool,
     pub(crate) checked: bool,
     pub(crate) tables: Arc<Tables>,
+    pub(crate) spare: Arc<Spare>,
+}
+
+/// What the loss is of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Scores<'a> {
+    Logits(&'a Tensor),
+    Linear(GivenLinear<'a>),
 }
 
 /// One call of a [`CrossEntropy`](crate::CrossEntropy), with all that comes with the batch. Made by
-/// [`CrossEntropy::on`](crate::CrossEntropy::on).
+/// [`CrossEntropy::on`](crate::CrossEntropy::on) and
+/// [`CrossEntropy::on_linear`](crate::CrossEntropy::on_linear).
 ///
 /// A per-row tensor has the logits' shape without the class axis, on any device, with any numeric
 /// dtype if none is named. No such tensor is differentiated.
@@ -45,13 +55,13 @@ pub(crate) struct Setup {
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
     setup: &'a Setup,
-    logits: &'a Tensor,
+    scores: Scores<'a>,
     batch: GivenBatch<'a>,
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(setup: &'a Setup, logits: &'a Tensor, targets: &'a Tensor) -> Self {
-        Self { setup, logits, batch: GivenBatch::new(targets) }
+    pub(crate) fn new(setup: &'a Setup, scores: Scores<'a>, targets: &'a Tensor) -> Self {
+        Self { setup, scores, batch: GivenBatch::new(targets) }
     }
 
     /// A second label for each row, as mixup and cutmix make them: λ on the targets of
@@ -115,14 +125,36 @@ impl<'a> Call<'a> {
     }
 
     fn evaluate(&self, with_output: bool) -> Result<(Tensor, Option<Output<f64>>)> {
-        let Self {
-            setup: Setup { criterion, class_axis, composed, checked, tables },
-            logits,
-            batch,
-        } = self;
-        let shape = LogitsShape::new(logits.dims(), *class_axis)?;
-        expect_floats("the tensor of logits", logits)?;
-        batch.expect(&shape)?;
+        let setup = self.setup;
+        match self.scores {
+            Scores::Logits(logits) => {
+                let shape = LogitsShape::new(logits.dims(), setup.class_axis)?;
+                expect_floats("the tensor of logits", logits)?;
+                self.batch.expect(&shape)?;
+                self.evaluate_logits(logits, shape, with_output)
+            }
+            Scores::Linear(given) => {
+                let shape = given.shape()?;
+                self.batch.expect(&shape)?;
+                if !given.is_on_cpu() || setup.composed {
+                    return self.evaluate_logits(&given.logits()?, shape, with_output);
+                }
+                let batch = self.batch.read(&shape)?;
+                let (loss, output) =
+                    linear::forward(&setup.criterion, batch, shape, given, &setup.spare)?;
+                Ok((loss, Some(output)))
+            }
+        }
+    }
+
+    /// Of logits whose shape and dtype, and the batch's, are good.
+    fn evaluate_logits(
+        &self,
+        logits: &Tensor,
+        shape: LogitsShape,
+        with_output: bool,
+    ) -> Result<(Tensor, Option<Output<f64>>)> {
+        let Self { setup: Setup { criterion, composed, checked, tables, .. }, batch, .. } = self;
         if shape.rows() == 0 || (logits.device().is_cpu() && !composed) {
             let (loss, output) = engine::forward(criterion, batch.read(&shape)?, shape, logits)?;
             return Ok((loss, Some(output)));

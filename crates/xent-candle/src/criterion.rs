@@ -5,8 +5,9 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use xent::{Config, Criterion};
 
-use crate::call::{Call, Setup};
+use crate::call::{Call, Scores, Setup};
 use crate::error::Result;
+use crate::linear::GivenLinear;
 
 /// The mean cross-entropy of `logits` against `targets` with the default options, for the classes
 /// on the last axis: [`CrossEntropy`] of [`xent::Config::new`], see [`CrossEntropy::forward`].
@@ -129,7 +130,63 @@ impl CrossEntropy {
 
     /// A call with more than targets: [`Call`] collects the rest.
     pub fn on<'a>(&'a self, logits: &'a Tensor, targets: &'a Tensor) -> Call<'a> {
-        Call::new(&self.setup, logits, targets)
+        Call::new(&self.setup, Scores::Logits(logits), targets)
+    }
+
+    /// The loss of the logits `hidden·weightᵀ + bias` of a linear layer, such as the output layer of
+    /// a language model, without their memory.
+    ///
+    /// - `hidden`: `[…, D]`, in f32, f64, f16 or bf16.
+    /// - `weight`: `[K, D]`, as in [`candle_nn::Linear`], and `bias`: `[K]`, in the dtype of `hidden`.
+    /// - `targets`: of the shape of `hidden` without its last axis; probabilities: with K instead of
+    ///   D.
+    ///
+    /// On the CPU the logits exist some hundred rows at a time: beyond the gradients, a call takes
+    /// 64 MiB (or 512 bytes per class if that is more), which the criterion keeps for the next.
+    /// Ignored rows enter no product. Gradients of hidden states, weight and bias are formed with the
+    /// loss, those that a variable stands above; they are summed in f32 (f64 for f64) and rounded
+    /// once. On other devices, and where [`composed`](Self::composed), candle's own product makes all
+    /// logits, `[…, K]`, and the loss is that of [`forward`](Self::forward).
+    ///
+    /// The classes are on the last axis, whatever [`class_axis`](Self::class_axis) is.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor, Var};
+    /// use xent_candle::{CrossEntropy, xent::Config};
+    /// let criterion = CrossEntropy::new(Config::new().label_smoothing(0.1))?;
+    /// let weight = Var::zeros((50_257, 8), DType::F32, &Device::Cpu)?;
+    /// let hidden = Tensor::ones((2, 3, 8), DType::F32, &Device::Cpu)?; // 2 texts of 3 tokens
+    /// let targets = Tensor::new(&[[5u32, 1, 7], [0, 2, 50_256]], &Device::Cpu)?;
+    /// let loss = criterion.forward_linear(&hidden, &weight, None, &targets)?;
+    /// assert!((loss.to_scalar::<f32>()? - 50_257f32.ln()).abs() < 1e-5);
+    /// assert_eq!(loss.backward()?.get(&weight).unwrap().dims(), [50_257, 8]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    ///
+    /// [`candle_nn::Linear`]: https://docs.rs/candle-nn/latest/candle_nn/linear/struct.Linear.html
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and [`Error::Shape`](crate::Error::Shape) for a layer whose
+    /// shapes do not go together.
+    pub fn forward_linear(
+        &self,
+        hidden: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        targets: &Tensor,
+    ) -> Result<Tensor> {
+        self.on_linear(hidden, weight, bias, targets).forward()
+    }
+
+    /// [`forward_linear`](Self::forward_linear) with more than targets: [`Call`] collects the rest.
+    pub fn on_linear<'a>(
+        &'a self,
+        hidden: &'a Tensor,
+        weight: &'a Tensor,
+        bias: Option<&'a Tensor>,
+        targets: &'a Tensor,
+    ) -> Call<'a> {
+        Call::new(&self.setup, Scores::Linear(GivenLinear { hidden, weight, bias }), targets)
     }
 }
 
@@ -141,6 +198,7 @@ impl From<Criterion> for CrossEntropy {
             composed: false,
             checked: false,
             tables: Arc::default(),
+            spare: Arc::default(),
         };
         Self { setup }
     }

@@ -103,7 +103,7 @@ fn forward_backward<T: Element + WithDType>(
 
 /// The loss as a tensor: f64 for f64 logits, f32 for all others; a scalar, or of the shape of the
 /// rows.
-fn loss<F: Real + WithDType>(output: &Output<F>, shape: &LogitsShape) -> Result<Tensor> {
+pub(crate) fn loss<F: Real + WithDType>(output: &Output<F>, shape: &LogitsShape) -> Result<Tensor> {
     let dims = match output.loss {
         Reduced::Scalar(_) => Vec::new(),
         Reduced::Rows(_) => shape.row_dims(),

@@ -24,6 +24,19 @@ pub enum Error {
         /// What was expected.
         expected: &'static str,
     },
+    /// A tensor of a linear layer whose shape does not go with those of the others.
+    #[error("{name} has shape {found:?}, expected {expected}")]
+    Shape {
+        /// Which tensor.
+        name: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// What was expected, in words and numbers.
+        expected: String,
+    },
+    /// An error of xent-linear that the checks before it did not find.
+    #[error(transparent)]
+    Linear(xent_linear::Error),
     /// An error of candle, for example a failed allocation or copy.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -31,6 +44,15 @@ pub enum Error {
 
 /// A result with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<xent_linear::Error> for Error {
+    fn from(error: xent_linear::Error) -> Self {
+        match error {
+            xent_linear::Error::Xent(error) => Self::Xent(error),
+            other => Self::Linear(other),
+        }
+    }
+}
 
 impl From<Error> for candle_core::Error {
     fn from(error: Error) -> Self {

@@ -25,6 +25,8 @@
 //! - [`CrossEntropy::forward`] takes class indices or probabilities. [`CrossEntropy::on`] begins a
 //!   [`Call`] with more: two labels per row, ε or weights per row, masks, a denominator; and
 //!   [`Call::forward_with_output`] returns the parts of the loss too.
+//! - [`CrossEntropy::forward_linear`] takes hidden states and the weight of the output layer instead
+//!   of logits. On the CPU these then exist some hundred rows at a time only.
 //! - On the CPU xent's engine reads the logits in place, whatever their strides, on all threads,
 //!   and allocates nothing as large except the gradient. A mean or a sum gets its gradient in the
 //!   same pass.
@@ -46,6 +48,7 @@ mod call;
 mod criterion;
 mod engine;
 mod error;
+mod linear;
 mod tensors;
 mod transfer;
 

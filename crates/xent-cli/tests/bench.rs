@@ -232,3 +232,71 @@ fn more_memory_than_there_is() {
         &["in f16 need 4000128000000000 bytes"],
     );
 }
+
+#[test]
+fn linear_layers_are_cases_too() {
+    let cases =
+        cases("--linear 20x5x7,3x1x1 --dtype f32,bf16 --threads 1,2 --rounds 2 --epsilon 0.2");
+    assert_eq!(cases.len(), 2 * 2 * 2);
+    let case = &cases[3];
+    for (key, expected) in [
+        ("rows", 20.0),
+        ("features", 5.0),
+        ("classes", 7.0),
+        ("threads", 2.0),
+        ("rounds", 2.0),
+        ("epsilon", 0.2),
+        ("logits_bytes", 2.0 * 20.0 * 7.0 * 2.0),
+    ] {
+        assert_eq!(number(case, key), expected, "{key}");
+    }
+    assert_eq!(case["dtype"], "bf16");
+    for case in &cases {
+        for name in ["products", "whole", "padded", "frozen"] {
+            let [low, median, high] =
+                ["_low", "", "_high"].map(|which| number(case, &format!("{name}_ms{which}")));
+            assert!(0.0 < low && low <= median && median <= high && high.is_finite(), "{case}");
+        }
+        for (ratio, over, under) in [
+            ("whole_per_products", "whole_ms", "products_ms"),
+            ("padded_per_whole", "padded_ms", "whole_ms"),
+            ("frozen_per_whole", "frozen_ms", "whole_ms"),
+        ] {
+            let expected = number(case, over) / number(case, under);
+            assert!((number(case, ratio) / expected - 1.0).abs() < 1e-9, "{ratio}");
+        }
+        assert!(number(case, "gflop_per_second") > 0.0 && number(case, "workspace_bytes") > 0.0);
+    }
+}
+
+#[test]
+fn the_table_of_linear_layers_has_a_row_a_case() {
+    let printed = succeeds("--linear 20x5x7,10x4x3 --rounds 1 --threads 1");
+    let flat = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "N x D x K dtype threads",
+        "GFLOP/s",
+        "20x5x7 f32 1 ",
+        "10x4x3 f32 1 ",
+        "Medians of 1 round",
+    ] {
+        assert!(flat.contains(part), "{part}: {printed}");
+    }
+}
+
+#[test]
+fn linear_layers_that_cannot_be() {
+    for shape in ["5", "5x4", "5x4x3x2", "5x0x3", "axbxc", "1x2x-3", "1x2x99999999999999999999"] {
+        refused(
+            &format!("--linear {shape}"),
+            &["--linear", "expected three whole numbers above 0"],
+        );
+    }
+    refused("--linear 5x4x3,6x1x1,5x4x3", &["--linear names 5x4x3 twice"]);
+    refused("--linear --classes 5", &["cannot be used with"]);
+    refused(
+        "--linear 1000000x1000000x1000000",
+        &["linear layers of 1000000x1000000x1000000 in f32 need", "are free"],
+    );
+    refused("--linear 18446744073709551615x9x9", &["need more than 16 EiB"]);
+}

@@ -1,5 +1,6 @@
 //! What a batch carries in addition to its logits: targets and per-row options.
 
+use crate::rules::Denominators;
 use crate::{Numbers, Targets};
 
 /// The classes that a batch allows. The others are masked, as if their logits were −∞.
@@ -32,6 +33,8 @@ pub struct Batch<'a> {
     pub(crate) ignored: Option<&'a [bool]>,
     pub(crate) allowed: Option<AllowedClasses<'a>>,
     pub(crate) denominator: Option<f64>,
+    /// Those of the batch that this one is a piece of.
+    pub(crate) denominators: Option<Denominators>,
     pub(crate) predictions: bool,
 }
 
@@ -45,6 +48,7 @@ impl<'a> Batch<'a> {
             ignored: None,
             allowed: None,
             denominator: None,
+            denominators: None,
             predictions: false,
         }
     }

@@ -7,7 +7,7 @@
 //! their shapes with a [`LogitsShape`], and [lends](HostBatch::lend) the batch to a
 //! [`Criterion`](crate::Criterion), which validates the values. [`on_this_thread`] computes a small
 //! batch where it is, [`helped_by`] a large one with the threads of a pool, and [`stopped_by`] one that
-//! somebody may interrupt.
+//! somebody may interrupt. [`Pieces`] computes a batch whose logits do not all exist at the same time.
 //!
 //! ```
 //! use xent::host::{HostBatch, HostTargets, LogitsShape};
@@ -31,9 +31,10 @@
 
 use std::borrow::Cow;
 
+pub use crate::pieces::{Pieces, PiecesOutput};
 #[cfg(feature = "rayon")]
 pub use crate::threads::helped_by;
-pub use crate::threads::{on_this_thread, stopped_by};
+pub use crate::threads::{on_this_thread, rayon_threads, stopped_by};
 use crate::view::axis_of;
 use crate::{
     AllowedClasses, Batch, ClassIndices, Error, Lambda, Numbers, Result, Targets, ViewError,

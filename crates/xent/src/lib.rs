@@ -79,6 +79,7 @@ mod error;
 pub mod host;
 mod number;
 mod output;
+mod pieces;
 mod prior;
 mod reduction;
 pub mod rules;

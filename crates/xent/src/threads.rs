@@ -20,6 +20,17 @@ pub(crate) fn threads() -> usize {
     1
 }
 
+/// How many threads of rayon's (of the pool that a call runs in, or of the global one) a call may
+/// share other work over that rayon runs; 1 without the feature `rayon`, in [`on_this_thread`], and if
+/// the system refuses to start them.
+pub fn rayon_threads() -> usize {
+    #[cfg(feature = "rayon")]
+    if !ALONE.get() {
+        return pool::rayon_threads();
+    }
+    1
+}
+
 /// Runs `work` so many times at once, or once where there are no threads.
 pub(crate) fn on_threads(workers: usize, work: &(dyn Fn() + Sync)) {
     #[cfg(feature = "rayon")]
@@ -156,6 +167,13 @@ mod pool {
             Pool::Rayons => rayon::current_num_threads(),
             Pool::Own(pool) => pool.current_num_threads(),
             Pool::None => 1,
+        }
+    }
+
+    pub fn rayon_threads() -> usize {
+        match pool() {
+            Pool::Rayons => rayon::current_num_threads(),
+            Pool::Own(_) | Pool::None => 1,
         }
     }
 

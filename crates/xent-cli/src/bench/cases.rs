@@ -154,7 +154,7 @@ fn images(rows: usize, batch: Option<usize>) -> Result<usize> {
     }
 }
 
-fn in_gib(bytes: u64) -> String {
+pub fn in_gib(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / (1u64 << 30) as f64)
 }
 

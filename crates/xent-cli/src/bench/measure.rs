@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rayon::ThreadPoolBuilder;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use xent::Criterion;
 
 use super::cases::Case;
@@ -80,6 +80,17 @@ impl Quartiles {
     }
 }
 
+/// The threads of a case.
+///
+/// # Errors
+/// They cannot be started.
+pub fn pool(threads: usize) -> Result<ThreadPool> {
+    ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|error| Error::failed(format!("cannot start {threads} threads: {error}")))
+}
+
 /// Times a case on its own threads. `progress` is called with the share that is done, from 0 to 1,
 /// while nothing is timed.
 ///
@@ -91,14 +102,13 @@ pub fn measure<T: Logit>(
     effort: Effort,
     progress: &(dyn Fn(f64) + Sync),
 ) -> Result<Measured> {
-    let pool = ThreadPoolBuilder::new().num_threads(case.threads).build().map_err(|error| {
-        Error::failed(format!("cannot start {} threads: {error}", case.threads))
-    })?;
+    let pool = pool(case.threads)?;
     // The whole case runs inside of the pool, so that entering the pool is not timed.
     pool.install(|| {
         let mut workload = Workload::<T>::new(case, criterion)?;
         workload.check()?;
-        let nanoseconds = rounds(&mut workload, effort, progress)?;
+        let steps = [Workload::read, Workload::copy, Workload::forward, Workload::forward_backward];
+        let nanoseconds = rounds(&mut workload, steps, effort, progress)?;
         let rounds = nanoseconds[0].len();
         let [read, copy, forward, forward_backward] = nanoseconds.map(|values| {
             Quartiles::new(values.into_iter().map(|value| value / case.elements() as f64).collect())
@@ -107,16 +117,16 @@ pub fn measure<T: Logit>(
     })
 }
 
-type Step<'a, T> = fn(&mut Workload<'a, T>) -> Result<()>;
+/// One of the steps that are timed on a workload.
+pub type Step<W> = fn(&mut W) -> Result<()>;
 
-/// For each of the four steps, one time per round.
-fn rounds<T: Logit>(
-    workload: &mut Workload<'_, T>,
+/// For each of the four steps, the nanoseconds that it takes, one number per round.
+pub fn rounds<W>(
+    workload: &mut W,
+    steps: [Step<W>; 4],
     effort: Effort,
     progress: &(dyn Fn(f64) + Sync),
 ) -> Result<[Vec<f64>; 4]> {
-    let steps: [Step<'_, T>; 4] =
-        [Workload::read, Workload::copy, Workload::forward, Workload::forward_backward];
     let mut calls = [1; 4];
     for (step, calls) in steps.iter().zip(&mut calls) {
         while time(workload, *step, *calls)? < SHORTEST {
@@ -137,11 +147,7 @@ fn rounds<T: Logit>(
     }
 }
 
-fn time<'a, T: Logit>(
-    workload: &mut Workload<'a, T>,
-    step: Step<'a, T>,
-    calls: u32,
-) -> Result<Duration> {
+fn time<W>(workload: &mut W, step: Step<W>, calls: u32) -> Result<Duration> {
     let started = Instant::now();
     for _ in 0..calls {
         step(workload)?;

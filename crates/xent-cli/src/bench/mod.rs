@@ -1,6 +1,7 @@
 //! `xent bench`: how long the loss takes on this machine, for given shapes.
 
 mod cases;
+mod linear;
 mod machine;
 mod measure;
 mod options;
@@ -29,6 +30,9 @@ use timing::Timing;
 /// then.
 pub fn bench(options: &BenchOptions) -> Result<()> {
     let (machine, versions) = (Machine::here(), Versions::of_this_build());
+    if !options.linear.is_empty() {
+        return linear::bench(options, &machine, &versions);
+    }
     let cases = cases::cases(options, machine.cores, machine.free)?;
     let criterion = Config::new().label_smoothing(options.epsilon).build().map_err(Error::input)?;
     let effort = options.rounds.map_or(Effort::Seconds(options.seconds), Effort::Rounds);
@@ -93,22 +97,31 @@ fn text(
     let width = terminal::width();
     let wrapped = |text: &str| terminal::wrapped(text, "", width);
     let table = table::to_text(timings, width);
-    let cpu = machine.cpu.as_ref().map(|cpu| format!(" of {cpu}")).unwrap_or_default();
-    let cores =
-        if machine.cores == 1 { "1 core".to_string() } else { format!("{} cores", machine.cores) };
-    let head = format!(
-        "xent {} ({} build) on {cores}{cpu}. Label smoothing {}, mean over the rows.",
-        versions.xent, versions.build, options.epsilon
-    );
-    let rounds = || timings.iter().map(|timing| timing.measured.rounds);
-    let rounds = match (rounds().min().unwrap_or(0), rounds().max().unwrap_or(0)) {
-        (1, 1) => "1 round".to_string(),
-        (least, most) if least == most => format!("{least} rounds"),
-        (least, most) => format!("{least} to {most} rounds"),
-    };
+    let head = head(machine, versions, options);
+    let rounds = rounds(timings.iter().map(|timing| timing.measured.rounds));
     let foot = format!(
         "Medians of {rounds}; ± is half the distance between the quartiles. GB/s: forward reads the logits, forward+backward reads them and writes as many bytes. \
          Per read, per copy: the time of forward relative to reading the logits, and of forward+backward relative to copying them, on the same threads. --json prints every number."
     );
     [wrapped(&head), String::new(), table, String::new(), wrapped(&foot)].join("\n")
+}
+
+/// What ran, and where.
+fn head(machine: &Machine, versions: &Versions, options: &BenchOptions) -> String {
+    let cpu = machine.cpu.as_ref().map(|cpu| format!(" of {cpu}")).unwrap_or_default();
+    let cores =
+        if machine.cores == 1 { "1 core".to_string() } else { format!("{} cores", machine.cores) };
+    format!(
+        "xent {} ({} build) on {cores}{cpu}. Label smoothing {}, mean over the rows.",
+        versions.xent, versions.build, options.epsilon
+    )
+}
+
+/// The numbers of rounds of all cases, in words.
+fn rounds(rounds: impl Iterator<Item = usize> + Clone) -> String {
+    match (rounds.clone().min().unwrap_or(0), rounds.max().unwrap_or(0)) {
+        (1, 1) => "1 round".to_string(),
+        (least, most) if least == most => format!("{least} rounds"),
+        (least, most) => format!("{least} to {most} rounds"),
+    }
 }

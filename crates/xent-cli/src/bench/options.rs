@@ -1,5 +1,8 @@
 //! The options of `xent bench`.
 
+use std::fmt;
+use std::str::FromStr;
+
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
@@ -38,6 +41,10 @@ pub struct BenchOptions {
     /// Number of rounds of a case, however long they take
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true, conflicts_with = "seconds")]
     pub rounds: Option<usize>,
+    /// Time the loss of linear layers instead, N rows of D features and K classes, without their
+    /// logits [default list: 1024x1024x32000]
+    #[arg(long, value_name = "NxDxK", num_args = 0..=1, default_missing_value = "1024x1024x32000", value_delimiter = ',', conflicts_with_all = ["rows", "classes", "layout", "batch"])]
+    pub linear: Vec<LinearShape>,
     /// Print a JSON array with one object per case
     #[arg(long)]
     pub json: bool,
@@ -79,6 +86,24 @@ What is printed:
     forward_backward_per_copy  ratio of the medians
     cores, cpu (or null), xent_version, build
 
+Linear layers:
+  --linear 8192x2048x50257 times a batch of 8192 rows at the end of a language
+  model: hidden states of 2048 features, and an output layer of 50,257 classes.
+  Its logits exist a few hundred rows at a time. Each round times four steps:
+    products  the three products of matrices, without the loss
+    whole     the loss and the gradients of hidden states and weight
+    padded    the same with 40 % of the rows ignored, which enter no product
+    frozen    the same without the gradient of the weight
+  Lists of shapes, --dtype, --threads, --epsilon, --seconds and --rounds are as
+  above. Gradients of the weight are f32 (f64 for f64). With --json, for each case:
+    rows, features, classes, dtype, threads, epsilon, rounds
+    X_ms, X_ms_low, X_ms_high, where X is a step
+    gflop_per_second of the products; whole_per_products, padded_per_whole and
+    frozen_per_whole, ratios of the medians
+    workspace_bytes, what the call needs beside its gradients
+    logits_bytes, what the logits and their gradient would take
+    cores, cpu (or null), xent_version, build
+
 Memory: two buffers of the logits' size and about 128 bytes per row. If a case
 needs more memory than is free, the command fails before any case is timed.
 
@@ -97,6 +122,39 @@ pub enum DType {
     F16,
     /// The upper half of an f32
     Bf16,
+}
+
+/// The shape of a linear layer and its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LinearShape {
+    /// N.
+    pub rows: usize,
+    /// D.
+    pub features: usize,
+    /// K.
+    pub classes: usize,
+}
+
+impl FromStr for LinearShape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<usize> =
+            text.split('x').map(count).collect::<Result<_, _>>().map_err(|_| EXPECTED)?;
+        match parts[..] {
+            [rows, features, classes] => Ok(Self { rows, features, classes }),
+            _ => Err(EXPECTED.to_owned()),
+        }
+    }
+}
+
+const EXPECTED: &str =
+    "expected three whole numbers above 0: rows x features x classes, such as 1024x1024x32000";
+
+impl fmt::Display for LinearShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}", self.rows, self.features, self.classes)
+    }
 }
 
 impl DType {

@@ -61,7 +61,7 @@ fn draw(timings: &[Timing<'_>], kept: u8) -> String {
     )
 }
 
-fn time(times: &Quartiles) -> String {
+pub fn time(times: &Quartiles) -> String {
     // One round has no spread.
     let spread = if times.low < times.high {
         format!(" ±{:.0}%", 100.0 * times.spread())
@@ -77,7 +77,7 @@ fn rate(value: f64) -> String {
 }
 
 /// With three significant digits.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     let magnitude = value.abs().log10().floor();
     let decimals = if magnitude.is_finite() { (2.0 - magnitude).clamp(0.0, 6.0) } else { 0.0 };
     format!("{value:.*}", decimals as usize)

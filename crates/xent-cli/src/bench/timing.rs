@@ -81,7 +81,7 @@ impl Serialize for Timing<'_> {
 }
 
 /// An array with one object per line.
-pub fn to_json(timings: &[Timing<'_>]) -> serde_json::Result<String> {
+pub fn to_json(timings: &[impl Serialize]) -> serde_json::Result<String> {
     let lines =
         timings.iter().map(serde_json::to_string).collect::<serde_json::Result<Vec<_>>>()?;
     Ok(format!("[\n{}\n]", lines.join(",\n")))

@@ -8,7 +8,7 @@ use crate::{ClassWeighting, Denominator, Reduction};
 
 /// The denominators of means.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Denominators {
+pub(crate) struct Denominators {
     /// D, for everything except the z-loss.
     pub(super) loss: f64,
     /// D_z, for the z-loss. Class weights do not enter the z-loss, so they do not enter its
@@ -17,8 +17,11 @@ pub(super) struct Denominators {
 }
 
 impl Denominators {
-    /// Of a batch whose rows were checked.
+    /// Of a batch whose rows were checked, or of the one that it is a piece of.
     pub(super) fn new(table: &ClassTable<'_>, labels: &RowLabels<'_>) -> Self {
+        if let Some(whole) = labels.batch.denominators {
+            return whole;
+        }
         let config = table.config();
         let kept = (labels.rows - labels.ignored) as f64;
         let dense = labels.probabilities().is_some();

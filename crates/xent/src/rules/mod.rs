@@ -62,6 +62,7 @@ mod tests;
 mod transform;
 
 pub(crate) use class_fold::{ClassFold, ClassFoldColumns, ClassFoldRows};
+pub(crate) use denominator::Denominators;
 pub use floor::{FloorMemo, relative_entropy_term};
 pub use fold::{Coefficients, Folded, RowParts};
 pub use gradient::{ClassEntry, GradientFactors, RowGradient};

@@ -18,7 +18,7 @@ pub struct Plan<'a> {
     pub(super) table: ClassTable<'a>,
     pub(super) labels: RowLabels<'a>,
     template: RowTemplate,
-    pub(super) denominators: Denominators,
+    pub(crate) denominators: Denominators,
     /// λ of the z-loss, scaled by D/D_z for a mean.
     pub(super) z_loss: f64,
 }
