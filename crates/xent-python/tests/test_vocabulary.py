@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import tempfile
 import threading
 import traceback
@@ -250,13 +251,12 @@ def simple(here, sizes, x=X, y=Y, **options):
 def test_one_exchange_forward_and_none_backward(processes):
     here = processes(3)
     counts = []
-    for rows in (5, 5, 4, 3, 5, 1, 1):
+    for rows in (5, 5, 4, 3, 5, 1, 1, 5, 5):
         simple(here, [3, 0, 4], X[:rows], Y[:rows], label_smoothing=0.1)
         counts.append(here.hub.exchanges)
         here.hub.exchanges = 0
-    # The first call learns the ranges, and then the length; more rows than before are sent again.
-    assert counts == [3, 1, 1, 1, 1, 1, 1] or counts[0] == 3 and set(counts[1:]) <= {1, 2}
-    assert counts[1] == counts[2] == counts[-1] == 1
+    # The first call learns the ranges, then the length; after few rows, many are sent again.
+    assert counts == [3, 1, 1, 1, 1, 1, 1, 2, 1]
 
 
 def test_no_rows(processes):
@@ -325,15 +325,10 @@ def test_an_error_on_one_rank_is_raised_on_all(fault, processes):
             assert isinstance(simple(here, [3, 4])[0], tuple)
         errors = simple(here, [3, 4], **{"x": PIECES, **given})
         assert all(isinstance(error, Exception) for error in errors), errors
-        assert isinstance(errors[1], kind)
-        errors[1].args[0] and pytest.raises(kind, _throw, errors[1]).match(message)
+        assert isinstance(errors[1], kind) and re.search(message, str(errors[1])), errors
         if str(errors[0]) != str(errors[1]):
             assert "the call of rank 1 of the process group raised" in str(errors[0])
     assert isinstance(simple(here, [3, 4])[0], tuple)
-
-
-def _throw(error):
-    raise error
 
 
 def test_what_is_refused_is_named(processes):
@@ -354,6 +349,20 @@ def test_what_is_refused_is_named(processes):
         x = PIECES[rank].clone().requires_grad_()
         loss = cross_entropy(x, Y, process_group=group)
         torch.autograd.grad(loss, x, create_graph=True)
+
+    def forward(rank, group):
+        with torch.autograd.forward_ad.dual_level():
+            x = torch.autograd.forward_ad.make_dual(PIECES[rank], torch.ones_like(PIECES[rank]))
+            return cross_entropy(x, Y.clamp(max=2), process_group=group)
+
+    for error in processes(1).run(forward):  # a dual level is that of all threads
+        assert isinstance(error, InvalidType) and "forward mode" in str(error)
+
+    def mapped(rank, group):
+        return torch.vmap(lambda y: cross_entropy(PIECES[rank], y, process_group=group))(Y[None])
+
+    for error in processes(2).run(mapped):
+        assert isinstance(error, InvalidValue) and "torch.func" in str(error)
 
     for error in processes(2).run(twice):
         assert isinstance(error, InvalidValue) and "second derivatives" in str(error)

@@ -168,14 +168,14 @@ class Shard(NamedTuple):
     def of(cls, logits: Any, given_axis: int | None, shards: Shards, allowed: Any, call: Call, want_stats: bool) -> Shard:  # fmt: skip
         """Raises whatever is wrong with a call."""
         axis = _arguments.class_axis(logits, given_axis, fewest=0)
-        logits, shape = logits.detach(), list(logits.shape)
+        given, logits, shape = logits, logits.detach(), list(logits.shape)
         shape[axis] = shards.classes
         # In the shape that the logits have altogether.
         options, batch = call(logits.new_zeros(()).expand(shape))
         if allowed is not None:
             _arguments.expect_allowed(logits, axis, allowed)
             batch = batch._replace(allowed_classes=allowed)
-        expect_supported(logits, batch)
+        expect_supported(given, batch)
         z = logits.movedim(axis, -1)
         ignored = _rules.ignored_rows(options, batch, z.device)
         if z.device.type == "cpu":
@@ -188,12 +188,12 @@ class Shard(NamedTuple):
                 batch = batch._replace(**{name: label.masked_fill(no_class[-1], 0)})
         wants = Wants.of(options, batch, want_stats)
         whole = torch.Size((*z.shape[:-1], shards.classes))
-        given = _rules.contribution(
+        made = _rules.contribution(
             options, batch, None, ignored, None, whole, compute_dtype(z), z.device, wants.argmax
         )
         dtype = _rules.row_dtype(z.device)
         v = _rules.table(options, batch, shards.classes, dtype, z.device).v
-        return cls(logits, axis, shards, options, batch, ignored, no_class, v, given, wants)
+        return cls(logits, axis, shards, options, batch, ignored, no_class, v, made, wants)
 
     def numbers(self) -> Tensor:
         """What this process sends: a few columns, of one number per row each."""
