@@ -220,3 +220,124 @@ fn copied<T: Element>(all: &Rows<'_, T>, rows: &[usize]) -> Vec<T> {
     }
     values
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, EmptyMean, RowsMut};
+
+    const CLASSES: usize = 7;
+
+    fn logits(rows: usize) -> Vec<f32> {
+        (0..rows * CLASSES).map(|i| (i * 37 % 101) as f32 / 20.0 - 2.5).collect()
+    }
+
+    /// In one call, and three rows at a time: the gradient to the last bit, and both outputs.
+    fn both(
+        criterion: &Criterion,
+        batch: Batch<'_>,
+        upstream: Upstream<'_>,
+        rows: usize,
+    ) -> [Output<f32>; 2] {
+        let mut whole = logits(rows);
+        let mut view = RowsMut::new(&mut whole, CLASSES).unwrap();
+        let output = criterion
+            .forward_backward_in_place(&mut view, batch.clone(), upstream.clone())
+            .unwrap();
+        let pieces = Pieces::new(criterion, &batch, &upstream, rows, CLASSES).unwrap();
+        let (all, mut gradient) = (logits(rows), vec![0.0f32; rows * CLASSES]);
+        let mut of_pieces = pieces.output();
+        for rows in pieces.kept().chunks(3) {
+            let row = |row: &usize| &all[row * CLASSES..][..CLASSES];
+            let mut piece: Vec<f32> = rows.iter().flat_map(row).copied().collect();
+            let mut view = RowsMut::new(&mut piece, CLASSES).unwrap();
+            let output = pieces.with(rows, |batch, upstream| {
+                criterion.forward_backward_in_place(&mut view, batch, upstream).unwrap()
+            });
+            of_pieces.add(rows, output);
+            for (row, piece) in rows.iter().zip(piece.chunks(CLASSES)) {
+                gradient[row * CLASSES..][..CLASSES].copy_from_slice(piece);
+            }
+        }
+        assert!(pieces.is_without_gradient() || gradient.iter().any(|g| *g != 0.0));
+        let bits = |gradient: &[f32]| gradient.iter().map(|g| g.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&gradient), bits(&whole));
+        [output, of_pieces.finish()]
+    }
+
+    fn check(criterion: &Criterion, batch: Batch<'_>, upstream: Upstream<'_>) {
+        let [whole, pieces] = both(criterion, batch, upstream, 11);
+        for (whole, pieces) in whole.clone().parts_mut().into_iter().zip(pieces.clone().parts_mut())
+        {
+            assert_eq!(whole.as_slice().len(), pieces.as_slice().len());
+            for (whole, pieces) in whole.iter().zip(pieces.iter()) {
+                let near = whole == pieces || (whole - pieces).abs() <= 2e-7 * whole.abs();
+                assert!(near, "{whole} {pieces}");
+            }
+        }
+        assert_eq!(whole.lse, pieces.lse);
+        assert_eq!(whole.predicted, pieces.predicted);
+        assert_eq!(whole.correct_rows, pieces.correct_rows);
+        let counts = |output: &Output<f32>| (output.correct, output.rows, output.ignored);
+        assert_eq!(counts(&whole), counts(&pieces));
+        assert_eq!(whole.denominator, pieces.denominator);
+    }
+
+    #[test]
+    fn pieces_add_up_to_the_whole() {
+        let labels: Vec<i64> =
+            (0..11).map(|row| if row % 4 == 0 { -100 } else { row % 7 }).collect();
+        let others: Vec<u8> = (0..11).map(|row| (row * 3 % 7) as u8).collect();
+        let numbers: Vec<f64> = (0..11).map(|row| f64::from(row % 5) / 4.0).collect();
+        let allowed: Vec<bool> = (0..11 * CLASSES).map(|i| i % 6 != 5).collect();
+        let mask: Vec<bool> = (0..11).map(|row| row % 3 == 1).collect();
+        let probabilities: Vec<f32> = (0..11 * CLASSES).map(|i| (i % 4) as f32 / 10.0).collect();
+        let weights: Vec<f64> = (0..CLASSES).map(|class| class as f64 / 3.0).collect();
+        let config = || Config::new().label_smoothing(0.1).class_weights(&weights).z_loss(0.01);
+        for reduction in [crate::Reduction::Mean, crate::Reduction::Sum, crate::Reduction::None] {
+            let upstream = || match reduction {
+                crate::Reduction::None => Upstream::from(&numbers),
+                _ => Upstream::Scalar(3.7),
+            };
+            let criterion = config().reduction(reduction).ignore_index(-100).build().unwrap();
+            check(&criterion, Batch::new(&labels).predictions(true), upstream());
+            let batch = Batch::new(&labels).row_weights(&numbers).ignored_rows(&mask);
+            check(&criterion, batch.label_smoothing_rows(&numbers), upstream());
+            let mix = Targets::mix(&labels, &others, &numbers);
+            let batch = Batch::new(mix).allowed_classes(AllowedClasses::PerRow(&allowed));
+            check(&criterion, batch, upstream());
+            let mix = Targets::mix(&labels, &others, 0.25);
+            let batch = Batch::new(mix).allowed_classes(AllowedClasses::Shared(&allowed[..7]));
+            check(&criterion, batch.denominator(5.0), upstream());
+            let criterion = config().reduction(reduction).build().unwrap();
+            let dense = Rows::with_axis(&probabilities, &[CLASSES, 11], 0).unwrap();
+            check(&criterion, Batch::new(&dense).ignored_rows(&mask), upstream());
+            check(&criterion, Batch::new(&dense), upstream());
+        }
+    }
+
+    #[test]
+    fn a_mean_over_nothing_is_so_in_pieces() {
+        let weights = [0.0; CLASSES];
+        for (empty, is_nan) in [(EmptyMean::Nan, true), (EmptyMean::Zero, false)] {
+            let config = Config::new().class_weights(&weights).empty_mean(empty);
+            let criterion = config.build().unwrap();
+            let [whole, pieces] = both(&criterion, Batch::new(&[1u8; 5]), 1.0.into(), 5);
+            for output in [whole, pieces] {
+                assert_eq!(output.loss.scalar().unwrap().is_nan(), is_nan);
+                assert_eq!((output.denominator, output.ignored), (0.0, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn the_whole_batch_is_checked_at_once() {
+        let criterion = Config::new().build().unwrap();
+        let refuse = |batch: Batch<'_>, upstream: Upstream<'_>| {
+            Pieces::new(&criterion, &batch, &upstream, 3, CLASSES).unwrap_err().to_string()
+        };
+        assert!(refuse(Batch::new(&[0, 1, 7]), 1.0.into()).starts_with("target 7 in row 2"));
+        assert!(refuse(Batch::new(&[0, 1]), 1.0.into()).starts_with("targets: 2 entries"));
+        assert!(refuse(Batch::new(&[0, 1, 2]), (&[1.0; 3]).into()).contains("need reduction none"));
+    }
+}
