@@ -9,7 +9,7 @@
 //! class K−1  z z z z z z z z z z z z
 //! ```
 //!
-//! Columns are swept twice, class by class: `peak` finds each row's largest logit and its class,
+//! A column is swept twice, class by class: `peak` finds each row's largest logit and its class,
 //! `sums` takes exponentials against it and adds up. The statistics end as numbers per row in
 //! [`TileStatistics`], from which rows are folded many at a time or one by one; `gradient` then goes over
 //! the exponentials once more.
@@ -117,18 +117,28 @@ pub(in crate::cpu) fn statistics<S: Simd, R: Lane, A: FnMut()>(
     simd.vectorize(
         #[inline(always)]
         || {
-            let mut masked = false;
+            let mut any_masked = false;
+            let constants = ExpConstants::new(simd);
+            let constants = constants.for_loops(simd);
+            let mass = v.map_or((z.len() / width) as f64, mass);
             for column in (0..width).step_by(V::<S, R>::LEN) {
-                masked |= peak(simd, z, width, column, columns);
-            }
-            match (v, masked) {
-                (None, false) => sums::<S, R, A, false>(simd, z, width, None, e, columns, ahead),
-                (_, false) => sums::<S, R, A, false>(simd, z, width, v, e, columns, ahead),
-                (_, true) => sums::<S, R, A, true>(simd, z, width, v, e, columns, ahead),
+                let masked = peak(simd, z, width, column, columns, ahead(column));
+                any_masked |= masked;
+                match (v, masked) {
+                    (None, false) => sums::<S, R, false>(
+                        simd, z, width, column, None, mass, constants, e, columns,
+                    ),
+                    (_, false) => {
+                        sums::<S, R, false>(simd, z, width, column, v, mass, constants, e, columns)
+                    }
+                    (_, true) => {
+                        sums::<S, R, true>(simd, z, width, column, v, mass, constants, e, columns)
+                    }
+                }
             }
             let [rest, log1p_rest, ..] = columns.sums.all_mut();
             ln_1p_of(simd, rest, log1p_rest);
-            masked
+            any_masked
         },
     )
 }
@@ -142,12 +152,14 @@ fn peak<S: Simd, R: Lane>(
     width: usize,
     column: usize,
     columns: &mut TileStatistics<R>,
+    mut ahead: impl FnMut(),
 ) -> bool {
     let len = V::<S, R>::LEN;
     let first = V::<S, R>::from_slice(simd, &z[column..][..len]);
     let zero = V::<S, R>::splat(simd, R::ZERO);
     let (mut max, mut min, mut class, mut argmax) = (first, first, zero, zero);
     for z in z.chunks_exact(width) {
+        ahead();
         let z = V::<S, R>::from_slice(simd, &z[column..column + len]);
         let larger = z.simd_gt(max);
         (max, argmax) = (larger.select(z, max), larger.select(class, argmax));
@@ -161,36 +173,9 @@ fn peak<S: Simd, R: Lane>(
     min.simd_eq(R::NEG_INFINITY).any_true()
 }
 
-/// All columns' sums; a kernel of its own for each kind of tile, with what it needs in registers.
-#[inline(always)]
-fn sums<S: Simd, R: Lane, A: FnMut(), const MASKED: bool>(
-    simd: S,
-    z: &[R],
-    width: usize,
-    v: Option<&[R]>,
-    e: &mut [R],
-    columns: &mut TileStatistics<R>,
-    ahead: impl Fn(usize) -> A,
-) {
-    simd.vectorize(
-        #[inline(always)]
-        || {
-            let constants = ExpConstants::new(simd);
-            let constants = constants.for_loops(simd);
-            let mass = v.map_or((z.len() / width) as f64, mass);
-            for column in (0..width).step_by(V::<S, R>::LEN) {
-                let ahead = ahead(column);
-                column_sums::<S, R, MASKED>(
-                    simd, z, width, column, v, mass, constants, e, columns, ahead,
-                );
-            }
-        },
-    );
-}
-
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-fn column_sums<S: Simd, R: Lane, const MASKED: bool>(
+fn sums<S: Simd, R: Lane, const MASKED: bool>(
     simd: S,
     z: &[R],
     width: usize,
@@ -200,7 +185,6 @@ fn column_sums<S: Simd, R: Lane, const MASKED: bool>(
     constants: &ExpConstants<V<S, R>>,
     e: &mut [R],
     columns: &mut TileStatistics<R>,
-    mut ahead: impl FnMut(),
 ) {
     let len = V::<S, R>::LEN;
     let of = |value| V::<S, R>::splat(simd, value);
@@ -215,7 +199,6 @@ fn column_sums<S: Simd, R: Lane, const MASKED: bool>(
     for (z, e) in z.chunks(DEPTH * width).zip(e.chunks_mut(DEPTH * width)) {
         let (mut exps, mut lanes) = (zero, [zero; 4]);
         for (z, e) in z.chunks_exact(width).zip(e.chunks_exact_mut(width)) {
-            ahead();
             let z = V::<S, R>::from_slice(simd, &z[column..column + len]);
             let x = z - reference;
             let exp = x.exp_with(constants);
