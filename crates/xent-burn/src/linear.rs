@@ -183,7 +183,6 @@ pub(crate) trait LinearBackend: Backend {
 
     /// `loss` as a function of the layer, with its gradients under an upstream gradient of 1 if
     /// they are known.
-    #[expect(clippy::too_many_arguments, reason = "burn's extensions take no arrays")]
     fn linear_attach(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -456,7 +455,6 @@ mod flex {
         let [rows, columns] = [0, 1].map(|axis| layout.shape()[axis]);
         let strides = [0, 1].map(|axis| layout.strides()[axis]);
         let data = tensor.storage::<T>();
-        Ok(Matrix::strided(data, [rows, columns], strides, layout.start_offset())
-            .map_err(Error::from)?)
+        Matrix::strided(data, [rows, columns], strides, layout.start_offset()).map_err(Error::from)
     }
 }
