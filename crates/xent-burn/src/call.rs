@@ -182,6 +182,7 @@ pub struct Call<'a, const D: usize> {
 
 /// What the loss is of.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one per call")]
 enum Scores<const D: usize> {
     Logits(Tensor<D>),
     Linear(GivenLinear<D>),

@@ -131,9 +131,7 @@ pub(crate) fn forward<const D: usize>(
             weight.into_dispatch(),
             maybe(bias),
             output.loss.into_dispatch(),
-            pass.hidden,
-            pass.weight,
-            pass.bias,
+            pass.gradients,
             maybe(probabilities),
             job,
         );
@@ -142,11 +140,9 @@ pub(crate) fn forward<const D: usize>(
     Ok(output)
 }
 
-/// The result of a pass: loss and parts, and the gradients that are needed under the requested
-/// upstream gradient.
-#[derive(ExtensionType)]
-pub(crate) struct LinearPass<B: Backend> {
-    output: Result<Output<f64>>,
+/// The gradients that are needed.
+#[derive(ExtensionType, Debug, Clone)]
+pub(crate) struct LinearGradients<B: Backend> {
     #[extension_type]
     hidden: Maybe<B>,
     /// In the type in which it was summed: what follows rounds it once.
@@ -156,9 +152,18 @@ pub(crate) struct LinearPass<B: Backend> {
     bias: Maybe<B>,
 }
 
+/// The result of a pass: loss and parts, and gradients under the requested upstream gradient.
+#[derive(ExtensionType)]
+pub(crate) struct LinearPass<B: Backend> {
+    output: Result<Output<f64>>,
+    #[extension_type]
+    gradients: LinearGradients<B>,
+}
+
 impl<B: Backend> LinearPass<B> {
     fn without_gradients(output: Result<Output<f64>>) -> Self {
-        Self { output, hidden: Maybe::None, weight: Maybe::None, bias: Maybe::None }
+        let [hidden, weight, bias] = [const { Maybe::None }; 3];
+        Self { output, gradients: LinearGradients { hidden, weight, bias } }
     }
 }
 
@@ -183,19 +188,16 @@ pub(crate) trait LinearBackend: Backend {
 
     /// `loss` as a function of the layer, with its gradients under an upstream gradient of 1 if
     /// they are known.
-    #[expect(clippy::too_many_arguments, reason = "burn's extensions take no arrays")]
     fn linear_attach(
         hidden: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         #[extension_type] bias: Maybe<Self>,
         loss: FloatTensor<Self>,
-        #[extension_type] to_hidden: Maybe<Self>,
-        #[extension_type] to_weight: Maybe<Self>,
-        #[extension_type] to_bias: Maybe<Self>,
+        #[extension_type] gradients: LinearGradients<Self>,
         #[extension_type] probabilities: Maybe<Self>,
         job: Arc<LinearJob>,
     ) -> FloatTensor<Self> {
-        let _ = (hidden, weight, bias, to_hidden, to_weight, to_bias, probabilities, job);
+        let _ = (hidden, weight, bias, gradients, probabilities, job);
         loss
     }
 }
@@ -209,9 +211,7 @@ impl<B: LinearBackend, C: CheckpointStrategy> LinearBackend for Autodiff<B, C> {
         weight: FloatTensor<Self>,
         bias: Maybe<Self>,
         loss: FloatTensor<Self>,
-        to_hidden: Maybe<Self>,
-        to_weight: Maybe<Self>,
-        to_bias: Maybe<Self>,
+        gradients: LinearGradients<Self>,
         probabilities: Maybe<Self>,
         job: Arc<LinearJob>,
     ) -> FloatTensor<Self> {
@@ -221,7 +221,7 @@ impl<B: LinearBackend, C: CheckpointStrategy> LinearBackend for Autodiff<B, C> {
             hidden,
             weight,
             bias,
-            gradients: [to_hidden.inner(), to_weight.inner(), to_bias.inner()],
+            gradients: [gradients.hidden, gradients.weight, gradients.bias].map(Maybe::inner),
             probabilities: probabilities.inner(),
             job,
         };
@@ -316,7 +316,7 @@ impl<B: LinearBackend> Saved<B> {
                          in the backward pass: {error}"
                     );
                 }
-                [pass.hidden, pass.weight, pass.bias]
+                [pass.gradients.hidden, pass.gradients.weight, pass.gradients.bias]
             }
         };
         gradients.map(|gradient| match gradient {
@@ -340,7 +340,7 @@ mod flex {
     use xent::{Output, Upstream};
     use xent_linear::{Gradients, Linear, LinearCriterion, Matrix, MatrixMut, Workspace};
 
-    use super::{LinearBackend, LinearJob, LinearPass, Spare};
+    use super::{LinearBackend, LinearGradients, LinearJob, LinearPass, Spare};
     use crate::autodiff::Maybe;
     use crate::engine::flex::{not_a_float, targets};
     use crate::{Error, Result};
@@ -365,7 +365,8 @@ mod flex {
             };
             match evaluated {
                 Ok((output, [hidden, weight, bias])) => {
-                    LinearPass { output: Ok(output), hidden, weight, bias }
+                    let gradients = LinearGradients { hidden, weight, bias };
+                    LinearPass { output: Ok(output), gradients }
                 }
                 Err(error) => LinearPass::without_gradients(Err(error)),
             }
@@ -456,7 +457,6 @@ mod flex {
         let [rows, columns] = [0, 1].map(|axis| layout.shape()[axis]);
         let strides = [0, 1].map(|axis| layout.strides()[axis]);
         let data = tensor.storage::<T>();
-        Ok(Matrix::strided(data, [rows, columns], strides, layout.start_offset())
-            .map_err(Error::from)?)
+        Matrix::strided(data, [rows, columns], strides, layout.start_offset()).map_err(Error::from)
     }
 }

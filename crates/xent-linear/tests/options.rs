@@ -27,9 +27,9 @@ fn config(rng: &mut impl Rng, classes: usize, dense: bool) -> Config {
         0 => Prior::Uniform,
         1 => Prior::WrongClasses,
         2 => Prior::Excluding(vec![rng.random_range(0..classes)]),
-        3 => Prior::fixed(&distributions(rng, 1, classes)),
+        3 => Prior::fixed(distributions(rng, 1, classes)),
         _ => Prior::ByTrueClass(
-            PriorMatrix::new(classes, &distributions(rng, classes, classes)).unwrap(),
+            PriorMatrix::new(classes, distributions(rng, classes, classes)).unwrap(),
         ),
     };
     if !dense {
