@@ -272,10 +272,11 @@ fn linear_layers_are_cases_too() {
 #[test]
 fn the_table_of_linear_layers_has_a_row_a_case() {
     let printed = succeeds("--linear 20x5x7,10x4x3 --rounds 1 --threads 1");
+    assert!(printed.lines().all(|line| line.chars().count() <= 80), "{printed}");
     let flat = printed.split_whitespace().collect::<Vec<_>>().join(" ");
     for part in [
         "N x D x K dtype threads",
-        "GFLOP/s",
+        "per whole",
         "20x5x7 f32 1 ",
         "10x4x3 f32 1 ",
         "Medians of 1 round",

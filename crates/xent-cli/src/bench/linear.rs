@@ -11,10 +11,11 @@ use super::cases::in_gib;
 use super::machine::Machine;
 use super::measure::{Effort, Quartiles, pool, rounds};
 use super::options::{BenchOptions, DType, LinearShape};
+use super::table::{Column, column, fitted};
 use super::{STEPS, head, table, timing};
 use crate::args::{once, word};
 use crate::error::{Error, Result};
-use crate::report::{Versions, grid};
+use crate::report::Versions;
 use crate::seed::{Purpose, stream};
 use crate::terminal;
 
@@ -320,41 +321,28 @@ impl Serialize for Timing<'_> {
     }
 }
 
+fn columns<'a>() -> [Column<Timing<'a>>; 11] {
+    [
+        column("N x D x K", |timing| timing.case.shape.to_string(), 0),
+        column("dtype", |timing| word(&timing.case.dtype), 0),
+        column("threads", |timing| timing.case.threads.to_string(), 0),
+        column("products\nms", |timing| table::time(&timing.measured.steps[0]), 0),
+        column("GFLOP/s", |timing| table::short(timing.gflop_per_second()), 3),
+        column("whole\nms", |timing| table::time(&timing.measured.steps[1]), 0),
+        column("per\nproducts", |timing| format!("{:.3}", timing.ratio(1, 0)), 0),
+        column("padded\nper whole", |timing| format!("{:.2}", timing.ratio(2, 1)), 1),
+        column("frozen\nper whole", |timing| format!("{:.2}", timing.ratio(3, 1)), 2),
+        column("MiB", |timing| mib(timing.measured.workspace as f64), 0),
+        column("for\nMiB", |timing| mib(timing.logits_bytes()), 4),
+    ]
+}
+
+fn mib(bytes: f64) -> String {
+    format!("{:.0}", bytes / f64::from(1 << 20))
+}
+
 fn text(timings: &[Timing<'_>]) -> String {
-    let header = [
-        "N x D x K",
-        "dtype",
-        "threads",
-        "products\nms",
-        "GFLOP/s",
-        "whole\nms",
-        "per\nproducts",
-        "padded\nper whole",
-        "frozen\nper whole",
-        "MiB",
-        "for\nMiB",
-    ];
-    let header = header
-        .map(|head| if head.contains('\n') { head.to_owned() } else { format!("\n{head}") })
-        .to_vec();
-    let row = |timing: &Timing<'_>| {
-        let [products, whole, ..] = &timing.measured.steps;
-        let mib = |bytes: f64| format!("{:.0}", bytes / f64::from(1 << 20));
-        vec![
-            timing.case.shape.to_string(),
-            word(&timing.case.dtype),
-            timing.case.threads.to_string(),
-            table::time(products),
-            table::short(timing.gflop_per_second()),
-            table::time(whole),
-            format!("{:.3}", timing.ratio(1, 0)),
-            format!("{:.2}", timing.ratio(2, 1)),
-            format!("{:.2}", timing.ratio(3, 1)),
-            mib(timing.measured.workspace as f64),
-            mib(timing.logits_bytes()),
-        ]
-    };
-    let table = grid(header, timings.iter().map(row).collect(), CellAlignment::Left);
+    let table = fitted(&columns(), timings, terminal::width(), CellAlignment::Left);
     let width = terminal::width();
     let wrapped = |text: &str| terminal::wrapped(text, "", width);
     let Some(first) = timings.first() else { return String::new() };

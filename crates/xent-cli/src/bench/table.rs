@@ -9,56 +9,67 @@ use crate::report::grid;
 
 /// Head, contents, and how soon the column is left out if the table is too wide: never for 0,
 /// otherwise the largest first.
-struct Column {
+pub struct Column<T> {
     head: &'static str,
-    cell: fn(&Timing<'_>) -> String,
+    cell: fn(&T) -> String,
     dispensable: u8,
 }
 
-const COLUMNS: [Column; 13] = [
-    column("rows", |timing| timing.case.rows.to_string(), 0),
-    column("classes", |timing| timing.case.classes.to_string(), 0),
-    column("dtype", |timing| word(&timing.case.dtype), 0),
-    column("layout", |timing| word(&timing.case.layout), 0),
-    column("threads", |timing| timing.case.threads.to_string(), 0),
-    column("read\nns/element", |timing| time(&timing.measured.read), 4),
-    column("copy\nns/element", |timing| time(&timing.measured.copy), 2),
-    column("forward\nns/element", |timing| time(&timing.measured.forward), 0),
-    column("GB/s", |timing| rate(timing.gb_per_second(&timing.measured.forward, 1)), 1),
-    column("per\nread", |timing| short(timing.forward_per_read()), 3),
-    column("forward+\nbackward\nns/element", |timing| time(&timing.measured.forward_backward), 0),
-    column("GB/s", |timing| rate(timing.gb_per_second(&timing.measured.forward_backward, 2)), 0),
-    column("per\ncopy", |timing| short(timing.forward_backward_per_copy()), 0),
-];
+fn columns<'a>() -> [Column<Timing<'a>>; 13] {
+    [
+        column("rows", |timing| timing.case.rows.to_string(), 0),
+        column("classes", |timing| timing.case.classes.to_string(), 0),
+        column("dtype", |timing| word(&timing.case.dtype), 0),
+        column("layout", |timing| word(&timing.case.layout), 0),
+        column("threads", |timing| timing.case.threads.to_string(), 0),
+        column("read\nns/element", |timing| time(&timing.measured.read), 4),
+        column("copy\nns/element", |timing| time(&timing.measured.copy), 2),
+        column("forward\nns/element", |timing| time(&timing.measured.forward), 0),
+        column("GB/s", |timing| rate(timing.gb_per_second(&timing.measured.forward, 1)), 1),
+        column("per\nread", |timing| short(timing.forward_per_read()), 3),
+        column(
+            "forward+\nbackward\nns/element",
+            |timing| time(&timing.measured.forward_backward),
+            0,
+        ),
+        column(
+            "GB/s",
+            |timing| rate(timing.gb_per_second(&timing.measured.forward_backward, 2)),
+            0,
+        ),
+        column("per\ncopy", |timing| short(timing.forward_backward_per_copy()), 0),
+    ]
+}
 
-const fn column(head: &'static str, cell: fn(&Timing<'_>) -> String, dispensable: u8) -> Column {
+/// A column.
+pub const fn column<T>(head: &'static str, cell: fn(&T) -> String, dispensable: u8) -> Column<T> {
     Column { head, cell, dispensable }
 }
 
 /// For a terminal of this many columns.
 pub fn to_text(timings: &[Timing<'_>], width: usize) -> String {
-    let most = COLUMNS.iter().map(|column| column.dispensable).max().unwrap_or(0);
+    fitted(&columns(), timings, width, CellAlignment::Right)
+}
+
+/// A row for each item, with as many columns as fit. `first` is the alignment of the first.
+pub fn fitted<T>(columns: &[Column<T>], items: &[T], width: usize, first: CellAlignment) -> String {
+    let most = columns.iter().map(|column| column.dispensable).max().unwrap_or(0);
     let fits = |text: &String| text.lines().all(|line| line.chars().count() <= width);
-    (0..=most).rev().map(|kept| draw(timings, kept)).find(fits).unwrap_or_else(|| draw(timings, 0))
+    let draw = |kept| draw(columns, items, kept, first);
+    (0..=most).rev().map(draw).find(fits).unwrap_or_else(|| draw(0))
 }
 
 /// The columns that are no more dispensable than `kept`.
-fn draw(timings: &[Timing<'_>], kept: u8) -> String {
-    let columns = || COLUMNS.iter().filter(|column| column.dispensable <= kept);
+fn draw<T>(columns: &[Column<T>], items: &[T], kept: u8, first: CellAlignment) -> String {
+    let columns = || columns.iter().filter(|column| column.dispensable <= kept);
     let lines = columns().map(|column| column.head.lines().count()).max().unwrap_or(1);
     let header = columns()
         .map(|column| {
             format!("{}{}", "\n".repeat(lines - column.head.lines().count()), column.head)
         })
         .collect();
-    grid(
-        header,
-        timings
-            .iter()
-            .map(|timing| columns().map(|column| (column.cell)(timing)).collect())
-            .collect(),
-        CellAlignment::Right,
-    )
+    let row = |item| columns().map(|column| (column.cell)(item)).collect();
+    grid(header, items.iter().map(row).collect(), first)
 }
 
 pub fn time(times: &Quartiles) -> String {
