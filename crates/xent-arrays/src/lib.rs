@@ -14,6 +14,7 @@ mod error;
 pub mod npy;
 mod npz;
 mod open;
+#[cfg_attr(not(feature = "parquet"), path = "parquet_absent.rs")]
 mod parquet;
 mod rows;
 mod safetensors;

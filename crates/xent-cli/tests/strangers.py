@@ -5,7 +5,7 @@ column or option.
 
     pip install numpy==2.4.6 pandas==3.1.1 polars==2.1.0 duckdb==2.0.1 pyarrow==26.0.1 \
         safetensors==0.8.0
-    cargo build -p xent-cli
+    cargo build -p xent-cli --features parquet
     python crates/xent-cli/tests/strangers.py target/debug/xent
 """
 
