@@ -18,7 +18,11 @@ pub fn open_logits(
 }
 
 /// An error that says what to build.
-pub fn open_labels(_: &Path, _: Option<&str>, _: &ClassNames) -> Result<Box<dyn LabelRows>, Problem> {
+pub fn open_labels(
+    _: &Path,
+    _: Option<&str>,
+    _: &ClassNames,
+) -> Result<Box<dyn LabelRows>, Problem> {
     Err(absent())
 }
 

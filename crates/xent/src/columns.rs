@@ -1,20 +1,22 @@
 //! Columns of one length in one piece of memory, since a small batch is done sooner than some dozen
 //! allocations.
 
-/// `N` columns.
+use crate::buffer::{Buffer, LINE};
+
+/// `N` columns. Where their length is a multiple of a line's, each begins at a line.
 pub(crate) struct Columns<E, const N: usize> {
-    memory: Vec<E>,
+    memory: Buffer<E>,
     len: usize,
 }
 
 impl<E: Copy, const N: usize> Columns<E, N> {
     /// Between two columns. Where all began at multiples of a power of two, their entries of a row
     /// would be at odds for the same few lines of the cache.
-    const GAP: usize = 64 / size_of::<E>();
+    const GAP: usize = LINE / size_of::<E>();
 
     /// Columns of `len` entries, all of them a given value at first.
     pub(crate) fn new(len: usize, value: E) -> Self {
-        Self { memory: vec![value; N * (len + Self::GAP)], len }
+        Self { memory: Buffer::new(N * (len + Self::GAP), value), len }
     }
 
     #[inline(always)]

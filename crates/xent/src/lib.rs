@@ -70,6 +70,7 @@
 #![warn(missing_docs)]
 
 mod batch;
+mod buffer;
 mod columns;
 mod config;
 mod cpu;

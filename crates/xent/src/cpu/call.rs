@@ -1,9 +1,9 @@
 //! What all tasks of a call share.
 
-use super::buffer::Buffer;
 use super::kernels::block::padded;
 use super::logit::{DenseTarget, Logit};
 use super::memory::{Ahead, Memory};
+use crate::buffer::Buffer;
 use crate::element::sealed::Sealed;
 use crate::rules::{GradientFactors, Plan, SharedPrior, Transform};
 use crate::targets::with_probabilities;

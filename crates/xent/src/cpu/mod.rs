@@ -49,7 +49,6 @@
 //! `vectorize` itself. One that is not is compiled for the least that processors have and costs a
 //! factor of twenty, which no test notices: `bench/instructions.py` does.
 
-mod buffer;
 mod call;
 mod instructions;
 mod kernels;

@@ -22,7 +22,6 @@ use std::ops::Range;
 
 use fearless_simd::Simd;
 
-use super::buffer::Buffer;
 use super::call::{Call, PriorVector};
 use super::kernels::block;
 use super::kernels::columns::{self, COLUMN, TileStatistics};
@@ -30,6 +29,7 @@ use super::kernels::lanes::Lane;
 use super::logit::Logit;
 use super::memory::{ClaimedRows, ClaimedTile};
 use super::plain::PlainRows;
+use crate::buffer::Buffer;
 use crate::columns::Columns;
 use crate::element::sealed::Sealed;
 use crate::rules::{FloorMemo, PartsMut, RowGradient, RowPlan, RowStats};
@@ -266,8 +266,9 @@ impl<'a, S: Simd, T: Logit> TileWorker<'a, S, T> {
             Some(plain) => {
                 let [on_exp, on_prior, at_class] = plain.factors();
                 columns::gradient(simd, &mut self.e, on_exp, on_prior, prior(call));
+                let e = &mut self.e[..];
                 for (entry, value) in self.entries.iter().zip(at_class) {
-                    self.e[*entry as usize] = *value;
+                    e[*entry as usize] = *value;
                 }
             }
             None => {

@@ -16,6 +16,9 @@
 //!
 //! What is asked of a row at its label is gathered afterwards: a register less for two sweeps.
 //!
+//! Classes are counted up by `width`: iterators over chunks of that length would divide by it once for
+//! each column, which takes as long as a class.
+//!
 //! Lanes know nothing of each other, so a row has the same bits wherever in a tile it stands. As in
 //! `block.rs`, a lane adds up 8 classes at most before it is added up in f64, and the largest term
 //! stays out of `rest`.
@@ -158,13 +161,15 @@ fn peak<S: Simd, R: Lane>(
     let first = V::<S, R>::from_slice(simd, &z[column..][..len]);
     let zero = V::<S, R>::splat(simd, R::ZERO);
     let (mut max, mut min, mut class, mut argmax) = (first, first, zero, zero);
-    for z in z.chunks_exact(width) {
+    let mut start = column;
+    while start < z.len() {
         ahead();
-        let z = V::<S, R>::from_slice(simd, &z[column..column + len]);
+        let z = V::<S, R>::from_slice(simd, &z[start..][..len]);
         let larger = z.simd_gt(max);
         (max, argmax) = (larger.select(z, max), larger.select(class, argmax));
         min = z.min(min);
         class += V::<S, R>::ONE;
+        start += width;
     }
     let [max_out, argmax_out, ..] = columns.logits.all_mut();
     max.store_slice(&mut max_out[column..][..len]);
@@ -195,14 +200,16 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
     // Where a whole row is masked any finite reference serves.
     let reference = max.simd_eq(R::NEG_INFINITY).select(zero, max);
     let (mut rest, mut functional) = (Wide::zero(simd), [Wide::zero(simd); 4]);
-    let (mut class, mut k) = (zero, 0);
-    for (z, e) in z.chunks(DEPTH * width).zip(e.chunks_mut(DEPTH * width)) {
+    let (mut class, mut k, mut start) = (zero, 0, column);
+    assert_eq!(z.len(), e.len());
+    while start < z.len() {
         let (mut exps, mut lanes) = (zero, [zero; 4]);
-        for (z, e) in z.chunks_exact(width).zip(e.chunks_exact_mut(width)) {
-            let z = V::<S, R>::from_slice(simd, &z[column..column + len]);
+        let end = z.len().min(start + DEPTH * width);
+        while start < end {
+            let z = V::<S, R>::from_slice(simd, &z[start..][..len]);
             let x = z - reference;
             let exp = x.exp_with(constants);
-            exp.store_slice(&mut e[column..column + len]);
+            exp.store_slice(&mut e[start..][..len]);
             exps += class.simd_eq(argmax).select(zero, exp);
             let weight = v.map_or(one, |v| of(v[k]));
             if MASKED {
@@ -219,7 +226,7 @@ fn sums<S: Simd, R: Lane, const MASKED: bool>(
                 lanes[0] -= x;
             }
             class += V::<S, R>::ONE;
-            k += 1;
+            (k, start) = (k + 1, start + width);
         }
         exps.add_to(&mut rest);
         lanes[0].add_to(&mut functional[0]);

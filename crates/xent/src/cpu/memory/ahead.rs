@@ -1,6 +1,6 @@
 //! What will be needed soon, to be fetched while there is something else to do.
 
-use crate::cpu::buffer::LINE;
+use crate::buffer::LINE;
 use crate::view::Layout;
 
 /// Logits that will be needed soon, to be fetched while there is something else to do.

@@ -8,7 +8,7 @@ use super::ahead::{Ahead, TileAhead};
 use super::sink::Sink;
 use super::source::Source;
 use super::stream::{FenceOnDrop, ScaledRow};
-use crate::cpu::buffer::Buffer;
+use crate::buffer::Buffer;
 use crate::cpu::logit::Logit;
 use crate::view::Layout;
 use crate::{Element, InputError, Rows, RowsMut};

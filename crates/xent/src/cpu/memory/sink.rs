@@ -8,7 +8,7 @@ use fearless_simd::Simd;
 use super::source::Source;
 use super::stream::{ScaledRow, stream, write_scaled};
 use super::transpose::Transposed;
-use crate::cpu::buffer::Buffer;
+use crate::buffer::Buffer;
 use crate::cpu::logit::Logit;
 use crate::element::sealed::Sealed;
 use crate::view::Layout;

@@ -7,7 +7,7 @@ use fearless_simd::Simd;
 
 use super::ahead::{Ahead, TileAhead};
 use super::transpose::Transposed;
-use crate::cpu::buffer::Buffer;
+use crate::buffer::Buffer;
 use crate::cpu::logit::Logit;
 use crate::element::sealed::Sealed;
 use crate::view::Layout;

@@ -3,7 +3,7 @@
 use fearless_simd::{Simd, SimdBase, SimdFloat};
 
 use crate::Element;
-use crate::cpu::buffer::LINE;
+use crate::buffer::LINE;
 use crate::cpu::kernels::lanes::Lane;
 
 /// Lines of a gradient that are written between looks ahead.

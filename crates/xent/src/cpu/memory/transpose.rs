@@ -22,17 +22,22 @@ impl Transposed {
     pub(super) fn to_tile<S: Simd, R: Lane>(self, simd: S, rows: &[R], tile: &mut [R]) {
         self.check(rows.len(), tile.len());
         let (from, to) = (rows.as_ptr(), tile.as_mut_ptr());
-        self.squares(
-            R::SIDE,
-            #[inline(always)]
-            |in_rows, in_tile, side| {
-                // SAFETY: `squares` keeps to places that `check` has found to be in both.
-                unsafe {
+        // SAFETY: both keep to places that `check` has found to be in both.
+        if self.has_squares(R::SIDE) {
+            self.squares(
+                R::SIDE,
+                #[inline(always)]
+                |in_rows, in_tile| unsafe {
                     let (from, to) = (from.add(in_rows), to.add(in_tile));
-                    transpose(simd, side, from, self.classes, to, self.width);
-                }
-            },
-        );
+                    transpose(simd, from, self.classes, to, self.width);
+                },
+            );
+        } else {
+            self.entries(
+                #[inline(always)]
+                |in_rows, in_tile| unsafe { to.add(in_tile).write(from.add(in_rows).read()) },
+            );
+        }
     }
 
     /// A tile to rows.
@@ -43,17 +48,22 @@ impl Transposed {
     pub(super) fn to_rows<S: Simd, R: Lane>(self, simd: S, tile: &[R], rows: &mut [R]) {
         self.check(rows.len(), tile.len());
         let (from, to) = (tile.as_ptr(), rows.as_mut_ptr());
-        self.squares(
-            R::SIDE,
-            #[inline(always)]
-            |in_rows, in_tile, side| {
-                // SAFETY: as in `to_tile`.
-                unsafe {
+        // SAFETY: as in `to_tile`.
+        if self.has_squares(R::SIDE) {
+            self.squares(
+                R::SIDE,
+                #[inline(always)]
+                |in_rows, in_tile| unsafe {
                     let (from, to) = (from.add(in_tile), to.add(in_rows));
-                    transpose(simd, side, from, self.width, to, self.classes);
-                }
-            },
-        );
+                    transpose(simd, from, self.width, to, self.classes);
+                },
+            );
+        } else {
+            self.entries(
+                #[inline(always)]
+                |in_rows, in_tile| unsafe { to.add(in_rows).write(from.add(in_tile).read()) },
+            );
+        }
     }
 
     #[inline(always)]
@@ -62,42 +72,57 @@ impl Transposed {
         assert!(n <= width && n * classes <= rows && (classes - 1) * width + n <= tile);
     }
 
-    /// Calls with the places in both of the first entry of each square, and its side. The last
-    /// squares end where rows or classes do, over what was there before; where there is no room for
-    /// any, each entry is one.
     #[inline(always)]
-    fn squares(self, side: usize, mut square: impl FnMut(usize, usize, bool)) {
+    fn has_squares(self, side: usize) -> bool {
+        side <= self.rows && side <= self.classes
+    }
+
+    /// Calls with the places in both of the first entry of each square. The last squares end where
+    /// rows or classes do, over what was there before.
+    #[inline(always)]
+    fn squares(self, side: usize, mut square: impl FnMut(usize, usize)) {
         let Self { rows, classes, width } = self;
-        let whole = side <= rows && side <= classes;
-        let side = if whole { side } else { 1 };
         for row in (0..rows).step_by(side) {
             let row = row.min(rows - side);
             for class in (0..classes).step_by(side) {
                 let class = class.min(classes - side);
-                square(row * classes + class, class * width + row, whole);
+                square(row * classes + class, class * width + row);
             }
+        }
+    }
+
+    /// Calls with the places in both of each entry.
+    #[inline(always)]
+    fn entries(self, entry: impl FnMut(usize, usize)) {
+        // Compiled for the numbers of classes that are too few for squares.
+        match self.classes {
+            2 => self.entries_of(2, entry),
+            3 => self.entries_of(3, entry),
+            classes => self.entries_of(classes, entry),
+        }
+    }
+
+    #[inline(always)]
+    fn entries_of(self, classes: usize, mut entry: impl FnMut(usize, usize)) {
+        for row in 0..self.rows {
+            (0..classes).for_each(|class| entry(row * classes + class, class * self.width + row));
         }
     }
 }
 
-/// The columns of a square become rows; one that is not `whole` is an entry.
+/// The columns of a square become rows.
 ///
 /// # Safety
 /// All of its entries can be read, and written where they go.
 #[inline(always)]
 unsafe fn transpose<S: Simd, R: Lane>(
     simd: S,
-    whole: bool,
     from: *const R,
     from_stride: usize,
     to: *mut R,
     to_stride: usize,
 ) {
     const { assert!(size_of::<R::Side>() == R::SIDE * size_of::<R>()) };
-    if !whole {
-        // SAFETY: by contract.
-        return unsafe { to.write(from.read()) };
-    }
     R::transpose(
         simd,
         #[inline(always)]

@@ -21,7 +21,7 @@ use fearless_simd::Simd;
 
 use super::load::{load, overwrite_masked, target};
 use super::scratch::{RowWorker, SavedPiece, blocks};
-use crate::cpu::buffer::Buffer;
+use crate::buffer::Buffer;
 use crate::cpu::call::PriorVector;
 use crate::cpu::kernels::block::{self, BLOCK, padded};
 use crate::cpu::kernels::lanes;

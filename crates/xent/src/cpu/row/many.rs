@@ -6,7 +6,7 @@ use fearless_simd::Simd;
 use super::load::load;
 use super::scratch::RowWorker;
 use crate::Real;
-use crate::cpu::buffer::Buffer;
+use crate::buffer::Buffer;
 use crate::cpu::call::{Call, PriorVector};
 use crate::cpu::kernels::block::{self, BLOCK, padded};
 use crate::cpu::kernels::lanes::{self, Lane};

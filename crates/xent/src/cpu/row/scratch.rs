@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fearless_simd::Simd;
 
-use crate::cpu::buffer::Buffer;
+use crate::buffer::Buffer;
 use crate::cpu::call::{Call, PriorVector};
 use crate::cpu::kernels::block::{BLOCK, padded};
 use crate::cpu::kernels::lanes::Lane;

@@ -3,10 +3,10 @@
 use std::ops::{Deref, DerefMut};
 
 /// Bytes of a cache line.
-pub(super) const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// As many elements as were asked for, all of them a given value at first.
-pub(super) struct Buffer<E> {
+pub(crate) struct Buffer<E> {
     memory: Vec<E>,
     start: usize,
     len: usize,
@@ -19,7 +19,7 @@ impl<E> Default for Buffer<E> {
 }
 
 impl<E: Copy> Buffer<E> {
-    pub(super) fn new(len: usize, value: E) -> Self {
+    pub(crate) fn new(len: usize, value: E) -> Self {
         let memory = vec![value; if len == 0 { 0 } else { len + LINE / size_of::<E>() }];
         let start = if len == 0 {
             0
@@ -31,7 +31,7 @@ impl<E: Copy> Buffer<E> {
 
     /// The first `len` elements; the buffer is made as long as that first, if it is not.
     #[inline(always)]
-    pub(super) fn room(&mut self, len: usize, value: E) -> &mut [E] {
+    pub(crate) fn room(&mut self, len: usize, value: E) -> &mut [E] {
         if self.len < len {
             *self = Self::new(len, value);
         }
