@@ -27,17 +27,17 @@ pub enum Instructions {
 }
 
 impl Instructions {
+    const BEST_FIRST: [Self; 3] = [Self::Avx512, Self::Avx2, Self::Portable];
+
     /// The instruction sets that this processor supports, best first.
     pub fn available() -> Vec<Self> {
-        [Self::Avx512, Self::Avx2, Self::Portable]
-            .into_iter()
-            .filter(|instructions| instructions.is_available())
-            .collect()
+        Self::BEST_FIRST.into_iter().filter(|instructions| instructions.is_available()).collect()
     }
 
     /// The best instruction set that this processor supports.
     pub fn best() -> Self {
-        Self::available()[0]
+        let available = |instructions: &Self| instructions.is_available();
+        Self::BEST_FIRST.into_iter().find(available).unwrap_or(Self::Portable)
     }
 
     /// The name on this target, which `Display` prints: `avx512`, `avx2`, `sse2`, `neon`, `simd128`

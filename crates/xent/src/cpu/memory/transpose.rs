@@ -22,20 +22,25 @@ impl Transposed {
     pub(super) fn to_tile<S: Simd, R: Lane>(self, simd: S, rows: &[R], tile: &mut [R]) {
         self.check(rows.len(), tile.len());
         let (from, to) = (rows.as_ptr(), tile.as_mut_ptr());
-        // SAFETY: both keep to places that `check` has found to be in both.
         if self.has_squares(R::SIDE) {
             self.squares(
                 R::SIDE,
                 #[inline(always)]
-                |in_rows, in_tile| unsafe {
-                    let (from, to) = (from.add(in_rows), to.add(in_tile));
-                    transpose(simd, from, self.classes, to, self.width);
+                |in_rows, in_tile| {
+                    // SAFETY: `squares` keeps to places that `check` has found to be in both.
+                    unsafe {
+                        let (from, to) = (from.add(in_rows), to.add(in_tile));
+                        transpose(simd, from, self.classes, to, self.width);
+                    }
                 },
             );
         } else {
             self.entries(
                 #[inline(always)]
-                |in_rows, in_tile| unsafe { to.add(in_tile).write(from.add(in_rows).read()) },
+                |in_rows, in_tile| {
+                    // SAFETY: so does `entries`.
+                    unsafe { to.add(in_tile).write(from.add(in_rows).read()) }
+                },
             );
         }
     }
@@ -48,20 +53,25 @@ impl Transposed {
     pub(super) fn to_rows<S: Simd, R: Lane>(self, simd: S, tile: &[R], rows: &mut [R]) {
         self.check(rows.len(), tile.len());
         let (from, to) = (tile.as_ptr(), rows.as_mut_ptr());
-        // SAFETY: as in `to_tile`.
         if self.has_squares(R::SIDE) {
             self.squares(
                 R::SIDE,
                 #[inline(always)]
-                |in_rows, in_tile| unsafe {
-                    let (from, to) = (from.add(in_tile), to.add(in_rows));
-                    transpose(simd, from, self.width, to, self.classes);
+                |in_rows, in_tile| {
+                    // SAFETY: as in `to_tile`.
+                    unsafe {
+                        let (from, to) = (from.add(in_tile), to.add(in_rows));
+                        transpose(simd, from, self.width, to, self.classes);
+                    }
                 },
             );
         } else {
             self.entries(
                 #[inline(always)]
-                |in_rows, in_tile| unsafe { to.add(in_rows).write(from.add(in_tile).read()) },
+                |in_rows, in_tile| {
+                    // SAFETY: as in `to_tile`.
+                    unsafe { to.add(in_rows).write(from.add(in_tile).read()) }
+                },
             );
         }
     }
