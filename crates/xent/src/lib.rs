@@ -85,6 +85,7 @@ mod reduction;
 pub mod rules;
 #[doc = include_str!("../SEMANTICS.md")]
 pub mod semantics {}
+pub mod shards;
 mod targets;
 mod threads;
 mod view;

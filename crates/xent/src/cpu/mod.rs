@@ -59,6 +59,7 @@ mod parallel;
 mod plain;
 mod row;
 mod rows;
+mod shard;
 mod statistics;
 mod tile;
 
@@ -66,6 +67,7 @@ use std::marker::PhantomData;
 
 pub use instructions::Instructions;
 pub(crate) use memory::Memory;
+pub(crate) use shard::{gradient_of_shard, statistics_of_shard};
 
 use crate::element::sealed::ForEachType;
 use crate::rules::{GradientFactors, Parts, Plan};
