@@ -67,7 +67,7 @@ use std::marker::PhantomData;
 
 pub use instructions::Instructions;
 pub(crate) use memory::Memory;
-pub(crate) use shard::{gradient_of_shard, statistics_of_shard};
+pub(crate) use shard::{gradient_of_shard, merge_shards, statistics_of_shard};
 
 use crate::element::sealed::ForEachType;
 use crate::rules::{GradientFactors, Parts, Plan};

@@ -4,6 +4,7 @@
 //! Classes lie along the lanes, however few there are.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use half::{bf16, f16};
 
@@ -29,6 +30,18 @@ pub(crate) fn statistics_of_shard<T: Element>(
 ) -> Result<Vec<ShardStats>, InputError> {
     let factors = plan.gradient_factors(&Upstream::Scalar(1.0))?;
     Ok(T::call::<Statistics<'_, '_>>((plan, factors, memory, want_prior_sums)))
+}
+
+/// As many classes take the time of merging a row of one shard.
+const CLASSES_PER_MERGE: usize = 128;
+
+/// The statistics of each whole row from what all shards sent: see
+/// [`Plan::merge_shards`](crate::rules::Plan), over threads.
+pub(crate) fn merge_shards(plan: &Plan<'_>, shards: &[(Range<usize>, &[f64])]) -> Vec<ShardStats> {
+    let per_task = parallel::rows_per_task(plan.rows(), CLASSES_PER_MERGE * shards.len().max(1));
+    let task = |start| start..plan.rows().min(start + per_task);
+    let tasks = (0..plan.rows()).step_by(per_task).map(task).collect();
+    parallel::map(tasks, &|| (), &|_, rows| plan.merge_shards(shards, rows)).concat()
 }
 
 /// Writes the gradient of each row. `rows` has the statistics of whole rows, over all shards.

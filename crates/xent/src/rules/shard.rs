@@ -114,11 +114,15 @@ impl Plan<'_> {
         }
     }
 
-    /// The statistics of each whole row; of ignored ones, those of no class. `shards` has, in the
+    /// The statistics of some whole rows; of ignored ones, those of no class. `shards` has, in the
     /// order of classes, the classes of each shard and what it sent of all rows, row by row.
     ///
     /// Whoever merges the same shards gets the same bits.
-    pub(crate) fn merge_shards(&self, shards: &[(Range<usize>, &[f64])]) -> Vec<ShardStats> {
+    pub(crate) fn merge_shards(
+        &self,
+        shards: &[(Range<usize>, &[f64])],
+        rows: Range<usize>,
+    ) -> Vec<ShardStats> {
         let (columns, mut plan) = (self.shard_columns(), RowPlan::default());
         let len = columns.len();
         let merged = |row: usize| {
@@ -130,7 +134,7 @@ impl Plan<'_> {
             };
             shards.iter().map(of).fold(ShardStats::EMPTY, ShardStats::merge)
         };
-        (0..self.rows()).map(merged).collect()
+        rows.map(merged).collect()
     }
 
     /// The output from the statistics of whole rows.

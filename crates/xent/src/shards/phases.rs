@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::cpu::{Memory, gradient_of_shard, statistics_of_shard};
+use crate::cpu::{Memory, gradient_of_shard, merge_shards, statistics_of_shard};
 use crate::rules::{Plan, ShardStats};
 use crate::{Batch, Criterion, Element, InputError, Output, Real, Result, Rows, RowsMut, Upstream};
 
@@ -28,7 +28,7 @@ use crate::{Batch, Criterion, Element, InputError, Output, Real, Result, Rows, R
 /// // 3. Each forms the gradient of its own logits.
 /// let mut gradient = [0.0; 2];
 /// b.gradient(&rows, &Upstream::Scalar(1.0), &Rows::new(last, 1)?, &mut RowsMut::new(&mut gradient, 1)?)?;
-/// assert_eq!(format!("{:.10} {:.10}", gradient[0], gradient[1]), "0.0326118968 -0.0452398974");
+/// assert_eq!(format!("{:.10} {:.10}", gradient[0], gradient[1]), "0.0355507871 -0.0429877463"); // (p − y)/2
 /// # Ok::<(), xent::Error>(())
 /// ```
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl<'a> Shard<'a> {
     pub fn merge(&self, shards: &[(Range<usize>, &[f64])]) -> Result<WholeRows> {
         let expected = self.plan.rows() * self.columns();
         match shards.iter().find(|(_, sent)| sent.len() != expected) {
-            None => Ok(WholeRows { rows: self.plan.merge_shards(shards) }),
+            None => Ok(WholeRows { rows: merge_shards(&self.plan, shards) }),
             Some((_, sent)) => Err(InputError::Length {
                 name: "the statistics of a shard",
                 len: sent.len(),
