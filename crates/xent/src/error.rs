@@ -201,6 +201,28 @@ pub enum InputError {
         /// Classes of the logits.
         expected_classes: usize,
     },
+    /// Logits of another number of classes than their shard of the vocabulary has.
+    #[error("the logits have {found} classes, expected {}, those of the shard {start}..{end}", end - start)]
+    ShardClasses {
+        /// How many classes the logits have.
+        found: usize,
+        /// The first class of the shard.
+        start: usize,
+        /// The class after its last.
+        end: usize,
+    },
+    /// A shard with classes that the vocabulary does not have.
+    #[error(
+        "the shard has the classes {start}..{end}, expected some of 0..{classes}, at least 1 class in all"
+    )]
+    ShardRange {
+        /// The first class of the shard.
+        start: usize,
+        /// The class after its last.
+        end: usize,
+        /// The number of all classes.
+        classes: usize,
+    },
     /// Options that exclude one another.
     #[error("{0}")]
     Combination(&'static str),

@@ -61,6 +61,7 @@
 //!   supports is selected at run time.
 //! - `examples/` has short programs: `training_step`, `padding` (and class weights),
 //!   `probabilities`, `upstream` (a gradient by row), `images`, `in_place`, `backend`.
+//! - [`shards`] is a vocabulary whose classes are divided over processes: tensor parallelism.
 //! - [`rules`] is for backends, [`host`] for bindings; both are exempt from the stability promise.
 //!
 //! The page [`semantics`] defines every formula, denominator and NaN/∞ rule. A call
@@ -86,6 +87,7 @@ mod reduction;
 pub mod rules;
 #[doc = include_str!("../SEMANTICS.md")]
 pub mod semantics {}
+pub mod shards;
 mod targets;
 mod threads;
 mod view;

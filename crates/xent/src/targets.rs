@@ -220,6 +220,16 @@ pub enum Targets<'a> {
 }
 
 impl<'a> Targets<'a> {
+    /// How many rows they are of.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Classes(indices) | Self::Mix { a: indices, .. } => indices.len(),
+            Self::Probabilities(probabilities) => {
+                with_probabilities!(probabilities, rows => rows.rows())
+            }
+        }
+    }
+
     /// Two labels per row with the share of the first, as mixup and cutmix make them.
     ///
     /// ```

@@ -44,8 +44,9 @@ impl<'a, T: Logit> Call<'a, T> {
         factors: GradientFactors<'a>,
     ) -> Self {
         let shape = (memory.rows(), memory.classes());
+        let here = plan.here();
         assert_eq!(
-            (plan.rows(), plan.classes()),
+            (plan.rows(), here.len()),
             shape,
             "internal error: a plan of another shape than its logits"
         );
@@ -58,8 +59,8 @@ impl<'a, T: Logit> Call<'a, T> {
         }
         let weights = plan.table().class_weights();
         let vector = |value: &dyn Fn(usize) -> f64| {
-            let mut buffer = Buffer::new(padded(plan.classes()), T::Real::ZERO);
-            (0..plan.classes()).for_each(|class| buffer[class] = T::Real::from_f64(value(class)));
+            let mut buffer = Buffer::new(padded(here.len()), T::Real::ZERO);
+            buffer.iter_mut().zip(here.clone()).for_each(|(v, k)| *v = T::Real::from_f64(value(k)));
             buffer
         };
         let shared = |v: &dyn Fn(usize) -> f64| match weights {
@@ -89,8 +90,16 @@ impl<'a, T: Logit> Call<'a, T> {
         }
     }
 
+    /// How many classes the logits have.
     pub(super) fn classes(&self) -> usize {
-        self.plan.classes()
+        self.plan.here().len()
+    }
+
+    /// What the first class of the logits is called in the plan: 0, but for a shard. Kernels count
+    /// from 0; so do vectors of the call and masks.
+    #[inline(always)]
+    pub(super) fn first(&self) -> usize {
+        self.plan.here().start
     }
 
     /// Whether the gradient is more than a product of exponentials and a sum of targets.

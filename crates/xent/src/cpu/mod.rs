@@ -58,6 +58,7 @@ mod parallel;
 mod plain;
 mod row;
 mod rows;
+mod shard;
 mod statistics;
 mod tile;
 
@@ -65,6 +66,7 @@ use std::marker::PhantomData;
 
 pub use instructions::Instructions;
 pub(crate) use memory::Memory;
+pub(crate) use shard::{gradient_of_shard, merge_shards, statistics_of_shard};
 
 use crate::element::sealed::ForEachType;
 use crate::rules::{GradientFactors, Parts, Plan};

@@ -33,10 +33,8 @@ pub(super) fn for_each_chunk<T: Logit, W>(
     worker: &(dyn Fn() -> W + Sync),
     run: &RunChunk<'_, T, W>,
 ) {
-    let (threads, rows) = (threads(), claim.rows().len());
-    let fair = if threads == 1 { rows } else { rows / (threads * TASKS_PER_THREAD) };
-    let per_task = fair.max(GRAIN / classes).min(LONGEST / classes).max(1);
-    if rows <= per_task {
+    let per_task = rows_per_task(claim.rows().len(), classes);
+    if claim.rows().len() <= per_task {
         return run(&mut worker(), claim, parts.all());
     }
     let chunks: Vec<_> = parts
@@ -44,7 +42,7 @@ pub(super) fn for_each_chunk<T: Logit, W>(
         .into_iter()
         .map(|parts| (claim.split_front(parts.rows().len()), parts))
         .collect();
-    let workers = threads.min(chunks.len());
+    let workers = threads().min(chunks.len());
     let (queue, stop) = (Mutex::new(chunks.into_iter()), Stop::of_this_call());
     on_threads(workers, &|| {
         let mut memory = worker();
@@ -52,6 +50,13 @@ pub(super) fn for_each_chunk<T: Logit, W>(
             run(&mut memory, claim, parts);
         }
     });
+}
+
+/// How many rows are a task.
+pub(super) fn rows_per_task(rows: usize, classes: usize) -> usize {
+    let threads = threads();
+    let fair = if threads == 1 { rows } else { rows / (threads * TASKS_PER_THREAD) };
+    fair.max(GRAIN / classes).min(LONGEST / classes).max(1)
 }
 
 /// `map` of the items, in order, over threads, each with what `worker` made for its thread.

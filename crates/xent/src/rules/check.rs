@@ -7,7 +7,8 @@ use crate::{AllowedClasses, InputError, Targets};
 impl RowLabels<'_> {
     /// Checks lengths, shapes, and that the options are compatible.
     pub(super) fn check_lengths(&self) -> Result<(), InputError> {
-        let (rows, classes) = (self.rows, self.classes);
+        // Masks come with the logits, so that those of a shard are of its classes.
+        let (rows, classes) = (self.rows, self.here.len());
         let a_row = |name, len: usize| length(name, len, rows, "one per row");
         let a_class = |name, len: usize| length(name, len, classes, "one per class");
 

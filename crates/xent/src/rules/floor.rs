@@ -1,7 +1,9 @@
 //! The entropy floor of a row from scalars (SEMANTICS.md S4.3), and a cache of floors, because many
 //! rows share a floor and logarithms are expensive.
 
-use super::row::Hot;
+use super::fold::Folded;
+use super::plan::Plan;
+use super::row::{Hot, RowPlan};
 use super::stats::RowStats;
 use super::table::{ClassTable, SharedPrior};
 
@@ -127,6 +129,30 @@ pub(super) fn closed_floor<const HOT: usize>(
     }
     let class = hots.first().map_or(0, |hot| hot.class);
     Some(memo.floor(class, Inputs { gamma, prior, beta, total, mass, xlogx }))
+}
+
+impl Plan<'_> {
+    /// The floor of a row with labels from Σ v and Σ v ln v of its prior, after class weights, over
+    /// the classes that keep their mass: where masks renormalise the prior, those that are not
+    /// masked.
+    pub(super) fn floor_of_sums(
+        &self,
+        row: &RowPlan,
+        folded: &Folded,
+        stats: &RowStats,
+        [mass, xlogx]: [f64; 2],
+    ) -> f64 {
+        let (gamma, beta) = (folded.coefficients.gamma, folded.coefficients.beta);
+        let mut prior = [0.0; 2];
+        for ((prior, hot), z) in prior.iter_mut().zip(row.hot()).zip(stats.hot) {
+            if !(self.table.renormalises() && z == f64::NEG_INFINITY) {
+                let mut v = [0.0];
+                self.fill_prior(row, hot.class, &mut v);
+                *prior = gamma * v[0] * hot.weight;
+            }
+        }
+        Inputs { gamma, prior, beta, total: folded.target_mass(), mass, xlogx }.floor()
+    }
 }
 
 /// y ln(y/total), 0 for y = 0 (and for what rounding leaves below it).

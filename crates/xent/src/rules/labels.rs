@@ -7,7 +7,8 @@ use crate::targets::{
 };
 use crate::{AllowedClasses, Batch, Config, Element, Real, Rows, Targets};
 
-/// The targets and masks of a batch, row by row. `classes` is K.
+/// The targets and masks of a batch, row by row. `classes` is K, and `here` are the classes that the
+/// logits have: all of them, or those of a shard.
 #[derive(Debug)]
 pub(super) struct RowLabels<'a> {
     pub(super) batch: &'a Batch<'a>,
@@ -17,6 +18,7 @@ pub(super) struct RowLabels<'a> {
     pub(super) lambdas: Option<&'a [f64]>,
     pub(super) rows: usize,
     pub(super) classes: usize,
+    pub(super) here: Range<usize>,
     /// The criterion's ignore indices, and those of them that are classes.
     pub(super) ignore: &'a [i64],
     ignored_classes: Vec<usize>,
@@ -32,6 +34,7 @@ impl<'a> RowLabels<'a> {
         batch: &'a Batch<'a>,
         rows: usize,
         classes: usize,
+        here: Range<usize>,
     ) -> Self {
         let is_class = |&index: &i64| usize::try_from(index).ok().filter(|&class| class < classes);
         let single = match batch.targets {
@@ -48,6 +51,7 @@ impl<'a> RowLabels<'a> {
             },
             rows,
             classes,
+            here,
             ignore: &config.ignore_indices,
             ignored_classes: config.ignore_indices.iter().filter_map(is_class).collect(),
             single,
@@ -146,11 +150,13 @@ impl<'a> RowLabels<'a> {
         }
     }
 
-    /// The allowed classes of a row, one entry per class; `None` if all are allowed.
+    /// The allowed classes of a row, one entry per class of `here`; `None` if all are allowed.
     pub(super) fn allowed(&self, row: usize) -> Option<&'a [bool]> {
         match self.batch.allowed? {
             AllowedClasses::Shared(allowed) => Some(allowed),
-            AllowedClasses::PerRow(allowed) => Some(&allowed[row * self.classes..][..self.classes]),
+            AllowedClasses::PerRow(allowed) => {
+                Some(&allowed[row * self.here.len()..][..self.here.len()])
+            }
         }
     }
 }

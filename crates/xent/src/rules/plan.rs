@@ -10,7 +10,7 @@ use super::row_prior;
 use super::table::{ClassTable, SharedPrior, TargetKind};
 use super::transform::Transform;
 use crate::targets::Probabilities;
-use crate::{Batch, Criterion, EmptyMean, InputError, Reduction};
+use crate::{Batch, Criterion, EmptyMean, InputError, Instructions, Reduction, Targets};
 
 /// A batch under a criterion: checked, with everything computed that rows share.
 #[derive(Debug)]
@@ -34,8 +34,39 @@ impl<'a> Plan<'a> {
         rows: usize,
         classes: usize,
     ) -> Result<Self, InputError> {
+        Self::of_classes(criterion, batch, rows, classes, 0..classes)
+    }
+
+    /// The plan of a shard: of logits that have the classes `here` only, of `classes` ≥ 1 in all.
+    /// Targets and everything else are those of all classes, except for the mask of allowed
+    /// classes, which is of `here`. `here` is within `0..classes`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); and for targets that are probabilities.
+    pub fn of_shard(
+        criterion: &'a Criterion,
+        batch: &'a Batch<'a>,
+        rows: usize,
+        classes: usize,
+        here: Range<usize>,
+    ) -> Result<Self, InputError> {
+        if matches!(batch.targets, Targets::Probabilities(_)) {
+            return Err(InputError::Combination(
+                "targets that are probabilities of a vocabulary in shards are not supported, expected class indices or two labels",
+            ));
+        }
+        Self::of_classes(criterion, batch, rows, classes, here)
+    }
+
+    fn of_classes(
+        criterion: &'a Criterion,
+        batch: &'a Batch<'a>,
+        rows: usize,
+        classes: usize,
+        here: Range<usize>,
+    ) -> Result<Self, InputError> {
         let config = &criterion.config;
-        let mut labels = RowLabels::new(config, batch, rows, classes);
+        let mut labels = RowLabels::new(config, batch, rows, classes, here);
         let kind = labels.probabilities().map_or(TargetKind::Labels, |_| TargetKind::Probabilities);
         let table = ClassTable::new(criterion, classes, kind)?;
         labels.check_lengths()?;
@@ -62,6 +93,11 @@ impl<'a> Plan<'a> {
         self.labels.classes
     }
 
+    /// The classes that the logits have: all of them, or those of a shard.
+    pub fn here(&self) -> Range<usize> {
+        self.labels.here.clone()
+    }
+
     /// Number of ignored rows.
     pub fn ignored(&self) -> usize {
         self.labels.ignored
@@ -70,6 +106,11 @@ impl<'a> Plan<'a> {
     /// D, the denominator of a mean.
     pub fn denominator(&self) -> f64 {
         self.denominators.loss
+    }
+
+    /// The instruction set that the criterion asks for.
+    pub(crate) fn instructions(&self) -> Option<Instructions> {
+        self.table.config().instructions
     }
 
     /// The table by class.
@@ -94,16 +135,17 @@ impl<'a> Plan<'a> {
         Transform { temperature: config.temperature, softcap: config.softcap }
     }
 
-    /// The allowed classes of a row, one entry per class; `None` if all are allowed.
+    /// The allowed classes of a row, one entry per class of [`here`](Self::here); `None` if all are
+    /// allowed.
     pub fn allowed(&self, row: usize) -> Option<&'a [bool]> {
         self.labels.allowed(row)
     }
 
-    /// Whether the allowed-class mask forbids a class in a row. Both are less than
-    /// [`classes`](Self::classes) and [`rows`](Self::rows).
+    /// Whether the allowed-class mask forbids a class in a row. The class is in
+    /// [`here`](Self::here), the row less than [`rows`](Self::rows).
     #[inline(always)]
     pub fn forbids(&self, row: usize, class: usize) -> bool {
-        self.allowed(row).is_some_and(|allowed| !allowed[class])
+        self.allowed(row).is_some_and(|allowed| !allowed[class - self.labels.here.start])
     }
 
     /// The plan of a row, `None` if it is ignored. `row` is less than [`rows`](Self::rows).

@@ -40,6 +40,30 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
         })
     }
 
+    /// Σ v and Σ v ln v of a row's prior over the classes of the logits, after class weights; without
+    /// masked classes where masks renormalise the prior. From those of all shards the rules make the
+    /// floor, in f64 as [`floor`](Self::floor) does.
+    pub(super) fn prior_sums(&mut self, plan: &RowPlan, row: &ClaimedClasses<'_, T>) -> [f64; 2] {
+        let (call, renormalises) = (self.call, self.call.plan.table().renormalises());
+        let (mut mass, mut xlogx) = (Sum::default(), Sum::default());
+        for (start, len) in blocks(row.classes()) {
+            if renormalises {
+                load(self.simd, call, row, start, len, &mut self.z);
+            }
+            let (first, whole) = (call.first() + start, padded(len));
+            call.plan.fill_prior(plan, first, &mut self.wide[..len]);
+            let weights = call.plan.table().class_weights();
+            for (k, (v, z)) in self.wide[..len].iter_mut().zip(&*self.z).enumerate() {
+                let out = renormalises && *z == T::Real::NEG_INFINITY;
+                *v *= if out { 0.0 } else { weights.map_or(1.0, |weights| weights[first + k]) };
+            }
+            self.wide[len..whole].fill(0.0);
+            mass.add(self.wide[..len].iter().copied().collect::<Sum>().total());
+            xlogx.add(-block::entropy(self.simd, &self.wide[..whole], 1.0, 0.0, 1.0));
+        }
+        [mass.total(), xlogx.total()]
+    }
+
     /// A block's part of the floor of a dense target: y = τ·t + γ·v.
     fn dense_floor(
         &mut self,

@@ -64,7 +64,7 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
             && softcap.is_none()
             && allowed.is_none()
             && !call.plan.dense_targets();
-        let on_exp = row.on_exp();
+        let (on_exp, first) = (row.on_exp(), call.first());
         let hot: [Option<(usize, T::Real)>; 2] = std::array::from_fn(|j| self.hot(row, j));
         for (block, (start, len)) in blocks(piece.classes()).enumerate() {
             let whole = padded(len);
@@ -73,7 +73,7 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
             let everywhere = narrow(if uniform { -row.on_prior() } else { 0.0 });
             let hot = hot.map(|hot| {
                 hot.and_then(|(class, value)| {
-                    Some((class.checked_sub(start).filter(|&k| k < len)?, value))
+                    Some((class.checked_sub(first + start).filter(|&k| k < len)?, value))
                 })
             });
             let next = piece.ahead(piece.row() + 1, start, BLOCK);
@@ -160,10 +160,11 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
         );
     }
 
-    /// The `j`-th hot class and its entry; `None` if there is none, or masks make it 0.
+    /// The `j`-th hot class and its entry; `None` if there is none here, or masks make it 0.
     #[inline(always)]
     fn hot(&self, row: &RowGradient<'_>, j: usize) -> Option<(usize, T::Real)> {
         let class = row.plan.hot().get(j)?.class;
+        self.call.plan.here().contains(&class).then_some(())?;
         let mut exp = [0.0; 8];
         lanes::exp_of_minus(self.simd, &[row.stats.max - row.stats.hot[j]; 8], &mut exp);
         let p = exp[0] / (1.0 + row.stats.rest);

@@ -19,13 +19,14 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     /// weights are needed, as it is into `plain_v`.
     pub(super) fn load_own_prior(&mut self, plan: &RowPlan, start: usize, len: usize) {
         let wide = &mut self.wide[..len];
-        self.call.plan.fill_prior(plan, start, wide);
+        let first = self.call.first() + start;
+        self.call.plan.fill_prior(plan, first, wide);
         let narrow = |out: &mut [T::Real], v: &dyn Fn(usize) -> f64| {
             out[..len].iter_mut().enumerate().for_each(|(k, out)| *out = T::Real::from_f64(v(k)));
             out[len..padded(len)].fill(T::Real::ZERO);
         };
         match self.call.plan.table().class_weights() {
-            Some(weights) => narrow(&mut self.v, &|k| wide[k] * weights[start + k]),
+            Some(weights) => narrow(&mut self.v, &|k| wide[k] * weights[first + k]),
             None => narrow(&mut self.v, &|k| wide[k]),
         }
         if !self.plain_v.is_empty() {

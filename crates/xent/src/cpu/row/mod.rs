@@ -20,13 +20,15 @@
 //!
 //! So each class costs one exponential. Rows that are too long for the cache save nothing but the
 //! references, and take their exponentials again, to the same bits. In between, a few criteria need
-//! a sweep for the entropy of the target (`floor.rs`).
+//! a sweep for the entropy of the target (`floor.rs`). Of a row whose other classes are elsewhere, the
+//! two sweeps are two calls (`shard.rs`).
 
 mod floor;
 mod gradient;
 mod load;
 mod many;
 mod scratch;
+mod shard;
 mod statistics;
 
 pub(super) use many::ManyRows;

@@ -45,7 +45,8 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
         )
     }
 
-    /// The statistics of a piece; saves what its gradient needs.
+    /// The statistics of a piece, with classes counted from the first of the logits; saves what its
+    /// gradient needs.
     #[inline(always)]
     pub(super) fn statistics(
         &mut self,
@@ -55,6 +56,7 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
     ) -> RowStats {
         let (simd, call) = (self.simd, self.call);
         let mut running = RowStats::EMPTY;
+        let first = call.first();
         let uniform = matches!(call.prior, PriorVector::Uniform);
         let in_place = call.transform.is_identity() && call.plan.allowed(plan.row).is_none();
         let mut scratch = std::mem::take(&mut self.z);
@@ -78,7 +80,7 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
             let (max, min) = block::extremes(simd, z);
             let masked = min == T::Real::NEG_INFINITY;
             for (j, hot) in plan.hot().iter().enumerate() {
-                if let Some(z) = hot.class.checked_sub(start).and_then(|k| z.get(k)) {
+                if let Some(z) = hot.class.checked_sub(first + start).and_then(|k| z.get(k)) {
                     running.put_hot(j, z.to_f64());
                 }
             }
