@@ -18,7 +18,7 @@ import xent.torch
 from cases import Case, xent_case
 from pages import ROOT, blocks, run
 from xent.errors import InvalidIndex, InvalidType, InvalidValue
-from xent.torch import _vocabulary
+from xent.torch import _linear_shards, _vocabulary
 from xent.torch.functional import cross_entropy
 
 distributed = pytest.importorskip("torch.distributed.tensor")
@@ -32,7 +32,18 @@ class Hub:
     """What is between threads that stand for processes."""
 
     def __init__(self, size):
-        self.lines, self.barrier, self.exchanges = [None] * size, threading.Barrier(size), 0
+        self.lines, self.barrier = [None] * size, threading.Barrier(size)
+        self.exchanges, self.sums = 0, 0
+
+    def add(self, rank, mine):
+        """In place."""
+        self.lines[rank] = mine
+        self.barrier.wait(30)
+        assert len({line.shape for line in self.lines}) == 1, "this would end a process under gloo"
+        total = torch.stack(self.lines).sum(0)
+        self.sums += rank == 0
+        self.barrier.wait(30)
+        mine.copy_(total)
 
     def gather(self, rank, mine):
         self.lines[rank] = mine.clone()
@@ -80,6 +91,12 @@ def processes(monkeypatch):
     monkeypatch.setattr(
         _vocabulary, "all_gathered", lambda mine, group: group.hub.gather(group.rank(), mine)
     )
+
+    def added_up(tensor, group):
+        group.hub.add(group.rank(), tensor)
+        return lambda: None
+
+    monkeypatch.setattr(_linear_shards, "added_up", added_up)
     return Processes
 
 
@@ -380,6 +397,8 @@ def test_the_module_takes_the_group_with_a_call(processes):
 
 
 def ranks(rank, folder, failures):
+    from test_linear_shards import check_linear
+
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=4)
     try:
@@ -388,6 +407,7 @@ def ranks(rank, folder, failures):
         check_collectives(rank)
         check_dtensors(rank)
         check_page(rank)
+        check_linear(rank)
     except BaseException as error:
         with open(failures, "a") as file:
             file.write(f"process {rank}: {type(error).__name__}: {error}\n")

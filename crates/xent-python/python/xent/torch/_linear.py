@@ -150,10 +150,10 @@ def _backward(
             batch = _operators.batch_of(names, tensors)
             made = _chunks.run(layer, options, batch, chunk_rows, Wanted(*wanted), False, by_row)
             gradients = made.gradients
-        return _scaled(gradients, upstream if by_row is None else None, input, weight, bias)
+        return scaled(gradients, upstream if by_row is None else None, input, weight, bias)
 
 
-def _scaled(
+def scaled(
     made: Gradients, upstream: Tensor | None, input: Tensor, weight: Tensor, bias: Tensor | None
 ) -> list[Tensor]:
     """Those that are wanted, times the upstream gradient, rounded once."""
