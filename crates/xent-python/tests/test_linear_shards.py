@@ -1,7 +1,6 @@
 """A linear layer and its loss, with the weight's rows in shards: as one process computes them, or an error on every rank.
 
-Processes are the threads of test_vocabulary.py; its four gloo processes run what is below in
-``check_linear``.
+Processes are threads, as in test_vocabulary.py; its four gloo processes run ``check_linear``, too.
 """
 
 import random
@@ -11,14 +10,14 @@ import traceback
 import pytest
 import torch
 import torch.distributed as dist
+from test_linear import layer_of
+from test_vocabulary import case_of, cuts, upstream_of
 from torch.testing import assert_close
 
 import xent.torch
-from test_linear import layer_of
-from test_vocabulary import case_of, cuts, processes, upstream_of  # noqa: F401
 from xent.errors import InvalidType, InvalidValue
-from xent.torch import _chunks, _linear_shards
-from xent.torch.functional import linear_cross_entropy
+from xent.torch import _chunks
+from xent.torch.functional import cross_entropy, linear_cross_entropy
 
 EXACT = {"rtol": 1e-12, "atol": 1e-13, "equal_nan": True}
 H = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -98,7 +97,7 @@ def assert_gradient(ours, theirs, tolerances, where):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_agrees_with_one_process(size, processes):  # noqa: F811
+def test_agrees_with_one_process(size, processes):
     """Random configurations over cuts of all sizes, some of them empty, with frozen parts."""
     here = processes(size)
     for seed in range(25 if size == 7 else 50):
@@ -108,7 +107,7 @@ def test_agrees_with_one_process(size, processes):  # noqa: F811
 
 
 @pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-def test_narrower_layers(dtype, rtol, processes):  # noqa: F811
+def test_narrower_layers(dtype, rtol, processes):
     here = processes(3)
     for seed in range(40):
         call = Call(seed, dtype)
@@ -117,7 +116,7 @@ def test_narrower_layers(dtype, rtol, processes):  # noqa: F811
         call.check(results, ends, {"rtol": rtol, "atol": rtol, "equal_nan": True})
 
 
-def test_halves_are_summed_in_float32(processes):  # noqa: F811
+def test_halves_are_summed_in_float32(processes):
     """Over many chunks and all ranks, and rounded once."""
     torch.manual_seed(0)
     h, w, y = torch.randn(256, 16).bfloat16(), torch.randn(40, 16).bfloat16(), torch.arange(256) % 40  # fmt: skip
@@ -129,6 +128,47 @@ def test_halves_are_summed_in_float32(processes):  # noqa: F811
         assert_close(dh.double(), wide[0].grad, rtol=2**-8, atol=1e-6)
     dw = torch.cat([result[2] for result in results]).double()
     assert_close(dw, wide[1].grad, rtol=2**-8, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_halves_where_products_are_float32(dtype, processes, monkeypatch):
+    """As on a GPU, where G is rounded to halves: within their precision, and float16 within its range."""
+    product = _chunks.product
+
+    def in_float32(a, b, out, add=False):
+        assert a.dtype is b.dtype is dtype and out.dtype is torch.float32
+        assert a.isfinite().all()
+        product(a.float(), b.float(), out, add)
+
+    monkeypatch.setattr(_chunks, "product", in_float32)
+    monkeypatch.setattr(_chunks, "_multiplies", lambda *_: True)
+    torch.manual_seed(1)
+    h, w, y = torch.randn(60, 8).to(dtype), torch.randn(40, 8).to(dtype), torch.randint(40, (60,))
+    y[::3] = -100
+    weight = torch.rand(40) * 5.0
+    here = processes(2)
+    for options in ({"reduction": "mean", "weight": weight}, {"reduction": "none", "z_loss": 0.1}):
+        for upstream in (3.7, 2.0**-20 if dtype is torch.bfloat16 else 2.0**-10):
+            wide = [x.double().requires_grad_() for x in (h, w)]
+            exact = cross_entropy(
+                torch.nn.functional.linear(*wide), y, label_smoothing=0.1, **options
+            )
+            exact.backward(torch.full_like(exact, upstream))
+
+            def one(rank, group, options=options, upstream=upstream):
+                leaves = [x.clone().requires_grad_() for x in (h, w.split([15, 25])[rank])]
+                loss = linear_cross_entropy(*leaves, y, label_smoothing=0.1, process_group=group, chunk_rows=16, **options)  # fmt: skip
+                loss.backward(torch.full_like(loss, upstream))
+                return [x.grad.double() for x in leaves]
+
+            results = here.run(one)
+            for ours, theirs in (
+                (results[0][0], wide[0].grad),
+                (results[1][0], wide[0].grad),
+                (torch.cat([dw for _, dw in results]), wide[1].grad),
+            ):
+                error = (ours - theirs).norm() / theirs.norm()
+                assert error < 2.0 * torch.finfo(dtype).eps, (options, upstream, error)
 
 
 def simple(here, sizes, layer=(H, W, B), y=Y, **options):
@@ -150,7 +190,7 @@ def simple(here, sizes, layer=(H, W, B), y=Y, **options):
     return here.run(one)
 
 
-def test_one_exchange_forward_and_one_sum_backward(processes):  # noqa: F811
+def test_one_exchange_forward_and_one_sum_backward(processes):
     here = processes(3)
     for chunk_rows in (None, 1):
         simple(here, [3, 0, 4])
@@ -165,8 +205,9 @@ def test_one_exchange_forward_and_one_sum_backward(processes):  # noqa: F811
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_what_is_frozen_costs_nothing(reduction, processes, monkeypatch):  # noqa: F811
-    """No product, and for hidden states no sum either."""
+@pytest.mark.parametrize("chunk_rows", [None, 2])
+def test_what_is_frozen_costs_nothing(reduction, chunk_rows, processes, monkeypatch):
+    """No product, and for hidden states no sum either; logits of one chunk are formed once."""
     shapes, product = [], _chunks.product
 
     def counted(a, b, out, add=False):
@@ -175,19 +216,22 @@ def test_what_is_frozen_costs_nothing(reduction, processes, monkeypatch):  # noq
 
     monkeypatch.setattr(_chunks, "product", counted)
     here = processes(2)
-    logits, dh, dw = (4, 4, 3), (4, 3, 4), (3, 4, 4)  # of four rows that are kept, on rank 0
+    n = chunk_rows or 4  # of four rows that are kept
+    logits, dh, dw = [(n, 4, 3)] * (4 // n), [(n, 3, 4)] * (4 // n), [(3, n, 4)] * (4 // n)
+    again = logits if chunk_rows else []
     for asks_h, asks_w, expected in (
-        (True, True, [logits, logits, dh, dw]),
-        (False, True, [logits, logits, dw]),
-        (True, False, [logits, logits, dh]),
-        (False, False, [logits]),
+        (True, True, logits + again + dh + dw),
+        (False, True, logits + again + dw),
+        (True, False, logits + again + dh),
+        (False, False, logits),
     ):
         here.hub.sums = 0
 
         def one(rank, group, asks_h=asks_h, asks_w=asks_w):
             h = H.clone().requires_grad_(asks_h)
             w = W.split([3, 4])[rank].clone().requires_grad_(asks_w)
-            loss = linear_cross_entropy(h, w, Y, process_group=group, reduction=reduction)
+            options = {"reduction": reduction, "chunk_rows": chunk_rows}
+            loss = linear_cross_entropy(h, w, Y, process_group=group, **options)
             if loss.requires_grad:
                 loss.sum().backward()
             return h.grad is not None, w.grad is not None
@@ -201,7 +245,7 @@ def test_what_is_frozen_costs_nothing(reduction, processes, monkeypatch):  # noq
         assert here.hub.sums == 2 * asks_h
 
 
-def test_ignored_rows_are_not_multiplied(processes):  # noqa: F811
+def test_ignored_rows_are_not_multiplied(processes):
     h = H.clone()
     h[2] = torch.nan
     for reduction in ("mean", "none"):
@@ -211,7 +255,7 @@ def test_ignored_rows_are_not_multiplied(processes):  # noqa: F811
         assert all((result[1][2] == 0.0).all() for result in poisoned)
 
 
-def test_no_rows_and_nothing_kept(processes):  # noqa: F811
+def test_no_rows_and_nothing_kept(processes):
     empty = (H[:0], W, B)
     for loss, dh, dw in simple(processes(2), [3, 4], empty, Y[:0], reduction="sum"):
         assert loss == 0.0 and dh.shape == (0, 4) and (dw == 0.0).all()
@@ -222,7 +266,7 @@ def test_no_rows_and_nothing_kept(processes):  # noqa: F811
         assert isinstance(error, ValueError) and "denominator of the mean is 0" in str(error)
 
 
-def test_axes_ranges_and_second_backwards(processes):  # noqa: F811
+def test_axes_ranges_and_second_backwards(processes):
     h, y, ranges = torch.stack([H, H + 1.0]), torch.stack([Y, Y.clamp(0)]), [(4, 7), (0, 4)]
     alone = h.clone().requires_grad_()
     expected = linear_cross_entropy(alone, W, y, reduction="none", return_stats=True)
@@ -246,7 +290,7 @@ def test_axes_ranges_and_second_backwards(processes):  # noqa: F811
         assert_close(gradient, alone.grad, **EXACT)
 
 
-def test_autocast_decides_the_dtype(processes):  # noqa: F811
+def test_autocast_decides_the_dtype(processes):
     h, w = H.float(), W.float()
 
     def one(rank, group):
@@ -285,12 +329,13 @@ FAULTS = {
     "gap": ({"class_range": [(0, 3), (4, 8)]}, InvalidValue, "expected all classes once"),
     "options": ({"label_smoothing": [0.1, 0.0]}, InvalidValue, "all have the same options"),
     "weights of classes": ({"weight": [torch.ones(7), torch.ones(4)]}, InvalidValue, r"weight has shape \[4\], expected \[7\]"),
+    "allowed by row": ({"allowed_classes": [torch.ones(5, 3, dtype=torch.bool), torch.ones(3, 4, dtype=torch.bool)]}, InvalidValue, r"allowed_classes has shape \[3, 4\], expected \[4\] or \[5, 4\]"),
     "allowed": ({"allowed_classes": [torch.ones(3, dtype=torch.bool), torch.ones(7, dtype=torch.bool)]}, InvalidValue, r"allowed_classes has shape \[7\], expected \[4\] or \[5, 4\]"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_an_error_on_one_rank_is_raised_on_all(fault, processes):  # noqa: F811
+def test_an_error_on_one_rank_is_raised_on_all(fault, processes):
     given, kind, message = FAULTS[fault]
     given = {"layer": (H, WS, None), **given}
     here = processes(2)
@@ -305,7 +350,7 @@ def test_an_error_on_one_rank_is_raised_on_all(fault, processes):  # noqa: F811
     assert isinstance(simple(here, [3, 4])[0], tuple)
 
 
-def test_what_is_refused_is_named(processes):  # noqa: F811
+def test_what_is_refused_is_named(processes):
     refused = {
         "probabilities": ({"y": (H @ W.t()).softmax(1)}, TypeError),
         "prior by true class": ({"prior": torch.eye(7), "label_smoothing": 0.1}, ValueError),
@@ -347,7 +392,7 @@ def test_what_is_refused_is_named(processes):  # noqa: F811
             assert re.search(message, str(error)), error
 
 
-def test_the_module_takes_the_group_with_a_call(processes):  # noqa: F811
+def test_the_module_takes_the_group_with_a_call(processes):
     weight = torch.linspace(0.5, 2, 7, dtype=torch.float64)
     expected = linear_cross_entropy(H, W, Y, label_smoothing=0.1, weight=weight)
 

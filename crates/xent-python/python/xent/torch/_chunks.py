@@ -138,8 +138,10 @@ def product(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
         out += torch.mm(a, b, out_dtype=out.dtype)
 
 
-def rows_of_chunk(rows: int, classes: int, given: int, device: str, bytes: int) -> int:
-    """By shapes alone. ``bytes`` are those of a logit and its gradient.
+def rows_of_chunk(
+    rows: int, classes: int, given: int, device: str, bytes: int, keeps: bool = False
+) -> int:
+    """By shapes alone. ``bytes`` are those of a logit and its gradient; ``keeps``: all, if they take no more than a chunk.
 
     A CPU's products are slow with less than 128 rows, and no faster with more than 512. A GPU reads
     and writes all of dW for each chunk, which takes as long as the product does with some hundred:
@@ -148,6 +150,8 @@ def rows_of_chunk(rows: int, classes: int, given: int, device: str, bytes: int) 
     low, high, budget, unit = 1024, 4096, 3 << 29, 128
     if device == "cpu":
         low, high, budget, unit = 128, 512, 64 << 20, 1
+    if keeps and not given and bytes * classes * rows <= budget:
+        return rows
     most = given or min(max(budget // (bytes * classes), low), high)
     if rows <= most:
         return rows
@@ -203,7 +207,7 @@ def run(
 
     sums = Sums(layer, wanted, kept)
     totals, found = [], []
-    for start, h, z, cut, _ in logits_of(layer, kept, chunk_rows):
+    for start, h, z, cut, *_ in logits_of(layer, kept, chunk_rows):
         part = part_of(batch, cut, kept is not None)
         task = task._replace(upstream=None if upstream is None else cut(upstream))
         try:
@@ -249,24 +253,37 @@ class Chunk(NamedTuple):
     """Z, in memory that the next chunk has, too."""
     cut: Cut
     """Takes these rows."""
+    is_first: bool
     is_last: bool
 
+    @property
+    def is_only(self) -> bool:
+        return self.is_first and self.is_last
 
-def logits_of(layer: Layer, kept: Tensor | None, chunk_rows: int) -> Iterator[Chunk]:
-    """One chunk at least, of no rows."""
+
+def logits_of(
+    layer: Layer,
+    kept: Tensor | None,
+    chunk_rows: int,
+    keeps: bool = False,
+    made: Tensor | None = None,
+) -> Iterator[Chunk]:
+    """One chunk at least, of no rows. ``made`` are the logits of the only chunk, if they are there."""
     size = len(layer.input) if kept is None else len(kept)
     classes, device = len(layer.weight), layer.input.device
     bytes = layer.logits.itemsize
     bytes += 0 if layer.factors is layer.logits else layer.factors.itemsize
-    step = rows_of_chunk(size, max(classes, 1), chunk_rows, device.type, bytes)
-    logits = new_logits(step, classes, layer.logits, device)
+    step = rows_of_chunk(size, max(classes, 1), chunk_rows, device.type, bytes, keeps)
+    logits = made
+    if logits is None:
+        logits = new_logits(step, classes, layer.logits, device)
     for start in range(0, size, step) if size else [0]:
         length = min(step, size - start)
         cut = _cut(kept, start, length)
         h, z = layer.rows(cut), logits.narrow(0, 0, length)
-        if classes > 0:
+        if classes > 0 and made is None:
             layer.write_logits(h, z)
-        yield Chunk(start, h, z, cut, start + length == size)
+        yield Chunk(start, h, z, cut, start == 0, start + length == size)
 
 
 def _cut(kept: Tensor | None, start: int, length: int) -> Cut:

@@ -59,7 +59,7 @@ def local(name: str, tensor: Tensor) -> Tensor:
         raise InvalidValue(
             f"{name} is a DTensor with placements {tuple(tensor.placements)}, expected Replicate() on "
             "every dimension of the mesh: call a module that owns the parameter, so that FSDP gathers "
-            f"it, or give {name}.full_tensor()"
+            f"it, or give {name}.full_tensor(); with process_group it may be Shard(0) over the group"
         )
     return tensor.to_local()
 

@@ -9,7 +9,8 @@ only when those of all shards have been exchanged:
     backward    for each chunk   Z = H·Wᵀ + b    G = ∂L/∂Z    dH = G·W    dW += Gᵀ·H
                 dH is summed over the processes
 
-dW and the bias's gradient are those of the shard. H is the same on all processes, and so is dL/dH,
+The logits of all rows, where they take no more memory than those of a chunk may, are kept instead;
+since a shard has few of the classes, they often do. dW and the bias's gradient are those of the shard. H is the same on all processes, and so is dL/dH,
 to which every shard adds: that is the one sum in backward. It begins before the last chunk's Gᵀ·H,
 which hides some of it. Autograd sees neither exchange.
 
@@ -130,7 +131,7 @@ def cross_entropy(
 ) -> tuple[Tensor, Stats | None]:
     """``call`` checks what comes with logits ``[..., K]``."""
     expect_group(group)
-    made: list[tuple[Head, Shard]] = []
+    made: list[tuple[Head, Shard, Tensor | None]] = []
     head: Head | None = None
     try:
         head = Head.of(given, group)
@@ -142,17 +143,18 @@ def cross_entropy(
     def statistics(shards: Shards) -> Tensor:
         this = cast(Head, head)
         shard = shard_of_rows(this, shards, allowed, call, want_stats)
-        made[:] = [(this, shard)]
-        return columns(this, shard)
+        numbers, logits = columns(this, shard)
+        made[:] = [(this, shard, logits)]
+        return numbers
 
     everyone = exchanged(group, mine, statistics)
-    [(head, shard)] = made
+    [(head, shard, logits)] = made
     dtype = loss_dtype(shard.logits, shard.batch)
     layer = (head.input.reshape(-1, head.input.shape[-1]), head.weight, head.bias)
     stats: Stats | None = None
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in layer):
         loss, *found = ShardedLinearCrossEntropy.apply(
-            *layer, head, shard, everyone, group, dtype, want_stats, *shard.batch
+            *layer, head, shard, logits, everyone, group, dtype, want_stats, *shard.batch
         )
         stats = Stats(*found) if want_stats else None
     else:
@@ -167,9 +169,7 @@ def cross_entropy(
     return shaped(loss), None if stats is None else Stats(*map(shaped, stats))
 
 
-def shard_of_rows(
-    head: Head, shards: Shards, allowed: Any, call: Call, want_stats: bool
-) -> Shard:
+def shard_of_rows(head: Head, shards: Shards, allowed: Any, call: Call, want_stats: bool) -> Shard:
     """Of all rows on one axis. Its logits have a shape, and no memory."""
     rows, classes = head.input.shape[:-1], len(head.weight)
     zero = head.input.detach().new_zeros((), dtype=head.dtype)
@@ -187,21 +187,25 @@ def shard_of_rows(
     return Shard.of(like, 1, shards, allowed, flat, want_stats)
 
 
-def columns(head: Head, shard: Shard) -> Tensor:
-    """What is sent of each row: zeros of those that are ignored, of which nothing is read."""
-    input = head.input.reshape(-1, head.input.shape[-1])
+def columns(head: Head, shard: Shard) -> tuple[Tensor, Tensor | None]:
+    """What is sent of each row: zeros of those that are ignored, of which nothing is read.
+
+    And the logits, if all of them are there.
+    """
+    input, logits = head.input.reshape(-1, head.input.shape[-1]), None
     with _tensors.without_autocast(input):
         layer = _chunks.layer(input, head.weight, head.bias, head.dtype)
         kept = _chunks.kept_rows(shard.ignored)
         dtype = shard.given.rows.dtype
         made = torch.zeros(len(input), shard.width, dtype=dtype, device=input.device)
-        for chunk in _chunks.logits_of(layer, kept, head.chunk_rows):
+        for chunk in _chunks.logits_of(layer, kept, head.chunk_rows, keeps=True):
+            logits = chunk.logits if chunk.is_only else None
             found = shard.columns(chunk.logits, chunk.cut)
             if kept is None:
                 made.narrow(0, chunk.start, len(found)).copy_(found)
             else:
                 made.index_copy_(0, kept.narrow(0, chunk.start, len(found)), found)
-        return shard.marked(made)
+        return shard.marked(made), logits
 
 
 class ShardedLinearCrossEntropy(torch.autograd.Function):
@@ -213,6 +217,7 @@ class ShardedLinearCrossEntropy(torch.autograd.Function):
         bias: Tensor | None,
         head: Head,
         shard: Shard,
+        logits: Tensor | None,
         everyone: Tensor,
         group: Any,
         loss_dtype: torch.dtype,
@@ -222,7 +227,9 @@ class ShardedLinearCrossEntropy(torch.autograd.Function):
         with _tensors.without_autocast(input):
             loss, stats, coefficients = shard.concluded(everyone, want_stats, differentiate=True)
             loss, stats = _tensors.in_dtypes_of(shard.logits, loss_dtype, loss, stats)
-        ctx.save_for_backward(input, weight, bias, *tensors, *cast(Coefficients, coefficients))
+        ctx.save_for_backward(
+            input, weight, bias, logits, *tensors, *cast(Coefficients, coefficients)
+        )
         ctx.call = (head.dtype, head.chunk_rows, shard.options, group)
         ctx.set_materialize_grads(False)
         if stats is None:
@@ -233,18 +240,18 @@ class ShardedLinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         fields = len(Batch._fields)
-        rest = (None,) * (6 + fields)
+        rest = (None,) * (7 + fields)
         if upstream is None:
             return (None, None, None, *rest)
         expect_one_backward(upstream)
         dtype, chunk_rows, options, group = ctx.call
-        input, weight, bias, *tensors = ctx.saved_tensors
+        input, weight, bias, logits, *tensors = ctx.saved_tensors
         batch, coefficients = Batch(*tensors[:fields]), Coefficients(*tensors[fields:])
         wanted = Wanted(*ctx.needs_input_grad[:3])
         with _tensors.without_autocast(input):
             layer = _chunks.layer(input, weight, bias, dtype)
             made = gradients(
-                layer, options, batch, coefficients, upstream, wanted, chunk_rows, group
+                layer, logits, options, batch, coefficients, upstream, wanted, chunk_rows, group
             )
             found = iter(_linear.scaled(made, None, input, weight, bias))
         return (*(next(found) if is_wanted else None for is_wanted in wanted), *rest)
@@ -252,6 +259,7 @@ class ShardedLinearCrossEntropy(torch.autograd.Function):
 
 def gradients(
     layer: Layer,
+    logits: Tensor | None,
     options: Options,
     batch: Batch,
     coefficients: Coefficients,
@@ -269,7 +277,7 @@ def gradients(
     has_classes = len(layer.weight) > 0
     if sums.input is not None and not has_classes:
         sums.input.zero_()
-    for chunk in _chunks.logits_of(layer, kept, chunk_rows):
+    for chunk in _chunks.logits_of(layer, kept, chunk_rows, keeps=True, made=logits):
         gradient = None
         if has_classes:
             gradient = _composed.backward_pass(

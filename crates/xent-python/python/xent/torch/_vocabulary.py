@@ -503,7 +503,17 @@ def exchanged(group: Any, mine: Mine, compute: Callable[[Shards], Tensor]) -> Te
             status = -status
         buffer = torch.zeros(agreed.length, dtype=dtype, device=mine.device)
         buffer[:HEADER] = torch.tensor(
-            [status, mine.dtype, mine.rows, mine.start, mine.size, used, classes, need, mine.features],
+            [
+                status,
+                mine.dtype,
+                mine.rows,
+                mine.start,
+                mine.size,
+                used,
+                classes,
+                need,
+                mine.features,
+            ],
             dtype=dtype,
         )
         if body is not None and need <= agreed.length:

@@ -407,8 +407,9 @@ def linear_cross_entropy(
 
     Second derivatives, forward mode, ``vmap``, tensor subclasses, and derivatives of weights,
     priors or targets take ``F.linear`` and :func:`cross_entropy`. With process_group they are
-    errors; there, backward forms the logits a second time, whatever the reduction, and the ranks
-    exchange a few numbers per row forward and the gradient of the input, in float32, backward.
+    errors; there, backward forms the logits of a rank a second time, whatever the reduction, unless
+    those of all rows take no more memory than a chunk, and are kept. The ranks exchange a few numbers
+    per row forward, and the gradient of the input, in float32, backward.
 
     Raises what :func:`cross_entropy` raises.
     """
