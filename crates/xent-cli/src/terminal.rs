@@ -47,6 +47,11 @@ pub fn warn(warning: &str) {
     let _ = writeln!(std::io::stderr(), "warning: {}", harmless(warning));
 }
 
+/// Prints to stderr what is neither a result nor a warning.
+pub fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", harmless(text));
+}
+
 /// Prints an error to stderr, as far as it takes one.
 pub fn error(error: &impl Display) {
     let _ = writeln!(std::io::stderr(), "error: {}", harmless(&error.to_string()));

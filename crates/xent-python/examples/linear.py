@@ -136,12 +136,12 @@ class Work:
         layer = _chunks.layer(self.h, self.w, None, self.dtype)
         halves = 0 if layer.factors is layer.logits else layer.factors.itemsize
         step = _chunks.rows_of_chunk(self.rows, self.classes, 0, self.device, layer.logits.itemsize + halves)  # fmt: skip
-        logits = _chunks._new_logits(step, self.classes, layer.logits, self.h.device)
+        logits = _chunks.new_logits(step, self.classes, layer.logits, self.h.device)
         gradient = logits
         if halves:
             gradient = torch.zeros(logits.stride(0) * step, dtype=layer.factors, device=self.device)
             gradient = gradient.as_strided(logits.shape, logits.stride())
-        sums = _chunks._Sums(layer, _chunks.Wanted(True, True, False), None)
+        sums = _chunks.Sums(layer, _chunks.Wanted(True, True, False), None)
         for start in range(0, self.rows, step):
             h = layer.rows(_chunks._cut(None, start, min(step, self.rows - start)))
             z = logits[: len(h)]

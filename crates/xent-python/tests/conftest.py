@@ -14,3 +14,13 @@ from cases import ROADS, take
 def road(request, monkeypatch):
     take(request.param, monkeypatch)
     return request.param
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Makes some that are threads: see processes.py."""
+    pytest.importorskip("torch.distributed.tensor")
+    from processes import Processes, meet_in_threads
+
+    meet_in_threads(monkeypatch)
+    return Processes

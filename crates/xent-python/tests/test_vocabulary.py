@@ -5,7 +5,6 @@ import os
 import random
 import re
 import tempfile
-import threading
 import traceback
 
 import pytest
@@ -26,61 +25,6 @@ distributed = pytest.importorskip("torch.distributed.tensor")
 EXACT = {"rtol": 1e-12, "atol": 1e-14, "equal_nan": True}
 X = torch.randn(5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 Y = torch.tensor([0, 6, -100, 3, 3])
-
-
-class Hub:
-    """What is between threads that stand for processes."""
-
-    def __init__(self, size):
-        self.lines, self.barrier, self.exchanges = [None] * size, threading.Barrier(size), 0
-
-    def gather(self, rank, mine):
-        self.lines[rank] = mine.clone()
-        self.barrier.wait(30)
-        assert len({len(line) for line in self.lines}) == 1, "this would end a process under gloo"
-        everyone = torch.stack(self.lines)
-        self.exchanges += rank == 0
-        self.barrier.wait(30)
-        return everyone
-
-
-class Member(dist.ProcessGroup):
-    def __init__(self, hub, rank, size):
-        super().__init__(rank, size)
-        self.hub = hub
-
-
-class Processes:
-    """Threads that stand for processes, with one group that they keep."""
-
-    def __init__(self, size):
-        self.hub = Hub(size)
-        self.groups = [Member(self.hub, rank, size) for rank in range(size)]
-
-    def run(self, function):
-        """What each returns or raises."""
-        results = [None] * len(self.groups)
-
-        def one(rank):
-            try:
-                results[rank] = function(rank, self.groups[rank])
-            except Exception as error:
-                results[rank] = error
-
-        threads = [threading.Thread(target=one, args=(rank,)) for rank in range(len(results))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return results
-
-
-@pytest.fixture
-def processes(monkeypatch):
-    monkeypatch.setattr(
-        _vocabulary, "all_gathered", lambda mine, group: group.hub.gather(group.rank(), mine)
-    )
-    return Processes
 
 
 def case_of(seed, dtype=torch.float64):
@@ -380,6 +324,8 @@ def test_the_module_takes_the_group_with_a_call(processes):
 
 
 def ranks(rank, folder, failures):
+    from test_linear_shards import check_linear
+
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=4)
     try:
@@ -388,6 +334,7 @@ def ranks(rank, folder, failures):
         check_collectives(rank)
         check_dtensors(rank)
         check_page(rank)
+        check_linear(rank)
     except BaseException as error:
         with open(failures, "a") as file:
             file.write(f"process {rank}: {type(error).__name__}: {error}\n")
@@ -494,7 +441,7 @@ def check_dtensors(rank):
 
 
 def check_page(rank):
-    """The function of the guide's page."""
+    """The functions of the guide's page."""
     names = {"criterion": xent.torch.CrossEntropyLoss(label_smoothing=0.1)}
     page = ROOT / "docs/guide/large-vocabularies.md"
     for _, line, code in blocks(page):
@@ -502,6 +449,8 @@ def check_page(rank):
             run(page, line, code, names)
     y = Y.clamp(max=3)
     loss = names["sharded_loss"](X[:, [rank]], y, dist.group.WORLD)
+    assert_close(loss, names["criterion"](X[:, :4], y))
+    loss = names["sharded_head_loss"](X, torch.eye(7, dtype=torch.float64)[[rank]], y, dist.group.WORLD)  # fmt: skip
     assert_close(loss, names["criterion"](X[:, :4], y))
 
 

@@ -4,6 +4,7 @@
 //! work begins, with the temporary file that will take its place, so that what cannot be written is
 //! found before hours of computing rather than after them.
 
+mod claim;
 mod folder;
 mod temporary;
 
@@ -11,7 +12,8 @@ use std::ffi::OsString;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-pub use folder::{Claim, make_folder};
+pub use claim::{Claim, Joined};
+pub use folder::make_folder;
 
 use crate::error::{Error, Result};
 use temporary::Temporary;

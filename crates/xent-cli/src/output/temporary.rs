@@ -8,6 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::NamedTempFile;
@@ -15,31 +16,57 @@ use tempfile::NamedTempFile;
 const PREFIX: &str = ".xent-";
 
 /// What this process would leave behind.
-static LIVE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+static LIVE: Mutex<Vec<Left>> = Mutex::new(Vec::new());
+
+/// A file that must not stay when its owners end.
+#[derive(Debug)]
+pub struct Left {
+    id: u64,
+    path: PathBuf,
+    /// Locked by every process that owns it, if several may.
+    shared: Option<File>,
+}
+
+impl Left {
+    /// Removes the file, unless other processes own it, too.
+    fn remove(&self) {
+        // A lock is not turned into another: what that does depends on the system.
+        let is_last = self.shared.as_ref().is_none_or(|file| file.unlock().is_ok() && lock(file));
+        if is_last {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
 
 /// Held while a file is made that must not stay, so that a signal finds it.
-pub fn live() -> MutexGuard<'static, Vec<PathBuf>> {
+pub fn live() -> MutexGuard<'static, Vec<Left>> {
     LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A name that is removed by a signal, as long as this lives.
+/// A file that is removed by a signal, as long as this lives.
 #[derive(Debug)]
-pub struct Live(PathBuf);
+pub struct Live {
+    id: u64,
+}
 
 impl Live {
-    pub fn new(path: &Path, live: &mut Vec<PathBuf>) -> Self {
-        live.push(path.to_path_buf());
-        Self(path.to_path_buf())
+    /// A file of this process alone, or one that processes share which have locked it.
+    pub fn new(path: &Path, shared: Option<File>, live: &mut Vec<Left>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        live.push(Left { id, path: path.to_path_buf(), shared });
+        Self { id }
     }
 
-    pub fn path(&self) -> &Path {
-        &self.0
+    /// Does what a signal would do.
+    pub fn remove(&self) {
+        live().iter().filter(|left| left.id == self.id).for_each(Left::remove);
     }
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        live().retain(|path| *path != self.0);
+        live().retain(|left| left.id != self.id);
     }
 }
 
@@ -66,7 +93,7 @@ impl Temporary {
             let file = builder.tempfile_in(folder)?;
             // Others may have taken it for a leftover before it was locked.
             if lock(file.as_file()) && file.path().exists() {
-                let live = Live::new(file.path(), &mut live);
+                let live = Live::new(file.path(), None, &mut live);
                 return Ok(Self { file, _live: live });
             }
         }
@@ -128,9 +155,7 @@ mod signals {
                 };
                 // Kept to the end: nothing new is made.
                 let live = super::live();
-                for path in live.iter() {
-                    let _ = std::fs::remove_file(path);
-                }
+                live.iter().for_each(super::Left::remove);
                 let _ = emulate_default_handler(signal);
             };
             if std::thread::Builder::new().name("signals".into()).spawn(wait).is_ok() {

@@ -9,8 +9,31 @@ use crate::args::{count, once, share, threads, uniform_prior};
 use crate::error::Result;
 use crate::train::{DataOptions, Experiment, NetworkOptions};
 
+const AFTER_HELP: &str = "\
+On a cluster:
+  Start the same command several times, with one --out that all machines see. A
+  job array does; for example, with Slurm:
+
+  sbatch --array=1-16 --wrap 'xent sweep --seeds 32 --out /shared/sweep'
+
+  Each process takes runs that no other has, and no run is done twice. A process
+  that finds none left waits for the others, and takes over the runs of one that
+  was killed: when any of them ends well, the report is there and complete. All of
+  them write it, with the bytes that a single process writes. More may join at any
+  time. One with other options, data or version is refused while they are at work.
+
+  Locks on files in runs/ say who has a run, and the system takes a lock away when
+  its process dies. So the file system needs locks that all machines see: NFS 4 has
+  them, NFS 3 with its lock daemon, Lustre mounted with flock. NFS mounted with
+  local_lock and Lustre mounted with localflock do not: there, processes would
+  remove each other's temporary files. Without any locks (a warning says so) each
+  process does all runs, with the same report. If a machine is lost, its runs come
+  free when the file server gives up its locks; NFS 4 does after 90 seconds, unless
+  it was set up otherwise.";
+
 /// Options of `xent sweep`.
 #[derive(Debug, Clone, Args)]
+#[command(after_long_help = AFTER_HELP)]
 pub struct SweepOptions {
     #[command(flatten)]
     pub data: DataOptions,
@@ -29,7 +52,8 @@ pub struct SweepOptions {
     #[arg(long, value_name = "N", value_parser = threads, allow_negative_numbers = true)]
     pub threads: Option<usize>,
     /// Folder for report.html, report.json and, in runs/, the finished runs: the same command
-    /// continues where it stopped, and one with more ε or seeds adds to them
+    /// continues where it stopped, and one with more ε or seeds adds to them; several processes may
+    /// share it
     #[arg(long, value_name = "DIR", default_value = "xent-sweep")]
     pub out: PathBuf,
     /// Print only errors

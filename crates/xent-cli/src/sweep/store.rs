@@ -1,4 +1,5 @@
-//! Finished runs on disk: one file each, which is there whole or not at all.
+//! Finished runs on disk: one file each, which is there whole or not at all; and what processes
+//! that share the folder say to each other there.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,66 @@ use xent_metrics::UniformPrior;
 use super::measure::Measure;
 use crate::data::{Dataset, Features, Split};
 use crate::error::{Error, Result};
-use crate::output::Outputs;
+use crate::output::{Claim, Joined, Outputs};
 use crate::train::{DataOptions, Experiment, NetworkOptions};
+
+use super::options::SweepOptions;
+
+/// Everything that decides a sweep's report.
+#[derive(Debug, Serialize)]
+pub struct Sweep<'a> {
+    version: &'static str,
+    #[serde(flatten)]
+    data: &'a DataOptions,
+    checksum: u32,
+    #[serde(flatten)]
+    network: &'a NetworkOptions,
+    prior: &'a [UniformPrior],
+    epsilon: &'a [f64],
+    seeds: usize,
+}
+
+impl<'a> Sweep<'a> {
+    /// Of these options and data.
+    pub fn new(options: &'a SweepOptions, checksum: u32) -> Self {
+        let SweepOptions { data, network, prior, epsilon, seeds, .. } = options;
+        let version = env!("CARGO_PKG_VERSION");
+        Self { version, data, checksum, network, prior, epsilon, seeds: *seeds }
+    }
+
+    /// Joins the processes that are at work in a folder.
+    ///
+    /// # Errors
+    /// They have other options, data or another version.
+    pub fn join(&self, folder: &Path) -> Result<Joined> {
+        let ours = serde_json::to_string(self).map_err(Error::failed)?;
+        let joined = Joined::new(&folder.join(".xent-sweep"), &ours)?;
+        if joined.theirs == ours {
+            return Ok(joined);
+        }
+        let theirs = serde_json::from_str(&joined.theirs).unwrap_or_default();
+        Err(Error::in_file(
+            folder,
+            format!(
+                "another xent sweep is at work there with other options, data or version{}; give it the same, wait for it, or choose another folder with --out",
+                differences(&theirs, &json!(self))
+            ),
+        ))
+    }
+}
+
+/// Names what is not the same, after a colon; nothing if there is nothing to name.
+fn differences(there: &Value, here: &Value) -> String {
+    let (Some(there), Some(here)) = (there.as_object(), here.as_object()) else {
+        return String::new();
+    };
+    let differ =
+        here.iter().filter(|(name, value)| there.get(*name).is_some_and(|of| of != *value));
+    let named: Vec<String> = differ
+        .map(|(name, value)| format!("{name} is {} there, {value} here", there[name]))
+        .collect();
+    if named.is_empty() { String::new() } else { format!(": {}", named.join("; ")) }
+}
 
 /// Everything that decides a run's numbers.
 #[derive(Debug, Serialize)]
@@ -53,13 +112,17 @@ impl<'a> Key<'a> {
         }
     }
 
+    fn name(&self) -> String {
+        format!("{}-epsilon-{}-seed-{}", self.prior.kind(), self.epsilon, self.seed)
+    }
+
     fn path(&self, folder: &Path) -> PathBuf {
-        folder.join(format!(
-            "{}-epsilon-{}-seed-{}.json",
-            self.prior.kind(),
-            self.epsilon,
-            self.seed
-        ))
+        folder.join(self.name() + ".json")
+    }
+
+    /// Claims the run, unless another process has.
+    pub fn claim(&self, folder: &Path) -> Result<Option<Claim>> {
+        Claim::new(&folder.join(format!(".xent-run-{}", self.name())))
     }
 
     /// Reads the run, if it has been finished.
@@ -86,7 +149,10 @@ impl<'a> Key<'a> {
         if finished.key != json!(self) {
             return Err(Error::in_file(
                 &path,
-                "it is from a run with other settings, data or version; choose another folder with --out or delete it",
+                format!(
+                    "it is from a run with other settings, data or version{}; choose another folder with --out or delete it",
+                    differences(&finished.key, &json!(self))
+                ),
             ));
         }
         Ok(Some(finished))

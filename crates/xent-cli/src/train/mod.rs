@@ -18,7 +18,7 @@ pub use experiment::{DataOptions, Experiment, NetworkOptions};
 pub use measure::{Facts, facts};
 pub use options::TrainOptions;
 pub use run::run;
-pub use schedule::{in_parallel, progress_bar};
+pub use schedule::{Progress, in_parallel};
 
 use crate::args::cores;
 use crate::error::Result;
@@ -42,13 +42,11 @@ pub fn train(options: TrainOptions) -> Result<()> {
     let threads =
         options.threads.unwrap_or_else(cores).min(experiment.seeds * experiment.epsilon.len());
     let started = Instant::now();
-    let bar = progress_bar(options.quiet);
-    let runs =
-        schedule::run_all(&experiment, &dataset, threads, options.save.then_some(&*weights), &bar);
-    bar.finish_and_clear();
+    let weights_in = options.save.then_some(&*weights);
+    let runs = schedule::run_all(&experiment, &dataset, threads, weights_in, options.quiet)?;
     let seconds = started.elapsed().as_secs_f64();
 
-    let report = page::report(&Summary::new(experiment, &dataset, runs?)?, seconds, threads)?;
+    let report = page::report(&Summary::new(experiment, &dataset, runs)?, seconds, threads)?;
     let files = files.write(&report)?;
     if options.quiet {
         return Ok(());

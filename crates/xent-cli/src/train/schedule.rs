@@ -13,6 +13,59 @@ use crate::error::Result;
 use crate::terminal;
 use crate::threads::on_lone_threads;
 
+/// The progress bar of training: it moves with every epoch and counts runs.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    runs: usize,
+    epochs: usize,
+    done: AtomicUsize,
+}
+
+impl Progress {
+    /// Of so many runs of so many epochs; nothing is drawn if it is quiet.
+    pub fn new(runs: usize, epochs: usize, quiet: bool) -> Self {
+        let style = "training {wide_bar} {percent:>3} %  {msg}";
+        let bar = terminal::progress_bar(style, quiet);
+        bar.set_length((runs * epochs) as u64);
+        let progress = Self { bar, runs, epochs, done: AtomicUsize::new(0) };
+        progress.say(0);
+        progress
+    }
+
+    /// An epoch has ended.
+    pub fn epoch(&self) {
+        self.bar.inc(1);
+    }
+
+    /// All epochs of a run have ended.
+    pub fn run(&self) {
+        self.say(self.done.fetch_add(1, Ordering::Relaxed) + 1);
+    }
+
+    /// Another process has done a run.
+    pub fn run_elsewhere(&self) {
+        self.bar.inc(self.epochs as u64);
+        self.run();
+    }
+
+    /// Shows something else beside the bar until the next run ends; false if no bar is drawn.
+    pub fn show(&self, message: &str) -> bool {
+        self.bar.set_message(message.to_string());
+        !self.bar.is_hidden()
+    }
+
+    fn say(&self, done: usize) {
+        self.bar.set_message(format!("{done} of {} runs", self.runs));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// Runs each ε with each seed; the result has the runs of each ε together, in the order of their
 /// seeds, for any number of threads.
 ///
@@ -23,16 +76,21 @@ pub fn run_all(
     dataset: &Dataset,
     threads: usize,
     weights: Option<&Path>,
-    bar: &ProgressBar,
+    quiet: bool,
 ) -> Result<Vec<Run>> {
     let jobs: Vec<(f64, u64)> = (0..experiment.seeds as u64)
         .flat_map(|seed| experiment.epsilon.iter().map(move |&epsilon| (epsilon, seed)))
         .collect();
-    bar.set_length((jobs.len() * experiment.network.epochs) as u64);
-    let mut runs = in_parallel(&jobs, threads, bar, &|&(epsilon, seed)| {
+    let progress = Progress::new(jobs.len(), experiment.network.epochs, quiet);
+    let runs = in_parallel(&jobs, threads, &|&(epsilon, seed)| {
         let save = weights.map(|folder| weights_path(folder, epsilon, seed));
-        run(experiment, dataset, epsilon, seed, save.as_deref(), &|| bar.inc(1))
-    })?;
+        let epoch = || progress.epoch();
+        let run = run(experiment, dataset, epsilon, seed, save.as_deref(), &epoch)?;
+        progress.run();
+        Ok(run)
+    });
+    drop(progress);
+    let mut runs = runs?;
     let place = |run: &Run| experiment.epsilon.iter().position(|epsilon| *epsilon == run.epsilon);
     runs.sort_by_key(|run| (place(run), run.seed));
     Ok(runs)
@@ -45,14 +103,10 @@ pub fn run_all(
 pub fn in_parallel<J: Sync, R: Send>(
     jobs: &[J],
     threads: usize,
-    bar: &ProgressBar,
     job: &(dyn Fn(&J) -> Result<R> + Sync),
 ) -> Result<Vec<R>> {
     let next = AtomicUsize::new(0);
-    let done = AtomicUsize::new(0);
     let outcomes: Mutex<Vec<(usize, Result<R>)>> = Mutex::new(Vec::with_capacity(jobs.len()));
-    let say = |done: usize| bar.set_message(format!("{done} of {} runs", jobs.len()));
-    say(0);
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
@@ -62,7 +116,6 @@ pub fn in_parallel<J: Sync, R: Send>(
                 next.store(jobs.len(), Ordering::Relaxed);
             }
             outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((index, outcome));
-            say(done.fetch_add(1, Ordering::Relaxed) + 1);
         }
     };
     on_lone_threads(threads.min(jobs.len()), &work)?;
@@ -73,9 +126,4 @@ pub fn in_parallel<J: Sync, R: Send>(
 
 fn weights_path(folder: &Path, epsilon: f64, seed: u64) -> PathBuf {
     folder.join(format!("epsilon-{epsilon}-seed-{seed}.safetensors"))
-}
-
-/// The progress bar of training.
-pub fn progress_bar(quiet: bool) -> ProgressBar {
-    terminal::progress_bar("training {wide_bar} {percent:>3} %  {msg}", quiet)
 }

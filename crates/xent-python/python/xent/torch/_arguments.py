@@ -150,8 +150,8 @@ def chunk_rows(given: Any, of_pytorch: Any) -> int:
     return rows
 
 
-def expect_layer(input: Any, weight: Any, bias: Any) -> None:
-    """Raises InvalidType or InvalidValue for what is no linear layer with its input."""
+def expect_layer(input: Any, weight: Any, bias: Any, fewest: int = 1) -> None:
+    """Raises InvalidType or InvalidValue for what is no linear layer with its input; of so many classes at least."""
     given = {"input": input, "linear_weight": weight, "linear_bias": bias}
     for name, tensor in given.items():
         if name == "linear_bias" and tensor is None:
@@ -171,7 +171,7 @@ def expect_layer(input: Any, weight: Any, bias: Any) -> None:
     if input.dim() == 0:
         raise InvalidValue("input has shape [], expected [..., D]")
     width = input.shape[-1]
-    if weight.dim() < 2 or weight.shape[-1] != width or weight.shape[0] == 0:
+    if weight.dim() < 2 or weight.shape[-1] != width or weight.shape[0] < fewest:
         hint = ""
         if weight.dim() == 1:
             hint = "; where FSDP has flattened or sharded it, call a module that owns it"

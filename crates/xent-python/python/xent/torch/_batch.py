@@ -33,6 +33,27 @@ class OfShards(TypedDict, total=False):
     ]
 
 
+class OfShardedLayer(TypedDict, total=False):
+    """The same for a linear layer with its loss."""
+
+    process_group: Annotated[
+        Any,
+        None,
+        """a torch.distributed.ProcessGroup whose ranks have some classes each: the weight
+        ``[C_here, D]`` (or a DTensor that is Shard(0) over the group), the bias and allowed_classes
+        are those of this rank. All else is the same on every rank and of all classes: what enters
+        the layer, target, class weights, prior, options, and the upstream gradient. The loss has the
+        same bits on every rank, and the gradient of what enters the layer is summed over the ranks.
+        Not with probabilities or a prior [K, K]""",
+    ]
+    class_range: Annotated[
+        tuple[int, int] | None,
+        None,
+        """(start, end) of this rank's classes, with process_group; if None, they follow each other in
+        the order of ranks""",
+    ]
+
+
 class PerBatch(TypedDict, total=False):
     """Keywords that change with every batch; annotated as those of :mod:`xent.options`."""
 

@@ -138,8 +138,10 @@ def product(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
         out += torch.mm(a, b, out_dtype=out.dtype)
 
 
-def rows_of_chunk(rows: int, classes: int, given: int, device: str, bytes: int) -> int:
-    """By shapes alone. ``bytes`` are those of a logit and its gradient.
+def rows_of_chunk(
+    rows: int, classes: int, given: int, device: str, bytes: int, keeps: bool = False
+) -> int:
+    """By shapes alone. ``bytes`` are those of a logit and its gradient; ``keeps``: all, if they take no more than a chunk.
 
     A CPU's products are slow with less than 128 rows, and no faster with more than 512. A GPU reads
     and writes all of dW for each chunk, which takes as long as the product does with some hundred:
@@ -148,6 +150,8 @@ def rows_of_chunk(rows: int, classes: int, given: int, device: str, bytes: int) 
     low, high, budget, unit = 1024, 4096, 3 << 29, 128
     if device == "cpu":
         low, high, budget, unit = 128, 512, 64 << 20, 1
+    if keeps and not given and bytes * classes * rows <= budget:
+        return rows
     most = given or min(max(budget // (bytes * classes), low), high)
     if rows <= most:
         return rows
@@ -192,28 +196,19 @@ def run(
     is_mean = options["reduction"] == "mean"
     if is_mean and options["empty_mean"] == "error" and divisor.item() == 0.0:
         raise InvalidValue("the denominator of the mean is 0: every row is ignored or has weight 0")
-    kept = _kept(ignored)
-    size = rows if kept is None else len(kept)
+    kept = kept_rows(ignored)
     scale = None
     if upstream is not None:
         upstream = upstream.to(dtype).contiguous()
     if any(wanted) and layer.factors is torch.float16:
-        scale = _scale_of_halves(options, batch, divisor, upstream)
+        scale = scale_of_halves(options, batch, divisor, upstream)
         upstream = None if upstream is None else upstream * scale
     task = _task(layer, options, any(wanted), want_stats, divisor, divisor_z, scale, kept)
 
-    bytes = layer.logits.itemsize
-    bytes += 0 if layer.factors is layer.logits else layer.factors.itemsize
-    step = rows_of_chunk(size, classes, chunk_rows, device.type, bytes)
-    logits = _new_logits(step, classes, layer.logits, device)
-    sums = _Sums(layer, wanted, kept)
+    sums = Sums(layer, wanted, kept)
     totals, found = [], []
-    for start in range(0, size, step) if size else [0]:
-        length = min(step, size - start)
-        cut = _cut(kept, start, length)
-        h, z = layer.rows(cut), logits.narrow(0, 0, length)
-        layer.write_logits(h, z)
-        part = _part(batch, cut, kept is not None)
+    for start, h, z, cut, *_ in logits_of(layer, kept, chunk_rows):
+        part = part_of(batch, cut, kept is not None)
         task = task._replace(upstream=None if upstream is None else cut(upstream))
         try:
             of_rows, gradient = _chunk_loss.compute(z, part, task)
@@ -241,12 +236,54 @@ def run(
     return Made(loss, stats, Gradients(sums.input, sums.weight, sums.bias, scale, ignored))
 
 
-def _kept(ignored: Tensor | None) -> Tensor | None:
+def kept_rows(ignored: Tensor | None) -> Tensor | None:
     """The rows that are not ignored; None for all. On a GPU their number is read back, unless a graph is captured."""
     if ignored is None or (ignored.is_cuda and torch.cuda.is_current_stream_capturing()):
         return None
     kept = (~ignored).nonzero().squeeze(1)
     return None if len(kept) == len(ignored) else kept
+
+
+class Chunk(NamedTuple):
+    start: int
+    """Among the rows that are kept."""
+    rows: Tensor
+    """H."""
+    logits: Tensor
+    """Z, in memory that the next chunk has, too."""
+    cut: Cut
+    """Takes these rows."""
+    is_first: bool
+    is_last: bool
+
+    @property
+    def is_only(self) -> bool:
+        return self.is_first and self.is_last
+
+
+def logits_of(
+    layer: Layer,
+    kept: Tensor | None,
+    chunk_rows: int,
+    keeps: bool = False,
+    made: Tensor | None = None,
+) -> Iterator[Chunk]:
+    """One chunk at least, of no rows. ``made`` are the logits of the only chunk, if they are there."""
+    size = len(layer.input) if kept is None else len(kept)
+    classes, device = len(layer.weight), layer.input.device
+    bytes = layer.logits.itemsize
+    bytes += 0 if layer.factors is layer.logits else layer.factors.itemsize
+    step = rows_of_chunk(size, max(classes, 1), chunk_rows, device.type, bytes, keeps)
+    logits = made
+    if logits is None:
+        logits = new_logits(step, classes, layer.logits, device)
+    for start in range(0, size, step) if size else [0]:
+        length = min(step, size - start)
+        cut = _cut(kept, start, length)
+        h, z = layer.rows(cut), logits.narrow(0, 0, length)
+        if classes > 0 and made is None:
+            layer.write_logits(h, z)
+        yield Chunk(start, h, z, cut, start == 0, start + length == size)
 
 
 def _cut(kept: Tensor | None, start: int, length: int) -> Cut:
@@ -256,7 +293,7 @@ def _cut(kept: Tensor | None, start: int, length: int) -> Cut:
     return lambda tensor: tensor[index]
 
 
-def _part(batch: Batch, cut: Cut, leaves_out: bool) -> Batch:
+def part_of(batch: Batch, cut: Cut, leaves_out: bool) -> Batch:
     """What belongs to a chunk."""
     whole = ("weight", "prior", "denominator")
     fields = {
@@ -292,7 +329,7 @@ def _task(
     return Task(options, wants_gradient, want_stats, divisor, divisor_z, None, layer.factors)
 
 
-def _scale_of_halves(
+def scale_of_halves(
     options: Options, batch: Batch, divisor: Tensor, upstream: Tensor | None
 ) -> Tensor:
     """What brings the largest entry of G to some 2^10: float16 ends at 2^16 and at 2^−24."""
@@ -306,13 +343,13 @@ def _scale_of_halves(
     return torch.where((scale > 0.0) & (scale < torch.inf), scale, 1.0)
 
 
-def _new_logits(rows: int, classes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def new_logits(rows: int, classes: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """On GPUs rows begin at multiples of 64 classes: products are slow elsewhere."""
     stride = classes if device.type == "cpu" else -(-classes // 64) * 64
     return torch.empty(rows, stride, dtype=dtype, device=device).narrow(1, 0, classes)
 
 
-class _Sums:
+class Sums:
     """The gradients, to which chunks are added."""
 
     def __init__(self, layer: Layer, wanted: Wanted, kept: Tensor | None) -> None:
@@ -331,20 +368,29 @@ class _Sums:
 
     def add(self, gradient: Tensor, h: Tensor, start: int) -> None:
         """A chunk's: dL/dZ and H, which may be overwritten if it was gathered."""
+        self.add_weight(gradient, h)
+        self.add_input(gradient, start, h)
+
+    def add_weight(self, gradient: Tensor, h: Tensor) -> None:
+        """What a chunk adds to those of weight and bias."""
         if self.bias is not None:
             self.bias += gradient.sum(0, dtype=self.layer.logits)
         if self.weight is not None:
             product(gradient.t(), h, self.weight, add=not self.is_first)
         self.is_first = False
+
+    def add_input(self, gradient: Tensor, start: int, spare: Tensor | None = None) -> None:
+        """What the rows of a chunk are; ``spare`` may be overwritten."""
         if self.input is None:
             return
-        into = self.input.narrow(0, start, len(h))
+        into = self.input.narrow(0, start, len(gradient))
         if self.kept is not None:
-            into = h if h.dtype is into.dtype else torch.empty_like(into)
+            is_place = spare is not None and spare.dtype is into.dtype
+            into = cast(Tensor, spare) if is_place else torch.empty_like(into)
         for i, (columns, tile) in enumerate(self.layer.tiles()):
             product(columns(gradient), tile, into, add=i > 0)
         if self.kept is not None:
-            self.input.index_copy_(0, self.kept.narrow(0, start, len(h)), into)
+            self.input.index_copy_(0, self.kept.narrow(0, start, len(gradient)), into)
 
     def clear(self, empty: Tensor) -> None:
         """Exactly 0 where a mean is over nothing."""

@@ -59,7 +59,7 @@ def local(name: str, tensor: Tensor) -> Tensor:
         raise InvalidValue(
             f"{name} is a DTensor with placements {tuple(tensor.placements)}, expected Replicate() on "
             "every dimension of the mesh: call a module that owns the parameter, so that FSDP gathers "
-            f"it, or give {name}.full_tensor()"
+            f"it, or give {name}.full_tensor(); with process_group it may be Shard(0) over the group"
         )
     return tensor.to_local()
 
@@ -150,10 +150,10 @@ def _backward(
             batch = _operators.batch_of(names, tensors)
             made = _chunks.run(layer, options, batch, chunk_rows, Wanted(*wanted), False, by_row)
             gradients = made.gradients
-        return _scaled(gradients, upstream if by_row is None else None, input, weight, bias)
+        return scaled(gradients, upstream if by_row is None else None, input, weight, bias)
 
 
-def _scaled(
+def scaled(
     made: Gradients, upstream: Tensor | None, input: Tensor, weight: Tensor, bias: Tensor | None
 ) -> list[Tensor]:
     """Those that are wanted, times the upstream gradient, rounded once."""

@@ -42,7 +42,7 @@ from xent.torch._batch import (
     is_differentiated,
     loss_dtype,
 )
-from xent.torch._passes import Coefficients
+from xent.torch._passes import Coefficients, Cut
 from xent.torch._rules import Contribution, Number, Open, Rows, times, unless
 from xent.torch._tensors import Statistics, allowed_classes, either
 
@@ -125,15 +125,7 @@ class ShardedCrossEntropy(torch.autograd.Function):
         rest = (None,) * (4 + len(Batch._fields))
         if upstream is None:
             return (None, *rest)
-        if (
-            torch.is_grad_enabled()
-            or _composed.is_transformed()
-            or not _composed.is_plain(upstream)
-        ):
-            raise InvalidValue(
-                "second derivatives, vmap and forward mode of a loss with process_group, expected "
-                "one backward pass: a vocabulary in shards has first derivatives only"
-            )
+        expect_one_backward(upstream)
         options, axis = ctx.call
         logits, *tensors = ctx.saved_tensors
         if logits.shape[axis] == 0:
@@ -197,7 +189,14 @@ class Shard(NamedTuple):
 
     def numbers(self) -> Tensor:
         """What this process sends: a few columns, of one number per row each."""
-        z, rows = self.logits.movedim(self.axis, -1), self.given.rows
+        z = self.logits.movedim(self.axis, -1)
+        with _tensors.without_autocast(z):
+            return self.marked(self.columns(z, lambda tensor: tensor))
+
+    def columns(self, z: Tensor, take: Cut) -> Tensor:
+        """Of the logits of some rows; ``take`` takes these rows of anything else."""
+        rows = self.given.rows
+        hot = [(take(each.label), take(self.shards.here(each.label))) for each in rows.hot]
         if z.shape[-1] == 0:
             # A class that is masked and has nothing of v takes the place of none.
             z = z.new_full((*z.shape[:-1], 1), -torch.inf)
@@ -206,25 +205,31 @@ class Shard(NamedTuple):
         else:
             v, before = self.shards.cut(rows.v), self.shards.cut(self.table_v)
             allowed = allowed_classes(self.batch, z.device, self.axis)
+            allowed = _passes.cut_rows(take, allowed, z)
         local = rows._replace(classes=z.shape[-1], v=v)
-        hot = [(each.label, self.shards.here(each.label)) for each in rows.hot]
         parts = []
-        with _tensors.without_autocast(z):
-            for cut in _passes.pieces(z):
-                parts.append(
-                    _columns(
-                        cut(z),
-                        _passes.cut_rows(cut, allowed, z),
-                        local,
-                        before,
-                        [(cut(label), cut(here)) for label, here in hot],
-                        self,
-                    )
+        for cut in _passes.pieces(z):
+            parts.append(
+                _columns(
+                    cut(z),
+                    _passes.cut_rows(cut, allowed, z),
+                    local,
+                    before,
+                    [(cut(label), cut(here)) for label, here in hot],
+                    self,
                 )
-        columns = parts[0] if len(parts) == 1 else torch.cat(parts, _passes.longest_axis(z))
+            )
+        return parts[0] if len(parts) == 1 else torch.cat(parts, _passes.longest_axis(z))
+
+    @property
+    def width(self) -> int:
+        """The number of columns."""
+        return 2 + len(self.given.rows.hot) + self.wants.columns
+
+    def marked(self, columns: Tensor) -> Tensor:
+        """With a logit of NaN for what is no class. Where values are read, it was an error."""
         if self.shards.rank == 0:
-            # What is no class has a logit of NaN. Where values are read, it was an error.
-            for i, invalid in enumerate(self.no_class[: len(hot)]):
+            for i, invalid in enumerate(self.no_class[: len(self.given.rows.hot)]):
                 columns[..., 2 + i].masked_fill_(invalid, torch.nan)
         return columns
 
@@ -234,8 +239,7 @@ class Shard(NamedTuple):
         """The loss of all classes; ``everyone`` has the columns of each process, in a row."""
         options, batch, shards = self.options, self.batch, self.shards
         rows_shape = self.logits.movedim(self.axis, -1).shape[:-1]
-        columns = 2 + len(self.given.rows.hot) + self.wants.columns
-        everyone = everyone.reshape(len(shards.ranges), *rows_shape, columns)
+        everyone = everyone.reshape(len(shards.ranges), *rows_shape, self.width)
         given, read = self.merged(everyone)
         factor = _tensors.factor(given, read, batch)
         loss, stats = _tensors.concluded(given, read, factor, options, want_stats)
@@ -406,7 +410,7 @@ def _columns(
 # The exchange
 
 
-HEADER = 8
+HEADER = 9
 
 
 class Mine(NamedTuple):
@@ -420,6 +424,8 @@ class Mine(NamedTuple):
     """−1 if nobody has said."""
     device: torch.device
     failure: Exception | None
+    features: int = 0
+    """Of what enters a layer whose logits these are; negative if nobody asks for its gradient."""
 
     @classmethod
     def of(cls, logits: Any, given_axis: int | None, given_range: Any) -> Mine:
@@ -497,7 +503,17 @@ def exchanged(group: Any, mine: Mine, compute: Callable[[Shards], Tensor]) -> Te
             status = -status
         buffer = torch.zeros(agreed.length, dtype=dtype, device=mine.device)
         buffer[:HEADER] = torch.tensor(
-            [status, mine.dtype, mine.rows, mine.start, mine.size, used, classes, need],
+            [
+                status,
+                mine.dtype,
+                mine.rows,
+                mine.start,
+                mine.size,
+                used,
+                classes,
+                need,
+                mine.features,
+            ],
             dtype=dtype,
         )
         if body is not None and need <= agreed.length:
@@ -553,6 +569,18 @@ def expect_agreement(headers: list[list[int]]) -> None:
             raise InvalidValue(
                 f"rank {rank} of the process group has {header[2]} rows, expected {headers[0][2]}, as rank 0"
             )
+        if header[8] != headers[0][8]:
+            raise InvalidValue(
+                f"rank {rank} of the process group has {_of_features(header[8])}, expected "
+                f"{_of_features(headers[0][8])}, as rank 0"
+            )
+
+
+def _of_features(features: int) -> str:
+    if features == 0:
+        return "logits as its input"
+    kind = "requires a gradient" if features > 0 else "requires no gradient"
+    return f"an input of {abs(features)} features that {kind}"
 
 
 def ranges_of(headers: list[list[int]]) -> tuple[Range, ...]:
@@ -596,6 +624,22 @@ def expect_group(group: Any) -> None:
         )
 
 
+def expect_one_backward(upstream: Tensor) -> None:
+    if torch.is_grad_enabled() or _composed.is_transformed() or not _composed.is_plain(upstream):
+        raise InvalidValue(
+            "second derivatives, vmap and forward mode of a loss with process_group, expected "
+            "one backward pass: a vocabulary in shards has first derivatives only"
+        )
+
+
+def expect_plain(name: str, tensor: Tensor) -> None:
+    if not _composed.is_plain(tensor):
+        raise InvalidType(
+            f"{name} is no plain tensor (a subclass, nested, or with a tangent of forward mode), "
+            "expected one with process_group"
+        )
+
+
 def expect_supported(logits: Tensor, batch: Batch) -> None:
     if batch.has_probabilities():
         raise InvalidType(
@@ -610,11 +654,7 @@ def expect_supported(logits: Tensor, batch: Batch) -> None:
     for name, tensor in (("input", logits), *batch._asdict().items()):
         if tensor is None:
             continue
-        if not _composed.is_plain(tensor):
-            raise InvalidType(
-                f"{name} is no plain tensor (a subclass, nested, or with a tangent of forward mode), "
-                "expected one with process_group"
-            )
+        expect_plain(name, tensor)
         if name != "input" and is_differentiated(tensor):
             raise InvalidValue(
                 f"{name} requires a gradient with process_group, expected none: a vocabulary in "

@@ -37,6 +37,7 @@ from xent.torch import (
 )
 from xent.torch._batch import (
     Batch,
+    OfShardedLayer,
     OfShards,
     PerBatch,
     Stats,
@@ -76,7 +77,7 @@ class LinearOptions(Additional, total=False):
     ]
 
 
-class LinearKeywords(LinearOptions, PerBatch, total=False):
+class LinearKeywords(LinearOptions, PerBatch, OfShardedLayer, total=False):
     """Keywords of :func:`linear_cross_entropy` that PyTorch's function does not have."""
 
 
@@ -382,7 +383,7 @@ def linear_cross_entropy(
         input: what enters the layer, ``[…, D]``, in float32, float64, float16 or bfloat16.
         linear_weight: the layer's weight ``[K, D]``, in the dtype of the input (another one under
             autocast, which converts both). With ``[K, d1, …, D]``, for logits ``[N, K, d1, …]``, all
-            logits exist. A DTensor has to be replicated.
+            logits exist. A DTensor has to be replicated, or sharded over process_group.
         target: class indices ``[…]``, or probabilities ``[…, K]``.
         linear_bias: the layer's bias ``[K]``.
         weight: one weight per class.
@@ -405,7 +406,10 @@ def linear_cross_entropy(
     (not while a CUDA graph is captured).
 
     Second derivatives, forward mode, ``vmap``, tensor subclasses, and derivatives of weights,
-    priors or targets take ``F.linear`` and :func:`cross_entropy`.
+    priors or targets take ``F.linear`` and :func:`cross_entropy`. With process_group they are
+    errors; there, backward forms the logits of a rank a second time, whatever the reduction, unless
+    those of all rows take no more memory than a chunk, and are kept. The ranks exchange a few numbers
+    per row forward, and the gradient of the input, in float32, backward.
 
     Raises what :func:`cross_entropy` raises.
     """
@@ -432,6 +436,26 @@ def linear_cross_entropy(
         return result
     if keywords:
         expect_known("linear_cross_entropy", keywords, LinearKeywords)
+    if "process_group" in keywords or "class_range" in keywords:
+        group, classes = keywords.pop("process_group", None), keywords.pop("class_range", None)
+        if group is not None:
+            loss, stats = _linear_of_shards(
+                (input, linear_weight, linear_bias, keywords.pop("chunk_rows", None), options),
+                group,
+                classes,
+                return_stats,
+                {
+                    "target": target,
+                    "weight": weight,
+                    "ignore_index": ignore_index,
+                    "reduction": reduction,
+                    "label_smoothing": label_smoothing,
+                },
+                keywords,
+            )
+            return loss if stats is None else (loss, stats)
+        if classes is not None:
+            raise InvalidValue(f"class_range is {classes} without process_group, expected None")
     chunk_rows = _arguments.chunk_rows(keywords.pop("chunk_rows", None), options)
     _arguments.expect_layer(input, linear_weight, linear_bias)
     if not _sharded.is_sharded(input):
@@ -487,6 +511,25 @@ def linear_cross_entropy(
     if stats is None:
         return loss
     return loss, Stats(*(part.view(rows) if part.dim() > 0 else part for part in stats))
+
+
+def _linear_of_shards(
+    layer: tuple[Any, ...],
+    group: Any,
+    classes: tuple[int, int] | None,
+    want_stats: bool,
+    arguments: dict[str, Any],
+    keywords: dict[str, Any],
+) -> tuple[Tensor, Stats | None]:
+    from xent.torch import _linear_shards  # it imports torch.distributed
+
+    allowed = keywords.pop("allowed_classes", None)
+
+    def call(whole: Tensor) -> tuple[Options, Batch]:
+        return _call(whole, whole.dim() - 1, **arguments, keywords=dict(keywords))
+
+    given = _linear_shards.Given(*layer)
+    return _linear_shards.cross_entropy(given, group, classes, allowed, call, want_stats)
 
 
 def _per_row(value: float | Tensor | None, logits: Tensor, axis: int) -> Tensor | None:

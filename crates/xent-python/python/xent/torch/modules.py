@@ -24,7 +24,7 @@ from xent.options import (
 )
 from xent.torch import _arguments
 from xent.torch import functional as F
-from xent.torch._batch import OfShards, PerBatch, Stats
+from xent.torch._batch import OfShardedLayer, OfShards, PerBatch, Stats
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -44,6 +44,10 @@ class ForCall(ForBatch, OfShards, total=False):
 
     A process group comes with the call: a module that had one could be neither copied nor pickled.
     """
+
+
+class ForLinearCall(ForBatch, OfShardedLayer, total=False):
+    """Keywords of a call of LinearCrossEntropyLoss."""
 
 
 _DEFAULTS = {
@@ -231,7 +235,8 @@ class LinearCrossEntropyLoss(torch.nn.Module):
         device: of the layer.
         dtype: of the layer.
         reduction: "mean", "sum" or "none". Default: 'mean'.
-        weight: one weight per class, finite; a buffer.
+        weight: one weight per class, finite; a buffer. Where calls have a process_group, of all
+            classes, of which the layer has some.
         ignore_index: a class index whose rows are ignored, and never multiplied. Or several, or None,
             which ignores none. Default: -100.
         label_smoothing: ε in [0, 1]. One per row goes to the call. Default: 0.0.
@@ -275,7 +280,7 @@ class LinearCrossEntropyLoss(torch.nn.Module):
         of_loss: Any = dict(further)
         chunk_rows = of_loss.pop("chunk_rows", None)
         _arguments.chunk_rows(chunk_rows, options)
-        if weight is not None and weight.shape != (num_classes,):
+        if weight is not None and (weight.dim() != 1 or len(weight) < num_classes):
             raise InvalidValue(f"weight has shape {list(weight.shape)}, expected [{num_classes}]")
         criterion = CrossEntropyLoss(
             weight,
@@ -321,9 +326,9 @@ class LinearCrossEntropyLoss(torch.nn.Module):
         loss.linear = lm_head
         return loss
 
-    @documented(ForBatch)
+    @documented(ForLinearCall)
     def forward(
-        self, input: Tensor, target: Tensor, **batch: Unpack[ForBatch]
+        self, input: Tensor, target: Tensor, **batch: Unpack[ForLinearCall]
     ) -> Tensor | tuple[Tensor, Stats]:
         """The loss of a batch; ``(loss, stats)`` if the module was made with ``return_stats``.
 
@@ -336,7 +341,7 @@ class LinearCrossEntropyLoss(torch.nn.Module):
             if (value := getattr(self, name)) is not _DEFAULTS.get(name)
         }
         if batch:
-            expect_known(f"{type(self).__name__}.forward", batch, ForBatch)
+            expect_known(f"{type(self).__name__}.forward", batch, ForLinearCall)
             keywords.update((name, value) for name, value in batch.items() if value is not None)
         linear: Any = self.linear
         weight, bias = linear.weight, getattr(linear, "bias", None)
