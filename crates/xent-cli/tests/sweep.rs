@@ -117,7 +117,7 @@ fn reports(at: &Path, out: &str) -> [Vec<u8>; 2] {
 /// The number before some words of what a sweep printed; 0 if it did not say them.
 fn said(printed: &str, words: &str) -> usize {
     let before = printed.split(words).next().filter(|before| before.len() < printed.len());
-    before.map_or(0, |before| before.rsplit(' ').next().unwrap().parse().unwrap())
+    before.map_or(0, |before| before.rsplit('\n').next().unwrap().parse().unwrap())
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn processes_that_start_at_once_do_each_run_once() {
         processes.into_iter().map(|process| succeeded(process.wait_with_output().unwrap()));
     let trained = printed.map(|printed| {
         36 - said(&printed, " of 36 runs were there already")
-            - said(&printed, " of 36 runs meanwhile")
+            - said(&printed, " of 36 runs were done meanwhile")
     });
     assert_eq!(trained.sum::<usize>(), 36);
     assert_eq!(reports(at, "shared"), reports(at, "alone"));

@@ -195,6 +195,11 @@ def test_chunks_are_of_the_products_size():
     assert of(8192, 262144, 0, "cuda", 6) == 1024
     assert of(8192, 32000, 0, "cuda", 6) == 4096
     assert of(1000, 32000, 300, "cuda", 6) == 250
+    # Logits that are kept are those of all rows, within a chunk's memory.
+    assert of(4096, 4096, 0, "cpu", 4, keeps=True) == 4096
+    assert of(4097, 4096, 0, "cpu", 4, keeps=True) == of(4097, 4096, 0, "cpu", 4) < 512
+    assert of(8192, 32768, 0, "cuda", 6, keeps=True) == 8192
+    assert of(1000, 32000, 300, "cuda", 6, keeps=True) == 250
 
 
 def test_ignored_rows_are_not_multiplied(products):

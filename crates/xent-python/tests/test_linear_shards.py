@@ -478,3 +478,7 @@ def check_dtensors(rank):
         linear_cross_entropy(h, w, Y)
     with pytest.raises(InvalidValue, match=r"Shard\(0\) over the process_group"):
         linear_cross_entropy(h, w, Y, process_group=mesh.get_group("dp"), **options)
+    for places in ([Replicate(), Replicate()], [Replicate(), Shard(1)], [Shard(0), Shard(0)]):
+        w = distribute_tensor(W, mesh, places)
+        with pytest.raises(InvalidValue, match=r"Shard\(0\) over the process_group"):
+            linear_cross_entropy(h, w, Y, process_group=mesh.get_group("tp"))

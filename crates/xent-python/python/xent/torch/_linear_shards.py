@@ -9,10 +9,12 @@ only when those of all shards have been exchanged:
     backward    for each chunk   Z = H·Wᵀ + b    G = ∂L/∂Z    dH = G·W    dW += Gᵀ·H
                 dH is summed over the processes
 
-The logits of all rows, where they take no more memory than those of a chunk may, are kept instead;
-since a shard has few of the classes, they often do. dW and the bias's gradient are those of the shard. H is the same on all processes, and so is dL/dH,
-to which every shard adds: that is the one sum in backward. It begins before the last chunk's Gᵀ·H,
-which hides some of it. Autograd sees neither exchange.
+The logits of all rows are kept instead, where they take no more memory than those of a chunk may;
+since a shard has few of the classes, they often do.
+
+dW and the bias's gradient are those of the shard. H is the same on all processes, and so is dL/dH, to
+which every shard adds: that is the one sum in backward. It begins before the last chunk's Gᵀ·H, which
+hides some of it. Autograd sees neither exchange.
 
 What the processes must agree on is checked in the exchange, so that none waits for another that has
 failed: in addition to what logits need, the width of H and whether its gradient is summed.
@@ -111,19 +113,20 @@ def shard_of(name: str, tensor: Any, group: Any) -> Any:
         return tensor
     from torch.distributed.tensor import Shard as Rows
 
-    mesh = tensor.device_mesh
-    for dim, placement in enumerate(tensor.placements):
-        if type(placement) is Rows and placement.dim == 0:
-            ranks = dist.get_process_group_ranks(mesh.get_group(dim))
-            if ranks == dist.get_process_group_ranks(group):
-                continue
-        elif placement.is_replicate():
-            continue
-        raise InvalidValue(
-            f"{name} is a DTensor with placements {tuple(tensor.placements)}, expected Shard(0) over "
-            "the process_group and Replicate() on other dimensions of the mesh"
-        )
-    return tensor.to_local()
+    mesh, ranks = tensor.device_mesh, dist.get_process_group_ranks(group)
+    divided = [
+        dim for dim, placement in enumerate(tensor.placements) if not placement.is_replicate()
+    ]
+    if len(divided) == 1:
+        placement, of_dim = tensor.placements[divided[0]], mesh.get_group(divided[0])
+        # A subclass has its rows in another order.
+        is_by_rows = type(placement) is Rows and placement.dim == 0
+        if is_by_rows and dist.get_process_group_ranks(of_dim) == ranks:
+            return tensor.to_local()
+    raise InvalidValue(
+        f"{name} is a DTensor with placements {tuple(tensor.placements)}, expected Shard(0) over the "
+        "process_group and Replicate() on other dimensions of the mesh"
+    )
 
 
 def cross_entropy(
