@@ -1,9 +1,7 @@
 //! The entropy floor of a row from scalars (SEMANTICS.md S4.3), and a cache of floors, because many
 //! rows share a floor and logarithms are expensive.
 
-use super::fold::Folded;
-use super::plan::Plan;
-use super::row::{Hot, RowPlan};
+use super::row::Hot;
 use super::stats::RowStats;
 use super::table::{ClassTable, SharedPrior};
 
@@ -131,28 +129,11 @@ pub(super) fn closed_floor<const HOT: usize>(
     Some(memo.floor(class, Inputs { gamma, prior, beta, total, mass, xlogx }))
 }
 
-impl Plan<'_> {
-    /// The floor of a row with labels from Σ v and Σ v ln v of its prior, after class weights, over
-    /// the classes that keep their mass: where masks renormalise the prior, those that are not
-    /// masked.
-    pub(super) fn floor_of_sums(
-        &self,
-        row: &RowPlan,
-        folded: &Folded,
-        stats: &RowStats,
-        [mass, xlogx]: [f64; 2],
-    ) -> f64 {
-        let (gamma, beta) = (folded.coefficients.gamma, folded.coefficients.beta);
-        let mut prior = [0.0; 2];
-        for ((prior, hot), z) in prior.iter_mut().zip(row.hot()).zip(stats.hot) {
-            if !(self.table.renormalises() && z == f64::NEG_INFINITY) {
-                let mut v = [0.0];
-                self.fill_prior(row, hot.class, &mut v);
-                *prior = gamma * v[0] * hot.weight;
-            }
-        }
-        Inputs { gamma, prior, beta, total: folded.target_mass(), mass, xlogx }.floor()
-    }
+/// The floor of a row with labels from the sums of its own prior: Σ v and Σ v ln v, after class
+/// weights, over the classes that keep their mass. `prior` is γ·v at the hot classes.
+pub(super) fn floor_of_sums(target: FloorOf, prior: [f64; 2], [mass, xlogx]: [f64; 2]) -> f64 {
+    let FloorOf { gamma, beta, total } = target;
+    Inputs { gamma, prior, beta, total, mass, xlogx }.floor()
 }
 
 /// y ln(y/total), 0 for y = 0 (and for what rounding leaves below it).

@@ -10,6 +10,8 @@
 
 use std::ops::Range;
 
+use super::floor::{FloorOf, floor_of_sums};
+use super::fold::{Coefficients, Folded};
 use super::plan::Plan;
 use super::row::RowPlan;
 use super::stats::RowStats;
@@ -146,10 +148,30 @@ impl Plan<'_> {
                 let folded = self.fold(&plan, stats, &mut memo);
                 let floor = folded
                     .floor
-                    .unwrap_or_else(|| self.floor_of_sums(&plan, &folded, stats, *prior_sums));
+                    .unwrap_or_else(|| self.floor_of_row(&plan, &folded, stats, *prior_sums));
                 folded.parts(floor)
             }));
         }
         self.finish(parts)
+    }
+
+    /// The floor where it is no function of scalars: masks that renormalise leave their classes out.
+    fn floor_of_row(
+        &self,
+        row: &RowPlan,
+        folded: &Folded,
+        stats: &RowStats,
+        prior_sums: [f64; 2],
+    ) -> f64 {
+        let Coefficients { gamma, beta, .. } = folded.coefficients;
+        let mut prior = [0.0; 2];
+        for ((prior, hot), z) in prior.iter_mut().zip(row.hot()).zip(stats.hot) {
+            if !(self.table.renormalises() && z == f64::NEG_INFINITY) {
+                let mut v = [0.0];
+                self.fill_prior(row, hot.class, &mut v);
+                *prior = gamma * v[0] * hot.weight;
+            }
+        }
+        floor_of_sums(FloorOf { gamma, beta, total: folded.target_mass() }, prior, prior_sums)
     }
 }
