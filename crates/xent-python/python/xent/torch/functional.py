@@ -401,9 +401,10 @@ def linear_cross_entropy(
     Logits, the loss and sums over rows, which the gradients of weight and bias are, are in float32
     (float64 for float64) and rounded once; F.linear rounds logits to half precision. For a sum or a
     mean the gradients are computed with the loss, at the memory of float32 gradients and of a chunk.
-    Gradients that nobody asks for are not computed. Bits do not depend on the number of threads. On
-    GPUs the number of rows that are not ignored is read back, so that the call waits for the targets
-    (not while a CUDA graph is captured).
+    Gradients that nobody asks for are not computed. Bits do not depend on the number of threads
+    where those of PyTorch's products do not (MKL's do on CPUs with AVX-512, unless the environment
+    has ``MKL_CBWR=AUTO,STRICT``). On GPUs the number of rows that are not ignored is read back, so
+    that the call waits for the targets (not while a CUDA graph is captured).
 
     Second derivatives, forward mode, ``vmap``, tensor subclasses, and derivatives of weights,
     priors or targets take ``F.linear`` and :func:`cross_entropy`. With process_group they are
