@@ -4,7 +4,7 @@
     python evaluate_dask.py
 
 A shard has a column ``logits`` (lists of K floats) and a column ``label``. The numbers have the bits of
-``xent eval --logits 'shards/*.parquet'``.
+``xent eval --logits 'shards/*.parquet'``. Checks that they have those of one process.
 """
 
 import copy
@@ -68,7 +68,14 @@ if __name__ == "__main__":
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
-        evaluation = evaluate_all(client, write_shards(folder), classes=10)
-        print(evaluation)
-        for name, value in evaluation.compute().items():
-            print(f"{name:>16} {value:.4f}")
+        paths = write_shards(folder)
+        found = evaluate_all(client, paths[::-1], classes=10)
+        workers = len(client.scheduler_info()["workers"])
+
+        expected = Evaluation(10)
+        for path in paths:
+            expected.merge(evaluate(path, 10))
+    assert found.to_bytes() == expected.to_bytes()
+    print(f"{found.rows} rows in {len(found.sources)} shards on {workers} workers: the same bits")
+    for name, value in found.compute().items():
+        print(f"{name:>16} {value:.4f}")

@@ -49,9 +49,7 @@ def data():
 
 
 def worker(rank, ranks, rendezvous, result):
-    dist.init_process_group(
-        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=ranks
-    )
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=ranks)
     evaluation = evaluate(*data(), classes=10)
     if evaluation is not None:
         evaluation.save(result)

