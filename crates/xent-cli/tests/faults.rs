@@ -379,7 +379,7 @@ fn classes_without_memory_are_an_error() {
     let eval = ["eval", "--logits", "a.npy", "--targets", "y.npy"];
     let loss = ["loss", "--logits", "a.npy", "--targets", "y.npy"];
     sparse(1 << 36);
-    refused(&folder.run(&eval), "68719476736 classes, expected at most 16777216");
+    refused(&folder.run(&eval), "68719476736 classes, expected at least 2 and at most 16777216");
     refused(
         &folder.limited("ulimit -v 3145728", &loss),
         "not enough memory for 549755813888 bytes",

@@ -132,39 +132,15 @@ impl Tallies {
         rows: &LabelledRows<'_>,
         evaluated: &mut Vec<Candidate>,
     ) -> Result<(), InputError> {
-        let classes = self.settings.classes;
-        if rows.logits.count() != rows.labels.len() * classes {
-            return Err(InputError::Lengths {
-                logits: rows.logits.count(),
-                labels: rows.labels.len(),
-                classes,
-            });
-        }
+        rows.check_labels(&self.settings)?;
         let ignored = |label: &i64| self.settings.ignored.contains(label);
-        let wrong = |label: &i64| {
-            !ignored(label) && !usize::try_from(*label).is_ok_and(|label| label < classes)
-        };
-        if let Some(row) = rows.labels.iter().position(wrong) {
-            return Err(InputError::Label {
-                file: rows.source.to_string(),
-                row: rows.first + row as u64,
-                label: rows.labels[row],
-                classes,
-            });
-        }
         self.ignored += rows.labels.iter().filter(|label| ignored(label)).count() as u64;
         let mut hash = 0u64;
         for (row, logits, label) in rows.evaluated(&self.settings) {
             let number = rows.first + row as u64;
             let Ok(read) = self.reader.read(logits, label, 1.0) else {
                 if !self.settings.skip_not_finite {
-                    let (class, value) = logits.first_not_finite();
-                    return Err(InputError::NotFinite {
-                        file: rows.source.to_string(),
-                        row: number,
-                        class,
-                        value,
-                    });
+                    return Err(rows.not_finite(row, logits));
                 }
                 self.not_finite += 1;
                 let place = (rows.source.to_string(), number);
@@ -273,6 +249,17 @@ impl Evaluation {
         &self.tallies.sources
     }
 
+    /// A file of this evaluation and one of another that have the same rows, with the same numbers:
+    /// these would count twice if they merged.
+    pub fn shared_rows<'a>(&'a self, other: &'a Self) -> Option<(&'a str, &'a str)> {
+        let rows = |evaluation: &'a Self| {
+            let sources = evaluation.sources().iter().filter(|(_, source)| source.hash > 0);
+            sources.map(|(name, source)| (source.hash, name.as_str()))
+        };
+        let here: BTreeMap<u64, &str> = rows(self).collect();
+        rows(other).find_map(|(hash, there)| Some((*here.get(&hash)?, there)))
+    }
+
     /// Adds rows.
     ///
     /// # Errors
@@ -290,8 +277,8 @@ impl Evaluation {
     /// # Errors
     /// [`MergeError`] if the settings differ; nothing has changed then.
     pub fn merge(&mut self, other: &Self) -> Result<(), MergeError> {
-        if self.settings() != other.settings() {
-            return Err(MergeError::Settings);
+        if let Some((name, expected, found)) = self.settings().difference(other.settings()) {
+            return Err(MergeError::Settings { name, found, expected });
         }
         self.tallies.merge(&other.tallies);
         self.sample.merge(&other.sample);

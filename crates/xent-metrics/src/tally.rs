@@ -68,6 +68,11 @@ impl Tally {
         }
     }
 
+    /// The number of rows.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// Whether no row has been added.
     pub fn is_empty(&self) -> bool {
         self.rows == 0

@@ -26,11 +26,15 @@ pub(crate) fn type_error(message: impl Into<String>) -> PyErr {
     raised(&INVALID_TYPE, "InvalidType", message.into())
 }
 
+pub(crate) fn invalid_index(message: impl Into<String>) -> PyErr {
+    raised(&INVALID_INDEX, "InvalidIndex", message.into())
+}
+
 /// A label out of range is an IndexError, as it is under PyTorch.
 pub(crate) fn error(error: Error) -> PyErr {
     match error {
         Error::Input(InputError::Class { .. } | InputError::NoSuchClass { .. }) => {
-            raised(&INVALID_INDEX, "InvalidIndex", error.to_string())
+            invalid_index(error.to_string())
         }
         Error::Input(InputError::RowValue { option, row, value, expected }) => {
             let name = match option {

@@ -9,18 +9,21 @@ mod criterion;
 mod dlpack;
 mod dtype;
 mod error;
+mod metrics;
 mod output;
 mod pages;
 mod read;
 mod threads;
 
-/// The engine behind `xent.torch` and `xent.numpy`.
+/// The engine behind `xent.torch`, `xent.numpy` and `xent.metrics`.
 #[pyo3::pymodule]
 mod _xent {
     use pyo3::prelude::*;
 
     #[pymodule_export]
     use crate::criterion::Criterion;
+    #[pymodule_export]
+    use crate::metrics::Evaluation;
     #[pymodule_export]
     use crate::output::Output;
 

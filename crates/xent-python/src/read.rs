@@ -9,7 +9,7 @@ use xent::{Numbers, Rows};
 
 use crate::array::{Array, c_strides};
 use crate::dtype::Number;
-use crate::error::{error, type_error};
+use crate::error::{error, invalid_index, type_error};
 
 impl Array {
     /// The elements in C order, if they have this type.
@@ -17,6 +17,34 @@ impl Array {
         // SAFETY: whoever calls from Python does not write to what is passed; see `buffer`.
         let buffer = unsafe { self.buffer::<T>() }?;
         Some(in_c_order(buffer, self.offset, &self.shape, &self.strides))
+    }
+
+    /// The elements in C order with the classes last, if they have this type.
+    pub(crate) fn classes_last<T: Number>(&self, axis: usize) -> Option<Cow<'_, [T]>> {
+        // SAFETY: as in `elements`.
+        let buffer = unsafe { self.buffer::<T>() }?;
+        let (mut shape, mut strides) = (self.shape.clone(), self.strides.clone());
+        shape[axis..].rotate_left(1);
+        strides[axis..].rotate_left(1);
+        Some(in_c_order(buffer, self.offset, &shape, &strides))
+    }
+
+    /// Labels of any integer type, in C order.
+    pub(crate) fn labels(&self, name: &str) -> PyResult<Vec<i64>> {
+        macro_rules! of {
+            ($($integer:ty),*) => {
+                $(if let Some(elements) = self.elements::<$integer>() {
+                    let label = |label: &$integer| {
+                        i64::try_from(*label).map_err(|_| {
+                            invalid_index(format!("{name} has {label}, expected classes"))
+                        })
+                    };
+                    return elements.iter().map(label).collect();
+                })*
+            };
+        }
+        of!(i64, i32, i16, i8, u64, u32, u16, u8);
+        Err(type_error(format!("{name} has dtype {}, expected an integer dtype", self.dtype)))
     }
 
     /// Numbers of any type, in C order.

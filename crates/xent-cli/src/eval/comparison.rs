@@ -2,12 +2,11 @@
 
 use serde::Serialize;
 use xent_metrics::{
-    EpsilonEstimate, Extended, Optimum, Scored, Scores, UniformPrior, estimate_epsilon,
+    EpsilonEstimate, Evaluated, Extended, Optimum, Scored, Scores, UniformPrior, estimate_epsilon,
 };
 
 use super::features::FeatureScores;
 use super::paired::Paired;
-use super::partial::Evaluated;
 use super::remarks::remarks;
 use super::soft::Soft;
 use super::weighted::Weighted;

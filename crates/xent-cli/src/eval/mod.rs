@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
+use xent_metrics::Evaluated;
 
 pub use options::EvalOptions;
 
@@ -37,7 +38,6 @@ use calibrated::Calibrated;
 use comparison::Comparison;
 use feed::{Input, Reading};
 use options::Model;
-use partial::Evaluated;
 
 /// Evaluates, or merges, then prints and writes the report.
 ///

@@ -3,37 +3,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-use xent_metrics::Evaluation;
+use xent_metrics::{Evaluated, PartialError, read_partial, write_partial};
 
 use crate::args::repeated;
 use crate::error::{Error, Result};
 use crate::output::Destination;
 
-/// Changes whenever an older program could not read the file or would misread it.
-const FORMAT: &str = "xent evaluation 3";
-
-/// A model and its evaluation on some rows.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Evaluated {
-    /// The name of the model in the report.
-    pub name: String,
-    /// The name was given, and is not that of its files.
-    pub named: bool,
-    /// The evaluation.
-    pub evaluation: Evaluation,
-}
-
-#[derive(Serialize, Deserialize)]
-struct File<M> {
-    format: String,
-    models: M,
-}
-
 /// Writes a file.
 pub fn write(destination: Destination, models: &[Evaluated]) -> Result<()> {
-    let file = File { format: FORMAT.to_string(), models };
-    destination.write(|writer| serde_json::to_writer(writer, &file).map_err(std::io::Error::from))
+    destination.write(|writer| write_partial(writer, models))
 }
 
 /// Reads files and merges them, one after the other, so that at most two are in memory. Models
@@ -130,13 +108,12 @@ fn pattern(names: &[String]) -> String {
 
 fn read(path: &Path) -> Result<Vec<Evaluated>> {
     let text = std::fs::read(path).map_err(|error| Error::reading(path, error))?;
-    let file: File<Vec<Evaluated>> = serde_json::from_slice(&text)
-        .map_err(|error| Error::reading(path, format!("not written by --partial: {error}")))?;
-    if file.format != FORMAT || file.models.is_empty() {
-        let found: String = file.format.chars().take(40).filter(|c| !c.is_control()).collect();
-        return Err(Error::reading(path, format!("its format is '{found}', expected '{FORMAT}'")));
-    }
-    Ok(file.models)
+    read_partial(&text).map_err(|error| match error {
+        PartialError::Contents(error) => {
+            Error::reading(path, format!("not written by --partial: {error}"))
+        }
+        error => Error::reading(path, error),
+    })
 }
 
 #[cfg(test)]

@@ -23,11 +23,6 @@ const USUAL_THREADS: usize = 8;
 /// The most classes in the sums of all threads together, so that these stay small.
 const SUMMED_CLASSES: usize = 1 << 20;
 
-/// The most classes. A header may claim more than any memory holds.
-const MOST_CLASSES: usize = 1 << 24;
-/// The memory of an evaluation grows by 440 to 550 bytes per class.
-const BYTES_PER_CLASS: usize = 600;
-
 /// Evaluates all rows. Each thread takes the next block when it is free; because sums are exact and
 /// the sampled rows depend on their contents alone, the result has the same bits whichever thread
 /// took which block.
@@ -46,8 +41,8 @@ pub fn evaluate(
     let Input { logits, labels, .. } = input;
     let pass = Pass::new(input, threads, bar);
     let feed = pass.open()?;
-    check_classes(feed.classes(), &logits[0])?;
     let settings = settings(feed.classes());
+    settings.check().map_err(|error| Error::input(format!("{}: {error}", logits[0])))?;
     let sample = Mutex::new(Sample::new(settings.classes, settings.sample_logits));
     let each = pass.run(
         feed,
@@ -95,21 +90,6 @@ fn explained(error: &InputError, input: &Input<'_>) -> Error {
     let labels = labels.filter(|labels| input.logits.iter().all(|place| place.file != labels.file));
     let file = labels.map_or(String::new(), |labels| format!("; the labels are in {labels}"));
     Error::input(format!("{error}{file}{option}"))
-}
-
-/// Refuses classes for which there is no memory, before any of it is taken.
-fn check_classes(classes: usize, place: &Place) -> Result<()> {
-    if classes > MOST_CLASSES {
-        return Err(Error::input(format!(
-            "{place}: {classes} classes, expected at most {MOST_CLASSES}"
-        )));
-    }
-    let bytes = classes * BYTES_PER_CLASS;
-    Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| {
-        Error::input(format!(
-            "{place}: not enough memory for {classes} classes, about {bytes} bytes"
-        ))
-    })
 }
 
 /// Fits the temperature to all rows and computes the numbers at it, in further passes. The search

@@ -6,8 +6,9 @@ Correct with padding, class weights, masked classes and huge vocabularies.
   PyTorch's; ``SmoothLabelCriterion``.
 - ``xent.numpy``: ``cross_entropy`` and ``cross_entropy_with_grad`` on NumPy arrays and everything else
   that supports DLPack.
+- ``xent.metrics``: ``Evaluation``, the metrics of ``xent eval`` as a value that merges.
 
-``import xent`` loads neither.
+``import xent`` loads none of them.
 """
 
 import sysconfig as _sysconfig

@@ -1,8 +1,9 @@
-"""The engine behind xent.torch and xent.numpy; see src/criterion.rs."""
+"""The engine behind xent.torch, xent.numpy and xent.metrics; see src/criterion.rs and src/metrics.rs."""
 
+from collections.abc import Sequence
 from typing import Any, final
 
-__all__ = ["Criterion", "Output", "WORDS", "__version__"]
+__all__ = ["Criterion", "Evaluation", "Output", "WORDS", "__version__"]
 
 __version__: str
 WORDS: dict[str, dict[str, str]]
@@ -35,6 +36,39 @@ class Criterion:
         predictions: bool = False,
         in_place: bool = False,
     ) -> Output: ...
+
+@final
+class Evaluation:
+    classes: int
+    rows: int
+    sources: dict[str, int]
+    def __new__(
+        cls,
+        classes: int,
+        *,
+        bins: int,
+        compat: str | None,
+        ignored: Sequence[int],
+        temperature: float | None,
+        skip_non_finite: bool,
+        sample_logits: int | None,
+    ) -> Evaluation: ...
+    def update(
+        self,
+        logits: _Array,
+        class_axis: int,
+        labels: _Array,
+        *,
+        source: str,
+        first: int | None = None,
+        threads: int = 0,
+    ) -> None: ...
+    def merge(self, other: Evaluation) -> None: ...
+    def scores(self, threads: int) -> str: ...
+    def reset(self) -> None: ...
+    def to_bytes(self, name: str, named: bool) -> bytes: ...
+    @staticmethod
+    def from_bytes(bytes: bytes, name: str | None) -> Evaluation: ...
 
 @final
 class Output:
