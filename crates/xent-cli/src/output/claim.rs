@@ -11,7 +11,7 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::temporary::{Live, live, lock};
+use super::temporary::{Live, is_named, live, lock};
 use crate::error::{Error, Result};
 
 /// Something that no other process has.
@@ -31,7 +31,7 @@ impl Claim {
             if !lock(&file) {
                 return Ok(None);
             }
-            if is_named(&file, path)? {
+            if is_named(&file, path) {
                 return Ok(Some(Self { live: Live::new(path, None, &mut live), _file: file }));
             }
         }
@@ -76,7 +76,7 @@ impl Joined {
                 }
             }
             // Nobody writes into a file that somebody shares.
-            if file.try_lock_shared().is_ok() && is_named(&file, path)? {
+            if file.try_lock_shared().is_ok() && is_named(&file, path) {
                 let mut theirs = String::new();
                 let read = file.rewind().and_then(|()| file.read_to_string(&mut theirs));
                 read.map_err(|error| Error::reading(path, error))?;
@@ -104,13 +104,6 @@ fn open(path: &Path) -> Result<File> {
     options.open(path).map_err(|error| Error::writing(path, error))
 }
 
-/// Whether the open file still has its name: its last owner may have removed it in between.
-fn is_named(file: &File, path: &Path) -> Result<bool> {
-    let opened = file.try_clone().and_then(same_file::Handle::from_file);
-    let opened = opened.map_err(|error| Error::writing(path, error))?;
-    Ok(same_file::Handle::from_path(path).is_ok_and(|named| named == opened))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::temporary::Temporary;
@@ -133,6 +126,21 @@ mod tests {
         drop(claim);
         assert_eq!(count(&folder), 0);
         assert!(Claim::new(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn who_leaves_does_not_remove_the_file_of_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".xent-joined");
+        let first = Joined::new(&path, "this").unwrap();
+        // As who leaves at the same time may do.
+        std::fs::remove_file(&path).unwrap();
+        let second = Joined::new(&path, "that").unwrap();
+        drop(first);
+        assert!(path.exists());
+        assert_eq!(Joined::new(&path, "other").unwrap().theirs, "that");
+        drop(second);
+        assert_eq!(count(&folder), 0);
     }
 
     #[test]

@@ -31,7 +31,11 @@ impl Left {
     /// Removes the file, unless other processes own it, too.
     fn remove(&self) {
         // A lock is not turned into another: what that does depends on the system.
-        let is_last = self.shared.as_ref().is_none_or(|file| file.unlock().is_ok() && lock(file));
+        // Whoever left in between may have removed it, and others have made a new one.
+        let is_last = self
+            .shared
+            .as_ref()
+            .is_none_or(|file| file.unlock().is_ok() && lock(file) && is_named(file, &self.path));
         if is_last {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -115,6 +119,13 @@ pub fn lock(file: &File) -> bool {
     !matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
 }
 
+/// Whether the open file still has its name: another owner may have removed it in between.
+pub fn is_named(file: &File, path: &Path) -> bool {
+    let opened = file.try_clone().and_then(same_file::Handle::from_file);
+    let named = same_file::Handle::from_path(path);
+    opened.is_ok_and(|opened| named.is_ok_and(|named| named == opened))
+}
+
 /// Removes the temporary files whose owners do not live.
 fn remove_leftovers(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
@@ -123,7 +134,8 @@ fn remove_leftovers(folder: &Path) {
         if ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
             let file = OpenOptions::new().read(true).write(true).open(entry.path());
             // Only a lock that was got says that nobody lives there.
-            if file.is_ok_and(|file| file.try_lock().is_ok()) {
+            let Ok(file) = file else { continue };
+            if file.try_lock().is_ok() && is_named(&file, &entry.path()) {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
