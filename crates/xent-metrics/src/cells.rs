@@ -158,7 +158,7 @@ impl Cells {
     }
 
     fn limit(&mut self) {
-        if self.cells.len() > 2 * self.most {
+        if self.cells.len() > self.most.saturating_mul(2) {
             self.shrink();
         }
     }

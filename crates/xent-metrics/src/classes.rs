@@ -288,7 +288,7 @@ impl TryFrom<Packed> for Classes {
         let shares = packed.first_shares.iter().chain(&packed.upper_shares);
         let valid = counts.iter().all(|counts| counts.iter().all(|count| *count <= packed.rows))
             && packed.rows <= MOST;
-        let limit = u128::from(packed.rows + 1) << 60;
+        let limit = (u128::from(packed.rows) + 1) << 60;
         if !valid
             || !(1..=1000).contains(&packed.binning.count)
             || shares.clone().any(|share| *share > limit)

@@ -76,7 +76,10 @@ pub fn read_partial(bytes: &[u8]) -> Result<Vec<Evaluated>, PartialError> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
+    use crate::{LabelledRows, Logits, Settings};
 
     #[test]
     fn what_cannot_be_read_says_why() {
@@ -91,5 +94,55 @@ mod tests {
         for text in ["", "{", "[]", "null", r#"{"format": "xent evaluation 3", "models": [{}]}"#] {
             assert!(matches!(refused(text), PartialError::Contents(_)), "{text}");
         }
+    }
+
+    /// The places of all numbers and texts.
+    fn leaves(value: &Value, path: String, found: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                fields.iter().for_each(|(key, value)| leaves(value, format!("{path}/{key}"), found))
+            }
+            Value::Array(entries) => {
+                entries.iter().enumerate().for_each(|(i, value)| {
+                    leaves(value, format!("{path}/{i}"), found);
+                });
+            }
+            _ => found.push(path),
+        }
+    }
+
+    #[test]
+    fn extreme_numbers_are_refused_or_harmless() {
+        let mut evaluation = Evaluation::new(Settings::new(3));
+        let logits: Vec<f32> = (0u16..60).map(|i| f32::from(i * 7 % 11)).collect();
+        let labels: Vec<i64> = (0..20).map(|i| i % 3).collect();
+        let rows =
+            LabelledRows { source: "a", first: 0, logits: Logits::F32(&logits), labels: &labels };
+        evaluation.add(&rows).unwrap();
+        let mut bytes = Vec::new();
+        let model = Evaluated { name: "a".into(), named: true, evaluation: evaluation.clone() };
+        write_partial(&mut bytes, &[model]).unwrap();
+        let file: Value = serde_json::from_slice(&bytes).unwrap();
+        let mut paths = Vec::new();
+        leaves(&file, String::new(), &mut paths);
+        let mut read = 0;
+        for path in &paths {
+            for extreme in [Value::from(u64::MAX), Value::from(1u64 << 63), Value::from(f64::MAX)] {
+                let mut file = file.clone();
+                *file.pointer_mut(path).unwrap() = extreme;
+                let Ok(mut models) = read_partial(&serde_json::to_vec(&file).unwrap()) else {
+                    continue;
+                };
+                read += 1;
+                let found = &mut models[0].evaluation;
+                let mut merged = evaluation.clone();
+                if merged.merge(found).is_ok() {
+                    merged.scores();
+                }
+                found.add(&rows).unwrap();
+                found.scores();
+            }
+        }
+        assert!(read > 5, "{read} of {} files", 3 * paths.len());
     }
 }

@@ -170,7 +170,7 @@ impl Sample {
 impl Values {
     /// Writes a row to one of at most `most` places.
     fn write(&mut self, place: usize, classes: usize, most: usize, logits: Logits<'_>) {
-        let (at, limit) = (place * classes, most * classes);
+        let (at, limit) = (place * classes, most.saturating_mul(classes));
         if let (Self::F32(values), Logits::F64(_)) = (&*self, logits) {
             *self = Self::F64(values.iter().map(|z| f64::from(*z)).collect());
         }
