@@ -69,13 +69,15 @@ if __name__ == "__main__":
         Client(cluster) as client,
     ):
         paths = write_shards(folder)
-        found = evaluate_all(client, paths[::-1], classes=10)
+        orders = (paths, paths[::-1], paths[1::2] + paths[::2])
+        found = [evaluate_all(client, order, classes=10) for order in orders]
         workers = len(client.scheduler_info()["workers"])
 
         expected = Evaluation(10)
         for path in paths:
             expected.merge(evaluate(path, 10))
-    assert found.to_bytes() == expected.to_bytes()
-    print(f"{found.rows} rows in {len(found.sources)} shards on {workers} workers: the same bits")
-    for name, value in found.compute().items():
+    assert all(one.to_bytes() == expected.to_bytes() for one in found)
+    rows, shards = expected.rows, len(expected.sources)
+    print(f"{rows} rows in {shards} shards on {workers} workers: the same bits")
+    for name, value in expected.compute().items():
         print(f"{name:>16} {value:.4f}")

@@ -315,6 +315,10 @@ def test_damaged_bytes():
     }.items():
         with pytest.raises(InvalidValue, match=message):
             Evaluation.from_bytes(damaged)
+    for other in ("text", 5, None):
+        with pytest.raises(InvalidType, match="data is of type .*, expected bytes"):
+            Evaluation.from_bytes(other)
+    assert Evaluation.from_bytes(bytearray(data)).to_bytes() == data
     # Whatever a byte becomes, nothing panics.
     generator = random.Random(5)
     for _ in range(200):
@@ -436,6 +440,38 @@ def test_torch_distributed():
         for x, y in zip(inputs[half].split(64), labels[half].split(64)):
             expected.update(model(x), y, source="validation")
     assert found.to_bytes() == expected.to_bytes()
+
+
+def gather_parts(rank, rendezvous, result):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2
+    )
+    logits, labels = map(torch.from_numpy, data())
+    cuts = range(0, N + 1, N // 16 + 1)
+    mine = []
+    for start in cuts[rank::2]:
+        rows = slice(start, start + cuts.step)
+        part = Evaluation(K, ignore_index=-100)
+        part.update(logits[rows], labels[rows], first_row=start)
+        mine.append(part.to_bytes())
+    parts = [None, None]
+    torch.distributed.all_gather_object(parts, mine)
+    parts = [part for of_rank in parts for part in of_rank]
+    assert len(parts) == 16
+    random.Random(rank).shuffle(parts)  # each rank in an order of its own
+    merged, *rest = map(Evaluation.from_bytes, parts)
+    for part in rest:
+        merged.merge(part)
+    merged.save(f"{result}-{rank}")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def test_sixteen_parts_of_two_processes(tmp_path):
+    arguments = (str(tmp_path / "rendezvous"), str(tmp_path / "result"))
+    torch.multiprocessing.spawn(gather_parts, arguments, nprocs=2)
+    for rank in range(2):
+        assert Evaluation.load(f"{arguments[1]}-{rank}").to_bytes() == whole().to_bytes()
 
 
 def test_dask():

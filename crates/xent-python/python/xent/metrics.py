@@ -204,6 +204,8 @@ class Evaluation:
 
         Raises InvalidValue if the bytes are something else, damaged, or of another version.
         """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise InvalidType(f"data is of type {type(data).__name__}, expected bytes")
         evaluation = cls.__new__(cls)
         evaluation._engine = _xent.Evaluation.from_bytes(bytes(data), name)
         return evaluation
