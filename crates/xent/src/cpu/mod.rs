@@ -87,8 +87,7 @@ pub(crate) fn run<T: Element>(
 ) -> Result<Output<T::Real>, InputError> {
     let plan = Plan::new(criterion, batch, memory.rows(), memory.classes())?;
     let factors = plan.gradient_factors(upstream)?;
-    let instructions = criterion.config.instructions.unwrap_or_else(Instructions::best);
-    Ok(plan.finish(T::call::<Engine<'_>>((instructions, &plan, memory, factors))))
+    Ok(plan.finish(T::call::<Engine<'_>>((&plan, memory, factors))))
 }
 
 /// The engine for each type of logits: compiled with this crate, and not again in every crate that
@@ -96,7 +95,7 @@ pub(crate) fn run<T: Element>(
 struct Engine<'a>(PhantomData<&'a ()>);
 
 impl<'a> ForEachType for Engine<'a> {
-    type Input<T: Element> = (Instructions, &'a Plan<'a>, Memory<'a, T>, GradientFactors<'a>);
+    type Input<T: Element> = (&'a Plan<'a>, Memory<'a, T>, GradientFactors<'a>);
     type Output<T: Element> = Parts<T::Real>;
 
     fn f64(input: Self::Input<f64>) -> Parts<f64> {
@@ -117,8 +116,8 @@ impl<'a> ForEachType for Engine<'a> {
 }
 
 fn rows<'a, T: Logit>(
-    (instructions, plan, mut memory, factors): <Engine<'a> as ForEachType>::Input<T>,
+    (plan, mut memory, factors): <Engine<'a> as ForEachType>::Input<T>,
 ) -> Parts<T::Real> {
     let call = Call::new(plan, &memory, factors);
-    rows::run(instructions, &call, &mut memory)
+    rows::run(&call, &mut memory)
 }

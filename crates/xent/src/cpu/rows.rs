@@ -3,7 +3,7 @@
 use fearless_simd::Simd;
 
 use super::call::Call;
-use super::instructions::{Instructions, on_level};
+use super::instructions::on_level;
 use super::logit::Logit;
 use super::memory::{ClaimedClasses, Memory};
 use super::parallel;
@@ -13,12 +13,8 @@ use crate::rules::{FloorMemo, Parts, RowGradient, RowParts, RowPlan, RowStats};
 use crate::threads::{Stop, threads};
 
 /// The parts of all rows and, where the memory has a place for it, their gradient.
-pub(super) fn run<T: Logit>(
-    instructions: Instructions,
-    call: &Call<'_, T>,
-    memory: &mut Memory<'_, T>,
-) -> Parts<T::Real> {
-    on_level!(instructions.level_or_baseline(), simd => rows(simd, call, memory))
+pub(super) fn run<T: Logit>(call: &Call<'_, T>, memory: &mut Memory<'_, T>) -> Parts<T::Real> {
+    on_level!(call.plan.instructions().level_or_baseline(), simd => rows(simd, call, memory))
 }
 
 fn rows<S: Simd, T: Logit>(
@@ -106,7 +102,7 @@ fn shared_row<S: Simd, T: Logit>(
 ) -> Option<RowParts> {
     let worker = || RowWorker::new(simd, call);
     let Some(plan) = call.plan.row(row.row()) else {
-        worker().fill(row, 0.0, None);
+        worker().fill(row, 0.0);
         return None;
     };
     let pieces = row.shared_pieces(PIECE);
@@ -136,9 +132,7 @@ fn shared_row<S: Simd, T: Logit>(
                     },
                 );
             }
-            Err(value) => {
-                worker().fill(row, value, call.plan.allowed(row.row()).filter(|_| value.is_nan()))
-            }
+            Err(value) => worker().fill(row, value),
         }
     }
     Some(parts)

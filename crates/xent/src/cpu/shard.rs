@@ -9,7 +9,7 @@ use std::ops::Range;
 use half::{bf16, f16};
 
 use super::call::Call;
-use super::instructions::{Instructions, on_level};
+use super::instructions::on_level;
 use super::logit::Logit;
 use super::memory::{ClaimedRows, Memory};
 use super::parallel;
@@ -18,16 +18,15 @@ use crate::element::sealed::ForEachType;
 use crate::rules::{GradientFactors, Plan, RowGradient, RowPlan, ShardStats};
 use crate::{Element, InputError, Upstream};
 
-/// The statistics of each row; of ignored ones, those of no class. `want_prior_sums` is whether
-/// floors ask for sums of the prior.
+/// The statistics of each row; of ignored ones, those of no class.
 ///
 /// # Errors
 /// None: a scalar upstream gradient is right for every plan.
 pub(crate) fn statistics_of_shard<T: Element>(
     plan: &Plan<'_>,
-    want_prior_sums: bool,
     memory: &mut Memory<'_, T>,
 ) -> Result<Vec<ShardStats>, InputError> {
+    let want_prior_sums = plan.shard_columns().prior_sums;
     let factors = plan.gradient_factors(&Upstream::Scalar(1.0))?;
     Ok(T::call::<Statistics<'_, '_>>((plan, factors, memory, want_prior_sums)))
 }
@@ -87,16 +86,12 @@ macro_rules! for_each_type {
 for_each_type!(Statistics, bool => Vec<ShardStats>, statistics);
 for_each_type!(Gradient, &'a [ShardStats] => (), gradient);
 
-fn instructions(plan: &Plan<'_>) -> Instructions {
-    plan.instructions().unwrap_or_else(Instructions::best)
-}
-
 fn statistics<'a, T: Logit>(
     (plan, factors, memory, want_prior_sums): <Statistics<'a, '_> as ForEachType>::Input<T>,
 ) -> Vec<ShardStats> {
     let call = &Call::new(plan, memory, factors);
     let tasks = tasks(memory.claim(), call.classes());
-    on_level!(instructions(plan).level_or_baseline(), simd => parallel::map(
+    on_level!(plan.instructions().level_or_baseline(), simd => parallel::map(
         tasks,
         &|| (RowWorker::new(simd, call), RowPlan::default()),
         &|(worker, row_plan), mut claim| {
@@ -118,14 +113,14 @@ fn gradient<'a, T: Logit>(
 ) {
     let call = &Call::new(plan, memory, factors);
     let tasks = tasks(memory.claim(), call.classes());
-    on_level!(instructions(plan).level_or_baseline(), simd => parallel::map(
+    on_level!(plan.instructions().level_or_baseline(), simd => parallel::map(
         tasks,
         &|| (RowWorker::new(simd, call), RowPlan::default(), plan.floor_memo(), Vec::new()),
         &|(worker, row_plan, memo, references), mut claim| {
             while let Some(mut row) = claim.next_row() {
                 let number = row.row();
                 if !plan.row_into(number, row_plan) {
-                    worker.fill(&mut row, 0.0, None);
+                    worker.fill(&mut row, 0.0);
                     continue;
                 }
                 let stats = &rows[number].stats;
@@ -133,10 +128,7 @@ fn gradient<'a, T: Logit>(
                 let factor = call.factors.of(number);
                 match RowGradient::new(row_plan, stats, &folded, factor, call.transform) {
                     Ok(of_row) => worker.gradient_of_shard(&of_row, &mut row, references),
-                    Err(value) => {
-                        let allowed = plan.allowed(number).filter(|_| value.is_nan());
-                        worker.fill(&mut row, value, allowed);
-                    }
+                    Err(value) => worker.fill(&mut row, value),
                 }
             }
         },

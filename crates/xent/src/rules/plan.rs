@@ -108,9 +108,9 @@ impl<'a> Plan<'a> {
         self.denominators.loss
     }
 
-    /// The instruction set that the criterion asks for.
-    pub(crate) fn instructions(&self) -> Option<Instructions> {
-        self.table.config().instructions
+    /// The instruction set to compute with: that of the criterion, or else the best.
+    pub(crate) fn instructions(&self) -> Instructions {
+        self.table.config().instructions.unwrap_or_else(Instructions::best)
     }
 
     /// The table by class.

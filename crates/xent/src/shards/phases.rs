@@ -92,8 +92,7 @@ impl<'a> Shard<'a> {
 
     pub(super) fn statistics_of<T: Element>(&self, memory: &mut Memory<'_, T>) -> Result<Vec<f64>> {
         self.expect_shape((memory.rows(), memory.classes()))?;
-        let want_prior_sums = self.plan.shard_columns().prior_sums;
-        Ok(self.sent(&statistics_of_shard(&self.plan, want_prior_sums, memory)?))
+        Ok(self.sent(&statistics_of_shard(&self.plan, memory)?))
     }
 
     fn sent(&self, rows: &[ShardStats]) -> Vec<f64> {

@@ -21,26 +21,15 @@ impl Transposed {
     #[inline(always)]
     pub(super) fn to_tile<S: Simd, R: Lane>(self, simd: S, rows: &[R], tile: &mut [R]) {
         self.check(rows.len(), tile.len());
-        let (from, to) = (rows.as_ptr(), tile.as_mut_ptr());
-        if self.has_squares(R::SIDE) {
-            self.squares(
-                R::SIDE,
+        let (from, to) = ((rows.as_ptr(), self.classes), (tile.as_mut_ptr(), self.width));
+        // SAFETY: `check` has found all places to be in both.
+        unsafe {
+            self.copy(
+                simd,
+                from,
+                to,
                 #[inline(always)]
-                |in_rows, in_tile| {
-                    // SAFETY: `squares` keeps to places that `check` has found to be in both.
-                    unsafe {
-                        let (from, to) = (from.add(in_rows), to.add(in_tile));
-                        transpose(simd, from, self.classes, to, self.width);
-                    }
-                },
-            );
-        } else {
-            self.entries(
-                #[inline(always)]
-                |in_rows, in_tile| {
-                    // SAFETY: so does `entries`.
-                    unsafe { to.add(in_tile).write(from.add(in_rows).read()) }
-                },
+                |in_rows, in_tile| (in_rows, in_tile),
             );
         }
     }
@@ -52,25 +41,49 @@ impl Transposed {
     #[inline(always)]
     pub(super) fn to_rows<S: Simd, R: Lane>(self, simd: S, tile: &[R], rows: &mut [R]) {
         self.check(rows.len(), tile.len());
-        let (from, to) = (tile.as_ptr(), rows.as_mut_ptr());
-        if self.has_squares(R::SIDE) {
+        let (from, to) = ((tile.as_ptr(), self.width), (rows.as_mut_ptr(), self.classes));
+        // SAFETY: as in `to_tile`.
+        unsafe {
+            self.copy(
+                simd,
+                from,
+                to,
+                #[inline(always)]
+                |in_rows, in_tile| (in_tile, in_rows),
+            );
+        }
+    }
+
+    /// From one of both to the other, each with its stride; `ends` puts a place in the rows and one in
+    /// the tile in this order.
+    ///
+    /// # Safety
+    /// All places can be read and written.
+    #[inline(always)]
+    unsafe fn copy<S: Simd, R: Lane>(
+        self,
+        simd: S,
+        (from, from_stride): (*const R, usize),
+        (to, to_stride): (*mut R, usize),
+        ends: impl Fn(usize, usize) -> (usize, usize),
+    ) {
+        if R::SIDE <= self.rows && R::SIDE <= self.classes {
             self.squares(
                 R::SIDE,
                 #[inline(always)]
                 |in_rows, in_tile| {
-                    // SAFETY: as in `to_tile`.
-                    unsafe {
-                        let (from, to) = (from.add(in_tile), to.add(in_rows));
-                        transpose(simd, from, self.width, to, self.classes);
-                    }
+                    let (at, there) = ends(in_rows, in_tile);
+                    // SAFETY: by contract.
+                    unsafe { transpose(simd, from.add(at), from_stride, to.add(there), to_stride) };
                 },
             );
         } else {
             self.entries(
                 #[inline(always)]
                 |in_rows, in_tile| {
-                    // SAFETY: as in `to_tile`.
-                    unsafe { to.add(in_rows).write(from.add(in_tile).read()) }
+                    let (at, there) = ends(in_rows, in_tile);
+                    // SAFETY: by contract.
+                    unsafe { to.add(there).write(from.add(at).read()) };
                 },
             );
         }
@@ -80,11 +93,6 @@ impl Transposed {
     fn check(self, rows: usize, tile: usize) {
         let Self { rows: n, classes, width } = self;
         assert!(n <= width && n * classes <= rows && (classes - 1) * width + n <= tile);
-    }
-
-    #[inline(always)]
-    fn has_squares(self, side: usize) -> bool {
-        side <= self.rows && side <= self.classes
     }
 
     /// Calls with the places in both of the first entry of each square. The last squares end where

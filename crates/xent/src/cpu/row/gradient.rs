@@ -171,13 +171,9 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
         row.hot_entry(self.call.plan, j, p).map(|value| (class, T::to_be_rounded(value)))
     }
 
-    /// Writes one value to every class of a row, and 0 to those that are not allowed.
-    pub(in crate::cpu) fn fill(
-        &mut self,
-        row: &mut ClaimedClasses<'_, T>,
-        value: f64,
-        allowed: Option<&[bool]>,
-    ) {
+    /// Writes one value to every class of a row; but where it is NaN, 0 to those that are not allowed.
+    pub(in crate::cpu) fn fill(&mut self, row: &mut ClaimedClasses<'_, T>, value: f64) {
+        let allowed = self.call.plan.allowed(row.row()).filter(|_| value.is_nan());
         for (start, len) in blocks(row.classes()) {
             self.g[..len].fill(T::Real::from_f64(value));
             overwrite_masked(&mut self.g[..len], allowed, start, T::Real::ZERO);

@@ -70,7 +70,7 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
         memo: &mut FloorMemo,
     ) -> Option<RowParts> {
         if !self.call.plan.row_into(row.row(), plan) {
-            self.fill(row, 0.0, None);
+            self.fill(row, 0.0);
             return None;
         }
         let mut running = RowStats::EMPTY;
@@ -91,9 +91,7 @@ impl<S: Simd, T: Logit> RowWorker<'_, S, T> {
                 .pieces(PIECE)
                 .zip(saved.pieces())
                 .for_each(|(mut piece, saved)| self.gradient(&gradient, &mut piece, &saved)),
-            Err(value) => {
-                self.fill(row, value, self.call.plan.allowed(row.row()).filter(|_| value.is_nan()))
-            }
+            Err(value) => self.fill(row, value),
         }
         Some(parts)
     }
