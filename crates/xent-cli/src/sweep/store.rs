@@ -15,15 +15,29 @@ use crate::train::{DataOptions, Experiment, NetworkOptions};
 
 use super::options::SweepOptions;
 
-/// Everything that decides a sweep's report.
+/// What decides the numbers of all runs.
 #[derive(Debug, Serialize)]
-pub struct Sweep<'a> {
+struct Common<'a> {
     version: &'static str,
     #[serde(flatten)]
     data: &'a DataOptions,
+    /// Of the rows themselves, so that changed data are noticed.
     checksum: u32,
     #[serde(flatten)]
     network: &'a NetworkOptions,
+}
+
+impl<'a> Common<'a> {
+    fn new(data: &'a DataOptions, checksum: u32, network: &'a NetworkOptions) -> Self {
+        Self { version: env!("CARGO_PKG_VERSION"), data, checksum, network }
+    }
+}
+
+/// Everything that decides a sweep's report.
+#[derive(Debug, Serialize)]
+pub struct Sweep<'a> {
+    #[serde(flatten)]
+    common: Common<'a>,
     prior: &'a [UniformPrior],
     epsilon: &'a [f64],
     seeds: usize,
@@ -33,8 +47,7 @@ impl<'a> Sweep<'a> {
     /// Of these options and data.
     pub fn new(options: &'a SweepOptions, checksum: u32) -> Self {
         let SweepOptions { data, network, prior, epsilon, seeds, .. } = options;
-        let version = env!("CARGO_PKG_VERSION");
-        Self { version, data, checksum, network, prior, epsilon, seeds: *seeds }
+        Self { common: Common::new(data, checksum, network), prior, epsilon, seeds: *seeds }
     }
 
     /// Joins the processes that are at work in a folder.
@@ -74,13 +87,8 @@ fn differences(there: &Value, here: &Value) -> String {
 /// Everything that decides a run's numbers.
 #[derive(Debug, Serialize)]
 pub struct Key<'a> {
-    version: &'static str,
     #[serde(flatten)]
-    data: &'a DataOptions,
-    /// Of the rows themselves, so that changed data are noticed.
-    checksum: u32,
-    #[serde(flatten)]
-    network: &'a NetworkOptions,
+    common: Common<'a>,
     prior: UniformPrior,
     epsilon: f64,
     seed: u64,
@@ -101,15 +109,7 @@ impl<'a> Key<'a> {
     /// Of a run.
     pub fn new(experiment: &'a Experiment, checksum: u32, epsilon: f64, seed: u64) -> Self {
         let Experiment { data, network, prior, .. } = experiment;
-        Self {
-            version: env!("CARGO_PKG_VERSION"),
-            data,
-            checksum,
-            network,
-            prior: *prior,
-            epsilon,
-            seed,
-        }
+        Self { common: Common::new(data, checksum, network), prior: *prior, epsilon, seed }
     }
 
     fn name(&self) -> String {
