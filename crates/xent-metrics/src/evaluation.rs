@@ -103,6 +103,9 @@ impl Source {
     }
 }
 
+/// The most classes in tallies of several threads together.
+const SUMMED_CLASSES: usize = 1 << 20;
+
 impl Tallies {
     /// Of no rows. K below 2 becomes 2.
     pub fn new(settings: Settings) -> Self {
@@ -119,6 +122,11 @@ impl Tallies {
             reader: Reader::default(),
             settings,
         }
+    }
+
+    /// How many may be summed up beside one another without taking much memory; at least 2.
+    pub fn most_beside(classes: usize) -> usize {
+        (SUMMED_CLASSES / classes.max(2)).max(2)
     }
 
     /// Adds rows. Those that are to be offered to the [`Sample`] are appended to `evaluated`.

@@ -32,8 +32,6 @@ const LARGE_ROWS: usize = 1 << 10;
 const LARGE_LOGITS: usize = 1 << 16;
 /// About as many logits are in a block.
 const BLOCK: usize = 1 << 16;
-/// The most classes in the sums of all threads together, so that these stay small.
-const SUMMED_CLASSES: usize = 1 << 20;
 
 /// `xent/metrics.py` documents it.
 #[pyclass(frozen, module = "xent._xent")]
@@ -410,7 +408,7 @@ impl Batch<'_> {
         match helpers {
             None => work(true),
             Some(pool) => pool.in_place_scope(|scope| {
-                let most = (SUMMED_CLASSES / self.classes).clamp(2, self.blocks().max(2));
+                let most = Tallies::most_beside(self.classes).min(self.blocks().max(2));
                 for _ in 0..pool.current_num_threads().min(most - 1) {
                     scope.spawn(|_| work(false));
                 }

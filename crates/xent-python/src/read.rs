@@ -1,6 +1,7 @@
 //! Arrays as xent takes them: borrowed where they can be, copied where not.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use half::{bf16, f16};
 use pyo3::PyResult;
@@ -10,6 +11,20 @@ use xent::{Numbers, Rows};
 use crate::array::{Array, c_strides};
 use crate::dtype::Number;
 use crate::error::{error, invalid_index, type_error};
+
+/// Evaluates `$then` with the elements of the integer type that an array has, and returns that from
+/// the function; an error for another type.
+macro_rules! of_integers {
+    ($array:ident, $name:ident, $elements:ident => $then:expr) => {
+        of_integers!($array, $name, $elements => $then; i64, i32, i16, i8, u64, u32, u16, u8)
+    };
+    ($array:ident, $name:ident, $elements:ident => $then:expr; $($integer:ty),*) => {{
+        $(if let Some($elements) = $array.elements::<$integer>() {
+            return $then;
+        })*
+        Err(type_error(format!("{} has dtype {}, expected an integer dtype", $name, $array.dtype)))
+    }};
+}
 
 impl Array {
     /// The elements in C order, if they have this type.
@@ -23,28 +38,21 @@ impl Array {
     pub(crate) fn classes_last<T: Number>(&self, axis: usize) -> Option<Cow<'_, [T]>> {
         // SAFETY: as in `elements`.
         let buffer = unsafe { self.buffer::<T>() }?;
+        let (shape, strides) = self.with_last(axis);
+        Some(in_c_order(buffer, self.offset, &shape, &strides))
+    }
+
+    /// Shape and strides with an axis as the last one.
+    fn with_last(&self, axis: usize) -> (Vec<usize>, Vec<isize>) {
         let (mut shape, mut strides) = (self.shape.clone(), self.strides.clone());
         shape[axis..].rotate_left(1);
         strides[axis..].rotate_left(1);
-        Some(in_c_order(buffer, self.offset, &shape, &strides))
+        (shape, strides)
     }
 
     /// Labels of any integer type, in C order.
     pub(crate) fn labels(&self, name: &str) -> PyResult<Vec<i64>> {
-        macro_rules! of {
-            ($($integer:ty),*) => {
-                $(if let Some(elements) = self.elements::<$integer>() {
-                    let label = |label: &$integer| {
-                        i64::try_from(*label).map_err(|_| {
-                            invalid_index(format!("{name} has {label}, expected classes"))
-                        })
-                    };
-                    return elements.iter().map(label).collect();
-                })*
-            };
-        }
-        of!(i64, i32, i16, i8, u64, u32, u16, u8);
-        Err(type_error(format!("{name} has dtype {}, expected an integer dtype", self.dtype)))
+        of_integers!(self, name, elements => labels_of(&elements, name))
     }
 
     /// Numbers of any type, in C order.
@@ -71,25 +79,16 @@ impl Array {
         let Some(bytes) = (unsafe { self.bytes() }) else {
             return Err(type_error(format!("{name} has dtype {}, expected bool", self.dtype)));
         };
-        let (mut shape, mut strides) = (self.shape.clone(), self.strides.clone());
-        if let Some(axis) = last {
-            shape[axis..].rotate_left(1);
-            strides[axis..].rotate_left(1);
-        }
+        let (shape, strides) = match last {
+            Some(axis) => self.with_last(axis),
+            None => (self.shape.clone(), self.strides.clone()),
+        };
         Ok(in_c_order(bytes, self.offset, &shape, &strides).iter().map(|&byte| byte != 0).collect())
     }
 
     /// Class indices of any integer type, in C order.
     pub(crate) fn indices(&self, name: &str) -> PyResult<HostIndices<'_>> {
-        macro_rules! of {
-            ($($integer:ty),*) => {
-                $(if let Some(elements) = self.elements::<$integer>() {
-                    return Ok(elements.into());
-                })*
-            };
-        }
-        of!(i64, i32, i16, i8, u64, u32, u16, u8);
-        Err(type_error(format!("{name} has dtype {}, expected an integer dtype", self.dtype)))
+        of_integers!(self, name, elements => Ok(elements.into()))
     }
 
     /// Rows of classes on `axis`, where they lie; `None` if the elements are of another type.
@@ -100,6 +99,13 @@ impl Array {
             .map(Some)
             .map_err(error)
     }
+}
+
+fn labels_of<I: Copy + Display + TryInto<i64>>(labels: &[I], name: &str) -> PyResult<Vec<i64>> {
+    let label = |&label: &I| {
+        label.try_into().map_err(|_| invalid_index(format!("{name} has {label}, expected classes")))
+    };
+    labels.iter().map(label).collect()
 }
 
 fn in_c_order<'a, T: Copy>(

@@ -20,8 +20,6 @@ use crate::threads::on_threads;
 
 /// More threads than this would wait for the file and take memory meanwhile.
 const USUAL_THREADS: usize = 8;
-/// The most classes in the sums of all threads together, so that these stay small.
-const SUMMED_CLASSES: usize = 1 << 20;
 
 /// Evaluates all rows. Each thread takes the next block when it is free; because sums are exact and
 /// the sampled rows depend on their contents alone, the result has the same bits whichever thread
@@ -168,7 +166,7 @@ impl<'a> Pass<'a> {
         let threads = self
             .threads
             .unwrap_or_else(|| cores().min(USUAL_THREADS))
-            .clamp(1, (SUMMED_CLASSES / feed.classes()).max(2));
+            .clamp(1, Tallies::most_beside(feed.classes()));
         self.bar.set_length(feed.bytes());
         let classes = feed.classes();
         let feed = Mutex::new(feed);
