@@ -1,5 +1,6 @@
 """Threads that stand for the processes of a group, and meet where those exchange."""
 
+import re
 import threading
 
 import torch
@@ -64,6 +65,19 @@ class Processes:
         for thread in threads:
             thread.join()
         return results
+
+
+def assert_raised_on_all(call, fault, kind, message):
+    """``call`` returns what each of two ranks does; ``fault`` are arguments of which rank 1's are wrong."""
+    for before in (False, True):  # where nothing is agreed on yet, and where lengths are
+        if before:
+            assert isinstance(call()[0], tuple)
+        errors = call(**fault)
+        assert all(isinstance(error, Exception) for error in errors), errors
+        assert isinstance(errors[1], kind) and re.search(message, str(errors[1])), errors
+        if str(errors[0]) != str(errors[1]):
+            assert "the call of rank 1 of the process group raised" in str(errors[0])
+    assert isinstance(call()[0], tuple)
 
 
 def meet_in_threads(monkeypatch):

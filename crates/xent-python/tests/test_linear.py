@@ -306,17 +306,9 @@ def test_in_halves_tiles_are_widened(monkeypatch):
 
 @pytest.mark.parametrize("road", ["engine", "composed", "triton"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_halves_where_products_are_float32(road, dtype, monkeypatch):
+def test_halves_where_products_are_float32(road, dtype, monkeypatch, float32_products):
     """As on a GPU, where G is rounded to halves: within their precision of the whole, and float16 within its range."""
-    product = _chunks.product
-
-    def in_float32(a, b, out, add=False):
-        assert a.dtype is b.dtype is dtype and out.dtype is torch.float32
-        assert a.isfinite().all()
-        product(a.float(), b.float(), out, add)
-
-    monkeypatch.setattr(_chunks, "product", in_float32)
-    monkeypatch.setattr(_chunks, "_multiplies", lambda *_: True)
+    float32_products(dtype)
     if road == "engine":
         # It has one dtype for logits and gradient.
         compute = _chunk_loss.compute

@@ -6,10 +6,12 @@ Processes are threads, as in test_vocabulary.py; its four gloo processes run ``c
 import random
 import re
 import traceback
+from functools import partial
 
 import pytest
 import torch
 import torch.distributed as dist
+from processes import assert_raised_on_all
 from test_linear import layer_of
 from test_vocabulary import case_of, cuts, upstream_of
 from torch.testing import assert_close
@@ -131,17 +133,9 @@ def test_halves_are_summed_in_float32(processes):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_halves_where_products_are_float32(dtype, processes, monkeypatch):
+def test_halves_where_products_are_float32(dtype, processes, float32_products):
     """As on a GPU, where G is rounded to halves: within their precision, and float16 within its range."""
-    product = _chunks.product
-
-    def in_float32(a, b, out, add=False):
-        assert a.dtype is b.dtype is dtype and out.dtype is torch.float32
-        assert a.isfinite().all()
-        product(a.float(), b.float(), out, add)
-
-    monkeypatch.setattr(_chunks, "product", in_float32)
-    monkeypatch.setattr(_chunks, "_multiplies", lambda *_: True)
+    float32_products(dtype)
     torch.manual_seed(1)
     h, w, y = torch.randn(60, 8).to(dtype), torch.randn(40, 8).to(dtype), torch.randint(40, (60,))
     y[::3] = -100
@@ -338,16 +332,7 @@ FAULTS = {
 def test_an_error_on_one_rank_is_raised_on_all(fault, processes):
     given, kind, message = FAULTS[fault]
     given = {"layer": (H, WS, None), **given}
-    here = processes(2)
-    for before in (False, True):
-        if before:
-            assert isinstance(simple(here, [3, 4])[0], tuple)
-        errors = simple(here, [3, 4], **given)
-        assert all(isinstance(error, Exception) for error in errors), errors
-        assert isinstance(errors[1], kind) and re.search(message, str(errors[1])), errors
-        if str(errors[0]) != str(errors[1]):
-            assert "the call of rank 1 of the process group raised" in str(errors[0])
-    assert isinstance(simple(here, [3, 4])[0], tuple)
+    assert_raised_on_all(partial(simple, processes(2), [3, 4]), given, kind, message)
 
 
 def test_what_is_refused_is_named(processes):

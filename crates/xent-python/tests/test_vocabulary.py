@@ -3,14 +3,15 @@
 import contextlib
 import os
 import random
-import re
 import tempfile
 import traceback
+from functools import partial
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from processes import assert_raised_on_all
 from torch.testing import assert_close
 
 import xent.torch
@@ -263,16 +264,8 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_error_on_one_rank_is_raised_on_all(fault, processes):
     given, kind, message = FAULTS[fault]
-    here = processes(2)
-    for before in (False, True):  # where nothing is agreed on yet, and where lengths are
-        if before:
-            assert isinstance(simple(here, [3, 4])[0], tuple)
-        errors = simple(here, [3, 4], **{"x": PIECES, **given})
-        assert all(isinstance(error, Exception) for error in errors), errors
-        assert isinstance(errors[1], kind) and re.search(message, str(errors[1])), errors
-        if str(errors[0]) != str(errors[1]):
-            assert "the call of rank 1 of the process group raised" in str(errors[0])
-    assert isinstance(simple(here, [3, 4])[0], tuple)
+    given = {"x": PIECES, **given}
+    assert_raised_on_all(partial(simple, processes(2), [3, 4]), given, kind, message)
 
 
 def test_what_is_refused_is_named(processes):

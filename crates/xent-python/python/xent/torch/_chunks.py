@@ -8,10 +8,10 @@ For each chunk of rows
     dH = G·W
 
 Ignored rows never enter a product: those that are kept are gathered into the chunk. Chunks are sized
-for the products and by shapes alone, so that bits depend on threads no more than products do. What is summed over rows
-is summed in float32 (float64 for float64), and rounded after the upstream gradient is in it. Without
-a reduction each row has an upstream gradient of its own, which has to be inside of the sum over rows:
-so backward forms Z again.
+for the products and by shapes alone, so that bits depend on threads no more than products do. What is
+summed over rows is summed in float32 (float64 for float64), and rounded after the upstream gradient
+is in it. Without a reduction each row has an upstream gradient of its own, which has to be inside of
+the sum over rows: so backward forms Z again.
 
 Halves are multiplied as such where the device returns products of halves in float32, as CUDA does.
 Elsewhere tiles of the weight are widened. Logits are in float32 either way; products that are rounded

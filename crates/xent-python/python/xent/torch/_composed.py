@@ -107,10 +107,7 @@ class ComposedCrossEntropy(torch.autograd.Function):
         ctx.call = (options, axis, loss_dtype)
         if not torch.compiler.is_compiling():  # which has no such method
             ctx.set_materialize_grads(False)
-        if stats is None:
-            return (loss,)
-        ctx.mark_non_differentiable(*stats)
-        return (loss, *stats)
+        return _tensors.outputs(ctx, loss, stats)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -121,8 +118,7 @@ class ComposedCrossEntropy(torch.autograd.Function):
 def _gradient(ctx: Any, upstream: Tensor) -> Tensor:
     options, axis, loss_dtype = ctx.call
     logits, *tensors = ctx.saved_tensors
-    fields = len(Batch._fields)
-    batch, coefficients = Batch(*tensors[:fields]), Coefficients(*tensors[fields:])
+    batch, coefficients = _passes.saved(tensors)
     if not torch.compiler.is_compiling() and (
         torch.is_grad_enabled() or is_transformed() or not is_plain(upstream)
     ):

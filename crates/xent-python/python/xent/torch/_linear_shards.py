@@ -31,7 +31,7 @@ from torch import Tensor
 
 from xent.errors import InvalidValue
 from xent.options import Options
-from xent.torch import _arguments, _chunks, _composed, _linear, _sharded, _tensors
+from xent.torch import _arguments, _chunks, _composed, _linear, _passes, _sharded, _tensors
 from xent.torch._batch import Batch, Stats, is_autocast, loss_dtype
 from xent.torch._chunks import Gradients, Layer, Wanted
 from xent.torch._passes import Coefficients
@@ -161,9 +161,7 @@ def cross_entropy(
         )
         stats = Stats(*found) if want_stats else None
     else:
-        with _tensors.without_autocast(head.input):
-            loss, stats, _ = shard.concluded(everyone, want_stats, differentiate=False)
-            loss, stats = _tensors.in_dtypes_of(shard.logits, dtype, loss, stats)
+        loss, stats, _ = shard.concluded(everyone, dtype, want_stats, differentiate=False)
     rows = head.input.shape[:-1]
 
     def shaped(part: Tensor) -> Tensor:
@@ -227,29 +225,25 @@ class ShardedLinearCrossEntropy(torch.autograd.Function):
         want_stats: bool,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        with _tensors.without_autocast(input):
-            loss, stats, coefficients = shard.concluded(everyone, want_stats, differentiate=True)
-            loss, stats = _tensors.in_dtypes_of(shard.logits, loss_dtype, loss, stats)
+        loss, stats, coefficients = shard.concluded(
+            everyone, loss_dtype, want_stats, differentiate=True
+        )
         ctx.save_for_backward(
             input, weight, bias, logits, *tensors, *cast(Coefficients, coefficients)
         )
         ctx.call = (head.dtype, head.chunk_rows, shard.options, group)
         ctx.set_materialize_grads(False)
-        if stats is None:
-            return (loss,)
-        ctx.mark_non_differentiable(*stats)
-        return (loss, *stats)
+        return _tensors.outputs(ctx, loss, stats)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-        fields = len(Batch._fields)
-        rest = (None,) * (7 + fields)
+        rest = (None,) * (7 + len(Batch._fields))
         if upstream is None:
             return (None, None, None, *rest)
         expect_one_backward(upstream)
         dtype, chunk_rows, options, group = ctx.call
         input, weight, bias, logits, *tensors = ctx.saved_tensors
-        batch, coefficients = Batch(*tensors[:fields]), Coefficients(*tensors[fields:])
+        batch, coefficients = _passes.saved(tensors)
         wanted = Wanted(*ctx.needs_input_grad[:3])
         with _tensors.without_autocast(input):
             layer = _chunks.layer(input, weight, bias, dtype)

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from xent.options import Options
 from xent.torch import _rules, _tensors
+from xent.torch._batch import Batch
 from xent.torch._rules import Number, Rows, Table, times
 from xent.torch._tensors import Statistics, column, either
 
@@ -103,6 +104,12 @@ class Coefficients(NamedTuple):
         ):
             if label is not None and y is not None:
                 yield label.unsqueeze(-1), y.unsqueeze(-1), column(here)
+
+
+def saved(tensors: Sequence[Any]) -> tuple[Batch, Coefficients]:
+    """Of an autograd function that has saved both, the batch first."""
+    fields = len(Batch._fields)
+    return Batch(*tensors[:fields]), Coefficients(*tensors[fields:])
 
 
 class Dense(NamedTuple):

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from math import log
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -307,6 +307,14 @@ def in_dtypes(
     if stats is not None:
         stats = Stats(*(x.to(dtype) if x.is_floating_point() else x for x in stats))
     return loss.to(loss_dtype), stats
+
+
+def outputs(ctx: Any, loss: Tensor, stats: Stats | None) -> tuple[Tensor, ...]:
+    """What the forward of an autograd function returns."""
+    if stats is None:
+        return (loss,)
+    ctx.mark_non_differentiable(*stats)
+    return (loss, *stats)
 
 
 def reduced(rows: Tensor, options: Options, denominator: Tensor, of_mean: Tensor) -> Tensor:

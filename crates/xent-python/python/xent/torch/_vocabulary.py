@@ -93,9 +93,8 @@ def cross_entropy(
             logits, this, everyone, dtype, want_stats, *this.batch
         )
         return loss, Stats(*stats) if want_stats else None
-    with _tensors.without_autocast(logits):
-        loss, all_stats, _ = this.concluded(everyone, want_stats, differentiate=False)
-        return _tensors.in_dtypes_of(logits, dtype, loss, all_stats)
+    loss, all_stats, _ = this.concluded(everyone, dtype, want_stats, differentiate=False)
+    return loss, all_stats
 
 
 class ShardedCrossEntropy(torch.autograd.Function):
@@ -109,16 +108,13 @@ class ShardedCrossEntropy(torch.autograd.Function):
         want_stats: bool,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        with _tensors.without_autocast(logits):
-            loss, stats, coefficients = shard.concluded(everyone, want_stats, differentiate=True)
-            loss, stats = _tensors.in_dtypes_of(logits, loss_dtype, loss, stats)
+        loss, stats, coefficients = shard.concluded(
+            everyone, loss_dtype, want_stats, differentiate=True
+        )
         ctx.save_for_backward(logits, *tensors, *cast(Coefficients, coefficients))
         ctx.call = (shard.options, shard.axis)
         ctx.set_materialize_grads(False)
-        if stats is None:
-            return (loss,)
-        ctx.mark_non_differentiable(*stats)
-        return (loss, *stats)
+        return _tensors.outputs(ctx, loss, stats)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -130,8 +126,7 @@ class ShardedCrossEntropy(torch.autograd.Function):
         logits, *tensors = ctx.saved_tensors
         if logits.shape[axis] == 0:
             return (torch.zeros_like(logits), *rest)
-        fields = len(Batch._fields)
-        batch, coefficients = Batch(*tensors[:fields]), Coefficients(*tensors[fields:])
+        batch, coefficients = _passes.saved(tensors)
         with _tensors.without_autocast(logits):
             gradient = _composed.backward_pass(logits, options, batch, axis, coefficients, upstream)
         return (gradient, *rest)
@@ -234,9 +229,16 @@ class Shard(NamedTuple):
         return columns
 
     def concluded(
-        self, everyone: Tensor, want_stats: bool, differentiate: bool
+        self, everyone: Tensor, loss_dtype: torch.dtype, want_stats: bool, differentiate: bool
     ) -> tuple[Tensor, Stats | None, Coefficients | None]:
         """The loss of all classes; ``everyone`` has the columns of each process, in a row."""
+        with _tensors.without_autocast(self.logits):
+            loss, stats, made = self._concluded(everyone, want_stats, differentiate)
+            return *_tensors.in_dtypes_of(self.logits, loss_dtype, loss, stats), made
+
+    def _concluded(
+        self, everyone: Tensor, want_stats: bool, differentiate: bool
+    ) -> tuple[Tensor, Stats | None, Coefficients | None]:
         options, batch, shards = self.options, self.batch, self.shards
         rows_shape = self.logits.movedim(self.axis, -1).shape[:-1]
         everyone = everyone.reshape(len(shards.ranges), *rows_shape, self.width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, overload
 
 import torch
@@ -203,26 +204,11 @@ def cross_entropy(
             return_stats=return_stats,
             **keywords,
         )
-    if "process_group" in keywords or "class_range" in keywords:
-        group, classes = keywords.pop("process_group", None), keywords.pop("class_range", None)
-        if group is not None:
-            loss, stats = _of_shards(
-                input,
-                group,
-                classes,
-                return_stats,
-                {
-                    "target": target,
-                    "weight": weight,
-                    "ignore_index": ignore_index,
-                    "reduction": reduction,
-                    "label_smoothing": label_smoothing,
-                },
-                keywords,
-            )
-            return loss if stats is None else (loss, stats)
-        if classes is not None:
-            raise InvalidValue(f"class_range is {classes} without process_group, expected None")
+    group, classes = _group(keywords)
+    if group is not None:
+        arguments = (target, weight, ignore_index, reduction, label_smoothing)
+        loss, stats = _of_shards(input, group, classes, return_stats, keywords, arguments)
+        return loss if stats is None else (loss, stats)
     axis = _arguments.class_axis(input, keywords.pop("class_axis", None))
     options, batch = _call(
         input, axis, target, weight, ignore_index, reduction, label_smoothing, keywords
@@ -231,23 +217,44 @@ def cross_entropy(
     return loss if stats is None else (loss, stats)
 
 
+if TYPE_CHECKING:
+    _OfAll = tuple[Tensor, Tensor | None, Indices, Reduction, float | Tensor]
+    """What :func:`_call` takes of a target and PyTorch's options."""
+
+
+def _group(keywords: dict[str, Any]) -> tuple[Any, Any]:
+    """process_group and class_range, out of the keywords."""
+    group, classes = keywords.pop("process_group", None), keywords.pop("class_range", None)
+    if group is None and classes is not None:
+        raise InvalidValue(f"class_range is {classes} without process_group, expected None")
+    return group, classes
+
+
 def _of_shards(
     logits: Tensor,
     group: Any,
     classes: tuple[int, int] | None,
     want_stats: bool,
-    arguments: dict[str, Any],
     keywords: dict[str, Any],
+    arguments: _OfAll,
 ) -> tuple[Tensor, Stats | None]:
     from xent.torch import _vocabulary  # it imports torch.distributed
 
     given_axis, allowed = keywords.pop("class_axis", None), keywords.pop("allowed_classes", None)
+    call = _call_of_all(given_axis, keywords, arguments)
+    return _vocabulary.cross_entropy(logits, given_axis, group, classes, allowed, call, want_stats)
+
+
+def _call_of_all(
+    given_axis: int | None, keywords: dict[str, Any], arguments: _OfAll
+) -> Callable[[Tensor], tuple[Options, Batch]]:
+    """:func:`_call` of logits that have all classes, which are known after the exchange."""
 
     def call(whole: Tensor) -> tuple[Options, Batch]:
         axis = _arguments.class_axis(whole, given_axis)
-        return _call(whole, axis, **arguments, keywords=dict(keywords))
+        return _call(whole, axis, *arguments, dict(keywords))
 
-    return _vocabulary.cross_entropy(logits, given_axis, group, classes, allowed, call, want_stats)
+    return call
 
 
 def _call(
@@ -437,26 +444,12 @@ def linear_cross_entropy(
         return result
     if keywords:
         expect_known("linear_cross_entropy", keywords, LinearKeywords)
-    if "process_group" in keywords or "class_range" in keywords:
-        group, classes = keywords.pop("process_group", None), keywords.pop("class_range", None)
-        if group is not None:
-            loss, stats = _linear_of_shards(
-                (input, linear_weight, linear_bias, keywords.pop("chunk_rows", None), options),
-                group,
-                classes,
-                return_stats,
-                {
-                    "target": target,
-                    "weight": weight,
-                    "ignore_index": ignore_index,
-                    "reduction": reduction,
-                    "label_smoothing": label_smoothing,
-                },
-                keywords,
-            )
-            return loss if stats is None else (loss, stats)
-        if classes is not None:
-            raise InvalidValue(f"class_range is {classes} without process_group, expected None")
+    group, classes = _group(keywords)
+    if group is not None:
+        layer = (input, linear_weight, linear_bias, keywords.pop("chunk_rows", None), options)
+        arguments = (target, weight, ignore_index, reduction, label_smoothing)
+        loss, stats = _linear_of_shards(layer, group, classes, return_stats, keywords, arguments)
+        return loss if stats is None else (loss, stats)
     chunk_rows = _arguments.chunk_rows(keywords.pop("chunk_rows", None), options)
     _arguments.expect_layer(input, linear_weight, linear_bias)
     if not _sharded.is_sharded(input):
@@ -519,16 +512,12 @@ def _linear_of_shards(
     group: Any,
     classes: tuple[int, int] | None,
     want_stats: bool,
-    arguments: dict[str, Any],
     keywords: dict[str, Any],
+    arguments: _OfAll,
 ) -> tuple[Tensor, Stats | None]:
     from xent.torch import _linear_shards  # it imports torch.distributed
 
-    allowed = keywords.pop("allowed_classes", None)
-
-    def call(whole: Tensor) -> tuple[Options, Batch]:
-        return _call(whole, whole.dim() - 1, **arguments, keywords=dict(keywords))
-
+    allowed, call = keywords.pop("allowed_classes", None), _call_of_all(-1, keywords, arguments)
     given = _linear_shards.Given(*layer)
     return _linear_shards.cross_entropy(given, group, classes, allowed, call, want_stats)
 
